@@ -1,0 +1,148 @@
+"""Mistakes in a schema are named with file and line."""
+
+import re
+
+import pytest
+
+from tf_dicom_ce.dicom.tags import SchemaError, TagSchema
+
+GOOD = """\
+name = "own"
+
+[[tag]]
+name = "study"
+element = "StudyDescription"
+labels = ["liver", "chest"]
+map_csv = "own.csv"
+patterns = [
+  { regex = "lung", labels = ["chest"] },
+]
+
+[[tag]]
+name = "probe"
+element = "TransducerData"
+fallback = ["TransducerType"]
+labels = ["linear"]
+ignore = ["UNUSED"]
+
+[tag.map]
+"L1-2" = ["linear"]
+"""
+CSV = "value,labels,corrected\nA,liver,\nB,chest,liver\n"
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load_schema(toml=GOOD, table=CSV):
+        (tmp_path / "own.toml").write_text(toml)
+        if table is not None:
+            (tmp_path / "own.csv").write_text(table)
+        return TagSchema.load(tmp_path / "own.toml")
+
+    return load_schema
+
+
+def test_good_schema(load):
+    schema = load()
+    assert schema.name == "own"
+    assert schema.labels == ("liver", "chest", "linear")
+    assert schema.elements == ("StudyDescription", "TransducerData", "TransducerType")
+    assert schema.tags[0].exact == {"a": ("A", ("liver",)), "b": ("B", ("chest",))}
+
+
+def test_corrected_column_is_used_on_demand(load):
+    schema = load(GOOD.replace("map_csv", "corrected = true\nmap_csv"))
+    assert schema.tags[0].exact == {"a": ("A", ("liver",)), "b": ("B", ("liver",))}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ('name = "own"', 'name = "own', 1, "Illegal character"),
+        ('name = "own"', 'name = "own"\ncolour = 1', 2, "unknown key 'colour'"),
+        ('name = "own"', "", 1, "'name' is missing"),
+        ('name = "own"', "name = 3", 1, "'name' must be a str"),
+        ('ignore = ["UNUSED"]', 'ignored = ["UNUSED"]', 17, "unknown key 'ignored'"),
+        ('ignore = ["UNUSED"]', 'ignore = "UNUSED"', 17, "'ignore' must be a list"),
+        ('ignore = ["UNUSED"]', "ignore = [1]", 17, "'ignore' must be a list of strings"),
+        ('element = "TransducerData"', "", 12, "'element' is missing"),
+        ('"TransducerData"', '"TransducerDate"', 14, "unknown element 'TransducerDate'"),
+        ('["TransducerType"]', '["Type"]', 15, "unknown element 'Type'"),
+        ('"L1-2" = ["linear"]', '"L1-2" = ["liner"]', 20, "unknown label 'liner' in map of tag"),
+        ('"L1-2" = ["linear"]', '"L1-2" = "linear"', 20, "must be a list"),
+        ('labels = ["chest"] }', 'labels = ["chst"] }', 9, "unknown label 'chst' in patterns"),
+        ('regex = "lung"', 'regex = "(lung"', 9, "bad regex in tag 'study'"),
+        ('regex = "lung"', 'regexp = "lung"', 9, "exactly 'regex' and 'labels'"),
+        ('labels = ["linear"]\n', 'labels = ["linear", "liver"]\n', 16, "duplicate label 'liver'"),
+        ('["liver", "chest"]', '["liver", "chest", "liver"]', 6, "duplicate label 'liver'"),
+        ('["liver", "chest"]', "[]", 6, "has no labels"),
+        ('name = "probe"', 'name = "study"', 13, "duplicate tag 'study'"),
+        ('"own.csv"', '"none.csv"', 7, "no file 'none.csv'"),
+        ('element = "TransducerData"', 'element = "TransducerData"\ncorrected = true', 15, "needs"),
+    ],
+)
+def test_toml_mistakes(load, old, new, line, said):
+    assert old in GOOD
+    with pytest.raises(SchemaError, match=rf"^own\.toml, line {line}: .*{re.escape(said)}"):
+        load(GOOD.replace(old, new, 1))
+
+
+def test_unknown_label_lists_the_labels(load):
+    with pytest.raises(SchemaError, match=r"labels are linear$"):
+        load(GOOD.replace('"L1-2" = ["linear"]', '"L1-2" = ["livr"]'))
+
+
+@pytest.mark.parametrize(
+    ("table", "line", "said"),
+    [
+        ("value,label\nA,liver\n", 1, "columns must be value,labels,corrected"),
+        ("", 1, "columns must be"),
+        ("value,labels,corrected\nA,livr,\n", 2, "unknown label 'livr' for tag 'study'"),
+        ("value,labels,corrected\nA,liver,\nB,liver\n", 3, "3 columns expected"),
+        ("value,labels,corrected\nA,liver,chest,x\n", 2, "3 columns expected"),
+        ("value,labels,corrected\nA,liver,\n a ,chest,\n", 3, "duplicate value"),
+        ("value,labels,corrected\n,liver,\n", 2, "empty value"),
+        ('value,labels,corrected\nA,"liver"x,\n', 2, "expected after"),
+    ],
+)
+def test_csv_mistakes(load, table, line, said):
+    with pytest.raises(SchemaError, match=rf"^own\.csv, line {line}: .*{re.escape(said)}"):
+        load(table=table)
+
+
+def test_csv_that_is_not_utf_8(load, tmp_path):
+    (tmp_path / "own.csv").write_bytes(b"value,labels,corrected\nA,liver,\nF\xfc\xdfe,liver,\n")
+    with pytest.raises(SchemaError, match=r"^own\.csv, line 3: not UTF-8"):
+        load(table=None)
+
+
+def test_no_tag(load):
+    with pytest.raises(SchemaError, match=r"own\.toml, line 1: no \[\[tag]]"):
+        load('name = "own"\n')
+
+
+def test_not_text(tmp_path):
+    (tmp_path / "own.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(SchemaError, match=r"own\.toml: cannot be read"):
+        TagSchema.load(tmp_path / "own.toml")
+
+
+def test_unknown_schema_lists_the_shipped_ones():
+    with pytest.raises(SchemaError, match=r"'thorax'.*ultrasound, ultrasound-paper"):
+        TagSchema.load("thorax")
+
+
+def test_fingerprint_follows_the_meaning_not_the_layout(load):
+    original = load().fingerprint
+    assert re.fullmatch("[0-9a-f]{64}", original)
+    assert load("# a comment\n" + GOOD).fingerprint == original
+    changes = [
+        {"toml": GOOD.replace('"lung"', '"lungs"')},
+        {"toml": GOOD.replace('"L1-2"', '"L1-3"')},
+        {"toml": GOOD.replace('["UNUSED"]', "[]")},
+        {"toml": GOOD.replace('fallback = ["TransducerType"]', "")},
+        {"table": CSV.replace("A,liver", "A,chest")},
+        {"toml": GOOD.replace("map_csv", "corrected = true\nmap_csv")},
+    ]
+    fingerprints = {load(**change).fingerprint for change in changes}
+    assert len(fingerprints | {original}) == len(changes) + 1

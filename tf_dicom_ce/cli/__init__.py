@@ -1,0 +1,47 @@
+"""Command line: arguments become a configuration and one call; nothing else composes."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from tf_dicom_ce import __version__
+from tf_dicom_ce.cli import index, train
+from tf_dicom_ce.errors import UserError
+
+_COMMANDS = {"index": index, "train": train}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `tf-dicom-ce <command> …`.
+
+    Args:
+        arguments: Words after the program's name; by default the process's.
+
+    Returns:
+        Exit code: 0, or 2 for a mistake that the user can mend (one message on stderr).
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on this machine's CPU
+    parser = argparse.ArgumentParser(
+        prog="tf-dicom-ce",
+        description="Weakly supervised context encoder using DICOM metadata in ultrasound imaging.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(title="commands", dest="command", required=True)
+    for name, module in _COMMANDS.items():
+        summary, _, details = module.__doc__.partition("\n\n")
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=f"{summary}\n\n{details}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+    except UserError as error:
+        print(f"{parser.prog} {options.command}: {error}", file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,137 @@
+"""Pretrain the context encoder on a folder of ultrasound DICOM and export its encoder.
+
+  python train.py --use-dicom --data DIR                 the paper's method and settings
+  python train.py --use-dicom --data DIR --preset quick  minutes on two CPU cores
+  python train.py --no-use-dicom --data DIR              the control without tags (Eq. 1)
+
+The run's folder receives the coverage report, configuration, history, TensorBoard events and
+inpainting panels; look at it with `tensorboard --logdir runs`. The encoder goes to
+<export>/encoder/<version>/.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from tf_dicom_ce.config import PRESETS, PretrainConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments; a default of None means: as the preset says."""
+    add = parser.add_argument
+    flag = argparse.BooleanOptionalAction
+    add("--data", type=Path, required=True, metavar="DIR", help="folder of DICOM files")
+    add("--preset", choices=PRESETS, default="paper", help="starting settings (default: paper)")
+    add("--use-dicom", action=flag, help="condition D on DICOM tags, Eq. 2 (default: yes)")
+    add("--tags", metavar="NAME|TOML", help="tag schema: ultrasound, ultrasound-paper or a file")
+    add("--epochs", type=int, metavar="N", help="passes over the training images")
+    add("--batch-size", type=int, metavar="N", help="images a step")
+    add("--image-size", type=int, nargs=2, metavar=("H", "W"), help="multiples of 32")
+    add("--width", type=float, metavar="X", help="multiplies every channel count; 1 is VGG16")
+    add("--adversarial", choices=("nonsaturating", "minimax"), help="F's loss on D")
+    add("--discriminator-input", choices=("patch", "composite"), help="what D sees")
+    add("--split", choices=("patient", "image"), help="what stays on one side of the 80/20 split")
+    add("--augment", action=flag, help="flip, shift and regrade the training images")
+    add("--direct", action=flag, help="decode at every step instead of once into the store")
+    add("--seed", type=int, metavar="N", help="of weights, split and order")
+    add("--deterministic", action=flag, help="same seed, same weights, bit for bit (slower)")
+    add("--allow-unreadable", action=flag, help="go on with more than half the files unreadable")
+    add("--run", type=Path, metavar="DIR", help="the run's folder (default: runs/<time>-pretrain)")
+    add("--export", type=Path, default=Path("export"), metavar="DIR", help="model repository")
+
+
+def configure(options: argparse.Namespace) -> PretrainConfig:
+    """The preset with the options that were given."""
+    names = [field.name for field in dataclasses.fields(PretrainConfig)]
+    given = {name: value for name in names if (value := getattr(options, name, None)) is not None}
+    if "image_size" in given:
+        given["image_size"] = tuple(given["image_size"])
+    return dataclasses.replace(PRESETS[options.preset], **given)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Runs the command: index → store → split → datasets → training → export."""
+    config = configure(options)
+
+    from tf_dicom_ce.dicom.coverage import require_readable, summary, write_coverage
+    from tf_dicom_ce.dicom.index import scan
+    from tf_dicom_ce.dicom.tags import TagSchema
+    from tf_dicom_ce.training.run_folder import create_run_folder, environment, write_json
+
+    schema = TagSchema.load(config.tags)
+    index = scan(options.data, schema)
+    folder = create_run_folder(options.run, "pretrain")
+    print("Configuration:", *(f"  {k}: {v}" for k, v in config.as_dict().items()), sep="\n")
+
+    # From here on TensorFlow is loaded; every mistake in the input's form has shown before.
+    import numpy as np
+
+    from tf_dicom_ce.data import datasets, splits, store
+    from tf_dicom_ce.saved_model import write_encoder
+    from tf_dicom_ce.training.pretrain import pretrain, seed_everything
+
+    seed_everything(config.seed, config.deterministic)
+    if config.direct:
+        frames = store.open_direct(index, config.image_size)
+    else:
+        frames = store.open_store(index, config.image_size, store.default_cache())
+    write_coverage(index, folder, frames.refusals)
+    print(summary(index, frames.refusals), f"Coverage report: {folder / 'coverage.md'}", sep="\n")
+    if not config.allow_unreadable:
+        require_readable(index, frames.refusals)
+
+    rows = np.array([k for k in range(len(index.rows)) if k not in frames.refusals])
+    patients = np.array([index.rows[k].patient for k in rows])
+    y = np.array([row.y for row in index.rows], np.float32)
+    split = splits.split_rows(
+        rows,
+        groups=patients if config.split == "patient" else rows,
+        validation_fraction=config.validation_fraction,
+        seed=config.seed,
+    )
+    order = datasets.StepOrder(split.train, config.batch_size, config.seed)
+    size = config.image_size
+    provenance = {
+        "data_fingerprint": store.data_fingerprint(index),
+        "split_fingerprint": split.fingerprint,
+        "schema": {"name": schema.name, "fingerprint": schema.fingerprint},
+        "images": {"training": len(split.train), "validation": len(split.validation)},
+        "environment": environment(),
+    }
+    write_json(folder / "config.json", {**config.as_dict(), **provenance})
+    print(f"Training on {len(split.train)} images, validating on {len(split.validation)}.")
+
+    pretrained = pretrain(
+        config,
+        labels=schema.size,
+        training=datasets.training_dataset(
+            frames.read, y, order, size, config.seed, config.augment
+        ),
+        steps_per_epoch=order.steps_per_epoch,
+        validation=datasets.evaluation_dataset(
+            frames.read, y, split.validation, config.batch_size, size
+        ),
+        panel_images=datasets.spread_images(frames.read, split.validation),
+        run=folder,
+    )
+    result = {"best_epoch": pretrained.epoch, "validation": pretrained.validation}
+    write_json(folder / "result.json", result)
+    version = write_encoder(
+        pretrained.encoder,
+        options.export,
+        size,
+        {
+            "use_dicom": config.use_dicom,
+            "tag_vocabulary": list(schema.labels),
+            "preset": options.preset,
+            "seed": config.seed,
+            **provenance,
+            **result,
+        },
+    )
+    measures = pretrained.validation
+    print(
+        f"Best epoch {pretrained.epoch}: validation L_rec {measures['rec']:.4f} "
+        f"(painting the mean: {measures['rec_of_mean']:.4f}), joint {measures['joint']:.4f}.\n"
+        f"Run: {folder}   (tensorboard --logdir {folder})\nEncoder: {version}"
+    )

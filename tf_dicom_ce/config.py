@@ -1,0 +1,92 @@
+"""Every setting of a pretraining run on one screen, and the presets `paper` and `quick`."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from tf_dicom_ce.errors import UserError
+
+ENCODER_STRIDE = 32  # five blocks that halve (section 4.2)
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Settings of one pretraining run; the defaults are the paper's.
+
+    Attributes:
+        use_dicom: Condition D on the encoded tags (Eq. 2); without, Eq. 1.
+        tags: Tag schema: `ultrasound`, `ultrasound-paper` or a path to a TOML file (section 3.2).
+        image_size: Height and width of the network's input in pixels (section 4.3).
+        width: Multiplies every channel count of the networks; 1.0 is VGG16 (section 4.2).
+        batch_size: Images per step (section 4.3).
+        epochs: Passes over the training images, without early stopping (section 4.3).
+        lambda_rec: Weight of L_rec in Eq. 3 (section 4.3).
+        lambda_adv: Weight of L_adv in Eq. 3 (section 4.3).
+        g_learning_rate: Adam's learning rate for the context encoder F (section 4.3).
+        d_learning_rate: Adam's learning rate for the discriminator D (section 4.3).
+        adversarial: F's loss on D's logits: `nonsaturating` −log D, or `minimax` as in Eq. 1.
+        discriminator_input: `patch`, or `composite`: the whole image with the patch in place.
+        split: Keep each `patient` on one side, or split by `image` as in section 4.3.
+        validation_fraction: Share of the images held out (section 4.3).
+        augment: Random flip, gain, contrast and shift of the training images; not in the paper.
+        direct: Read each file through pydicom at every step instead of from the store.
+        panel_every: Epochs between two inpainting panels.
+        seed: Seeds weights, split, order and augmentation.
+        deterministic: Bit-for-bit the same weights for the same seed on the same machine.
+        allow_unreadable: Go on where more than half of the ultrasound files cannot be read.
+    """
+
+    use_dicom: bool = True
+    tags: str = "ultrasound"
+    image_size: tuple[int, int] = (256, 384)
+    width: float = 1.0
+    batch_size: int = 8
+    epochs: int = 200
+    lambda_rec: float = 0.99
+    lambda_adv: float = 0.01
+    g_learning_rate: float = 1e-4
+    d_learning_rate: float = 1e-5
+    adversarial: str = "nonsaturating"
+    discriminator_input: str = "patch"
+    split: str = "patient"
+    validation_fraction: float = 0.2
+    augment: bool = False
+    direct: bool = False
+    panel_every: int = 5
+    seed: int = 0
+    deterministic: bool = False
+    allow_unreadable: bool = False
+
+    def __post_init__(self):
+        height, width = self.image_size
+        for side in (height, width):
+            if side < ENCODER_STRIDE or side % ENCODER_STRIDE:
+                below = max(side // ENCODER_STRIDE, 1) * ENCODER_STRIDE
+                raise UserError(
+                    f"--image-size {height} {width}: {side} is not a multiple of "
+                    f"{ENCODER_STRIDE}, and the encoder halves five times. "
+                    f"The nearest are {below} and {below + ENCODER_STRIDE}."
+                )
+        if not 0 < self.width <= 4:
+            raise UserError(f"--width {self.width}: choose a number above 0, at most 4.")
+        for name in ("batch_size", "epochs", "panel_every"):
+            if getattr(self, name) < 1:
+                flag = "--" + name.replace("_", "-")
+                raise UserError(f"{flag} {getattr(self, name)}: choose 1 or more.")
+
+    def as_dict(self) -> dict:
+        """All settings as plain values, in the order in which they are declared."""
+        return dataclasses.asdict(self)
+
+
+PRESETS = {
+    "paper": PretrainConfig(),
+    # Two CPU cores, about 1,500 images, under 15 minutes. The learning rates grow with the
+    # narrower networks and the far fewer steps.
+    "quick": PretrainConfig(
+        image_size=(64, 96),
+        width=0.25,
+        epochs=20,
+        g_learning_rate=1e-3,
+        d_learning_rate=1e-4,
+    ),
+}

@@ -1,0 +1,107 @@
+"""The one preprocessing graph, used by the store, by tf.data and inside every SavedModel.
+
+Gray levels are resized once, at full precision, and rounded back to the uint8 grid. So an image
+read from the store and the same image sent to an exported model are equal bit for bit.
+"""
+
+import tensorflow as tf
+
+
+def resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """Antialiased bilinear resize, aspect ratio not kept (section 4.3).
+
+    Args:
+        image: Gray levels 0…255, uint8 or float, [..., H, W, 1] (3 or 4 dimensions).
+        size: Height and width of the result.
+
+    Returns:
+        float32 [..., height, width, 1], whole numbers 0…255.
+    """
+    image = tf.image.resize(tf.cast(image, tf.float32), size, method="bilinear", antialias=True)
+    return tf.clip_by_value(tf.round(image), 0.0, 255.0)
+
+
+def standardise(image: tf.Tensor) -> tf.Tensor:
+    """Per-image z-score: (x − mean) / sd (section 4.3); a constant image gives zeros.
+
+    The minimum is taken off first: it leaves the z-score as it is, and makes the mean of a
+    constant image an exact 0 in float32.
+
+    Args:
+        image: Gray levels, float or uint8, [N, H, W, 1].
+
+    Returns:
+        float32 of the same shape, mean 0 and standard deviation 1 over H, W and the channel.
+    """
+    image = tf.cast(image, tf.float32)
+    image -= tf.reduce_min(image, axis=[1, 2, 3], keepdims=True)
+    image -= tf.reduce_mean(image, axis=[1, 2, 3], keepdims=True)
+    deviation = tf.sqrt(tf.reduce_mean(tf.square(image), axis=[1, 2, 3], keepdims=True))
+    return image / tf.maximum(deviation, 1e-6)
+
+
+def decode_image_bytes(contents: tf.Tensor) -> tf.Tensor:
+    """Decodes one PNG or JPEG to gray levels.
+
+    Colour becomes luma as in `tf_dicom_ce.dicom.reader`. JPEG uses the integer-accurate inverse
+    DCT, which gives the pixels that other decoders give.
+
+    Args:
+        contents: string scalar, the file's bytes.
+
+    Returns:
+        uint8 [H, W, 1].
+
+    Raises:
+        tf.errors.InvalidArgumentError: Neither PNG nor JPEG, damaged, or a 16-bit PNG (TensorFlow
+            would cut it to 8 bits without a word).
+    """
+    header = tf.strings.join([tf.strings.substr(contents, 0, 25), b"\0" * 25])
+    is_jpeg = tf.io.is_jpeg(contents)
+    is_png = tf.equal(tf.strings.substr(header, 0, 8), b"\x89PNG\r\n\x1a\n")
+    sixteen_bit = is_png & tf.equal(tf.strings.substr(header, 24, 1), b"\x10")  # IHDR bit depth
+    with tf.control_dependencies(
+        [
+            tf.debugging.Assert(is_jpeg | is_png, ["expected the bytes of a PNG or a JPEG"]),
+            tf.debugging.Assert(~sixteen_bit, ["expected 8 bits a sample, received a 16-bit PNG"]),
+        ]
+    ):
+        contents = tf.identity(contents)
+    return tf.cond(
+        is_jpeg,
+        lambda: tf.io.decode_jpeg(contents, channels=1, dct_method="INTEGER_ACCURATE"),
+        lambda: _luma(tf.io.decode_png(contents, channels=3)),
+    )
+
+
+def _luma(rgb: tf.Tensor) -> tf.Tensor:
+    """Y = 0.299 R + 0.587 G + 0.114 B in 16-bit fixed point (ITU-R BT.601), uint8 [H, W, 1]."""
+    weights = tf.constant([19595, 38470, 7471], tf.int32)
+    y = tf.reduce_sum(tf.cast(rgb, tf.int32) * weights, axis=-1, keepdims=True)
+    return tf.cast((y + 32768) // 65536, tf.uint8)
+
+
+def centre_patch(image: tf.Tensor) -> tf.Tensor:
+    """The patch x that F predicts: half of height and width, at the centre (section 3.1).
+
+    Args:
+        image: [N, H, W, C], H and W multiples of 4.
+
+    Returns:
+        [N, H/2, W/2, C].
+    """
+    height, width = image.shape[1:3]
+    return image[:, height // 4 : height * 3 // 4, width // 4 : width * 3 // 4, :]
+
+
+def paste_patch(image: tf.Tensor, patch: tf.Tensor) -> tf.Tensor:
+    """The image with `patch` ([N, H/2, W/2, C]) in place of its centre, differentiable in both."""
+    height, width = image.shape[1:3]
+    margins = [[0, 0], [height // 4] * 2, [width // 4] * 2, [0, 0]]
+    hole = tf.pad(tf.ones_like(patch), margins)
+    return image * (1.0 - hole) + tf.pad(patch, margins)
+
+
+def mask_centre(image: tf.Tensor) -> tf.Tensor:
+    """The input x̂ of F: the centre set to 0, the mean of a z-scored image (section 3.1)."""
+    return paste_patch(image, tf.zeros_like(centre_patch(image)))

@@ -1,0 +1,1 @@
+"""DICOM files to frames and encoded tags; NumPy and pydicom only, never TensorFlow."""

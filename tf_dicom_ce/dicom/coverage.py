@@ -1,0 +1,217 @@
+"""Coverage as files and text. Raw tag values and paths stand here and nowhere else."""
+
+import csv
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from tf_dicom_ce.dicom.coverage_counts import Coverage, TagCoverage
+from tf_dicom_ce.dicom.index import Index
+from tf_dicom_ce.dicom.refusals import Refusal
+from tf_dicom_ce.errors import UserError
+
+__all__ = [
+    "Coverage",
+    "TagCoverage",
+    "require_readable",
+    "summary",
+    "to_json",
+    "to_markdown",
+    "write_coverage",
+]
+
+_NONE: Mapping[int, Refusal] = MappingProxyType({})
+_FILE_COLUMNS = ("path", "status", "what", "labels", "flags")
+
+
+def write_coverage(
+    index: Index,
+    folder: str | os.PathLike[str],
+    decode_refusals: Mapping[int, Refusal] = _NONE,
+) -> None:
+    """Writes `coverage.md`, `coverage.json` and `files.csv`, each in one step.
+
+    Args:
+        index: The index.
+        folder: Made if need be.
+        decode_refusals: Row number to refusal, for files whose pixels could not be decoded.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    coverage = index.coverage.with_decode_refusals(decode_refusals.values())
+    undecodable = {index.rows[k].path: refusal for k, refusal in decode_refusals.items()}
+    refusals = sorted((*index.refusals, *undecodable.items()), key=lambda pair: pair[0])
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _replace(folder / "coverage.md", to_markdown(coverage, refusals))
+    _replace(folder / "coverage.json", to_json(coverage))
+    _replace(folder / "files.csv", _files_csv(index, undecodable))
+
+
+def summary(index: Index, decode_refusals: Mapping[int, Refusal] = _NONE) -> str:
+    """A few lines for the terminal, without any raw value or path.
+
+    Args:
+        index: The index.
+        decode_refusals: As in `write_coverage`.
+    """
+    coverage = index.coverage.with_decode_refusals(decode_refusals.values())
+    lines = [
+        f"{coverage.images} ultrasound files of {coverage.patients} patients; "
+        f"{coverage.skipped} other files skipped, {coverage.unreadable} unreadable"
+    ]
+    for name, tag in coverage.tags.items():
+        others = ", ".join(f"{n} {s}" for s, n in tag.states.items() if n and s != "mapped")
+        lines.append(
+            f"{name}: {tag.states['mapped']} mapped"
+            + (f" ({tag.untidy} after tidying)" if tag.untidy else "")
+            + (f", {others}" if others else "")
+        )
+    if coverage.without_patient_id:
+        lines.append(f"{coverage.without_patient_id} without Patient ID, told apart by study")
+    return "\n".join(lines)
+
+
+def require_readable(index: Index, decode_refusals: Mapping[int, Refusal] = _NONE) -> None:
+    """Insists that at least half of the ultrasound files can be read.
+
+    Args:
+        index: The index.
+        decode_refusals: As in `write_coverage`.
+
+    Raises:
+        UserError: Fewer can; the message counts the others by code and gives the remedies.
+    """
+    coverage = index.coverage.with_decode_refusals(decode_refusals.values())
+    readable = len(index.rows) - len(decode_refusals)
+    if coverage.unreadable <= readable:
+        return
+    total = readable + coverage.unreadable
+    lines = [f"{coverage.unreadable} of {total} ultrasound files cannot be read:"]
+    for code, count in coverage.refusals.items():
+        if not code.is_skip:
+            lines.append(f"  {count} {code.value}: {code.remedy}")
+    lines.append("coverage.md names them. Mend them, or go on without them: --allow-unreadable")
+    raise UserError("\n".join(lines))
+
+
+def to_json(coverage: Coverage) -> str:
+    """All counts as JSON; keys are the attribute names of `Coverage`."""
+    return json.dumps(dataclasses.asdict(coverage), indent=2) + "\n"
+
+
+def to_markdown(coverage: Coverage, refusals: Iterable[tuple[str, Refusal]] = ()) -> str:
+    """The report for people.
+
+    Args:
+        coverage: The counts.
+        refusals: (relative path, Refusal), to list the unreadable files by name.
+
+    Returns:
+        Markdown; it quotes raw tag values and paths.
+    """
+    parts = [
+        "# Tag coverage\n",
+        "This file quotes values and paths as found: keep it where the images are.\n",
+        _table(
+            ("", "files"),
+            (
+                ("all files", coverage.files),
+                ("ultrasound files", coverage.images),
+                ("patients", coverage.patients),
+                ("without (0010,0020) Patient ID", coverage.without_patient_id),
+                ("none of the tags mapped", coverage.unmapped_files),
+                ("skipped, something else", coverage.skipped),
+                ("unreadable", coverage.unreadable),
+            ),
+        ),
+    ]
+    for name, tag in coverage.tags.items():
+        parts += _tag_sections(name, tag, coverage.images)
+    if coverage.refusals:
+        rows = (
+            (c.value, "skipped" if c.is_skip else "unreadable", n, c.remedy)
+            for c, n in coverage.refusals.items()
+        )
+        parts += [
+            "## Files without a frame\n",
+            _table(("code", "kind", "files", "remedy"), rows),
+        ]
+    unreadable = [(p, r.code.value, r.detail) for p, r in refusals if not r.code.is_skip]
+    if unreadable:
+        parts += ["## Unreadable files\n", _table(("path", "code", "detail"), unreadable)]
+    return "\n".join(parts)
+
+
+def _tag_sections(name: str, tag: TagCoverage, images: int) -> list[str]:
+    def share(count: int) -> str:
+        return f"{100 * count / images:.1f} %" if images else ""
+
+    states = [(state, n, share(n)) for state, n in tag.states.items()]
+    states.insert(1, ("of these untidy", tag.untidy, share(tag.untidy)))
+    parts = [
+        f"## Tag: {name}\n",
+        _table(("state", "files", "share"), states),
+        _table(("label", "files", "share"), ((k, n, share(n)) for k, n in tag.labels.items())),
+    ]
+    for title, values in (
+        ("Unmapped values", tag.unmapped_values),
+        ("Untidy values", tag.untidy_values),
+        ("Ignored values", tag.ignored_values),
+    ):
+        if values:
+            rows = ((_shown(v), n) for v, n in values.items())
+            parts += [f"### {title}: {name}\n", _table(("value", "files"), rows)]
+    if tag.mapped_values:
+        rows = (
+            (_shown(v), n, ", ".join(labels) or "(no label)")
+            for v, (n, labels) in tag.mapped_values.items()
+        )
+        parts += [f"### Mapped values: {name}\n", _table(("value", "files", "labels"), rows)]
+    return parts
+
+
+def _shown(value: str) -> str:
+    # In quotes, or leading blanks would not be seen.
+    return f'"{value}"'
+
+
+def _table(header: tuple[str, ...], rows: Iterable[tuple]) -> str:
+    def line(cells: Iterable) -> str:
+        texts = (" ".join(str(c).splitlines()).replace("|", "\\|") for c in cells)
+        return f"| {' | '.join(texts)} |\n"
+
+    return line(header) + line("---" for _ in header) + "".join(line(row) for row in rows)
+
+
+def _files_csv(index: Index, undecodable: dict[str, Refusal]) -> str:
+    rows: dict[str, tuple[str, ...]] = {}
+    for row in index.rows:
+        labels = (k for k, on in zip(index.schema.labels, row.y, strict=True) if on)
+        rows[row.path] = ("image", row.kind, "|".join(labels), "|".join(row.flags))
+    for path, refusal in (*index.refusals, *undecodable.items()):
+        status = "skipped" if refusal.code.is_skip else "unreadable"
+        what = f"{refusal.code.value} {refusal.detail}".strip()
+        _, _, labels, flags = rows.get(path, ("", "", "", ""))
+        rows[path] = (status, what, labels, flags)
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(_FILE_COLUMNS)
+    writer.writerows((path, *rows[path]) for path in sorted(rows))
+    return file.getvalue()
+
+
+def _replace(path: Path, text: str) -> None:
+    """Writes beside and renames: a reader sees the old file or the new one, never half of it."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        # File names need not be Unicode; the odd byte is shown, not fatal.
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

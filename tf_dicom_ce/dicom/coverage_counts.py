@@ -1,0 +1,152 @@
+"""What an index found: the numbers to look at before training."""
+
+import collections
+import dataclasses
+from collections.abc import Iterable
+
+from tf_dicom_ce.dicom.refusals import Code, Refusal
+from tf_dicom_ce.dicom.tags import STATES, Encoding, TagSchema
+
+
+@dataclasses.dataclass(frozen=True)
+class TagCoverage:
+    """How one tag fared over all ultrasound files.
+
+    Attributes:
+        states: State ("mapped", "unmapped", "empty", "missing", "ignored") to number of files;
+            the numbers add up to all ultrasound files.
+        untidy: Number of mapped files whose raw value needed tidying; included in "mapped".
+        labels: Label to number of files, in the order of y.
+        mapped_values: Raw value to (number of files, its labels), most frequent first.
+        unmapped_values: Raw value to number of files, most frequent first.
+        untidy_values: Raw value to number of files, most frequent first.
+        ignored_values: Raw value to number of files, most frequent first.
+    """
+
+    states: dict[str, int]
+    untidy: int
+    labels: dict[str, int]
+    mapped_values: dict[str, tuple[int, tuple[str, ...]]]
+    unmapped_values: dict[str, int]
+    untidy_values: dict[str, int]
+    ignored_values: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Coverage:
+    """Counts over a whole folder.
+
+    Attributes:
+        files: All files found, of whatever kind.
+        images: Ultrasound files that entered the index.
+        patients: Distinct patients among them.
+        without_patient_id: Ultrasound files whose (0010,0020) Patient ID is empty or missing.
+        unmapped_files: Ultrasound files none of whose tags mapped.
+        tags: Tag name to its coverage.
+        refusals: Code to number of files that yield no frame.
+    """
+
+    files: int
+    images: int
+    patients: int
+    without_patient_id: int
+    unmapped_files: int
+    tags: dict[str, TagCoverage]
+    refusals: dict[Code, int]
+
+    @property
+    def skipped(self) -> int:
+        """Number of files that are something else."""
+        return sum(n for code, n in self.refusals.items() if code.is_skip)
+
+    @property
+    def unreadable(self) -> int:
+        """Number of ultrasound files that cannot be read."""
+        return sum(n for code, n in self.refusals.items() if not code.is_skip)
+
+    def with_decode_refusals(self, refusals: Iterable[Refusal]) -> "Coverage":
+        """Adds files that entered the index and turned out to be undecodable.
+
+        Args:
+            refusals: One per file, from decoding the pixels.
+
+        Returns:
+            Coverage with more refusals; `images` and the tags still count the whole index.
+        """
+        counts = collections.Counter(self.refusals)
+        counts.update(refusal.code for refusal in refusals)
+        return dataclasses.replace(self, refusals=_in_order(counts))
+
+
+def measure(
+    schema: TagSchema,
+    encodings: Iterable[Encoding],
+    *,
+    patients: int,
+    without_patient_id: int,
+    refusals: Iterable[Refusal],
+) -> Coverage:
+    """Counts.
+
+    Args:
+        schema: The schema that encoded the files.
+        encodings: One per ultrasound file.
+        patients: Number of distinct patients.
+        without_patient_id: Number of ultrasound files without a Patient ID.
+        refusals: One per file that yields no frame.
+
+    Returns:
+        The coverage of the folder.
+    """
+    encodings = tuple(encodings)
+    codes = collections.Counter(refusal.code for refusal in refusals)
+    return Coverage(
+        files=len(encodings) + codes.total(),
+        images=len(encodings),
+        patients=patients,
+        without_patient_id=without_patient_id,
+        unmapped_files=sum(not encoding.present.any() for encoding in encodings),
+        tags=_measure_tags(schema, encodings),
+        refusals=_in_order(codes),
+    )
+
+
+def _measure_tags(schema: TagSchema, encodings: tuple[Encoding, ...]) -> dict[str, TagCoverage]:
+    coverages = {}
+    start = 0
+    for tag in schema.tags:
+        span = slice(start, start := start + len(tag.labels))
+        states: collections.Counter[str] = collections.Counter()
+        values = {state: collections.Counter() for state in (*STATES, "untidy")}
+        hits = collections.Counter(dict.fromkeys(tag.labels, 0))
+        meaning: dict[str, tuple[str, ...]] = {}
+        for encoding in encodings:
+            state, raw = encoding.states[tag.name]
+            found = tuple(
+                label for label, on in zip(tag.labels, encoding.y[span], strict=True) if on
+            )
+            states[state] += 1
+            values[state][raw] += 1
+            hits.update(found)
+            meaning[raw] = found
+            if tag.name in encoding.untidy:
+                values["untidy"][raw] += 1
+        coverages[tag.name] = TagCoverage(
+            states={state: states[state] for state in STATES},
+            untidy=values["untidy"].total(),
+            labels=dict(hits),
+            mapped_values={v: (n, meaning[v]) for v, n in _by_count(values["mapped"]).items()},
+            unmapped_values=_by_count(values["unmapped"]),
+            untidy_values=_by_count(values["untidy"]),
+            ignored_values=_by_count(values["ignored"]),
+        )
+    return coverages
+
+
+def _by_count(counts: collections.Counter[str]) -> dict[str, int]:
+    """Most frequent first, equals by name, so that reports compare."""
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _in_order(counts: collections.Counter[Code]) -> dict[Code, int]:
+    return {code: counts[code] for code in Code if counts[code]}

@@ -1,0 +1,79 @@
+"""The closed set of reasons for which a file yields no frame."""
+
+import dataclasses
+import enum
+
+
+class Code(enum.StrEnum):
+    """Why a file was refused; the value is what reports show.
+
+    Members marked "skipped" are files that simply are something else. All others are ultrasound
+    files (or may be) that cannot be read.
+    """
+
+    NOT_REGULAR = "not-regular"
+    """Skipped: a symbolic link, FIFO, device or socket."""
+    NOT_DICOM = "not-dicom"
+    """Skipped: no DICOM preamble, and no bare DICOM ultrasound data set either."""
+    NOT_ULTRASOUND = "not-ultrasound"
+    """Skipped: DICOM whose (0008,0016) SOP Class UID is not an ultrasound image storage class."""
+    OS_ERROR = "os-error"
+    """The operating system refused to open or read the file."""
+    DAMAGED_HEADER = "damaged-header"
+    """An element is malformed, or one that describes the pixels is absent or impossible."""
+    NO_PIXELS = "no-pixels"
+    """The data set describes no image, or its pixel data are empty."""
+    TRUNCATED = "truncated"
+    """The file ends before its pixel data do."""
+    UNSUPPORTED_TRANSFER_SYNTAX = "unsupported-transfer-syntax"
+    """No installed decoder reads the (0002,0010) Transfer Syntax UID."""
+    UNSUPPORTED_PHOTOMETRIC = "unsupported-photometric"
+    """The (0028,0004) Photometric Interpretation cannot be turned into gray levels."""
+    TOO_LARGE = "too-large"
+    """One frame, or the inflated file, is larger than any ultrasound image."""
+    FRAME_OUT_OF_RANGE = "frame-out-of-range"
+    """The frame that was asked for does not exist."""
+    DECODE_FAILED = "decode-failed"
+    """The decoder rejected the pixel data."""
+
+    @property
+    def is_skip(self) -> bool:
+        """True for a file that is something else, False for an unreadable ultrasound file."""
+        return self in (Code.NOT_REGULAR, Code.NOT_DICOM, Code.NOT_ULTRASOUND)
+
+    @property
+    def remedy(self) -> str:
+        """What the user can do about it, one sentence."""
+        return _REMEDIES[self]
+
+
+_REMEDIES = {
+    Code.NOT_REGULAR: "Links are not followed; copy the file into the folder if it is wanted.",
+    Code.NOT_DICOM: "Nothing to do, unless the file should be DICOM: then export it again.",
+    Code.NOT_ULTRASOUND: "Nothing to do; only ultrasound image storage classes are read.",
+    Code.OS_ERROR: "Check the permissions of the file and the health of the disk.",
+    Code.DAMAGED_HEADER: "Export the file again; the data set is malformed.",
+    Code.NO_PIXELS: "Export the file again with its image; this copy holds none.",
+    Code.TRUNCATED: "The copy is incomplete: copy or export the file again.",
+    Code.UNSUPPORTED_TRANSFER_SYNTAX: (
+        "Transcode to Explicit VR Little Endian, or install the missing decoder."
+    ),
+    Code.UNSUPPORTED_PHOTOMETRIC: "Export as MONOCHROME2, RGB, YBR_FULL or PALETTE COLOR.",
+    Code.TOO_LARGE: "Check the file: its size is beyond that of any ultrasound image.",
+    Code.FRAME_OUT_OF_RANGE: "Ask for a frame below (0028,0008) Number of Frames.",
+    Code.DECODE_FAILED: "The compressed pixels are damaged or of a rare kind: export again.",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+    """A file that yields no frame.
+
+    Attributes:
+        code: The reason.
+        detail: The name of an exception class or of an element; never the value of an element,
+            because values identify patients.
+    """
+
+    code: Code
+    detail: str = ""

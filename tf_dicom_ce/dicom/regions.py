@@ -1,0 +1,71 @@
+"""Where in the image the ultrasound is: (0018,6011) Sequence of Ultrasound Regions."""
+
+from pydicom import Dataset
+
+CROPPED = "cropped to region"
+CLAMPED = "region clamped to the image"
+IMPLAUSIBLE = "region implausible, ignored"
+SEVERAL = "several regions, largest taken"
+
+_TISSUE_2D = 1  # (0018,6012) Region Spatial Format
+_TISSUE_OR_COLOR_FLOW = (1, 2)  # (0018,6014) Region Data Type
+_MINIMUM_SIDE = 16
+
+Crop = tuple[slice, slice]
+
+
+def crop_region(dataset: Dataset) -> tuple[Crop | None, tuple[str, ...]]:
+    """Finds the pane that shows tissue, leaving out text, scales, and ECG strips.
+
+    The largest 2D region (Region Spatial Format 1) of tissue or colour flow (Region Data Type 1
+    or 2) is taken, clamped to the image. A region is implausible if it is empty, tiny, or lies
+    mostly outside of the image: such headers were copied from an image of another size.
+
+    Args:
+        dataset: A header with (0028,0010) Rows and (0028,0011) Columns.
+
+    Returns:
+        Slices over rows and columns, or None for "take the whole image"; and the flags that
+        tell what was decided.
+    """
+    height, width = int(dataset.Rows), int(dataset.Columns)
+    try:
+        boxes = _boxes(dataset)
+    # A malformed sequence must not cost the image; pydicom raises whatever comes to hand.
+    except Exception:
+        return None, (IMPLAUSIBLE,)
+    if not boxes:
+        return None, ()
+    # `max` takes the first of equals, so that two panes side by side give the left one.
+    top, bottom, left, right = box = max(boxes, key=_area)
+    inside = (max(top, 0), min(bottom, height), max(left, 0), min(right, width))
+    tiny = min(inside[1] - inside[0], inside[3] - inside[2]) < min(_MINIMUM_SIDE, height, width)
+    if tiny or 2 * _area(inside) < _area(box):
+        return None, (IMPLAUSIBLE,)
+    flags = [SEVERAL] if len(boxes) > 1 else []
+    # The maxima are inclusive by the standard, but many devices write the size itself.
+    if top < 0 or left < 0 or bottom > height + 1 or right > width + 1:
+        flags.append(CLAMPED)
+    if inside == (0, height, 0, width):
+        return None, tuple(flags)
+    return (slice(*inside[:2]), slice(*inside[2:])), (*flags, CROPPED)
+
+
+def _boxes(dataset: Dataset) -> list[tuple[int, int, int, int]]:
+    """The half-open boxes (top, bottom, left, right) of all 2D regions that show tissue."""
+    return [
+        (
+            int(region.RegionLocationMinY0),
+            int(region.RegionLocationMaxY1) + 1,
+            int(region.RegionLocationMinX0),
+            int(region.RegionLocationMaxX1) + 1,
+        )
+        for region in dataset.get("SequenceOfUltrasoundRegions") or ()
+        if region.get("RegionSpatialFormat") == _TISSUE_2D
+        and region.get("RegionDataType") in _TISSUE_OR_COLOR_FLOW
+    ]
+
+
+def _area(box: tuple[int, int, int, int]) -> int:
+    top, bottom, left, right = box
+    return max(bottom - top, 0) * max(right - left, 0)

@@ -1,0 +1,67 @@
+"""The paper's losses as pure functions on logits, one value per example.
+
+The sigmoid of D stands inside the losses only: with D = σ(logit),
+−log D = softplus(−logit) and −log(1 − D) = softplus(logit), which neither overflow nor lose digits.
+"""
+
+import tensorflow as tf
+
+
+def _require_same_shape(a: tf.Tensor, b: tf.Tensor) -> None:
+    if not a.shape.is_compatible_with(b.shape):
+        raise ValueError(f"Expected two equal shapes. Received: {a.shape} and {b.shape}.")
+
+
+def reconstruction_loss(x: tf.Tensor, x_hat: tf.Tensor) -> tf.Tensor:
+    """L_rec = mean over the pixels of (x − x̂)² (section 3.1, the L2 distance).
+
+    Args:
+        x: True patches, float [N, h, w, 1], z-scored.
+        x_hat: Predicted patches F(x̂), same shape.
+
+    Returns:
+        float [N]. The mean over pixels keeps λ_rec independent of the image size.
+    """
+    _require_same_shape(x, x_hat)
+    return tf.reduce_mean(tf.square(x - x_hat), axis=[1, 2, 3])
+
+
+def discriminator_loss(real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
+    """−[log D(x, y) + log(1 − D(F(x̂), y))], which D minimises (Eqs. 1 and 2).
+
+    Args:
+        real_logits: D's logits on true patches, float [N].
+        fake_logits: D's logits on predicted patches, float [N].
+
+    Returns:
+        float [N]; 2 log 2 where D cannot tell (both logits 0).
+    """
+    _require_same_shape(real_logits, fake_logits)
+    return tf.nn.softplus(-real_logits) + tf.nn.softplus(fake_logits)
+
+
+def adversarial_loss(fake_logits: tf.Tensor, form: str = "nonsaturating") -> tf.Tensor:
+    """L_adv as F minimises it (Eqs. 1 and 2).
+
+    Args:
+        fake_logits: D's logits on predicted patches, float [N].
+        form: `minimax`: log(1 − D(F(x̂), y)), the term of Eq. 1 to the letter;
+            `nonsaturating`: −log D(F(x̂), y), the same fixed point with a gradient that does not
+            vanish while D wins (Goodfellow et al., 2014, section 3).
+
+    Returns:
+        float [N].
+
+    Raises:
+        ValueError: `form` is neither.
+    """
+    if form == "nonsaturating":
+        return tf.nn.softplus(-fake_logits)
+    if form == "minimax":
+        return -tf.nn.softplus(fake_logits)
+    raise ValueError(f"Expected form 'nonsaturating' or 'minimax'. Received: form={form!r}.")
+
+
+def joint_loss(l_rec, l_adv, lambda_rec: float = 0.99, lambda_adv: float = 0.01):
+    """L = λ_rec L_rec + λ_adv L_adv (Eq. 3; weights from section 4.3)."""
+    return lambda_rec * l_rec + lambda_adv * l_adv

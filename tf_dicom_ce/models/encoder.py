@@ -1,0 +1,80 @@
+"""VGG16 with batch normalisation, without its classifier (section 4.2)."""
+
+import keras
+from keras import layers
+
+#: Convolutions per block and their channels at width 1 (Simonyan & Zisserman, 2014, column D).
+VGG16_BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
+
+#: Names of the five scales; P_k has stride 2^k.
+SCALES = ("P1", "P2", "P3", "P4", "P5")
+
+
+def channels(count: int, width: float) -> int:
+    """A channel count scaled by `width`, at least 1."""
+    return max(1, round(count * width))
+
+
+def batch_normalization(name: str) -> layers.BatchNormalization:
+    """BatchNorm with the momentum and epsilon of the VGG16-BN in common use (torchvision)."""
+    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)
+
+
+@keras.saving.register_keras_serializable("tf_dicom_ce")
+class VGG16Encoder(keras.Model):
+    """Five blocks of [3×3 convolution, BatchNorm, ReLU] × n and a 2×2 max pool.
+
+    The convolutions carry no bias: BatchNorm's β takes its place.
+
+    Args:
+        width: Multiplies every channel count; 1.0 is VGG16.
+
+    Call:
+        x: float [N, H, W, 1], z-scored, H and W multiples of 32.
+
+    Returns:
+        dict of the five scales `P1`…`P5`: float [N, H/2^k, W/2^k, C_k] with
+        C = 64, 128, 256, 512, 512 times `width`. At 256×384 `P5` is 8×12×512.
+    """
+
+    def __init__(self, width: float = 1.0, name: str = "encoder", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.width = width
+        self.blocks = [
+            keras.Sequential(
+                [
+                    layer
+                    for j in range(1, convolutions + 1)
+                    for layer in (
+                        layers.Conv2D(
+                            channels(count, width),
+                            3,
+                            padding="same",
+                            use_bias=False,
+                            name=f"conv{j}",
+                        ),
+                        batch_normalization(f"bn{j}"),
+                        layers.ReLU(name=f"relu{j}"),
+                    )
+                ]
+                + [layers.MaxPooling2D(2, name="pool")],
+                name=f"block{k}",
+            )
+            for k, (convolutions, count) in enumerate(VGG16_BLOCKS, start=1)
+        ]
+
+    def build(self, input_shape):
+        """Creates all variables, so that weights can be loaded before the first call."""
+        shape = (None, None, None, input_shape[-1])
+        for block in self.blocks:
+            block.build(shape)
+            shape = block.compute_output_shape(shape)
+
+    def call(self, x, training=False):
+        scales = {}
+        for name, block in zip(SCALES, self.blocks, strict=True):
+            x = scales[name] = block(x, training=training)
+        return scales
+
+    def get_config(self):
+        return {"width": self.width, "name": self.name}

@@ -1,0 +1,1 @@
+"""Training: what happens in a step, and what a run writes down about itself."""

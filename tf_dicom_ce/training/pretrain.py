@@ -1,0 +1,92 @@
+"""Pretraining of the context encoder on given datasets (section 4.3)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_dicom_ce.config import PretrainConfig
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.models.encoder import VGG16Encoder
+from tf_dicom_ce.training.gan import ContextEncoderGAN
+from tf_dicom_ce.training.monitoring import BestWeights, History, ProgressBar, TensorBoard
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What a run leaves: the encoder of the best epoch and how good it was.
+
+    Attributes:
+        encoder: With the weights of `epoch`.
+        epoch: The epoch with the lowest joint loss on the validation images, from 1.
+        validation: That epoch's measures on the validation images.
+    """
+
+    encoder: VGG16Encoder
+    epoch: int
+    validation: dict[str, float]
+
+
+def seed_everything(seed: int, deterministic: bool) -> None:
+    """Seeds Python, NumPy and TensorFlow; `deterministic` also fixes the order of every sum."""
+    keras.utils.set_random_seed(seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def pretrain(
+    config: PretrainConfig,
+    labels: int,
+    training: tf.data.Dataset,
+    steps_per_epoch: int,
+    validation: tf.data.Dataset,
+    panel_images: np.ndarray,
+    run: Path,
+) -> Pretrained:
+    """Trains F against D and keeps the epoch with the lowest validation joint loss.
+
+    Args:
+        config: Settings.
+        labels: Length L of y; with `use_dicom` off, y is not looked at (Eq. 1).
+        training: Endless batches (x, y), see `tf_dicom_ce.data.datasets`.
+        steps_per_epoch: Steps of an epoch.
+        validation: Batches (x, y), one pass.
+        panel_images: z-scored validation images for the panel, float [N, H, W, 1].
+        run: Folder that receives `history.csv`, `best.weights.h5`, `tensorboard/`, `panels/`.
+
+    Returns:
+        The best encoder.
+
+    Raises:
+        UserError: No epoch had a finite validation loss.
+    """
+    model = ContextEncoderGAN(config, labels if config.use_dicom else 0)
+    model.compile()
+    best = BestWeights(run / "best.weights.h5")
+    model.fit(
+        training,
+        epochs=config.epochs,
+        steps_per_epoch=steps_per_epoch,
+        validation_data=validation,
+        shuffle=False,  # the datasets are in order already
+        verbose=0,
+        callbacks=[
+            best,
+            History(run / "history.csv"),
+            TensorBoard(run / "tensorboard", panel_images, config.panel_every, run / "panels"),
+            ProgressBar(),
+        ],
+    )
+    if not best.epoch:
+        raise UserError(
+            "The joint loss on the validation images was never a finite number. Lower the "
+            "learning rates, or look for the cause in TensorBoard."
+        )
+    model.load_weights(run / "best.weights.h5")
+    return Pretrained(
+        encoder=model.context_encoder.encoder,
+        epoch=best.epoch,
+        validation=model.evaluate(validation, verbose=0, return_dict=True),
+    )
