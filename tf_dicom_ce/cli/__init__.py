@@ -1,7 +1,6 @@
 """Command line: arguments become a configuration and one call; nothing else composes."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
@@ -21,7 +20,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0, or 2 for a mistake that the user can mend (one message on stderr).
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on this machine's CPU
     parser = argparse.ArgumentParser(
         prog="tf-dicom-ce",
         description="Weakly supervised context encoder using DICOM metadata in ultrasound imaging.",
@@ -37,10 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(execute=module.run)
     options = parser.parse_args(arguments)
     try:
-        options.run(options)
+        options.execute(options)
     except UserError as error:
         print(f"{parser.prog} {options.command}: {error}", file=sys.stderr)
         return 2

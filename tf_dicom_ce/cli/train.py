@@ -53,6 +53,7 @@ def run(options: argparse.Namespace) -> None:
     """Runs the command: index → store → split → datasets → training → export."""
     config = configure(options)
 
+    from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
     from tf_dicom_ce.dicom.coverage import require_readable, summary, write_coverage
     from tf_dicom_ce.dicom.index import scan
     from tf_dicom_ce.dicom.tags import TagSchema
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
     folder = create_run_folder(options.run, "pretrain")
     print("Configuration:", *(f"  {k}: {v}" for k, v in config.as_dict().items()), sep="\n")
 
-    # From here on TensorFlow is loaded; every mistake in the input's form has shown before.
+    load_tensorflow()  # only now: every mistake in the input's form has shown before
     import numpy as np
 
     from tf_dicom_ce.data import datasets, splits, store

@@ -10,6 +10,8 @@ from typing import Any
 
 from pydicom.datadict import tag_for_keyword
 
+from tf_dicom_ce.errors import UserError
+
 _TOP_KEYS = {"name", "tag"}
 _TAG_KEYS = {
     *("name", "element", "fallback", "labels", "ignore"),
@@ -19,7 +21,7 @@ _PATTERN_KEYS = {"regex", "labels"}
 _CSV_COLUMNS = ["value", "labels", "corrected"]
 
 
-class SchemaError(ValueError):
+class SchemaError(UserError):
     """A mistake in a tag schema; the message names the file, the line and the remedy."""
 
 

@@ -42,7 +42,8 @@ class ProjectionDiscriminator(keras.Model):
                     layers.Conv2D(
                         channels(count, width), 4, strides=2, padding="same", name=f"conv{k}"
                     ),
-                    layers.LeakyReLU(0.2, name=f"leaky_relu{k}"),
+                    # Not LeakyReLU: its op makes TensorFlow 2.21's graph optimizer give up.
+                    layers.ReLU(negative_slope=0.2, name=f"leaky_relu{k}"),
                 )
             ]
             + [layers.GlobalAveragePooling2D(name="average")],

@@ -55,6 +55,7 @@ class ProgressBar(keras.callbacks.Callback):
             f"D(real) {logs['d_real']:.2f} D(fake) {logs['d_fake']:.2f}  "
             f"validation: L_rec {logs['val_rec']:.4f} joint {logs['val_joint']:.4f}",
             highlight=False,
+            soft_wrap=True,
         )
 
     def on_train_end(self, logs=None):

@@ -1,0 +1,87 @@
+"""The store: decoded once, noticed when anything changes, equal to reading directly."""
+
+import numpy as np
+import pytest
+
+from tf_dicom_ce.data import store
+from tf_dicom_ce.data.preprocessing import resize
+from tf_dicom_ce.dicom.index import scan
+from tf_dicom_ce.dicom.refusals import Code
+from tf_dicom_ce.dicom.tags import TagSchema
+
+SIZE = (32, 64)
+SCHEMA = TagSchema.load("ultrasound")
+
+
+def open_store(root, size=SIZE):
+    index = scan(root / "data", SCHEMA, progress=False)
+    return store.open_store(index, size, root / "cache")
+
+
+@pytest.fixture
+def files(write, tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = [rng.integers(0, 256, (40 + k, 70), dtype=np.uint8) for k in range(3)]
+    for k, array in enumerate(pixels):
+        write(f"data/{k}.dcm", array, PatientID=f"Patient-{k}")
+    return pixels
+
+
+def test_frames_are_the_resized_files(files, tmp_path):
+    frames = open_store(tmp_path).read(np.array([2, 0]))
+    assert frames.dtype == np.uint8
+    np.testing.assert_array_equal(frames[0], resize(files[2][..., None], SIZE))
+    np.testing.assert_array_equal(frames[1], resize(files[0][..., None], SIZE))
+
+
+def test_direct_reading_gives_the_same_pixels(files, tmp_path):
+    index = scan(tmp_path / "data", SCHEMA, progress=False)
+    rows = np.arange(3)
+    np.testing.assert_array_equal(
+        store.open_direct(index, SIZE).read(rows), open_store(tmp_path).read(rows)
+    )
+
+
+def test_built_once_and_anew_when_a_file_or_the_size_changes(files, write, tmp_path):
+    assert open_store(tmp_path).built
+    assert not open_store(tmp_path).built
+    assert open_store(tmp_path, (64, 64)).built
+    write("data/1.dcm", 255 - files[1], PatientID="Patient-1")
+    changed = open_store(tmp_path)
+    assert changed.built
+    np.testing.assert_array_equal(
+        changed.read(np.array([1]))[0], resize((255 - files[1])[..., None], SIZE)
+    )
+
+
+def test_an_undecodable_file_costs_one_row(files, write, tmp_path):
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEG2000Lossless
+
+    write("data/1.dcm", files[1], syntax=JPEG2000Lossless, PixelData=encapsulate([b"junk" * 9]))
+    for _ in range(2):  # as built and as found
+        opened = open_store(tmp_path)
+        assert {k: refusal.code for k, refusal in opened.refusals.items()} == {
+            1: Code.DECODE_FAILED
+        }
+        np.testing.assert_array_equal(opened.read([2])[0], resize(files[2][..., None], SIZE))
+
+
+def test_a_build_that_dies_leaves_no_store(files, tmp_path, monkeypatch):
+    def die(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_resized", die)
+        with pytest.raises(KeyboardInterrupt):
+            open_store(tmp_path)
+    assert not list((tmp_path / "cache").iterdir())
+    assert open_store(tmp_path).built
+
+
+def test_the_store_names_nobody(files, tmp_path):
+    open_store(tmp_path)
+    contents = b"".join(p.read_bytes() for p in (tmp_path / "cache").rglob("*") if p.is_file())
+    assert len(contents) > 3 * 32 * 64
+    for word in (b"Patient-0", b"0.dcm", str(tmp_path).encode()):
+        assert word not in contents

@@ -1,0 +1,27 @@
+"""Loads TensorFlow without its notes on this machine's CPU and absent GPU drivers."""
+
+import os
+import tempfile
+
+
+def load_tensorflow() -> None:
+    """Imports TensorFlow and starts its devices with file descriptor 2 turned away.
+
+    TensorFlow 2.21 writes these notes from C++ before any log level is in force. What was written
+    is shown after all where the import fails.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as notes:
+        os.dup2(notes.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_logical_devices()
+        except BaseException:
+            notes.seek(0)
+            os.write(stderr, notes.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
