@@ -10,6 +10,12 @@ FEATURE_CHANNELS = (64, 128, 256, 512)
 
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
+def leaky_relu(x: tf.Tensor) -> tf.Tensor:
+    """max(x, 0.2 x); TensorFlow 2.21's graph optimizer gives up on its own LeakyRelu op."""
+    return tf.maximum(x, 0.2 * x)
+
+
+@keras.saving.register_keras_serializable("tf_dicom_ce")
 class ProjectionDiscriminator(keras.Model):
     """D(x, y) = C_rf(D̃(x)) + P(D̃(x), y) with P(D̃(x), y) = D̃(x)ᵀ W y, as a logit.
 
@@ -42,8 +48,7 @@ class ProjectionDiscriminator(keras.Model):
                     layers.Conv2D(
                         channels(count, width), 4, strides=2, padding="same", name=f"conv{k}"
                     ),
-                    # Not LeakyReLU: its op makes TensorFlow 2.21's graph optimizer give up.
-                    layers.ReLU(negative_slope=0.2, name=f"leaky_relu{k}"),
+                    layers.Activation(leaky_relu, name=f"leaky_relu{k}"),
                 )
             ]
             + [layers.GlobalAveragePooling2D(name="average")],

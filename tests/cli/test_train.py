@@ -1,0 +1,128 @@
+"""The main job from a folder of DICOM to an exported encoder, through the command line."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_dicom_ce.cli import main
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def data(write, tmp_path):
+    """20 files of 5 patients, one of them cut off, and a text file."""
+    rng = np.random.default_rng(0)
+    for k in range(20):
+        ramp = np.linspace(0, 180, 40)[:, None] + 5 * (k % 5)
+        write(
+            f"data/{k:02d}",
+            (ramp + rng.integers(0, 40, (40, 60))).astype(np.uint8),
+            PatientID=f"Planted^Name{k % 5}",
+            StudyDescription=["US THYROID BIOPSY", "US BIOPSY LIVER FOCAL", "?"][k % 3],
+            TransducerData=["SL10-2", "SC6-1"][k % 2],
+        )
+    cut = tmp_path / "data" / "07"
+    cut.write_bytes(cut.read_bytes()[:-1500])
+    (tmp_path / "data" / "notes.txt").write_text("a note")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def train(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def run(name, *extra):
+        words = "--preset quick --image-size 32 32 --width 0.03125 --epochs 2 --batch-size 4"
+        folder = tmp_path / name
+        export = tmp_path / "export"
+        arguments = ["--data", data, "--run", folder, "--export", export, *extra]
+        assert main(["train", *words.split(), *map(str, arguments)]) == 0
+        return folder
+
+    return run
+
+
+def test_from_files_to_encoder(train, tmp_path, capfd):
+    folder = train("run")
+    out = capfd.readouterr().out
+    assert "1 other files skipped, 1 unreadable" in out
+    assert "Best epoch" in out
+
+    config = json.loads((folder / "config.json").read_text())
+    assert config["images"]["training"] + config["images"]["validation"] == 19
+    assert "\n07,unreadable,\"truncated " in (folder / "files.csv").read_text()
+
+    encoder = tmp_path / "export" / "encoder" / "1"
+    metadata = json.loads((encoder / "encoder.json").read_text())
+    assert metadata["image_size"] == [32, 32]
+    assert metadata["tag_vocabulary"][-2:] == ["linear", "curvilinear"]
+    assert metadata["best_epoch"] == json.loads((folder / "result.json").read_text())["best_epoch"]
+    scales = tf.saved_model.load(str(encoder)).signatures["serving_image"](
+        image=tf.zeros((1, 50, 70, 1))
+    )
+    assert scales["P5"].shape == (1, 1, 1, 16)
+
+
+def test_nobody_is_named_outside_the_coverage_report(train, tmp_path):
+    folder = train("run")
+    coverage = {"coverage.md", "coverage.json", "files.csv"}
+    written = [
+        path
+        for root in (folder, tmp_path / "export", tmp_path / "cache")
+        for path in root.rglob("*")
+        if path.is_file() and path.name not in coverage
+    ]
+    assert len(written) > 8
+    for path in written:
+        content = path.read_bytes()
+        for word in (
+            b"Planted",
+            b"US THYROID BIOPSY",
+            b"SL10-2",
+            str(tmp_path).encode() + b"/data",
+        ):
+            assert word not in content, path
+
+
+def test_deterministic_runs_are_equal_bit_for_bit(train, tmp_path):
+    weights = []
+    for k in (1, 2):
+        # Without and with a store that is ready; augmentation draws random numbers too.
+        train(f"run{k}", "--deterministic", "--augment")
+        saved = tmp_path / "export" / "encoder" / str(k) / "encoder.keras"
+        weights.append(keras.saving.load_model(saved).get_weights())
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_direct_reading_trains_the_same_encoder(train, tmp_path):
+    train("store", "--deterministic")
+    train("direct", "--deterministic", "--direct")
+    a, b = (
+        keras.saving.load_model(tmp_path / "export" / "encoder" / k / "encoder.keras") for k in "12"
+    )
+    for x, y in zip(a.get_weights(), b.get_weights(), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_without_tags(train, tmp_path):
+    folder = train("run", "--no-use-dicom", "--split", "image", "--adversarial", "minimax")
+    history = (folder / "history.csv").read_text().splitlines()
+    values = dict(zip(history[0].split(","), history[-1].split(","), strict=True))
+    assert float(values["val_p"]) == 0
+    assert float(values["val_c_rf"]) > 0
+
+
+def test_mostly_unreadable_stops_unless_allowed(train, data, capsys):
+    for path in sorted(data.glob("1*")):
+        path.write_bytes(path.read_bytes()[:-1500])
+    with pytest.raises(AssertionError):
+        train("run")
+    message = capsys.readouterr().err
+    assert "11 of 20 ultrasound files cannot be read" in message
+    assert "--allow-unreadable" in message
+    train("allowed", "--allow-unreadable", "--split", "image")

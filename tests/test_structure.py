@@ -1,0 +1,63 @@
+"""Data flows one way: a file imports only what stands upstream of it."""
+
+import ast
+from pathlib import Path
+
+import tf_dicom_ce
+
+ROOT = Path(tf_dicom_ce.__file__).parent
+
+#: Part of the package -> the parts it may import.
+ALLOWED = {
+    "__init__": set(),
+    "errors": set(),
+    "config": {"errors"},
+    "losses": {"config"},
+    "dicom": {"errors"},
+    "models": {"config"},
+    "data": {"config", "errors", "dicom"},
+    "training": {"config", "errors", "losses", "data", "models"},
+    "saved_model": {"config", "errors", "data", "models"},
+    "cli": {"config", "errors", "dicom", "data", "training", "saved_model"},
+}
+WITHOUT_TENSORFLOW = ("__init__", "errors", "config", "dicom")
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def parts():
+    for path in sorted(ROOT.rglob("*.py")):
+        yield path, path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def test_every_part_has_its_place():
+    assert {part for _, part in parts()} == set(ALLOWED)
+
+
+def test_imports_point_upstream():
+    for path, part in parts():
+        for name in imports(path):
+            package, _, rest = name.partition(".")
+            target = rest.partition(".")[0]
+            if package == "tf_dicom_ce" and target in ALLOWED:
+                assert target in ALLOWED[part] | {part}, f"{path} imports {name}"
+
+
+def test_reading_dicom_needs_no_tensorflow():
+    for path, part in parts():
+        if part in WITHOUT_TENSORFLOW:
+            packages = {name.partition(".")[0] for name in imports(path)}
+            assert not packages & {"tensorflow", "keras"}, path
+
+
+def test_files_are_short():
+    lengths = {path: len(path.read_text().splitlines()) for path, _ in parts()}
+    assert {path: n for path, n in lengths.items() if n > 300} == {}
