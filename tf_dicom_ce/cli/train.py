@@ -76,6 +76,7 @@ def run(options: argparse.Namespace) -> None:
         frames = store.open_direct(index, config.image_size)
     else:
         frames = store.open_store(index, config.image_size, store.default_cache())
+        print("Store:", "decoded anew" if frames.built else "ready from an earlier run")
     write_coverage(index, folder, frames.refusals)
     print(summary(index, frames.refusals), f"Coverage report: {folder / 'coverage.md'}", sep="\n")
     if not config.allow_unreadable:
