@@ -1,0 +1,119 @@
+"""Beam forming: echoes through the point spread function to an envelope with speckle."""
+
+import numpy as np
+from scipy import fft
+
+from tf_dicom_ce.phantom import noise
+from tf_dicom_ce.phantom.geometry import Probe
+from tf_dicom_ce.phantom.vendors import Vendor
+
+SOUND_SPEED = 1.54  # mm/us
+_HALF = 2 * np.sqrt(2 * np.log(2))  # full width at half height of a Gaussian of sigma 1
+_LOBES_WIDTH = 6  # side lobes against the main lobe
+_PAD = 12  # samples and beams on each side, more than 3 sigma of the point spread function
+
+
+def pulse_sigma(probe: Probe, vendor: Vendor) -> float:
+    """Axial extent of the point spread function, half the pulse since sound goes to and fro.
+
+    σ = cycles·λ / 2 / 2.355.
+
+    Args:
+        probe: Gives the wavelength λ.
+        vendor: Gives the cycles.
+
+    Returns:
+        Standard deviation in amplitude, mm.
+    """
+    return vendor.cycles * SOUND_SPEED / probe.frequency / 2 / _HALF
+
+
+def beam_sigma(probe: Probe, vendor: Vendor) -> np.ndarray:
+    """Lateral extent of the point spread function.
+
+    σ = λ·F#·(0.42 + defocus·|r/depth - focus|), with F# = max(F#, r / aperture), since far away
+    the aperture cannot grow any more. 0.42 λF# has the full width λF# at half height.
+
+    Args:
+        probe: Gives the wavelength λ and the ranges r.
+        vendor: Gives the aperture and the focus.
+
+    Returns:
+        Standard deviation in amplitude, mm, float32 [samples].
+    """
+    f_number = np.maximum(vendor.f_number, probe.ranges / vendor.aperture)
+    away = np.abs(probe.ranges / probe.depth - vendor.focus)
+    wavelength = SOUND_SPEED / probe.frequency
+    return (wavelength * f_number * (0.42 + vendor.defocus * away)).astype(np.float32)
+
+
+def axial_spectrum(size: int, probe: Probe, vendor: Vendor) -> np.ndarray:
+    """Transfer function of the pulse, of energy 1: float32 [size]."""
+    sigma = np.float32(pulse_sigma(probe, vendor) * probe.samples / probe.depth)
+    return _unit_energy(noise.gaussian_spectrum(size, sigma))
+
+
+def lateral_spectrum(size: int, probe: Probe, vendor: Vendor) -> np.ndarray:
+    """Transfer function of the beam, main lobe and side lobes, of energy 1 at every depth.
+
+    Args:
+        size: Beams, the length of the transform.
+        probe: The grid.
+        vendor: Gives the shape of the beam.
+
+    Returns:
+        float32 [samples, size].
+    """
+    sigma = beam_sigma(probe, vendor) / probe.beam_spacing()
+    main = _unit_energy(noise.gaussian_spectrum(size, sigma))
+    lobes = _unit_energy(noise.gaussian_spectrum(size, _LOBES_WIDTH * sigma))
+    return _unit_energy(main + np.float32(10 ** (vendor.side_lobes / 20)) * lobes)
+
+
+def envelope(
+    diffuse: np.ndarray,
+    coherent: np.ndarray,
+    probe: Probe,
+    vendor: Vendor,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Average over looks of |axial * (lateral * (diffuse·n + coherent·e^iφ) + noise)|.
+
+    n is circular Gaussian noise, new for every look; so even tissue has Rayleigh speckle with
+    mean / standard deviation = 1.913 √looks. The receiver's noise passes the axial filter only.
+
+    Args:
+        diffuse: Root mean square amplitude of scatterers, float32 [samples, beams].
+        coherent: Amplitude of specular reflection, float32 [samples, beams].
+        probe: The grid.
+        vendor: Gives the point spread function, looks and noise.
+        rng: Source of scatterers and noise.
+
+    Returns:
+        float32 [samples, beams]; even `diffuse` of 1 gives a mean square of 1 in one look.
+    """
+    samples, beams = diffuse.shape
+    size = [fft.next_fast_len(n + 2 * _PAD) for n in diffuse.shape]
+    # Padding by the edge keeps what wraps around, and darkness, out of the picture.
+    margin = [(_PAD, total - n - _PAD) for total, n in zip(size, diffuse.shape, strict=True)]
+    diffuse, coherent = (np.pad(part, margin, mode="edge") for part in (diffuse, coherent))
+    lateral = np.pad(lateral_spectrum(size[1], probe, vendor), (margin[0], (0, 0)), mode="edge")
+    axial = axial_spectrum(size[0], probe, vendor)[:, None]
+    floor = np.float32(10 ** (vendor.noise / 20))
+    total = np.zeros((samples, beams), np.float32)
+    for _ in range(vendor.looks):
+        echo = diffuse * noise.circular(diffuse.shape, rng)
+        echo += coherent * np.exp(np.complex64(2j * np.pi * rng.random()))
+        echo = fft.fft(echo, axis=1, workers=1, overwrite_x=True)
+        echo *= lateral
+        echo = fft.ifft(echo, axis=1, workers=1, overwrite_x=True)
+        echo += floor * noise.circular(echo.shape, rng)
+        echo = fft.fft(echo, axis=0, workers=1, overwrite_x=True)
+        echo *= axial
+        echo = fft.ifft(echo, axis=0, workers=1, overwrite_x=True)
+        total += np.abs(echo[_PAD : _PAD + samples, _PAD : _PAD + beams])
+    return total / vendor.looks
+
+
+def _unit_energy(spectrum: np.ndarray) -> np.ndarray:
+    return spectrum / np.sqrt(np.mean(spectrum**2, axis=-1, keepdims=True))
