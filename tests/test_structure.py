@@ -14,13 +14,14 @@ ALLOWED = {
     "config": {"errors"},
     "losses": {"config"},
     "dicom": {"errors"},
+    "phantom": {"errors", "dicom"},
     "models": {"config"},
     "data": {"config", "errors", "dicom"},
     "training": {"config", "errors", "losses", "data", "models"},
     "saved_model": {"config", "errors", "data", "models"},
-    "cli": {"config", "errors", "dicom", "data", "training", "saved_model"},
+    "cli": {"config", "errors", "dicom", "phantom", "data", "training", "saved_model"},
 }
-WITHOUT_TENSORFLOW = ("__init__", "errors", "config", "dicom")
+WITHOUT_TENSORFLOW = ("__init__", "errors", "config", "dicom", "phantom")
 
 
 def imports(path):

@@ -1,5 +1,6 @@
-"""Pretrain the context encoder on a folder of ultrasound DICOM and export its encoder.
+"""Pretrain the context encoder on ultrasound DICOM and export its encoder.
 
+  python train.py --use-dicom                            on the embedded synthetic phantom
   python train.py --use-dicom --data DIR                 the paper's method and settings
   python train.py --use-dicom --data DIR --preset quick  minutes on two CPU cores
   python train.py --no-use-dicom --data DIR              the control without tags (Eq. 1)
@@ -20,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments; a default of None means: as the preset says."""
     add = parser.add_argument
     flag = argparse.BooleanOptionalAction
-    add("--data", type=Path, required=True, metavar="DIR", help="folder of DICOM files")
-    add("--preset", choices=PRESETS, default="paper", help="starting settings (default: paper)")
+    add("--data", type=Path, metavar="DIR", help="folder of DICOM files (default: the phantom)")
+    add("--preset", choices=PRESETS, help="starting settings (default: paper; phantom: quick)")
     add("--use-dicom", action=flag, help="condition D on DICOM tags, Eq. 2 (default: yes)")
     add("--tags", metavar="NAME|TOML", help="tag schema: ultrasound, ultrasound-paper or a file")
     add("--epochs", type=int, metavar="N", help="passes over the training images")
@@ -46,7 +47,11 @@ def configure(options: argparse.Namespace) -> PretrainConfig:
     given = {name: value for name in names if (value := getattr(options, name, None)) is not None}
     if "image_size" in given:
         given["image_size"] = tuple(given["image_size"])
-    return dataclasses.replace(PRESETS[options.preset], **given)
+    return dataclasses.replace(PRESETS[_preset(options)], **given)
+
+
+def _preset(options: argparse.Namespace) -> str:
+    return options.preset or ("paper" if options.data else "quick")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -57,10 +62,11 @@ def run(options: argparse.Namespace) -> None:
     from tf_dicom_ce.dicom.coverage import require_readable, summary, write_coverage
     from tf_dicom_ce.dicom.index import scan
     from tf_dicom_ce.dicom.tags import TagSchema
+    from tf_dicom_ce.phantom.cohort import default_cohort
     from tf_dicom_ce.training.run_folder import create_run_folder, environment, write_json
 
     schema = TagSchema.load(config.tags)
-    index = scan(options.data, schema)
+    index = scan(options.data or default_cohort(_preset(options)) / "pretraining", schema)
     folder = create_run_folder(options.run, "pretrain")
     print("Configuration:", *(f"  {k}: {v}" for k, v in config.as_dict().items()), sep="\n")
 
@@ -125,7 +131,8 @@ def run(options: argparse.Namespace) -> None:
         {
             "use_dicom": config.use_dicom,
             "tag_vocabulary": list(schema.labels),
-            "preset": options.preset,
+            "preset": _preset(options),
+            "synthetic_data": options.data is None,
             "seed": config.seed,
             **provenance,
             **result,

@@ -80,7 +80,7 @@ ACOUSTICS = {
     Tissue.PLEURA: Acoustics(16, 0.7, 1.80, 2),
     Tissue.LUNG: Acoustics(-6, 4, 0.5, 3),
     Tissue.BOWEL_WALL: Acoustics(-2, 0.6, 1.68, 2),
-    Tissue.METAL: Acoustics(22, 6, 12.0, 1),
+    Tissue.METAL: Acoustics(22, 3, 4.0, 1),
     Tissue.CATHETER: Acoustics(14, 1.0, 2.2, 1),
 }
 

@@ -1,0 +1,42 @@
+"""Make a cohort of synthetic ultrasound DICOM with truth for every task.
+
+The files are physics, not patients: SYNTHETIC stands in manufacturer, patient name and picture.
+The folder receives pretraining/, classification/ and segmentation/, label tables for the last two,
+and truth.csv. A run that was cut off goes on where it stopped.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make")
+    parser.add_argument(
+        "--preset", choices=("quick", "paper"), default="quick", help="size (default: quick)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same files")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
+    parser.add_argument(
+        "--domain-shift",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="downstream images from another vendor than the pretraining images (default: yes)",
+    )
+    parser.add_argument(
+        "--difficulty",
+        action="store_true",
+        help="also measure what simple methods reach: difficulty.md (takes a minute)",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Runs the command."""
+    from tf_dicom_ce.phantom.cohort import make_cohort
+
+    make_cohort(options.out, options.preset, options.seed, options.workers, options.domain_shift)
+    print(f"Cohort: {options.out}")
+    if options.difficulty:
+        from tf_dicom_ce.phantom.difficulty import write_difficulty
+
+        print(write_difficulty(options.out))

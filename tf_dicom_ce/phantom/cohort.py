@@ -1,0 +1,170 @@
+"""Whole cohorts of synthetic patients: rendered in processes, resumable, the same for one seed."""
+
+import concurrent.futures
+import csv
+import functools
+import importlib.resources
+import json
+import multiprocessing
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+from rich.console import Console
+from rich.progress import Progress
+
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.phantom.examination import Order, render
+from tf_dicom_ce.phantom.vendors import VENDOR_A, VENDOR_B
+
+_VERSION = 1  # raise when the same seed gives other files
+
+#: Preset -> stage -> split -> (images, patients). `paper` is Table 1, Appendices A.2.1 and A.2.2.
+PRESETS = {
+    "quick": {
+        "pretraining": {"": (600, 80)},
+        "classification": {"train": (300, 100), "validation": (60, 20), "test": (120, 40)},
+        "segmentation": {"train": (100, 100), "validation": (25, 25), "test": (50, 50)},
+    },
+    "paper": {
+        "pretraining": {"": (12267, 1188)},
+        "classification": {"train": (2548, 800), "validation": (343, 100), "test": (335, 100)},
+        "segmentation": {"train": (391, 391), "validation": (100, 100), "test": (100, 100)},
+    },
+}
+_TABLES = {
+    "classification": ("path", "label", "patient", "split"),
+    "segmentation": ("path", "mask", "patient", "split"),
+}
+_TRUTH = (
+    *("path", "patient", "split", "scene", "study", "probe", "study_fault", "probe_fault"),
+    *("displacement", "score", "label", "mask"),
+)
+
+
+def make_cohort(
+    out: Path,
+    preset: str = "quick",
+    seed: int = 0,
+    workers: int | None = None,
+    domain_shift: bool = True,
+) -> Path:
+    """Renders a cohort, or what is missing of it.
+
+    The folder receives `pretraining/`, `classification/` and `segmentation/` with one folder a
+    patient; `classification.csv` and `segmentation.csv` (labels, relative to `out`; masks are
+    indexed PNGs of the DICOM's Rows × Columns, 1 liver, 2 kidney); `truth.csv`, kept apart from
+    the files; and last `cohort.json`, whose presence says that the cohort is whole.
+
+    Args:
+        out: Folder of the cohort.
+        preset: Key of `PRESETS`.
+        seed: Same seed, same bytes, whatever the number of workers.
+        workers: Processes; by default one a core.
+        domain_shift: Downstream images come from another vendor than the pretraining images.
+
+    Returns:
+        `out`.
+
+    Raises:
+        UserError: The folder holds something else, or another cohort.
+    """
+    cohort = {
+        "what": "SYNTHETIC ultrasound phantom, not clinical data",
+        "preset": preset,
+        "seed": seed,
+        "domain_shift": domain_shift,
+        "version": _VERSION,
+    }
+    started, finished = out / "started.json", out / "cohort.json"
+    for marker in (finished, started):
+        if marker.is_file() and json.loads(marker.read_text()) != cohort:
+            raise UserError(f"--out {out}: holds another cohort. Choose another folder.")
+    if finished.is_file():
+        return out
+    if out.is_dir() and any(out.iterdir()) and not started.is_file():
+        raise UserError(f"--out {out}: the folder is not empty. Choose another one.")
+    out.mkdir(parents=True, exist_ok=True)
+    _write_json(started, cohort)
+    _render_all(_orders(preset, seed, domain_shift), out, workers)
+    _write_tables(out)
+    shutil.rmtree(out / "unfinished", ignore_errors=True)
+    _write_json(finished, cohort)
+    started.unlink()
+    return out
+
+
+def default_cohort(preset: str = "quick") -> Path:
+    """The cohort of a preset at seed 0 in the user's cache folder, made where it is not there."""
+    cache = platformdirs.user_cache_path("tf-dicom-ce")
+    return make_cohort(cache / "phantom" / f"{preset}-v{_VERSION}", preset)
+
+
+def _orders(preset: str, seed: int, domain_shift: bool) -> list[Order]:
+    file = importlib.resources.files("tf_dicom_ce.dicom") / "study_descriptions.csv"
+    with file.open(newline="") as lines:
+        descriptions = tuple(row["value"] for row in csv.DictReader(lines))
+    orders = []
+    for stage, splits in PRESETS[preset].items():
+        vendor = VENDOR_B if domain_shift and stage != "pretraining" else VENDOR_A
+        rng = np.random.default_rng([seed, len(stage)])
+        number = 0
+        for split, (images, patients) in splits.items():
+            extra = rng.multinomial(images - patients, np.full(patients, 1 / patients))
+            for count in 1 + extra:
+                number += 1
+                orders.append(
+                    Order(stage, number, int(count), split, seed, vendor.name, descriptions)
+                )
+    return orders
+
+
+def _render_all(orders: list[Order], out: Path, workers: int | None) -> None:
+    workers = workers or os.cpu_count() or 1
+    one = functools.partial(render, out=out)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Rendering the phantom", total=sum(order.images for order in orders))
+        if workers == 1:
+            for order in orders:
+                one(order)
+                bar.advance(task, order.images)
+            return
+        spawn = multiprocessing.get_context("spawn")  # a fork would copy TensorFlow's threads
+        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn) as pool:
+            pending = {pool.submit(one, order): order.images for order in orders}
+            try:
+                for future in concurrent.futures.as_completed(pending):
+                    future.result()
+                    bar.advance(task, pending[future])
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+
+def _write_tables(out: Path) -> None:
+    rows = [
+        row
+        for path in sorted((out / "truth").glob("*/*.json"))
+        for row in json.loads(path.read_text())
+    ]
+    _write_csv(out / "truth.csv", _TRUTH, rows)
+    for stage, columns in _TABLES.items():
+        chosen = [row for row in rows if row["path"].startswith(f"{stage}/")]
+        _write_csv(out / f"{stage}.csv", columns, chosen)
+
+
+def _write_csv(path: Path, columns: tuple[str, ...], rows: list[dict]) -> None:
+    beside = path.with_name(path.name + ".part")
+    with beside.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    beside.replace(path)
+
+
+def _write_json(path: Path, content: dict) -> None:
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(json.dumps(content, indent=2) + "\n")
+    beside.replace(path)

@@ -1,0 +1,106 @@
+"""The five classes of a Morrison's pouch view (Appendix A.2.1), from what can be seen in it.
+
+score = 0.35 kidney + 0.2 liver + 0.3 interface + 0.15 gain − 0.2 shadow, clipped to 0…1, where
+
+- kidney: visible share of a whole kidney's section (40 cm² counts as whole),
+- liver: visible share of 60 cm² of liver,
+- interface: length over which liver and kidney face each other, of 70 mm,
+- gain: 1 where the mean gray level of visible liver is right, falling to 0,
+- shadow: share of the interface in shadow.
+
+"Visible" is less than `SHADOW_DB` below what TGC expects. Class 0 is a view with neither organ.
+"""
+
+import dataclasses
+
+import numpy as np
+from scipy import ndimage
+
+from tf_dicom_ce.phantom.tissues import KIDNEY, Tissue
+
+SHADOW_DB = 15.0
+ORGAN_CM2 = 2.0  # less than this of an organ does not count as seen
+THRESHOLDS = (0.38, 0.74, 0.88)  # between classes 1, 2, 3 and 4
+RATER_SIGMA = 0.04
+_NEIGHBOURHOOD_MM = 8.0  # perirenal fat and fluid may lie between the organs
+_GRAY, _GRAY_RANGE = 97.0, 45.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Quality:
+    """How good a view is.
+
+    Attributes:
+        score: 0…1, without rater noise.
+        neither: Neither liver nor kidney is seen.
+    """
+
+    score: float
+    neither: bool
+
+    def label(self, rng: np.random.Generator, sigma: float = RATER_SIGMA) -> int:
+        """Class 0…4 as a rater gives it.
+
+        Args:
+            rng: Source of the rater's noise.
+            sigma: Standard deviation of the rater's noise on the score.
+        """
+        if self.neither:
+            return 0
+        return 1 + int(np.searchsorted(THRESHOLDS, self.score + rng.normal(0, sigma), "right"))
+
+
+def assess(labels: np.ndarray, shadow: np.ndarray, image: np.ndarray, spacing: float) -> Quality:
+    """Judges a scan-converted view.
+
+    Args:
+        labels: Tissue, uint8 [H, W], 0 outside the sector.
+        shadow: dB below what TGC expects, float [H, W].
+        image: Gray levels, uint8 [H, W].
+        spacing: Size of a pixel, mm.
+
+    Returns:
+        The view's quality.
+    """
+    area = spacing**2 / 100  # cm² of a pixel
+    clear = shadow < SHADOW_DB
+    organ = (labels == Tissue.LIVER) | (labels == Tissue.BLOOD)
+    liver, kidney = organ & clear, np.isin(labels, KIDNEY) & clear
+    liver_area, kidney_area = liver.sum() * area, kidney.sum() * area
+    neither = liver_area < ORGAN_CM2 and kidney_area < ORGAN_CM2
+    reach = round(_NEIGHBOURHOOD_MM / spacing)
+    near_liver = ndimage.distance_transform_edt(labels != Tissue.LIVER) <= reach
+    surface = np.isin(labels, KIDNEY)
+    surface &= ~ndimage.binary_erosion(surface)
+    facing = surface & near_liver
+    length = facing.sum() * spacing
+    in_shadow = float((facing & ~clear).sum() / facing.sum()) if facing.any() else 1.0
+    gray = float(image[liver].mean()) if liver.any() else 0.0
+    score = (
+        0.35 * min(kidney_area / 40, 1)
+        + 0.2 * min(liver_area / 60, 1)
+        + 0.3 * min(length / 70, 1)
+        + 0.15 * max(0.0, 1 - abs(gray - _GRAY) / _GRAY_RANGE)
+        - 0.2 * in_shadow
+    )
+    return Quality(float(np.clip(score, 0, 1)), bool(neither))
+
+
+def sample_displacement(rng: np.random.Generator) -> float:
+    """How far a sonographer who is looking for the view is from it: 0 (there) to 1 (far off)."""
+    if rng.uniform() < 0.2:
+        return float(rng.uniform(0.55, 1))
+    return float(rng.uniform(0, 0.3))
+
+
+def ceiling(scores: np.ndarray, rng: np.random.Generator, sigma: float = RATER_SIGMA) -> float:
+    """Accuracy of a judge who knows every score exactly, against noisy raters.
+
+    Args:
+        scores: True scores of views with an organ in them, float [N].
+        rng: Source of the raters' noise.
+        sigma: Its standard deviation.
+    """
+    truth = np.searchsorted(THRESHOLDS, scores, "right")
+    rated = np.searchsorted(THRESHOLDS, scores + rng.normal(0, sigma, len(scores)), "right")
+    return float((truth == rated).mean())

@@ -1,0 +1,79 @@
+"""Which scenes and devices a study shows: every description of Appendix A.1.
+
+Groups share scenes as in the clinic: a liver biopsy and a kidney biopsy both show the right upper
+quadrant, a paracentesis shows ascites or the liver's edge. So the anatomy does not give the study
+away, and the study does not give the anatomy.
+"""
+
+import dataclasses
+import re
+
+_RUQ = {"right upper quadrant": 0.85, "right upper quadrant with fluid": 0.15}
+_ABDOMEN = {"right upper quadrant": 0.3, "bowel": 0.3, "ascites": 0.4}
+
+#: First that matches wins: pattern, scenes with weights, device, weight of the description.
+_RULES = (
+    (r"BIOPSY LIVER", {**_RUQ, "ascites": 0.08}, "needle", 10),
+    (r"DRAINAGE LIVER", {**_RUQ, "collection": 0.1}, "catheter", 1),
+    (r"BIOPSY (TRANSPLANTED )?KIDNEY", {**_RUQ, "bowel": 0.12}, "needle", 5),
+    (r"KIDNEY/PARARENAL", {**_RUQ, "collection": 0.15}, "catheter", 1),
+    (r"GALLBLADDER", _RUQ, "catheter", 1),
+    (r"PARACENTESIS", {"ascites": 0.7, "right upper quadrant with fluid": 0.3}, "catheter", 5),
+    (r"THORACENTESIS", {"effusion": 0.75, "lung": 0.25}, "catheter", 3),
+    (r"CHEST TUBE", {"lung": 0.5, "effusion": 0.5}, "catheter", 2),
+    (r"THYROID", {"thyroid nodule": 0.75, "thyroid": 0.25}, "needle", 9),
+    (
+        r"LYMPH NODE",
+        {"neck node": 0.4, "lymph node": 0.5, "thyroid": 0.1},
+        "needle",
+        4,
+    ),
+    (
+        r"NECK",
+        {"neck node": 0.4, "soft tissue mass": 0.3, "thyroid nodule": 0.3},
+        "needle",
+        2,
+    ),
+    (r"PSEUDOANEURYSM", {"collection": 0.6, "soft tissue": 0.4}, "needle", 0.5),
+    (r"SOFT TISSUE BIOPSY", {"soft tissue mass": 0.7, "soft tissue": 0.3}, "needle", 3),
+    (r"SOFT TISSUE ASPIRATION", {"collection": 0.8, "soft tissue": 0.2}, "needle", 1),
+    (r"ABDOMINAL PELVIC BIOPSY", {**_ABDOMEN, "soft tissue mass": 0.2}, "needle", 1),
+    (r"BIOPSY (MESENTERY|RETROPERITONEUM)", _ABDOMEN, "needle", 1),
+    (r"BIOPSY NOT", {"soft tissue mass": 0.5, "lymph node": 0.3, "bowel": 0.2}, "needle", 1),
+    (r"(ABDOM|PELVIS)", {**_ABDOMEN, "collection": 0.1}, "catheter", 1.5),
+    (
+        r"DRAINAGE (INTERVENTION|CATHETER)",
+        {"collection": 0.6, "ascites": 0.2, "soft tissue": 0.2},
+        "catheter",
+        1.5,
+    ),
+)
+#: Share of the images of a study in which the device is in the plane.
+DEVICE_SHOWN = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What a study of one description shows.
+
+    Attributes:
+        scenes: Scene -> how often.
+        device: `needle` or `catheter`.
+        weight: How often the description occurs, against the others.
+    """
+
+    scenes: dict[str, float]
+    device: str
+    weight: float
+
+
+def study(description: str) -> Study:
+    """The study of a description of Appendix A.1.
+
+    Raises:
+        KeyError: No rule knows the description.
+    """
+    for pattern, scenes, device, weight in _RULES:
+        if re.search(pattern, description):
+            return Study(scenes, device, weight)
+    raise KeyError(description)
