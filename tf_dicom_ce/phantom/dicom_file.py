@@ -100,7 +100,7 @@ def to_dataset(picture: Picture) -> Dataset:
     if picture.tags.probe is not None:
         dataset.TransducerData = list(picture.tags.probe)
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = uids[:2]
-    dataset.StudyID, dataset.SeriesNumber = "1", 1
+    dataset.StudyID, dataset.SeriesNumber, dataset.Laterality = "1", 1, ""
     dataset.InstanceNumber = picture.instance
     dataset.PatientOrientation = ""
     dataset.BurnedInAnnotation = "NO"

@@ -90,7 +90,7 @@ def _render_files(order: Order, vendor: Vendor, rng: np.random.Generator, folder
     scene = scenes.SCENES[_choose(rng, shares[description])]
     patient = scene.make_patient(rng)
     probe_name = _choose(rng, scene.probes)
-    depth = rng.uniform(0.92, 1.08)
+    depth = rng.uniform(0.78, 1.22)
     probe = vendor.probes[probe_name]
     probe = dataclasses.replace(probe, depth=probe.depth * float(depth))
     rows = []
@@ -98,7 +98,7 @@ def _render_files(order: Order, vendor: Vendor, rng: np.random.Generator, folder
         displacement = {
             "pretraining": lambda: rng.beta(1, 4) * 0.6,
             "classification": lambda: quality.sample_displacement(rng),
-            "segmentation": lambda: rng.uniform(0, 0.18),
+            "segmentation": lambda: rng.uniform(0, 0.2),
         }[order.stage]()
         device = None
         if order.stage == "pretraining" and rng.uniform() < studies.DEVICE_SHOWN:

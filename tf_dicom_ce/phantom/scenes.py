@@ -38,6 +38,7 @@ class Scene:
         probes: Probe -> how often it is chosen.
         far: Shift along x and y at displacement 1, mm.
         ribs: How often a view has ribs in it.
+        sway: Standard deviation of the position along x between views of any quality, mm.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Scene:
     probes: dict[str, float]
     far: tuple[float, float]
     ribs: float = 0.0
+    sway: float = 4.0
 
     def make_patient(self, rng: np.random.Generator) -> Patient:
         """Draws a patient."""
@@ -68,8 +70,11 @@ class Scene:
             device: `needle`, `catheter` or None.
         """
         side = rng.choice([-1.0, 1.0])
-        shift = (displacement * self.far[0], side * displacement * self.far[1])
+        x = displacement * self.far[0] + rng.normal(0, self.sway)
+        shift = (x, side * displacement * self.far[1])
         yaw = displacement * rng.normal(0, 0.25)
+        # Leaning back towards what matters, more or less, as a hand does.
+        rock = float(np.clip(-x / 150 * rng.uniform(-0.6, 1.2) + rng.normal(0, 0.12), -0.45, 0.45))
         deep = "SC6-1" in self.probes
         instrument = None
         if device:
@@ -77,7 +82,9 @@ class Scene:
             instrument = make_device(rng, depth, width, device == "catheter")
         ribs = _ribs(rng, patient.wall) if rng.uniform() < self.ribs else None
         seed = int(rng.integers(2**31))
-        return View(patient.anatomy, pose(rng, shift, yaw), patient.wall, ribs, instrument, seed)
+        return View(
+            patient.anatomy, pose(rng, shift, yaw, rock), patient.wall, ribs, instrument, seed
+        )
 
 
 def _ribs(rng: np.random.Generator, wall: Wall) -> Ribs:
@@ -103,6 +110,7 @@ SCENES = {
             _CURVED,
             (25, 125),
             ribs=0.35,
+            sway=32,
         ),
         Scene(
             "right upper quadrant with fluid",
@@ -111,6 +119,7 @@ SCENES = {
             _CURVED,
             (25, 125),
             ribs=0.35,
+            sway=32,
         ),
         Scene(
             "ascites",

@@ -41,8 +41,8 @@ class SoftTissue:
         for top, bottom in ((self._fat, self._muscle), (self._muscle + 0.8, 90)):
             labels[z > top] = Tissue.MUSCLE
             # Fibres run along the muscle.
-            stripes = np.sin(2 * np.pi * (z - top) / 2.2 + 1.2 * grain)
-            labels[(z > top) & (stripes > 0.93) & (grain > 0)] = Tissue.FASCIA
+            stripes = np.sin(2 * np.pi * (z - top) / 2.2 + 0.5 * grain)
+            labels[(z > top) & (stripes > 0.95) & (fine + 0.5 * grain > 0.3)] = Tissue.FASCIA
             labels[(np.abs(z - top) < 0.4) | (np.abs(z - bottom) < 0.4)] = Tissue.FASCIA
         if self._bone:
             labels[self._bone.level(points) < 1] = Tissue.BONE

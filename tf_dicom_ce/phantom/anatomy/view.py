@@ -54,19 +54,23 @@ def pose(
     rng: np.random.Generator,
     shift: tuple[float, float] = (0.0, 0.0),
     yaw: float = 0.0,
-    jitter: float = 1.0,
+    rock: float = 0.0,
 ) -> Pose:
     """A plane near the ideal one.
 
     Args:
-        rng: Source of the jitter.
+        rng: Source of a jitter of 3 mm and 4°.
         shift: Along x and y, mm.
         yaw: Turn about z, radians.
-        jitter: Of position (3 mm) and angles (4°), as a factor.
+        rock: Turn within the image, radians: the beam leans along x.
     """
-    yaw = yaw + rng.normal(0, 0.07) * jitter
-    tilt = rng.normal(0, 0.07) * jitter
+    yaw = yaw + rng.normal(0, 0.07)
+    tilt = rng.normal(0, 0.07)
     across = np.array([np.cos(yaw), np.sin(yaw), 0.0])
     along = np.array([-np.sin(yaw) * np.sin(tilt), np.cos(yaw) * np.sin(tilt), np.cos(tilt)])
-    origin = np.array([shift[0], shift[1], 0.0]) + rng.normal(0, 3, 3) * (1, 1, 0) * jitter
+    across, along = (
+        np.cos(rock) * across - np.sin(rock) * along,
+        np.sin(rock) * across + np.cos(rock) * along,
+    )
+    origin = np.array([shift[0], shift[1], 0.0]) + rng.normal(0, 3, 3) * (1, 1, 0)
     return Pose(origin, across, along)

@@ -1,0 +1,194 @@
+"""A small cohort: same bytes for any number of workers, resumable, readable, labelled, honest."""
+
+import csv
+import hashlib
+import shutil
+import subprocess
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+
+from tf_dicom_ce.dicom.index import scan
+from tf_dicom_ce.dicom.reader import read_frame
+from tf_dicom_ce.dicom.tags import TagSchema
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.phantom import cohort, screen
+from tf_dicom_ce.phantom.difficulty import write_difficulty
+
+TINY = {
+    "pretraining": {"": (90, 45)},
+    "classification": {"train": (16, 6), "validation": (4, 2), "test": (6, 3)},
+    "segmentation": {"train": (4, 4), "validation": (1, 1), "test": (2, 2)},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def presets():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(cohort.PRESETS, "tiny", TINY)
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, presets):
+    return cohort.make_cohort(tmp_path_factory.mktemp("cohort"), "tiny", seed=3, workers=1)
+
+
+def rows(made, table):
+    with (made / table).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def hashes(folder):
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_two_workers_and_a_resumed_run_give_the_same_bytes(made, tmp_path):
+    other = cohort.make_cohort(tmp_path / "other", "tiny", seed=3, workers=2)
+    assert hashes(other) == hashes(made)
+    # As if killed: not finished, one patient not yet there.
+    (other / "cohort.json").rename(other / "started.json")
+    patients = sorted((other / "pretraining").iterdir())
+    shutil.rmtree(patients[5])
+    untouched = patients[4].stat().st_mtime_ns
+    cohort.make_cohort(other, "tiny", seed=3, workers=1)
+    assert patients[4].stat().st_mtime_ns == untouched
+    assert hashes(other) == hashes(made)
+
+
+def test_another_seed_gives_other_files(made, tmp_path, monkeypatch):
+    monkeypatch.setitem(cohort.PRESETS, "tiny", {"pretraining": {"": (2, 1)}})
+    other = cohort.make_cohort(tmp_path / "other", "tiny", seed=4, workers=1)
+    path = "pretraining/SYN-P00001"
+    assert hashes(other / path) != hashes(made / path)
+
+
+def test_a_folder_in_use_is_refused(made, tmp_path):
+    with pytest.raises(UserError, match="another cohort"):
+        cohort.make_cohort(made, "tiny", seed=5)
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="not empty"):
+        cohort.make_cohort(tmp_path, "tiny")
+
+
+def test_counts_and_patients(made):
+    truth = rows(made, "truth.csv")
+    for stage, splits in TINY.items():
+        for split, (images, patients) in splits.items():
+            chosen = [r for r in truth if r["path"].startswith(stage) and r["split"] == split]
+            assert (len(chosen), len({r["patient"] for r in chosen})) == (images, patients)
+    sides = {}
+    for row in truth:
+        sides.setdefault(row["patient"], set()).add((row["path"].split("/")[0], row["split"]))
+    assert all(len(side) == 1 for side in sides.values())
+
+
+def test_our_reader_finds_the_tags_and_the_truth_explains_the_rest(made):
+    schema = TagSchema.load("ultrasound")
+    index = scan(made / "pretraining", schema, progress=False)
+    assert not index.refusals
+    assert len(index.rows) == 90
+    truth = {r["path"].removeprefix("pretraining/"): r for r in rows(made, "truth.csv")}
+    y = np.array([row.y for row in index.rows])
+    assert (y.sum(axis=0) > 0).all(), "a label that never occurs"
+    curvilinear = schema.labels.index("curvilinear")
+    for row in index.rows:
+        true = truth[row.path]
+        if true["probe_fault"] in ("", "untidy"):
+            assert row.y[curvilinear] == (true["probe"] == "SC6-1")
+        elif true["probe_fault"] != "wrong":
+            assert not any(row.y[-2:])
+        if true["study_fault"] in ("", "untidy"):
+            assert any(row.y[:-2])
+        elif true["study_fault"] != "wrong":
+            assert not any(row.y[:-2])
+
+
+def test_synthetic_stands_everywhere(made):
+    for path in (made / "pretraining").rglob("0*"):
+        dataset = pydicom.dcmread(path, stop_before_pixels=True)
+        assert dataset.Manufacturer.startswith("SYNTHETIC")
+        assert str(dataset.PatientName).startswith("SYNTHETIC")
+    blank = np.zeros(screen.LAYOUTS["SYNTHETIC A"].size, np.uint8)
+    for name, layout in screen.LAYOUTS.items():
+        picture = screen.compose(name, blank, np.random.default_rng(0))
+        x, y = layout.text
+        assert (picture[y : y + 14, x : x + 120] > 0).sum() > 100  # the line that says SYNTHETIC
+
+
+def test_masks_fit_their_images(made):
+    for row in rows(made, "segmentation.csv"):
+        dataset = pydicom.dcmread(made / row["path"])
+        mask = np.asarray(Image.open(made / row["mask"]))
+        assert mask.shape == (dataset.Rows, dataset.Columns)
+        assert set(np.unique(mask)) <= {0, 1, 2}
+        left, top, right, bottom = screen.LAYOUTS["SYNTHETIC B"].region
+        outside = mask.copy()
+        outside[top:bottom, left:right] = 0
+        assert not outside.any()
+        # Liver is brighter than what is no tissue at all: mask and image lie on one another.
+        picture = dataset.pixel_array if mask.ndim == dataset.pixel_array.ndim else None
+        if picture is not None:
+            assert picture[mask == 1].mean() > 2 * picture[mask == 0].mean()
+
+
+def test_the_reader_crops_to_the_sector(made):
+    size = screen.LAYOUTS["SYNTHETIC B"].size
+    for row in rows(made, "segmentation.csv"):
+        assert read_frame(made / row["path"]).pixels.shape == size
+
+
+def test_the_screen_around_the_sector_tells_no_tag(made):
+    """A forest on the rest of the screen does no better than the majority of patients."""
+    truth = [r for r in rows(made, "truth.csv") if r["path"].startswith("pretraining")]
+    left, top, right, bottom = screen.LAYOUTS["SYNTHETIC A"].region
+    features = []
+    for row in truth:
+        picture = pydicom.dcmread(made / row["path"]).pixel_array
+        while picture.shape[:2] != (screen.HEIGHT, screen.WIDTH):
+            picture = picture[0]
+        picture = (picture[..., 0] if picture.ndim == 3 else picture).copy()
+        picture[top:bottom, left:right] = 0
+        features.append(picture[::2, ::2].ravel())
+    features = np.array(features)
+    assert features.std(axis=0).max() > 0  # there is something to look at
+    patients = [row["patient"] for row in truth]
+    for target in ([r["probe"] == "SC6-1" for r in truth], ["BIOPSY" in r["study"] for r in truth]):
+        forest = RandomForestClassifier(100, random_state=0)
+        predicted = cross_val_predict(
+            forest, features, target, groups=patients, cv=StratifiedGroupKFold(5)
+        )
+        # Of 90 images of 45 patients chance gives 0.5 ± 0.07.
+        assert balanced_accuracy_score(target, predicted) < 0.65
+
+
+def test_difficulty_table(made):
+    table = write_difficulty(made)
+    assert table.count("\n") == 8
+    values = [float(line.split("|")[-2]) for line in table.splitlines()[2:]]
+    assert all(0 <= value <= 1 for value in values)
+
+
+@pytest.mark.slow
+def test_dciodvfy_finds_no_error(made):
+    tool = shutil.which("dciodvfy")
+    assert tool, "install Debian's dicom3tools"
+    files = sorted(p for p in made.rglob("*") if p.is_file() and p.name[:3].isdigit())
+    files = [p for p in files if p.suffix in ("", ".dcm")]
+    kinds = set()
+    for path in files:
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        kinds.add((header.file_meta.TransferSyntaxUID.name, "NumberOfFrames" in header))
+        result = subprocess.run([tool, path], capture_output=True, text=True, errors="replace")
+        assert "Error" not in result.stdout + result.stderr, path
+    assert len({syntax for syntax, _ in kinds}) == 3
+    assert any(cine for _, cine in kinds)
