@@ -72,6 +72,20 @@ def test_another_seed_gives_other_files(made, tmp_path, monkeypatch):
     assert hashes(other / path) != hashes(made / path)
 
 
+def test_without_domain_shift_one_vendor_makes_all(tmp_path, monkeypatch):
+    one = {"pretraining": {"": (1, 1)}, "segmentation": {"test": (1, 1)}}
+    monkeypatch.setitem(cohort.PRESETS, "tiny", one)
+    for domain_shift, vendors in ((True, "AB"), (False, "AA")):
+        out = cohort.make_cohort(tmp_path / vendors, "tiny", 0, 1, domain_shift)
+        found = [
+            pydicom.dcmread(
+                next(p for p in sorted((out / stage).rglob("001*")) if p.suffix != ".png")
+            )
+            for stage in one
+        ]
+        assert [f.Manufacturer[-1] for f in found] == list(vendors)
+
+
 def test_a_folder_in_use_is_refused(made, tmp_path):
     with pytest.raises(UserError, match="another cohort"):
         cohort.make_cohort(made, "tiny", seed=5)
@@ -142,9 +156,12 @@ def test_masks_fit_their_images(made):
 
 
 def test_the_reader_crops_to_the_sector(made):
-    size = screen.LAYOUTS["SYNTHETIC B"].size
+    left, top, right, bottom = screen.LAYOUTS["SYNTHETIC B"].region
     for row in rows(made, "segmentation.csv"):
-        assert read_frame(made / row["path"]).pixels.shape == size
+        frame = read_frame(made / row["path"])
+        assert frame.source_shape == (screen.HEIGHT, screen.WIDTH)
+        assert frame.crop == (slice(top, bottom), slice(left, right))
+        assert frame.pixels.shape == (bottom - top, right - left)
 
 
 def test_the_screen_around_the_sector_tells_no_tag(made):
@@ -169,6 +186,13 @@ def test_the_screen_around_the_sector_tells_no_tag(made):
         )
         # Of 90 images of 45 patients chance gives 0.5 ± 0.07.
         assert balanced_accuracy_score(target, predicted) < 0.65
+
+
+def test_the_contact_sheet_shows_every_scene(made):
+    sheet = np.asarray(Image.open(made / "contact_sheet.png").convert("L"))
+    scenes = {r["scene"] for r in rows(made, "truth.csv") if r["path"].startswith("pretraining")}
+    tiles = sheet.reshape(-1, 256, 5, 320).swapaxes(1, 2).reshape(-1, 256 * 320)
+    assert (tiles.mean(axis=1) > 5).sum() == len(scenes) + 4
 
 
 def test_difficulty_table(made):

@@ -2,7 +2,7 @@
 
 The files are physics, not patients: SYNTHETIC stands in manufacturer, patient name and picture.
 The folder receives pretraining/, classification/ and segmentation/, label tables for the last two,
-and truth.csv. A run that was cut off goes on where it stopped.
+truth.csv, and contact_sheet.png to look at. A run that was cut off goes on where it stopped.
 """
 
 import argparse

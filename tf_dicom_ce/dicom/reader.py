@@ -37,10 +37,14 @@ class Frame:
         pixels: (H, W) uint8, 0 black to 255 white, cropped to the ultrasound region if the file
             names one.
         flags: Every decision taken on the way, in plain words, e.g. "cropped to region".
+        crop: Rows and columns of the source that `pixels` are.
+        source_shape: (0028,0010) Rows and (0028,0011) Columns of the source.
     """
 
     pixels: np.ndarray
     flags: tuple[str, ...]
+    crop: tuple[slice, slice]
+    source_shape: tuple[int, int]
 
 
 def read_header(path: str | os.PathLike[str]) -> Dataset | Refusal:
@@ -191,4 +195,6 @@ def _to_frame(header: Dataset, stored: np.ndarray, photometric: str) -> Frame:
     aspect = header.get("PixelAspectRatio")
     if aspect and float(aspect[0]) != float(aspect[1]):
         more = (*more, _NOT_SQUARE)
-    return Frame(np.ascontiguousarray(levels), (*flags, *more))
+    shape = (header.Rows, header.Columns)
+    crop = crop or (slice(0, shape[0]), slice(0, shape[1]))
+    return Frame(np.ascontiguousarray(levels), (*flags, *more), crop, shape)

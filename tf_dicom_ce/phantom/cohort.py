@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.phantom.contact_sheet import contact_sheet
 from tf_dicom_ce.phantom.examination import Order, render
 from tf_dicom_ce.phantom.vendors import VENDOR_A, VENDOR_B
 
@@ -56,7 +57,8 @@ def make_cohort(
     The folder receives `pretraining/`, `classification/` and `segmentation/` with one folder a
     patient; `classification.csv` and `segmentation.csv` (labels, relative to `out`; masks are
     indexed PNGs of the DICOM's Rows × Columns, 1 liver, 2 kidney); `truth.csv`, kept apart from
-    the files; and last `cohort.json`, whose presence says that the cohort is whole.
+    the files; `contact_sheet.png`, to look at; and last `cohort.json`, whose presence says that
+    the cohort is whole.
 
     Args:
         out: Folder of the cohort.
@@ -150,6 +152,7 @@ def _write_tables(out: Path) -> None:
         for row in json.loads(path.read_text())
     ]
     _write_csv(out / "truth.csv", _TRUTH, rows)
+    contact_sheet(out, rows).save(out / "contact_sheet.png")
     for stage, columns in _TABLES.items():
         chosen = [row for row in rows if row["path"].startswith(f"{stage}/")]
         _write_csv(out / f"{stage}.csv", columns, chosen)

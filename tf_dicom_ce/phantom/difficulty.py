@@ -9,7 +9,6 @@ from PIL import Image
 from tf_dicom_ce.dicom.reader import read_frame
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.phantom.quality import ceiling
-from tf_dicom_ce.phantom.screen import LAYOUTS
 
 _THUMBNAIL = 24, 16
 _ORGANS = {1: "liver", 2: "kidney"}
@@ -83,7 +82,7 @@ def _classification(cohort: Path):
 
 def _segmentation(cohort: Path):
     rows = _read(cohort, "segmentation.csv")
-    masks = np.stack([_region(np.asarray(Image.open(cohort / row["mask"]))) for row in rows])
+    masks = np.stack([_mask(cohort, row) for row in rows])
     train = np.array([row["split"] == "train" for row in rows])
     test = np.array([row["split"] == "test" for row in rows])
     for label, organ in _ORGANS.items():
@@ -95,9 +94,9 @@ def _segmentation(cohort: Path):
         yield "segmentation", "location prior", f"Dice {organ}", value
 
 
-def _region(mask: np.ndarray) -> np.ndarray:
-    left, top, right, bottom = LAYOUTS["SYNTHETIC B"].region
-    return mask[top:bottom, left:right]
+def _mask(cohort: Path, row: dict) -> np.ndarray:
+    """The mask within the sector's region, as the reader crops the image."""
+    return np.asarray(Image.open(cohort / row["mask"]))[read_frame(cohort / row["path"]).crop]
 
 
 def _mean_dice(truth: np.ndarray, prediction: np.ndarray) -> float:

@@ -1,0 +1,60 @@
+"""One picture of a cohort: an image of every scene, and liver and kidney outlined."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+from tf_dicom_ce.dicom.reader import read_frame
+
+_TILE = 320, 240
+_TITLE = 16
+_COLUMNS = 5
+_COLOURS = {1: (255, 190, 60), 2: (80, 200, 255)}  # liver, kidney
+
+
+def contact_sheet(cohort: Path, rows: list[dict]) -> Image.Image:
+    """Draws the sheet.
+
+    Args:
+        cohort: Folder of the cohort.
+        rows: Rows of its truth table.
+
+    Returns:
+        An RGB picture: the first pretraining image of every scene, and the first two images of
+        each downstream stage, with the class or the outlines of the masks.
+    """
+    chosen = {}
+    for row in rows:
+        stage = row["path"].split("/")[0]
+        key = (stage, row["scene"]) if stage == "pretraining" else (stage, row["patient"])
+        if stage == "pretraining" or sum(k[0] == stage for k in chosen) < 2:
+            chosen.setdefault(key, row)
+    tiles = [_tile(cohort, row) for row in chosen.values()]
+    width, height = _TILE[0], _TILE[1] + _TITLE
+    lines = -(-len(tiles) // _COLUMNS)
+    sheet = Image.new("RGB", (_COLUMNS * width, lines * height))
+    for k, tile in enumerate(tiles):
+        sheet.paste(tile, (k % _COLUMNS * width, k // _COLUMNS * height))
+    return sheet
+
+
+def _tile(cohort: Path, row: dict) -> Image.Image:
+    frame = read_frame(cohort / row["path"])
+    picture = np.repeat(frame.pixels[..., np.newaxis], 3, axis=-1)
+    title = f"{row['scene']}, {row['probe']}"
+    if row.get("mask"):
+        mask = np.asarray(Image.open(cohort / row["mask"]))[frame.crop]
+        for label, colour in _COLOURS.items():
+            organ = mask == label
+            picture[organ & ~ndimage.binary_erosion(organ, iterations=2)] = colour
+        title = "segmentation"
+    elif row.get("label") not in (None, ""):
+        title = f"classification: quality {row['label']}"
+    tile = Image.new("RGB", (_TILE[0], _TILE[1] + _TITLE))
+    ImageDraw.Draw(tile).text((4, 2), title, fill=(220, 220, 220))
+    image = Image.fromarray(picture)
+    image.thumbnail(_TILE)
+    tile.paste(image, ((_TILE[0] - image.width) // 2, _TITLE))
+    return tile
