@@ -13,11 +13,12 @@ ALLOWED = {
     "errors": set(),
     "config": {"errors"},
     "losses": {"config"},
+    "metrics": {"config"},
     "dicom": {"errors"},
     "phantom": {"errors", "dicom"},
     "models": {"config"},
     "data": {"config", "errors", "dicom"},
-    "training": {"config", "errors", "losses", "data", "models"},
+    "training": {"config", "errors", "losses", "metrics", "data", "models"},
     "saved_model": {"config", "errors", "data", "models"},
     "cli": {"config", "errors", "dicom", "phantom", "data", "training", "saved_model"},
 }

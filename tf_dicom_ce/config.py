@@ -90,3 +90,71 @@ PRESETS = {
         d_learning_rate=1e-4,
     ),
 }
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Settings of one head; the defaults are the paper's, for what both tasks share.
+
+    Attributes:
+        task: `classification` (Appendix A.2.1) or `segmentation` (Appendix A.2.2).
+        freeze: Keep the encoder as it is, BatchNorm statistics included (Table 2).
+        label_fraction: Share of the training patients whose labels are used (Table 2).
+        label_encoding: Classes in an order (`ordinal`), or without one (`categorical`).
+        positive_weight: Weight of a 1 against a 0 in the ordinal codes' loss (A.2.1).
+        dropout: Rate in the classifier's head; not given in the paper.
+        batch_size: Images per step: 4 for classification, 8 for segmentation.
+        epochs: 300 for classification, 500 for segmentation.
+        learning_rate: Adam's (A.2).
+        image_size: Height and width; an exported encoder brings its own.
+        width: Multiplies every channel count; an exported encoder brings its own.
+        panel_every: Epochs between two panels.
+        seed: Seeds weights, split, label fraction, order and bootstrap.
+        deterministic: Bit-for-bit the same weights for the same seed on the same machine.
+    """
+
+    task: str = "classification"
+    freeze: bool = False
+    label_fraction: float = 1.0
+    label_encoding: str = "ordinal"
+    positive_weight: float = 2.0
+    dropout: float = 0.5
+    batch_size: int = 4
+    epochs: int = 300
+    learning_rate: float = 1e-4
+    image_size: tuple[int, int] = (256, 384)
+    width: float = 1.0
+    panel_every: int = 10
+    seed: int = 0
+    deterministic: bool = False
+
+    def __post_init__(self):
+        PretrainConfig(image_size=self.image_size, width=self.width)  # the same rules
+        if not 0 < self.label_fraction <= 1:
+            raise UserError(f"--label-fraction {self.label_fraction}: above 0, at most 1.")
+        for name in ("batch_size", "epochs"):
+            if getattr(self, name) < 1:
+                flag = "--" + name.replace("_", "-")
+                raise UserError(f"{flag} {getattr(self, name)}: choose 1 or more.")
+
+    def as_dict(self) -> dict:
+        """All settings as plain values, in the order in which they are declared."""
+        return dataclasses.asdict(self)
+
+
+FINETUNE_PRESETS = {
+    ("paper", "classification"): FinetuneConfig(),
+    ("paper", "segmentation"): FinetuneConfig(task="segmentation", batch_size=8, epochs=500),
+    # Minutes on two CPU cores, at the size of the quick encoder.
+    ("quick", "classification"): FinetuneConfig(
+        epochs=60, learning_rate=1e-3, image_size=(64, 96), width=0.25
+    ),
+    ("quick", "segmentation"): FinetuneConfig(
+        task="segmentation",
+        batch_size=8,
+        epochs=80,
+        learning_rate=1e-3,
+        image_size=(64, 96),
+        width=0.25,
+    ),
+}

@@ -1,4 +1,4 @@
-"""The paper's losses as pure functions on logits, one value per example.
+"""The paper's losses as pure functions on logits, one value per example (but soft Dice).
 
 The sigmoid of D stands inside the losses only: with D = σ(logit),
 −log D = softplus(−logit) and −log(1 − D) = softplus(logit), which neither overflow nor lose digits.
@@ -65,3 +65,40 @@ def adversarial_loss(fake_logits: tf.Tensor, form: str = "nonsaturating") -> tf.
 def joint_loss(l_rec, l_adv, lambda_rec: float = 0.99, lambda_adv: float = 0.01):
     """L = λ_rec L_rec + λ_adv L_adv (Eq. 3; weights from section 4.3)."""
     return lambda_rec * l_rec + lambda_adv * l_adv
+
+
+def weighted_bce(codes: tf.Tensor, logits: tf.Tensor, positive_weight: float = 2.0) -> tf.Tensor:
+    """Mean over the outputs of −[w c log σ(z) + (1 − c) log(1 − σ(z))] (Appendix A.2.1).
+
+    Args:
+        codes: Ordinal codes c, float [N, K], 0 or 1.
+        logits: z, float [N, K].
+        positive_weight: w, the weight of a 1 against a 0.
+
+    Returns:
+        float [N].
+    """
+    _require_same_shape(codes, logits)
+    losses = tf.nn.weighted_cross_entropy_with_logits(codes, logits, positive_weight)
+    return tf.reduce_mean(losses, axis=-1)
+
+
+def soft_dice_loss(masks: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """1 − mean over the foreground classes of 2 Σ p g / (Σ p + Σ g) (Appendix A.2.2).
+
+    The sums run over all pixels of the batch, so that a class that one image lacks is judged on
+    the images that have it.
+
+    Args:
+        masks: Class of each pixel, integer [N, H, W], 0 is background.
+        logits: float [N, H, W, C], C classes with background; p is their softmax.
+
+    Returns:
+        float scalar, 0 where every pixel is right.
+    """
+    classes = logits.shape[-1]
+    g = tf.one_hot(masks, classes)[..., 1:]
+    p = tf.nn.softmax(logits)[..., 1:]
+    overlap = tf.reduce_sum(p * g, axis=[0, 1, 2])
+    size = tf.reduce_sum(p, axis=[0, 1, 2]) + tf.reduce_sum(g, axis=[0, 1, 2])
+    return 1.0 - tf.reduce_mean((2.0 * overlap + 1.0) / (size + 1.0))

@@ -15,7 +15,7 @@ SCHEMA = TagSchema.load("ultrasound")
 
 def open_store(root, size=SIZE):
     index = scan(root / "data", SCHEMA, progress=False)
-    return store.open_store(index, size, root / "cache")
+    return store.open_store(index.root, index.rows, size, root / "cache")
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_direct_reading_gives_the_same_pixels(files, tmp_path):
     index = scan(tmp_path / "data", SCHEMA, progress=False)
     rows = np.arange(3)
     np.testing.assert_array_equal(
-        store.open_direct(index, SIZE).read(rows), open_store(tmp_path).read(rows)
+        store.open_direct(index.root, index.rows, SIZE).read(rows), open_store(tmp_path).read(rows)
     )
 
 

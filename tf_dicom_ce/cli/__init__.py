@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 
 from tf_dicom_ce import __version__
-from tf_dicom_ce.cli import index, phantom, train
+from tf_dicom_ce.cli import finetune, index, phantom, train
 from tf_dicom_ce.errors import UserError
 
-_COMMANDS = {"phantom": phantom, "index": index, "train": train}
+_COMMANDS = {"phantom": phantom, "index": index, "train": train, "finetune": finetune}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

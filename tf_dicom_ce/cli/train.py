@@ -74,14 +74,15 @@ def run(options: argparse.Namespace) -> None:
     import numpy as np
 
     from tf_dicom_ce.data import datasets, splits, store
+    from tf_dicom_ce.data.preprocessing import standardise
     from tf_dicom_ce.saved_model import write_encoder
     from tf_dicom_ce.training.pretrain import pretrain, seed_everything
 
     seed_everything(config.seed, config.deterministic)
     if config.direct:
-        frames = store.open_direct(index, config.image_size)
+        frames = store.open_direct(index.root, index.rows, config.image_size)
     else:
-        frames = store.open_store(index, config.image_size, store.default_cache())
+        frames = store.open_store(index.root, index.rows, config.image_size, store.default_cache())
         print("Store:", "decoded anew" if frames.built else "ready from an earlier run")
     write_coverage(index, folder, frames.refusals)
     print(summary(index, frames.refusals), f"Coverage report: {folder / 'coverage.md'}", sep="\n")
@@ -100,7 +101,7 @@ def run(options: argparse.Namespace) -> None:
     order = datasets.StepOrder(split.train, config.batch_size, config.seed)
     size = config.image_size
     provenance = {
-        "data_fingerprint": store.data_fingerprint(index),
+        "data_fingerprint": store.data_fingerprint(index.rows),
         "split_fingerprint": split.fingerprint,
         "schema": {"name": schema.name, "fingerprint": schema.fingerprint},
         "images": {"training": len(split.train), "validation": len(split.validation)},
@@ -119,7 +120,7 @@ def run(options: argparse.Namespace) -> None:
         validation=datasets.evaluation_dataset(
             frames.read, y, split.validation, config.batch_size, size
         ),
-        panel_images=datasets.spread_images(frames.read, split.validation),
+        panel_images=standardise(frames.read(datasets.spread(split.validation))).numpy(),
         run=folder,
     )
     result = {"best_epoch": pretrained.epoch, "validation": pretrained.validation}

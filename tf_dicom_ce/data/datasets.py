@@ -1,4 +1,4 @@
-"""tf.data for pretraining, addressed by step.
+"""tf.data for all tasks, addressed by step.
 
 Batch k of a run is a function of (seed, k) alone: which rows it holds, their order and their
 augmentation. So a run can start at any step and sees what an uninterrupted run would have seen.
@@ -54,7 +54,7 @@ def training_dataset(
 
     Args:
         read: Reads frames by row.
-        y: Encoded tags of all rows, float32 [rows, L].
+        y: Targets of all rows: encoded tags float32 [rows, L], labels or masks.
         order: Which rows make which step.
         image_size: Height and width of the frames.
         seed: Seeds the augmentation.
@@ -62,15 +62,15 @@ def training_dataset(
         first_step: Number of the first step.
 
     Returns:
-        Dataset of x: float32 [N, H, W, 1], z-scored, and y: float32 [N, L].
+        Dataset of x: float32 [N, H, W, 1], z-scored, and y of these rows.
     """
     steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
 
     def batch(step):
-        frames, tags = _read(read, y, order.rows_at, step, image_size)
+        frames, targets = _read(read, y, order.rows_at, step, image_size)
         if augment:
             frames = augment_images(frames, seed, step)
-        return standardise(frames), tags
+        return standardise(frames), targets
 
     return steps.map(batch).prefetch(4)
 
@@ -82,26 +82,25 @@ def evaluation_dataset(
     starts = tf.data.Dataset.range(0, len(rows), batch_size)
 
     def batch(start):
-        frames, tags = _read(read, y, lambda k: rows[k : k + batch_size], start, image_size)
-        return standardise(frames), tags
+        frames, targets = _read(read, y, lambda k: rows[k : k + batch_size], start, image_size)
+        return standardise(frames), targets
 
     return starts.map(batch).prefetch(4)
 
 
-def spread_images(read: ReadFrames, rows: np.ndarray, count: int = 6) -> np.ndarray:
-    """Up to `count` z-scored images spread evenly over `rows`, float32 [count, H, W, 1]."""
-    chosen = np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int))
-    return standardise(read(rows[chosen])).numpy()
+def spread(rows: np.ndarray, count: int = 6) -> np.ndarray:
+    """Up to `count` of `rows`, spread evenly over them."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int))]
 
 
 def _read(read, y, rows_at, position, image_size):
-    """Frames and tags of one batch through py_function, with their static shapes."""
+    """Frames and targets of one batch through py_function, with their static shapes."""
 
     def load(position):
         rows = rows_at(int(position))
         return read(rows), y[rows]
 
-    frames, tags = tf.py_function(load, [position], [tf.uint8, tf.float32])
+    frames, targets = tf.py_function(load, [position], [tf.uint8, y.dtype])
     frames.set_shape((None, *image_size, 1))
-    tags.set_shape((None, y.shape[1]))
-    return frames, tags
+    targets.set_shape((None, *y.shape[1:]))
+    return frames, targets

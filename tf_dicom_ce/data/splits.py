@@ -1,9 +1,11 @@
 """Splits that keep a patient on one side."""
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
 
 from tf_dicom_ce.errors import UserError
 
@@ -61,3 +63,69 @@ def split_rows(
         chosen.append(names[np.argmin(sizes)])
     validation = np.isin(groups, chosen)
     return Split(train=np.sort(rows[~validation]), validation=np.sort(rows[validation]))
+
+
+@dataclass(frozen=True)
+class ThreeWaySplit:
+    """Row numbers of training, validation and test, ascending int64 arrays."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def split_labelled(groups: np.ndarray, strata: np.ndarray, seed: int) -> ThreeWaySplit:
+    """80/10/10 of the patients, with every class on every side as far as it goes.
+
+    Args:
+        groups: Patient of each row, int [N].
+        strata: Class of each row, int [N] (zeros where there is none).
+        seed: Same seed, same split.
+
+    Raises:
+        UserError: Fewer than ten patients.
+    """
+    if len(np.unique(groups)) < 10:
+        raise UserError(
+            f"{len(np.unique(groups))} patients are too few for an 80/10/10 split. "
+            "Add patients, or give the labels CSV a column 'split'."
+        )
+    folds = StratifiedGroupKFold(10, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a class of fewer than ten rows
+        sides = [fold for _, fold in folds.split(groups, strata, groups)]
+    return ThreeWaySplit(
+        train=np.sort(np.concatenate(sides[2:])), validation=sides[1], test=sides[0]
+    )
+
+
+def nested_fraction(
+    rows: np.ndarray, groups: np.ndarray, strata: np.ndarray, fraction: float, seed: int
+) -> np.ndarray:
+    """The rows of a share of the patients; a smaller share is part of every larger one.
+
+    Patients stand in one order by the seed, in which each class of patient (by its commonest
+    row) is spread evenly, and a share is the first part of that order.
+
+    Args:
+        rows: Training rows, int [N].
+        groups: Patient of each of `rows`, int [N].
+        strata: Class of each of `rows`, int [N].
+        fraction: Above 0, at most 1.
+        seed: Same seed, same order.
+
+    Returns:
+        Chosen rows, ascending.
+    """
+    rng = np.random.default_rng(seed)
+    names = rng.permutation(np.unique(groups))
+    kind = {name: np.bincount(strata[groups == name]).argmax() for name in names}
+    total = {k: sum(1 for name in names if kind[name] == k) for k in set(kind.values())}
+    seen, position = dict.fromkeys(total, 0), {}
+    for name in names:
+        k = kind[name]
+        position[name] = (seen[k] + rng.uniform()) / total[k]
+        seen[k] += 1
+    order = sorted(names, key=position.get)
+    chosen = order[: max(1, round(fraction * len(order)))]
+    return np.sort(rows[np.isin(groups, chosen)])

@@ -10,25 +10,34 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import platformdirs
 import tensorflow as tf
 
-from tf_dicom_ce.data.decoding import decode_frames
+from tf_dicom_ce.data.decoding import decode_images, read_image
 from tf_dicom_ce.data.preprocessing import resize
-from tf_dicom_ce.dicom.index import Index
-from tf_dicom_ce.dicom.reader import Frame, read_frame
+from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 
 _VERSION = 1  # raise when reader or resize give other pixels
 
 
+class File(Protocol):
+    """What a store knows of a file: `tf_dicom_ce.dicom.index.Row` and `labels.Example` fit."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
 @dataclass(frozen=True)
 class Store:
-    """Frames by row number of the index.
+    """Frames by row number.
 
     Attributes:
         images: uint8 memory map [rows, H, W]; rows of refused files are zeros.
@@ -49,7 +58,7 @@ class Store:
 class DirectReader:
     """Reads and resizes each file at every access; the same interface and pixels as `Store`."""
 
-    index: Index
+    paths: tuple[Path, ...]
     image_size: tuple[int, int]
     refusals: dict[int, Refusal]
 
@@ -62,16 +71,19 @@ class DirectReader:
         return np.stack([self._read(int(row)) for row in rows])
 
     def _read(self, row: int) -> np.ndarray:
-        frame = read_frame(self.index.root / self.index.rows[row].path)
+        frame = read_image(self.paths[row])
         if isinstance(frame, Refusal):
             raise RuntimeError(f"row {row} of the index can no longer be read: {frame.code}")
         return _resized(frame, self.image_size)
 
 
-def open_direct(index: Index, image_size: tuple[int, int], workers: int | None = None):
+def open_direct(
+    root: Path, files: Sequence[File], image_size: tuple[int, int], workers: int | None = None
+) -> DirectReader:
     """Decodes every file once to learn which cannot be read, and keeps no pixels."""
-    refusals = {k: f for k, f in decode_frames(index, workers) if isinstance(f, Refusal)}
-    return DirectReader(index, image_size, refusals)
+    paths = tuple(root / file.path for file in files)
+    refusals = {k: f for k, f in decode_images(paths, workers) if isinstance(f, Refusal)}
+    return DirectReader(paths, image_size, refusals)
 
 
 def default_cache() -> Path:
@@ -80,12 +92,17 @@ def default_cache() -> Path:
 
 
 def open_store(
-    index: Index, image_size: tuple[int, int], cache: Path, workers: int | None = None
+    root: Path,
+    files: Sequence[File],
+    image_size: tuple[int, int],
+    cache: Path,
+    workers: int | None = None,
 ) -> Store:
-    """Opens the store of an index at an image size, building it first where there is none.
+    """Opens the store of some files at an image size, building it first where there is none.
 
     Args:
-        index: What to decode.
+        root: Folder that the files' paths are relative to.
+        files: What to decode; their order numbers the rows.
         image_size: Height and width in pixels.
         cache: Folder of all stores.
         workers: Decoding processes; by default one a core.
@@ -93,13 +110,13 @@ def open_store(
     Returns:
         The store, its images mapped read-only.
     """
-    folder = cache / _key(index, image_size)
+    folder = cache / _key(files, image_size)
     built = not folder.is_dir()
     if built:
         beside = cache / f"{folder.name}.{os.getpid()}.part"
         beside.mkdir(parents=True)
         try:
-            _build(index, image_size, beside, workers)
+            _build([root / file.path for file in files], image_size, beside, workers)
             if not folder.is_dir():  # another run may have been faster
                 beside.replace(folder)
         finally:
@@ -112,23 +129,25 @@ def open_store(
     )
 
 
-def data_fingerprint(index: Index) -> str:
+def data_fingerprint(files: Sequence[File]) -> str:
     """SHA-256 (hex) over every file's path, size and time of change; names no file."""
-    files = [(row.path, row.size, row.mtime_ns) for row in index.rows]
-    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+    content = [(file.path, file.size, file.mtime_ns) for file in files]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _key(index: Index, image_size: tuple[int, int]) -> str:
-    content = [_VERSION, image_size, data_fingerprint(index)]
+def _key(files: Sequence[File], image_size: tuple[int, int]) -> str:
+    content = [_VERSION, image_size, data_fingerprint(files)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
-def _build(index: Index, image_size: tuple[int, int], folder: Path, workers: int | None) -> None:
+def _build(
+    paths: Sequence[Path], image_size: tuple[int, int], folder: Path, workers: int | None
+) -> None:
     images = np.lib.format.open_memmap(
-        folder / "images.npy", "w+", np.uint8, (len(index.rows), *image_size)
+        folder / "images.npy", "w+", np.uint8, (len(paths), *image_size)
     )
     refusals = {}
-    for k, frame in decode_frames(index, workers):
+    for k, frame in decode_images(paths, workers):
         if isinstance(frame, Refusal):
             refusals[k] = (frame.code, frame.detail)
         else:

@@ -26,7 +26,7 @@ def inpainting_panel(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """
     zoom = -(-_LEAST_WIDTH // images.shape[2])
     columns = [
-        _gray(column).repeat(zoom, axis=1).repeat(zoom, axis=2)
+        gray(column).repeat(zoom, axis=1).repeat(zoom, axis=2)
         for column in (mask_centre(images), model(images), images)
     ]
     count, height, width = columns[0].shape
@@ -44,7 +44,7 @@ def inpainting_panel(model: keras.Model, images: np.ndarray) -> np.ndarray:
     return np.asarray(panel)
 
 
-def _gray(images) -> np.ndarray:
-    """z-scores to gray levels, uint8 [N, H, W]."""
+def gray(images: np.ndarray) -> np.ndarray:
+    """z-scores, float [N, H, W, 1], to gray levels, uint8 [N, H, W]."""
     images = (tf.squeeze(images, axis=-1) / _RANGE + 1.0) * 127.5
     return tf.cast(tf.clip_by_value(tf.round(images), 0, 255), tf.uint8).numpy()

@@ -8,10 +8,25 @@ import numpy as np
 import tensorflow as tf
 
 from tf_dicom_ce.config import PretrainConfig
-from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.models.encoder import VGG16Encoder
 from tf_dicom_ce.training.gan import ContextEncoderGAN
 from tf_dicom_ce.training.monitoring import BestWeights, History, ProgressBar, TensorBoard
+from tf_dicom_ce.training.panels import inpainting_panel
+
+#: Metric -> name in TensorBoard, by group.
+SCALARS = {
+    "joint": "loss/joint (Eq. 3)",
+    "rec": "loss/reconstruction",
+    "rec_of_mean": "loss/reconstruction of the mean",
+    "adv": "loss/adversarial",
+    "disc": "loss/discriminator",
+    "d_real": "discriminator/D(real)",
+    "d_fake": "discriminator/D(fake)",
+    "c_rf": "discriminator/size of C_rf",
+    "p": "discriminator/size of P",
+    "g_norm": "gradient norm/F",
+    "d_norm": "gradient norm/D",
+}
 
 
 @dataclass(frozen=True)
@@ -64,7 +79,9 @@ def pretrain(
     """
     model = ContextEncoderGAN(config, labels if config.use_dicom else 0)
     model.compile()
-    best = BestWeights(run / "best.weights.h5")
+    # "The ones with the lowest joint loss on the validation set were selected" (section 4.3).
+    best = BestWeights(run / "best.weights.h5", "val_joint")
+    panel = ("inpainting", lambda model: inpainting_panel(model, panel_images))
     model.fit(
         training,
         epochs=config.epochs,
@@ -75,16 +92,18 @@ def pretrain(
         callbacks=[
             best,
             History(run / "history.csv"),
-            TensorBoard(run / "tensorboard", panel_images, config.panel_every, run / "panels"),
-            ProgressBar(),
+            TensorBoard(
+                run / "tensorboard",
+                SCALARS,
+                {"F": "g_optimizer", "D": "d_optimizer"},
+                panel,
+                config.panel_every,
+                run / "panels",
+            ),
+            ProgressBar(("rec", "joint", "d_real", "d_fake")),
         ],
     )
-    if not best.epoch:
-        raise UserError(
-            "The joint loss on the validation images was never a finite number. Lower the "
-            "learning rates, or look for the cause in TensorBoard."
-        )
-    model.load_weights(run / "best.weights.h5")
+    best.restore()
     return Pretrained(
         encoder=model.context_encoder.encoder,
         epoch=best.epoch,

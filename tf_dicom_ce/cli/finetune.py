@@ -1,0 +1,186 @@
+"""Train a head on an exported encoder: ordinal classification, or segmentation.
+
+  python finetune.py --task segmentation                       on the phantom's labels
+  python finetune.py --task classification --freeze            the encoder stays as it is
+  python finetune.py --task segmentation --label-fraction 0.05 with 5 % of the labelled patients
+  python finetune.py --task classification --encoder none      from scratch, the paper's first row
+  python finetune.py --task classification --data DIR --labels CSV --label-encoding categorical
+
+The labels CSV has a column path (relative to --data: DICOM, PNG or JPEG), a column label (a class
+name or an integer) or mask (an 8-bit indexed PNG of the image's size, 0 is background), and may
+have columns patient and split (train, validation, test). Without split, 80/10/10 by patient.
+
+The run's folder receives configuration, history, TensorBoard events, pictures, test.csv and
+result.json with the measures on the test set; the head goes to <export>/<task>/<version>/.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from tf_dicom_ce.config import FINETUNE_PRESETS, FinetuneConfig
+from tf_dicom_ce.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments; a default of None means: as the preset says."""
+    add = parser.add_argument
+    flag = argparse.BooleanOptionalAction
+    add("--task", choices=("classification", "segmentation"), required=True)
+    add(
+        "--encoder",
+        default="export/encoder",
+        metavar="DIR",
+        help="exported encoder (default: export/encoder, its newest version), an encoder.keras, "
+        "or none: train from scratch",
+    )
+    add("--data", type=Path, metavar="DIR", help="folder of the images (default: the phantom)")
+    add("--labels", type=Path, metavar="CSV", help="labels of the images in --data")
+    add("--class-names", nargs="+", metavar="NAME", help="classes, in their order")
+    add("--preset", choices=("paper", "quick"), help="settings (default: paper; phantom: quick)")
+    add("--freeze", action=flag, help="keep the encoder as it is (default: tune it)")
+    add("--label-fraction", type=float, metavar="X", help="share of the labelled patients, 0…1")
+    add("--label-encoding", choices=("ordinal", "categorical"), help="are classes in an order?")
+    add("--epochs", type=int, metavar="N", help="passes over the training images")
+    add("--batch-size", type=int, metavar="N", help="images a step")
+    add("--image-size", type=int, nargs=2, metavar=("H", "W"), help="only with --encoder none")
+    add("--width", type=float, metavar="X", help="only with --encoder none")
+    add("--seed", type=int, metavar="N", help="of weights, split, fraction and order")
+    add("--deterministic", action=flag, help="same seed, same weights, bit for bit (slower)")
+    add("--run", type=Path, metavar="DIR", help="the run's folder (default: runs/<time>-<task>)")
+    add("--export", type=Path, default=Path("export"), metavar="DIR", help="model repository")
+
+
+def configure(options: argparse.Namespace, encoder: dict | None) -> FinetuneConfig:
+    """The preset with the options that were given, at the encoder's size and width.
+
+    Args:
+        options: Parsed arguments.
+        encoder: What the exported encoder says of itself, or None from scratch.
+
+    Raises:
+        UserError: A size or width that is not the encoder's.
+    """
+    preset = options.preset or ("paper" if options.data else "quick")
+    names = [field.name for field in dataclasses.fields(FinetuneConfig)]
+    given = {name: value for name in names if (value := getattr(options, name, None)) is not None}
+    if "image_size" in given:
+        given["image_size"] = tuple(given["image_size"])
+    if encoder:
+        its = {"image_size": tuple(encoder["image_size"]), "width": encoder["width"]}
+        for name, value in its.items():
+            if given.get(name, value) != value:
+                raise UserError(
+                    f"--{name.replace('_', '-')} {given[name]}: the encoder has {value}. Leave the "
+                    "option out, or use --encoder none."
+                )
+        given |= its
+    return dataclasses.replace(FINETUNE_PRESETS[preset, options.task], **given)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Runs the command: labels → store → split → head → training → test → export."""
+    from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
+    from tf_dicom_ce.phantom.cohort import default_cohort
+
+    if (options.data is None) != (options.labels is None):
+        raise UserError("--data and --labels go together; without both, the phantom is used.")
+    if options.data and not options.data.is_dir():
+        raise UserError(f"--data {options.data}: no such folder.")
+    load_tensorflow()
+    import numpy as np
+
+    from tf_dicom_ce.data import datasets, store
+    from tf_dicom_ce.data.tasks import load_task
+    from tf_dicom_ce.saved_model import open_encoder, write_head
+    from tf_dicom_ce.training import evaluation, pictures
+    from tf_dicom_ce.training.finetune import build_head, finetune, predict
+    from tf_dicom_ce.training.pretrain import seed_everything
+    from tf_dicom_ce.training.run_folder import create_run_folder, environment, write_json
+
+    build_encoder, metadata = open_encoder(options.encoder)
+    config = configure(options, metadata)
+    data = options.data or default_cohort(options.preset or "quick")
+    labels = options.labels or data / f"{config.task}.csv"
+    class_names = tuple(options.class_names) if options.class_names else None
+    if options.data is None and config.task == "segmentation":
+        class_names = ("liver", "kidney")
+    task = load_task(config, labels, data, class_names, store.default_cache())
+    folder = create_run_folder(options.run, config.task)
+    seed_everything(config.seed, config.deterministic)
+    sides = {name: len(getattr(task.split, name)) for name in ("train", "validation", "test")}
+    provenance = {
+        "classes": list(task.classes),
+        "images": sides,
+        "encoder": {k: v for k, v in (metadata or {}).items() if k != "environment"} or None,
+        "data_fingerprint": task.fingerprint,
+        "synthetic_data": options.data is None,
+        "environment": environment(),
+    }
+    print("Configuration:", *(f"  {k}: {v}" for k, v in config.as_dict().items()), sep="\n")
+    print(f"Classes: {', '.join(task.classes)}.  Images: {sides}")
+    write_json(folder / "config.json", {**config.as_dict(), **provenance})
+
+    head = build_head(
+        config, build_encoder(config.width, not config.freeze), classes=len(task.classes)
+    )
+    read, size = task.frames.read, config.image_size
+    order = datasets.StepOrder(task.split.train, config.batch_size, config.seed)
+
+    def passes(rows):
+        return datasets.evaluation_dataset(read, task.targets, rows, config.batch_size, size)
+
+    shown = datasets.spread(task.split.validation)
+    images = next(iter(passes(shown).unbatch().batch(len(shown))))[0].numpy()
+
+    def draw(model):
+        found = head.answer(model(images, training=False))
+        if config.task == "segmentation":
+            titles = ["image, truth, prediction"] * len(shown)
+            masks = found["mask"].numpy()
+            return pictures.segmentation_panel(images, task.targets[shown], masks, titles)
+        pairs = zip(task.targets[shown], found["class_id"].numpy(), strict=True)
+        titles = [f"true {task.classes[a]}, predicted {task.classes[b]}" for a, b in pairs]
+        return pictures.classification_panel(images, titles)
+
+    epoch = finetune(
+        config,
+        head,
+        datasets.training_dataset(read, task.targets, order, size, config.seed),
+        order.steps_per_epoch,
+        passes(task.split.validation),
+        ("predictions", draw),
+        folder,
+    )
+    test = task.split.test
+    answers = predict(head, passes(test))
+    if config.task == "segmentation":
+        images = np.concatenate([x for x, _ in passes(test)])
+        measures = evaluation.evaluate_segmentation(
+            answers,
+            images,
+            [task.source_masks[int(row)] for row in test],
+            task.patients[test],
+            task.classes,
+            config.seed,
+            folder,
+        )
+        headline = "dice"
+    else:
+        measures = evaluation.evaluate_classification(
+            answers, task.targets[test], task.patients[test], task.classes, config.seed, folder
+        )
+        headline = "accuracy"
+    result = {"best_epoch": epoch, "test": measures}
+    write_json(folder / "result.json", result)
+    content = {"task": config.task, **config.as_dict(), **provenance, **result}
+    del content["image_size"]
+    version = write_head(head.model, head.answer, options.export, config.task, size, content)
+    for name, m in measures.items():
+        if m["value"] is not None:
+            low, high = m["interval_95"]
+            print(f"  {name:24} {m['value']:8.4f}   95 % {low:.4f} to {high:.4f}")
+    print(
+        f"Best epoch {epoch}: test {headline} {measures[headline]['value']:.4f}.\n"
+        f"Run: {folder}   (tensorboard --logdir {folder})\nModel: {version}"
+    )

@@ -1,0 +1,43 @@
+"""The classification head on an encoder (section 4.2, Appendix A.2.1)."""
+
+import keras
+from keras import layers
+
+from tf_dicom_ce.models.encoder import channels
+
+HEAD_CHANNELS = 256
+
+
+class Classifier(keras.Model):
+    """Encoder, 1×1 convolution with ReLU, dropout, global average, dense layer.
+
+    Args:
+        encoder: Layer from z-scored images to the dict of scales; its `P5` is used.
+        outputs: Number of logits: classes − 1 for ordinal codes, classes for nominal labels.
+        width: Multiplies the channels of the 1×1 convolution.
+        dropout: Rate.
+
+    Call:
+        x: float [N, H, W, 1], z-scored.
+
+    Returns:
+        Logits, float32 [N, outputs].
+    """
+
+    def __init__(
+        self, encoder: keras.Layer, outputs: int, width: float = 1.0, dropout: float = 0.5
+    ):
+        super().__init__(name="classifier")
+        self.encoder = encoder
+        self.head = keras.Sequential(
+            [
+                layers.Conv2D(channels(HEAD_CHANNELS, width), 1, activation="relu", name="conv"),
+                layers.Dropout(dropout, name="dropout"),
+                layers.GlobalAveragePooling2D(name="average"),
+                layers.Dense(outputs, name="logits"),
+            ],
+            name="head",
+        )
+
+    def call(self, x, training=False):
+        return self.head(self.encoder(x, training=training)["P5"], training=training)

@@ -1,0 +1,131 @@
+"""Training of a head on given datasets (Appendix A.2)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_dicom_ce.config import FinetuneConfig
+from tf_dicom_ce.losses import soft_dice_loss, weighted_bce
+from tf_dicom_ce.models.classifier import Classifier
+from tf_dicom_ce.models.outputs import (
+    categorical_outputs,
+    ordinal_codes,
+    ordinal_outputs,
+    segmentation_outputs,
+)
+from tf_dicom_ce.models.unet import UNet
+from tf_dicom_ce.training.monitoring import BestWeights, History, ProgressBar, TensorBoard
+
+
+@dataclass(frozen=True)
+class Head:
+    """A model for a task, its loss, and how its logits become answers.
+
+    Attributes:
+        model: From z-scored images to logits.
+        loss: (targets, logits) -> loss.
+        answer: Logits -> named answers.
+    """
+
+    model: keras.Model
+    loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    answer: Callable[[tf.Tensor], dict[str, tf.Tensor]]
+
+
+def build_head(config: FinetuneConfig, encoder: keras.Layer, classes: int) -> Head:
+    """Puts the task's head on an encoder and creates all variables.
+
+    Keras hands targets to a loss as floats, so the losses cast them back.
+
+    Args:
+        config: Settings.
+        encoder: Layer from z-scored images to the five scales.
+        classes: Number of classes; in segmentation with background.
+    """
+    if config.task == "segmentation":
+        head = Head(
+            UNet(encoder, classes, config.width),
+            lambda masks, z: soft_dice_loss(tf.cast(masks, tf.int32), z),
+            segmentation_outputs,
+        )
+    elif config.label_encoding == "ordinal":
+        head = Head(
+            Classifier(encoder, classes - 1, config.width, config.dropout),
+            lambda labels, z: weighted_bce(
+                ordinal_codes(labels, classes), z, config.positive_weight
+            ),
+            ordinal_outputs,
+        )
+    else:
+        head = Head(
+            Classifier(encoder, classes, config.width, config.dropout),
+            lambda labels, z: tf.nn.sparse_softmax_cross_entropy_with_logits(
+                tf.cast(labels, tf.int32), z
+            ),
+            categorical_outputs,
+        )
+    head.model(tf.zeros((1, *config.image_size, 1)))
+    return head
+
+
+def finetune(
+    config: FinetuneConfig,
+    head: Head,
+    training: tf.data.Dataset,
+    steps_per_epoch: int,
+    validation: tf.data.Dataset,
+    panel: tuple[str, Callable[[keras.Model], np.ndarray]],
+    run: Path,
+) -> int:
+    """Trains a head and leaves it with the weights of the lowest validation loss.
+
+    Args:
+        config: Settings.
+        head: What `build_head` gave.
+        training: Endless batches (x, target).
+        steps_per_epoch: Steps of an epoch.
+        validation: Batches (x, target), one pass.
+        panel: Name of TensorBoard's panel, and how to draw it.
+        run: Folder that receives `history.csv`, `best.weights.h5`, `tensorboard/`, `panels/`.
+
+    Returns:
+        The epoch that was kept, from 1.
+    """
+    head.model.compile(
+        keras.optimizers.Adam(config.learning_rate, 0.9, 0.999), head.loss, jit_compile=False
+    )
+    best = BestWeights(run / "best.weights.h5", "val_loss")
+    head.model.fit(
+        training,
+        epochs=config.epochs,
+        steps_per_epoch=steps_per_epoch,
+        validation_data=validation,
+        shuffle=False,  # the datasets are in order already
+        verbose=0,
+        callbacks=[
+            best,
+            History(run / "history.csv"),
+            TensorBoard(
+                run / "tensorboard",
+                {"loss": "loss/loss"},
+                {"head": "optimizer"},
+                panel,
+                config.panel_every,
+                run / "panels",
+            ),
+            ProgressBar(("loss",)),
+        ],
+    )
+    best.restore()
+    return best.epoch
+
+
+def predict(head: Head, images: tf.data.Dataset) -> dict[str, np.ndarray]:
+    """Answers for all batches (x, …) of a dataset, joined along the first axis."""
+    step = tf.function(lambda x: head.answer(head.model(x, training=False)), reduce_retracing=True)
+    answers = [step(x) for x, *_ in images]
+    return {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}
