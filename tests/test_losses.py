@@ -9,6 +9,8 @@ from tf_dicom_ce.losses import (
     discriminator_loss,
     joint_loss,
     reconstruction_loss,
+    soft_dice_loss,
+    weighted_bce,
 )
 
 # σ(0) = 1/2, σ(log 3) = 3/4, σ(−log 3) = 1/4.
@@ -62,3 +64,27 @@ def test_mistakes_show_what_was_received():
         reconstruction_loss(tf.zeros((2, 4, 4, 1)), tf.zeros((2, 4, 2, 1)))
     with pytest.raises(ValueError, match="form='hinge'"):
         adversarial_loss(FAKE, "hinge")
+
+
+def test_weighted_bce_by_hand():
+    # σ(log 3) = ¾: a 1 there costs 2 · log(4/3), a 0 costs log 4; the mean over two outputs.
+    z = tf.constant([[np.log(3.0), np.log(3.0)]], tf.float32)
+    codes = tf.constant([[1.0, 0.0]])
+    expected = (2 * np.log(4 / 3) + np.log(4)) / 2
+    np.testing.assert_allclose(weighted_bce(codes, z), [expected], rtol=1e-6)
+    np.testing.assert_allclose(weighted_bce(codes, z, 1.0), [(np.log(4 / 3) + np.log(4)) / 2])
+
+
+def test_soft_dice_by_hand():
+    """Two pixels, background and one class: p = ¾ where the class is, ¼ where it is not.
+
+    (2 · ¾ + 1) / (¾ + ¼ + 1 + 1), with the smoothing of 1 above and below.
+    """
+    z = tf.math.log(tf.constant([[[[1.0, 3.0], [3.0, 1.0]]]]))
+    loss = soft_dice_loss(tf.constant([[[1, 0]]]), z)
+    np.testing.assert_allclose(loss, 1 - 2.5 / 3, rtol=1e-6)
+
+
+def test_soft_dice_of_the_truth_is_zero():
+    masks = tf.constant(np.random.default_rng(0).integers(0, 3, (2, 8, 8)))
+    assert float(soft_dice_loss(masks, 50.0 * tf.one_hot(masks, 3))) == pytest.approx(0, abs=1e-6)

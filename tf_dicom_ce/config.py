@@ -152,7 +152,7 @@ FINETUNE_PRESETS = {
     ("quick", "segmentation"): FinetuneConfig(
         task="segmentation",
         batch_size=8,
-        epochs=80,
+        epochs=120,
         learning_rate=1e-3,
         image_size=(64, 96),
         width=0.25,

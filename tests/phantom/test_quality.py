@@ -32,7 +32,7 @@ def test_by_hand():
     """100×100 mm at 1 mm: liver above kidney, both clear, liver at the right gray.
 
     Kidney 15 cm² of 40, liver 30 cm² of 60. Facing is the kidney's border within 8 mm of liver:
-    50 mm above and 7 more at either side, of 70.
+    50 mm above and 8 more at either side, of 70, less what the blur takes at two corners.
     """
     labels = np.zeros((100, 100), np.uint8)
     labels[10:70, 20:70] = Tissue.LIVER
@@ -40,13 +40,29 @@ def test_by_hand():
     image = np.full((100, 100), 97, np.uint8)
     clear = np.zeros((100, 100))
     quality = assess(labels, clear, image, 1.0)
-    expected = 0.35 * 15 / 40 + 0.2 * 30 / 60 + 0.3 * (50 + 2 * 7) / 70 + 0.15
-    assert quality.score == pytest.approx(expected)
+    expected = 0.35 * 15 / 40 + 0.2 * 30 / 60 + 0.3 * (50 + 2 * 8) / 70 + 0.15
+    assert quality.score == pytest.approx(expected, abs=0.02)
     assert not quality.neither
     dark = assess(labels, clear + 20, image, 1.0)
-    assert dark.score == pytest.approx(0.3 * 64 / 70 - 0.2)
+    assert dark.score == 0
     assert dark.neither
     assert assess(np.zeros_like(labels), clear, image, 1.0) == Quality(0.0, True)
+
+
+@pytest.mark.parametrize("degrees", [0, 20, 45, 70, 90])
+@pytest.mark.parametrize("spacing", [0.4, 1.0])
+def test_the_interface_is_as_long_at_any_angle(degrees, spacing):
+    """Two halves of a disc of radius 30 mm face each other over 60 mm and 8 mm at either end."""
+    axis = np.arange(-50, 50, spacing)
+    x, z = np.meshgrid(axis, axis)
+    across = np.deg2rad(degrees)
+    below = z * np.cos(across) - x * np.sin(across) >= 0
+    disc = np.hypot(x, z) < 30
+    labels = np.where(below, Tissue.CORTEX, Tissue.LIVER).astype(np.uint8) * disc
+    quality = assess(labels, np.zeros(x.shape), np.full(x.shape, 97, np.uint8), spacing)
+    organ = np.pi * 9 / 2  # cm²
+    rest = 0.35 * organ / 40 + 0.2 * organ / 60 + 0.15
+    assert (quality.score - rest) / 0.3 * 70 == pytest.approx(70, abs=8)
 
 
 def test_quality_falls_as_the_probe_leaves_the_view():

@@ -20,7 +20,7 @@ from tf_dicom_ce.phantom.contact_sheet import contact_sheet
 from tf_dicom_ce.phantom.examination import Order, render
 from tf_dicom_ce.phantom.vendors import VENDOR_A, VENDOR_B
 
-_VERSION = 1  # raise when the same seed gives other files
+_VERSION = 2  # raise when the same seed gives other files
 
 #: Preset -> stage -> split -> (images, patients). `paper` is Table 1, Appendices A.2.1 and A.2.2.
 PRESETS = {
@@ -63,7 +63,7 @@ def make_cohort(
     Args:
         out: Folder of the cohort.
         preset: Key of `PRESETS`.
-        seed: Same seed, same bytes, whatever the number of workers.
+        seed: 0 or more; same seed, same bytes, whatever the number of workers.
         workers: Processes; by default one a core.
         domain_shift: Downstream images come from another vendor than the pretraining images.
 
@@ -71,8 +71,12 @@ def make_cohort(
         `out`.
 
     Raises:
-        UserError: The folder holds something else, or another cohort.
+        UserError: The folder holds something else or another cohort, or cannot be made; or a
+            negative number.
     """
+    for option, number in (("seed", seed), ("workers", workers or 0)):
+        if number < 0:
+            raise UserError(f"--{option} {number}: a negative number makes no cohort.")
     cohort = {
         "what": "SYNTHETIC ultrasound phantom, not clinical data",
         "preset": preset,
@@ -82,14 +86,17 @@ def make_cohort(
     }
     started, finished = out / "started.json", out / "cohort.json"
     for marker in (finished, started):
-        if marker.is_file() and json.loads(marker.read_text()) != cohort:
+        if marker.is_file() and _read_json(marker) != cohort:
             raise UserError(f"--out {out}: holds another cohort. Choose another folder.")
     if finished.is_file():
         return out
     if out.is_dir() and any(out.iterdir()) and not started.is_file():
         raise UserError(f"--out {out}: the folder is not empty. Choose another one.")
-    out.mkdir(parents=True, exist_ok=True)
-    _write_json(started, cohort)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _write_json(started, cohort)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({type(error).__name__}).") from None
     _render_all(_orders(preset, seed, domain_shift), out, workers)
     _write_tables(out)
     shutil.rmtree(out / "unfinished", ignore_errors=True)
@@ -165,6 +172,13 @@ def _write_csv(path: Path, columns: tuple[str, ...], rows: list[dict]) -> None:
         writer.writeheader()
         writer.writerows(rows)
     beside.replace(path)
+
+
+def _read_json(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text())
+    except ValueError:  # not of this program
+        return None
 
 
 def _write_json(path: Path, content: dict) -> None:

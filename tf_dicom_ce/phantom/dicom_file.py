@@ -38,6 +38,7 @@ class Picture:
         frames: uint8 [frames, rows, columns].
         region: Left, top, right, bottom of the ultrasound region, the last two exclusive.
         spacing: Size of a pixel, mm.
+        seed: Of the cohort; with vendor, patient and instance it makes the UIDs.
         vendor: (0008,0070) Manufacturer.
         patient: (0010,0020) Patient ID.
         instance: Number of the image in its study, from 1.
@@ -49,6 +50,7 @@ class Picture:
     frames: np.ndarray
     region: tuple[int, int, int, int]
     spacing: float
+    seed: int
     vendor: str
     patient: str
     instance: int
@@ -75,7 +77,7 @@ def to_dataset(picture: Picture) -> Dataset:
     cine = len(frames) > 1
     sop_class = UltrasoundMultiFrameImageStorage if cine else UltrasoundImageStorage
     uids = [
-        generate_uid(entropy_srcs=[picture.vendor, picture.patient, level])
+        generate_uid(entropy_srcs=[picture.vendor, f"{picture.seed}", picture.patient, level])
         for level in ("study", "series", f"instance {picture.instance}")
     ]
     dataset = Dataset()

@@ -116,8 +116,8 @@ def _render_files(order: Order, vendor: Vendor, rng: np.random.Generator, folder
         name = f"{instance:03d}" + ("" if rng.uniform() < 0.3 else ".dcm")
         dicom_file.write(
             dicom_file.Picture(
-                frames, region, converter.spacing, vendor.name, order.patient, instance, tags,
-                syntax, rgb,
+                frames, region, converter.spacing, order.seed, vendor.name, order.patient, instance,
+                tags, syntax, rgb,
             ),
             folder / name,
         )  # fmt: skip

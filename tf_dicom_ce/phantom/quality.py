@@ -4,11 +4,15 @@ score = 0.35 kidney + 0.2 liver + 0.3 interface + 0.15 gain − 0.2 shadow, clip
 
 - kidney: visible share of a whole kidney's section (40 cm² counts as whole),
 - liver: visible share of 60 cm² of liver,
-- interface: length over which liver and kidney face each other, of 70 mm,
+- interface: visible length over which liver and kidney face each other, of 70 mm,
 - gain: 1 where the mean gray level of visible liver is right, falling to 0,
 - shadow: share of the interface in shadow.
 
 "Visible" is less than `SHADOW_DB` below what TGC expects. Class 0 is a view with neither organ.
+
+Calibration: 1,200 views of 400 patients, vendor B, displacements by `sample_displacement`, gain
+σ 3 dB, rater σ 0.04. Classes 0 to 4 hold 19.0, 27.2, 21.8, 16.2 and 15.8 %. The accuracy ceiling,
+class 0 included, is 0.938, 0.919 and 0.898 at rater σ 0.03, 0.04 and 0.05.
 """
 
 import dataclasses
@@ -23,6 +27,7 @@ ORGAN_CM2 = 2.0  # less than this of an organ does not count as seen
 THRESHOLDS = (0.38, 0.74, 0.88)  # between classes 1, 2, 3 and 4
 RATER_SIGMA = 0.04
 _NEIGHBOURHOOD_MM = 8.0  # perirenal fat and fluid may lie between the organs
+_BLUR_MM = 1.5
 _GRAY, _GRAY_RANGE = 97.0, 45.0
 
 
@@ -70,11 +75,13 @@ def assess(labels: np.ndarray, shadow: np.ndarray, image: np.ndarray, spacing: f
     neither = liver_area < ORGAN_CM2 and kidney_area < ORGAN_CM2
     reach = round(_NEIGHBOURHOOD_MM / spacing)
     near_liver = ndimage.distance_transform_edt(labels != Tissue.LIVER) <= reach
-    surface = np.isin(labels, KIDNEY)
-    surface &= ~ndimage.binary_erosion(surface)
-    facing = surface & near_liver
-    length = facing.sum() * spacing
-    in_shadow = float((facing & ~clear).sum() / facing.sum()) if facing.any() else 1.0
+    # The gradient of a blurred mask sums to the length of its border, at any angle; the number of
+    # border pixels does not.
+    whole = np.isin(labels, KIDNEY).astype(np.float32)
+    border = ndimage.gaussian_gradient_magnitude(whole, _BLUR_MM / spacing, mode="nearest")
+    facing = np.where(near_liver, border, 0)
+    everything, length = facing.sum() * spacing, facing[clear].sum() * spacing
+    in_shadow = float(1 - length / everything) if everything > 1 else 1.0
     gray = float(image[liver].mean()) if liver.any() else 0.0
     score = (
         0.35 * min(kidney_area / 40, 1)

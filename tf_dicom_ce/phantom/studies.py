@@ -13,14 +13,24 @@ _ABDOMEN = {"right upper quadrant": 0.3, "bowel": 0.3, "ascites": 0.4}
 
 #: First that matches wins: pattern, scenes with weights, device, weight of the description.
 _RULES = (
-    (r"BIOPSY LIVER", {**_RUQ, "ascites": 0.08}, "needle", 10),
+    (r"BIOPSY LIVER", {**_RUQ, "ascites": 0.08, "effusion": 0.05, "lung": 0.04}, "needle", 10),
     (r"DRAINAGE LIVER", {**_RUQ, "collection": 0.1}, "catheter", 1),
     (r"BIOPSY (TRANSPLANTED )?KIDNEY", {**_RUQ, "bowel": 0.12}, "needle", 5),
     (r"KIDNEY/PARARENAL", {**_RUQ, "collection": 0.15}, "catheter", 1),
     (r"GALLBLADDER", _RUQ, "catheter", 1),
-    (r"PARACENTESIS", {"ascites": 0.7, "right upper quadrant with fluid": 0.3}, "catheter", 5),
-    (r"THORACENTESIS", {"effusion": 0.75, "lung": 0.25}, "catheter", 3),
-    (r"CHEST TUBE", {"lung": 0.5, "effusion": 0.5}, "catheter", 2),
+    (
+        r"PARACENTESIS",
+        {"ascites": 0.65, "right upper quadrant with fluid": 0.27, "effusion": 0.08},
+        "catheter",
+        5,
+    ),
+    (
+        r"THORACENTESIS",
+        {"effusion": 0.65, "lung": 0.2, **{name: 0.15 * share for name, share in _RUQ.items()}},
+        "catheter",
+        3,
+    ),
+    (r"CHEST TUBE", {"lung": 0.45, "effusion": 0.4, "soft tissue": 0.15}, "catheter", 2),
     (r"THYROID", {"thyroid nodule": 0.75, "thyroid": 0.25}, "needle", 9),
     (
         r"LYMPH NODE",
@@ -57,7 +67,7 @@ class Study:
     """What a study of one description shows.
 
     Attributes:
-        scenes: Scene -> how often.
+        scenes: Scene -> how often, of 1.
         device: `needle` or `catheter`.
         weight: How often the description occurs, against the others.
     """
@@ -75,5 +85,7 @@ def study(description: str) -> Study:
     """
     for pattern, scenes, device, weight in _RULES:
         if re.search(pattern, description):
-            return Study(scenes, device, weight)
+            total = sum(scenes.values())
+            shares = {name: share / total for name, share in scenes.items()}
+            return Study(shares, device, weight)
     raise KeyError(description)

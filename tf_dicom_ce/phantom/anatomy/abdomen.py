@@ -33,7 +33,7 @@ class RightUpperQuadrant:
         )
         self._fat_shell = 1 + rng.uniform(0.05, 0.16)
         self._fluid = rng.uniform(0.12, 0.35) if fluid else 0.0
-        self._pyramids = rng.integers(7, 11), rng.uniform(0, 2 * np.pi)
+        self._pyramids = _pyramids(rng)
         self._dome = Ellipsoid(
             (2 + rng.normal(0, 4), 0, 62), (112 * size, 105, 82 * size), self.liver.turn
         )
@@ -102,15 +102,35 @@ class RightUpperQuadrant:
     def _paint_kidney(self, labels, points, level):
         inside = level < 1
         u = self.kidney.local(points[inside])
-        count, phase = self._pyramids
-        angle = np.arctan2(u[..., 2], u[..., 0])
-        radius = level[inside]
         sinus = np.square(u[..., 0] / 0.6) + np.square(u[..., 1] / 0.55)
-        sinus = sinus + np.square(u[..., 2] / 0.4) + 0.22 * np.sin(count * angle + 3 * phase)
-        sinus = sinus + 0.2 * self._warp[2](points[inside])
-        painted = np.full(radius.shape, Tissue.CORTEX, np.uint8)
-        # A pyramid is broad at the cortex and narrows towards the sinus.
-        pyramid = np.cos(count * angle + phase) > 1.1 - 1.1 * radius
-        painted[pyramid & (radius < 0.8)] = Tissue.MEDULLA
+        sinus = sinus + np.square(u[..., 2] / 0.4) + 0.25 * self._warp[2](points[inside])
+        painted = np.full(len(u), Tissue.CORTEX, np.uint8)
+        around = (level[inside] < 0.82) & (sinus >= 1)
+        outer = u[around]
+        medulla = np.zeros(len(outer), bool)
+        for apex, axis, width in self._pyramids:
+            p = outer - apex
+            along = p[:, 0] * axis[0] + p[:, 1] * axis[1] + p[:, 2] * axis[2]
+            # A pyramid is broad at the cortex and narrows towards the sinus.
+            across = np.square(p).sum(axis=-1) - np.square(along)
+            medulla |= (along > 0) & (across < np.square(width * along))
+        painted[around] = np.where(medulla, np.uint8(Tissue.MEDULLA), np.uint8(Tissue.CORTEX))
         painted[sinus < 1] = Tissue.SINUS
         labels[inside] = painted
+
+
+def _pyramids(rng: np.random.Generator) -> list:
+    """Cones in units of the kidney's half axes: (apex [3], unit axis [3], slope of the side)."""
+    cones = []
+    for station in np.linspace(-0.9, 0.9, 5):
+        for turn in np.arange(6) * np.pi / 3:
+            # Apices stand in a row along the kidney, as the calyces do.
+            tip = np.clip(station + rng.normal(0, 0.06), -0.95, 0.95)
+            angle = turn + rng.normal(0, 0.15)
+            rim = np.sqrt(1 - np.square(tip))
+            base = np.array([tip, rim * np.sin(angle), rim * np.cos(angle)])
+            apex = np.array([0.55 * tip, 0, 0])
+            axis = (base - apex) / np.linalg.norm(base - apex)
+            slope = rng.uniform(0.24, 0.36)
+            cones.append((apex.astype(np.float32), axis.astype(np.float32), np.float32(slope)))
+    return cones

@@ -44,8 +44,10 @@ class Ascites:
         z = points[..., 2] - self._depth - 1.5 * slow
         labels = np.full(z.shape, Tissue.MUSCLE, np.uint8)
         labels[z > -0.8] = Tissue.FASCIA
-        labels[z > 0] = Tissue.FLUID
-        labels[z > self._fluid + 12 + 10 * slow + 4 * fine] = Tissue.FAT
+        labels[z > 0] = Tissue.FAT
+        if self._fluid:
+            bottom = self._fluid + 12 + 10 * slow + 4 * fine
+            labels[(z > 0) & (z <= bottom)] = Tissue.FLUID
         labels[z > self._fluid + 75 + 6 * slow] = Tissue.MUSCLE
         if self._liver:
             labels[(self._liver.level(points) + 0.03 * fine < 1) & (z > 0)] = Tissue.LIVER

@@ -35,7 +35,11 @@ class Neck:
         self._cystic = rng.uniform(size=nodules) < 0.3
         self._nodes = [
             Ellipsoid(
-                (rng.uniform(4, 22), rng.uniform(-20, 20), rng.uniform(8, 28)),
+                (
+                    rng.uniform(8, 18),
+                    rng.normal(0, 5),
+                    self._carotid[1] + rng.choice([-1, 1]) * rng.uniform(6, 10),
+                ),
                 (rng.uniform(3.5, 9), rng.uniform(4, 9), rng.uniform(2, 5)),
                 turn=rng.normal(0, 0.4),
             )
@@ -49,7 +53,7 @@ class Neck:
         x, z = points[..., 0] + 0.6 * slow, points[..., 2] + 0.6 * slow
         labels = np.full(x.shape, Tissue.MUSCLE, np.uint8)
         labels[np.abs(z - 8 - 0.03 * np.square(x - 4)) < 0.35] = Tissue.FASCIA
-        labels[(z > 20) & (x > 2)] = Tissue.FAT
+        labels[z > 26 - 6 * np.clip((x + 3 * fine + 2) / 8, 0, 1)] = Tissue.FAT
         labels[z > 26 + slow] = Tissue.MUSCLE
         labels[(np.abs(z - 26 - slow) < 0.35) & (fine > -0.5)] = Tissue.FASCIA
         wobble = 0.05 * slow + 0.03 * fine
@@ -62,16 +66,17 @@ class Neck:
             labels[(level < 0.7) & (gland < 1)] = Tissue.FLUID if cystic else Tissue.NODULE
         for node in self._nodes:
             level = node.level(points) + wobble
-            labels[level < 1.0] = Tissue.NODE
-            labels[level < 0.25] = Tissue.SINUS
+            labels[(level < 1.0) & (gland > 1.06)] = Tissue.NODE
+            labels[(level < 0.25) & (gland > 1.06)] = Tissue.SINUS
+        x0, z0, rx, rz = self._jugular
+        labels[np.hypot((points[..., 0] - x0) / rx, (points[..., 2] - z0) / rz) < 1] = Tissue.BLOOD
         middle_x, middle_z, radius = self._trachea
         trachea = np.hypot(points[..., 0] - middle_x, points[..., 2] - middle_z)
         labels[trachea < radius] = Tissue.MUSCLE
         labels[trachea < radius - 1.5] = Tissue.GAS
+        # Last: nodes and the vein give way to the artery.
         x0, z0, r = self._carotid
         carotid = np.hypot(points[..., 0] - x0, points[..., 2] - z0)
         labels[carotid < r + 0.7] = Tissue.VESSEL_WALL
         labels[carotid < r] = Tissue.BLOOD
-        x0, z0, rx, rz = self._jugular
-        labels[np.hypot((points[..., 0] - x0) / rx, (points[..., 2] - z0) / rz) < 1] = Tissue.BLOOD
         return labels

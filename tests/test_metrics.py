@@ -1,0 +1,97 @@
+"""Measures against scikit-learn, SciPy and plain NumPy."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+from sklearn import metrics as reference
+
+from tf_dicom_ce.metrics import bootstrap, classification_measures, mask_measures, summarise
+
+RNG = np.random.default_rng(0)
+LABELS = RNG.integers(0, 4, 200)
+IDS = np.where(RNG.uniform(size=200) < 0.6, LABELS, RNG.integers(0, 4, 200))
+PROBABILITIES = RNG.dirichlet(np.ones(4), 200) + 0.5 * np.eye(4)[LABELS]
+
+
+def test_classification_against_plain_numpy():
+    found = classification_measures(LABELS, IDS, PROBABILITIES)
+    assert found["accuracy"] == (LABELS == IDS).mean()
+    assert found["mean_absolute_error"] == np.abs(LABELS - IDS).mean()
+    counts = np.zeros((4, 4))
+    np.add.at(counts, (LABELS, IDS), 1)
+    weights = (np.arange(4)[:, None] - np.arange(4)) ** 2
+    chance = np.outer(counts.sum(1), counts.sum(0)) / counts.sum()
+    assert found["kappa"] == pytest.approx(1 - (weights * counts).sum() / (weights * chance).sum())
+    for k in range(4):
+        assert found[f"recall_{k}"] == pytest.approx(counts[k, k] / counts[k].sum())
+    # AUROC as the share of pairs in which the positive has the higher score.
+    pairs = [
+        (PROBABILITIES[k == LABELS, k][:, None] > PROBABILITIES[k != LABELS, k]).mean()
+        for k in range(4)
+    ]
+    assert found["auroc"] == pytest.approx(np.mean(pairs))
+    normalised = PROBABILITIES / PROBABILITIES.sum(1, keepdims=True)
+    assert classification_measures(LABELS, IDS, normalised)["auroc"] == pytest.approx(
+        reference.roc_auc_score(LABELS, normalised, multi_class="ovr")
+    )
+
+
+def test_a_class_that_does_not_occur_has_no_recall():
+    found = classification_measures(np.array([0, 0, 2]), np.array([0, 2, 2]), np.eye(3)[[0, 2, 2]])
+    assert np.isnan(found["recall_1"])
+    assert found["recall_0"] == 0.5
+
+
+def border(mask):
+    padded = np.pad(mask, 1)
+    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return np.argwhere(mask & ~inner)
+
+
+def test_masks_against_scipy():
+    y, x = np.mgrid[:80, :100]
+    truth = np.hypot(y - 40, x - 50) < 25
+    prediction = np.hypot((y - 43) / 1.1, x - 46) < 24
+    found = mask_measures(truth, prediction, tolerance=3.0)
+    dice = 2 * (truth & prediction).sum() / (truth.sum() + prediction.sum())
+    assert found["dice"] == dice
+    assert found["dice"] == pytest.approx(reference.f1_score(truth.ravel(), prediction.ravel()))
+    distances = cdist(border(truth), border(prediction))
+    to, back = distances.min(1), distances.min(0)
+    # The library weighs border elements by their length and sets them between the pixels.
+    hausdorff = max(np.percentile(to, 95), np.percentile(back, 95))
+    assert found["hausdorff_95"] == pytest.approx(hausdorff, abs=0.5)
+    surface = ((to <= 3).sum() + (back <= 3).sum()) / (len(to) + len(back))
+    assert found["surface_dice"] == pytest.approx(surface, abs=0.06)
+
+
+def test_masks_at_the_limits():
+    empty, full = np.zeros((8, 8), bool), np.ones((8, 8), bool)
+    assert mask_measures(full, full, 1.0) == {"dice": 1, "hausdorff_95": 0, "surface_dice": 1}
+    assert np.isnan(list(mask_measures(empty, empty, 1.0).values())).all()
+    one = mask_measures(full, empty, 1.0)
+    assert (one["dice"], one["surface_dice"]) == (0, 0)
+    assert np.isnan(one["hausdorff_95"])
+
+
+def test_bootstrap_draws_whole_patients():
+    clusters = np.array([3, 3, 3, 7, 7, 9])
+    seen = []
+    bootstrap(lambda p: seen.append(np.sort(p)) or {"n": len(p)}, clusters, 200, seed=0)
+    for positions in seen:
+        counts = np.bincount(positions, minlength=6)
+        assert counts[0] == counts[1] == counts[2]
+        assert counts[3] == counts[4]
+        assert counts[0] + counts[3] + counts[5] == 3  # as many patients as there are
+    assert len({tuple(positions) for positions in seen}) > 5
+
+
+def test_interval_of_a_mean_agrees_with_the_normal_one():
+    values = np.random.default_rng(1).normal(5, 2, 400)
+    found = summarise(lambda p: {"mean": values[p].mean()}, np.arange(400), seed=0)["mean"]
+    error = values.std(ddof=1) / 20
+    assert found["value"] == pytest.approx(values.mean())
+    low, high = found["interval_95"]
+    assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.03)
+    assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.03)
+    assert found["bootstrap_sd"] == pytest.approx(error, rel=0.7)

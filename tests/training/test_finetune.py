@@ -1,0 +1,130 @@
+"""Freezing and tuning an exported encoder; a head that stands alone; one image, three forms."""
+
+import dataclasses
+import io
+import shutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from tf_dicom_ce.config import FinetuneConfig
+from tf_dicom_ce.data.preprocessing import resize, standardise
+from tf_dicom_ce.dicom.reader import read_frame
+from tf_dicom_ce.models.encoder import VGG16Encoder
+from tf_dicom_ce.saved_model import open_encoder, write_encoder, write_head
+from tf_dicom_ce.training.finetune import build_head
+
+SIZE = (32, 32)
+CONFIG = FinetuneConfig(image_size=SIZE, width=1 / 32, learning_rate=1e-2)
+TASKS = {
+    "classification": (CONFIG, 5, np.arange(8, dtype=np.int32) % 5),
+    "categorical": (
+        dataclasses.replace(CONFIG, label_encoding="categorical"),
+        3,
+        np.arange(8, dtype=np.int32) % 3,
+    ),
+    "segmentation": (
+        dataclasses.replace(CONFIG, task="segmentation"),
+        3,
+        np.random.default_rng(0).integers(0, 3, (8, *SIZE)).astype(np.uint8),
+    ),
+}
+X = np.random.default_rng(1).normal(size=(8, *SIZE, 1)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    keras.utils.set_random_seed(0)
+    encoder = VGG16Encoder(1 / 32)
+    encoder.build((None, *SIZE, 1))
+    root = tmp_path_factory.mktemp("export")
+    return write_encoder(encoder, root, SIZE, {})
+
+
+def fitted(task, encoder, freeze):
+    config, classes, targets = TASKS[task]
+    layer = open_encoder(encoder)[0](config.width, not freeze)
+    head = build_head(config, layer, classes)
+    before = [v.numpy() for v in layer.variables]
+    own = [v.numpy() for v in head.model.trainable_variables[-2:]]
+    head.model.compile(keras.optimizers.Adam(1e-2), head.loss, jit_compile=False)
+    data = tf.data.Dataset.from_tensor_slices((X, targets)).batch(4)
+    head.model.fit(data, epochs=2, shuffle=False, verbose=0)
+    changed = [not np.array_equal(a, b) for a, b in zip(before, layer.variables, strict=True)]
+    assert all(
+        not np.array_equal(a, b)
+        for a, b in zip(own, head.model.trainable_variables[-2:], strict=True)
+    )
+    return head, changed
+
+
+@pytest.mark.parametrize("form", ["folder", "encoder.keras"])
+@pytest.mark.parametrize("task", TASKS)
+def test_frozen_is_bit_identical_and_tuned_moves_every_variable(exported, task, form):
+    encoder = str(exported.parent if form == "folder" else exported / form)
+    _, changed = fitted(task, encoder, freeze=True)
+    assert len(changed) == 13 * 5
+    assert not any(changed)
+    _, changed = fitted(task, encoder, freeze=False)
+    assert all(changed)
+
+
+def test_from_scratch_is_the_same_architecture(exported):
+    scratch, changed = fitted("segmentation", "none", freeze=False)
+    assert all(changed)
+    tuned, _ = fitted("segmentation", str(exported), freeze=False)
+    count = [
+        sum(v.shape.num_elements() for v in m.model.trainable_variables) for m in (scratch, tuned)
+    ]
+    assert count[0] == count[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_the_exported_head_stands_alone(exported, task, tmp_path):
+    """In a fresh process, with the encoder's folder gone."""
+    own = tmp_path / "encoder" / "1"
+    shutil.copytree(exported, own)
+    head, _ = fitted(task, str(own), freeze=False)
+    config = TASKS[task][0]
+    folder = write_head(head.model, head.answer, tmp_path / "out", config.task, SIZE, {})
+    shutil.rmtree(own)
+    image = np.random.default_rng(2).integers(0, 256, (1, 50, 60, 1)).astype(np.float32)
+    np.save(tmp_path / "image.npy", image)
+    script = (
+        "import sys, numpy as np, tensorflow as tf;"
+        "f = tf.saved_model.load(sys.argv[1]).signatures['serving_image'];"
+        "out = f(image=tf.constant(np.load(sys.argv[2] + '/image.npy')));"
+        "np.savez(sys.argv[2] + '/out.npz', **{k: v.numpy() for k, v in out.items()})"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, str(folder), str(tmp_path)], check=True, capture_output=True
+    )
+    here = head.answer(head.model(standardise(resize(image, SIZE)), training=False))
+    there = np.load(tmp_path / "out.npz")
+    assert set(there) == set(here)
+    for name, value in here.items():
+        np.testing.assert_allclose(there[name], value, atol=1e-6, err_msg=name)
+
+
+def test_dicom_png_and_tensor_of_one_image_agree(exported, write, tmp_path):
+    head, _ = fitted("classification", str(exported), freeze=True)
+    folder = write_head(head.model, head.answer, tmp_path / "out", "classification", SIZE, {})
+    pixels = np.random.default_rng(3).integers(0, 256, (50, 60), dtype=np.uint8)
+    frame = read_frame(write("a.dcm", pixels)).pixels
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    signatures = tf.saved_model.load(str(folder)).signatures
+    answers = [
+        signatures["serving_image"](image=tf.constant(frame[None, ..., None], tf.float32)),
+        signatures["serving_image"](image=tf.constant(pixels[None, ..., None], tf.float32)),
+        signatures["serving_default"](image_bytes=tf.constant([file.getvalue()])),
+    ]
+    for answer in answers[1:]:
+        np.testing.assert_array_equal(answer["probabilities"], answers[0]["probabilities"])
+        np.testing.assert_array_equal(answer["class_id"], answers[0]["class_id"])
