@@ -94,6 +94,24 @@ def test_a_folder_in_use_is_refused(made, tmp_path):
         cohort.make_cohort(tmp_path, "tiny")
 
 
+def test_what_makes_no_cohort_is_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "started.json").write_text("{")
+    before = hashes(tmp_path)
+    for out, options, message in (
+        ("file", {}, "cannot be written"),
+        ("file/below", {}, "cannot be written"),
+        ("damaged", {}, "another cohort"),
+        ("new", {"seed": -1}, "--seed -1"),
+        ("new", {"workers": -3}, "--workers -3"),
+    ):
+        with pytest.raises(UserError, match=message):
+            cohort.make_cohort(tmp_path / out, "tiny", **options)
+    assert hashes(tmp_path) == before
+    assert not (tmp_path / "new").exists()
+
+
 def test_counts_and_patients(made):
     truth = rows(made, "truth.csv")
     for stage, splits in TINY.items():

@@ -8,7 +8,12 @@ import tensorflow as tf
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
-from tf_dicom_ce.metrics import classification_measures, mask_measures, summarise
+from tf_dicom_ce.metrics import (
+    classification_measures,
+    mask_measures,
+    rank_inconsistency,
+    summarise,
+)
 from tf_dicom_ce.training.pictures import confusion_picture, segmentation_panel
 
 _TOLERANCE = 0.01  # of the surface Dice, as a share of the image's diagonal
@@ -25,7 +30,8 @@ def evaluate_classification(
     """Measures a classifier and writes `test.csv` and `confusion.png` into the run's folder.
 
     Args:
-        answers: `probabilities` [N, K] and `class_id` [N].
+        answers: `probabilities` [N, K], `class_id` [N], and `logits`: [N, K − 1] where they are
+            ordinal; then their rank inconsistency is measured too.
         labels: True classes, int [N].
         patients: Patient of each image, int [N].
         classes: Names.
@@ -37,8 +43,14 @@ def evaluate_classification(
     """
     ids, probabilities = answers["class_id"], answers["probabilities"]
 
+    logits = answers["logits"]
+    ordinal = logits.shape[1] == len(classes) - 1
+
     def measure(positions):
-        return classification_measures(labels[positions], ids[positions], probabilities[positions])
+        found = classification_measures(labels[positions], ids[positions], probabilities[positions])
+        if ordinal:
+            found["rank_inconsistency"] = rank_inconsistency(logits[positions])
+        return found
 
     rows = [
         {"row": k, "patient": patients[k], "true": classes[labels[k]], "predicted": classes[ids[k]]}

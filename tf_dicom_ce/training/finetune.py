@@ -39,7 +39,7 @@ class Head:
 def build_head(config: FinetuneConfig, encoder: keras.Layer, classes: int) -> Head:
     """Puts the task's head on an encoder and creates all variables.
 
-    Keras hands targets to a loss as floats, so the losses cast them back.
+    Keras hands targets to a loss as floats, and with one logit as [N, 1]: mended here.
 
     Args:
         config: Settings.
@@ -56,7 +56,7 @@ def build_head(config: FinetuneConfig, encoder: keras.Layer, classes: int) -> He
         head = Head(
             Classifier(encoder, classes - 1, config.width, config.dropout),
             lambda labels, z: weighted_bce(
-                ordinal_codes(labels, classes), z, config.positive_weight
+                ordinal_codes(tf.reshape(labels, [-1]), classes), z, config.positive_weight
             ),
             ordinal_outputs,
         )
@@ -125,7 +125,12 @@ def finetune(
 
 
 def predict(head: Head, images: tf.data.Dataset) -> dict[str, np.ndarray]:
-    """Answers for all batches (x, …) of a dataset, joined along the first axis."""
-    step = tf.function(lambda x: head.answer(head.model(x, training=False)), reduce_retracing=True)
+    """Answers for all batches (x, …) of a dataset, a classifier's `logits` among them."""
+
+    @tf.function(reduce_retracing=True)
+    def step(x):
+        logits = head.model(x, training=False)
+        return head.answer(logits) | ({"logits": logits} if len(logits.shape) == 2 else {})
+
     answers = [step(x) for x, *_ in images]
     return {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}

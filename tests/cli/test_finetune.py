@@ -1,0 +1,109 @@
+"""`finetune` from a labels CSV to a head that answers, and the mistakes it names."""
+
+import csv
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from tf_dicom_ce.cli import main
+from tf_dicom_ce.models.encoder import VGG16Encoder
+from tf_dicom_ce.saved_model import write_encoder
+
+SIZE = (32, 64)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    keras.utils.set_random_seed(0)
+    network = VGG16Encoder(1 / 32)
+    network.build((None, *SIZE, 1))
+    return write_encoder(network, tmp_path_factory.mktemp("export"), SIZE, {}).parent
+
+
+@pytest.fixture
+def data(tmp_path):
+    """40 images of 20 patients: a bright disc on the left or on the right, with its mask."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    y, x = np.mgrid[:48, :80]
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "label", "mask", "patient"])
+        for k in range(40):
+            right = k % 2
+            disc = np.hypot(y - 24, x - (20 + 40 * right)) < rng.uniform(10, 15)
+            pixels = rng.integers(0, 60, (48, 80)) + 150 * disc
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{k}.png")
+            Image.fromarray(disc.astype(np.uint8)).save(folder / f"{k}_mask.png")
+            table.writerow([f"{k}.png", ["left", "right"][right], f"{k}_mask.png", f"P{k // 2}"])
+    return folder
+
+
+@pytest.fixture
+def run(data, encoder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+    def finetune(*extra, task="classification", name="run", code=0):
+        words = f"finetune --task {task} --data data --labels labels.csv --preset quick"
+        words += f" --encoder {encoder} --run {name} --export out --epochs 2"
+        assert main([*words.split(), *map(str, extra)]) == code
+        return capsys.readouterr()
+
+    return finetune
+
+
+@pytest.mark.slow
+def test_segmentation_learns_discs_and_answers(run, data, tmp_path):
+    out = run("--epochs", 40, "--batch-size", 2, "--class-names", "disc", task="segmentation").out
+    assert "test dice" in out
+    result = json.loads((tmp_path / "run" / "result.json").read_text())["test"]
+    assert result["dice_disc"]["value"] > 0.8
+    low, high = result["dice"]["interval_95"]
+    assert low <= result["dice"]["value"] <= high
+    assert (tmp_path / "run" / "segmentations.png").is_file()
+    version = tmp_path / "out" / "segmentation" / "1"
+    content = json.loads((version / "segmentation.json").read_text())
+    assert content["classes"] == ["background", "disc"]
+    assert content["image_size"] == list(SIZE)
+    answer = tf.saved_model.load(str(version)).signatures["serving_default"](
+        image_bytes=tf.constant([(data / "3.png").read_bytes()])
+    )
+    mask = answer["mask"].numpy()[0]
+    assert (mask.dtype, mask.shape) == (np.uint8, SIZE)
+    assert mask[:, 40:].mean() > 3 * mask[:, :24].mean()  # number 3 is on the right
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["ordinal", "categorical"])
+def test_classification(run, tmp_path, encoding):
+    run("--label-encoding", encoding, "--freeze", "--label-fraction", 0.5)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["freeze"] is True
+    assert config["images"] == {"train": 16, "validation": 4, "test": 4}
+    with (tmp_path / "run" / "test.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    result = json.loads((tmp_path / "run" / "result.json").read_text())["test"]
+    right = np.mean([row["true"] == row["predicted"] for row in rows])
+    assert result["accuracy"]["value"] == pytest.approx(right)
+    assert (tmp_path / "run" / "confusion.png").is_file()
+    names = {p.name for p in (tmp_path / "out" / "classification" / "1").iterdir()}
+    assert {"saved_model.pb", "classification.json"} <= names
+
+
+def test_mistakes(run, data, tmp_path):
+    assert "the encoder has (32, 64)" in run("--image-size", 64, 64, code=2).err
+    assert "the encoder has 0.03125" in run("--width", 0.5, code=2).err
+    assert "no exported encoder here" in run("--encoder", tmp_path / "none", code=2).err
+    assert "above 0, at most 1" in run("--label-fraction", 5, code=2).err
+    assert "unknown class 'left'" in run("--class-names", "right", code=2).err
+    (data / "7.png").unlink()
+    assert "labels.csv, line 9: no file '7.png'" in run(code=2).err
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "out").exists()
+    assert main(["finetune", "--task", "segmentation", "--data", str(data)]) == 2
