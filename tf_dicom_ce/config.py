@@ -147,7 +147,7 @@ FINETUNE_PRESETS = {
     ("paper", "segmentation"): FinetuneConfig(task="segmentation", batch_size=8, epochs=500),
     # Minutes on two CPU cores, at the size of the quick encoder.
     ("quick", "classification"): FinetuneConfig(
-        epochs=60, learning_rate=1e-3, image_size=(64, 96), width=0.25
+        epochs=40, learning_rate=1e-3, image_size=(64, 96), width=0.25
     ),
     ("quick", "segmentation"): FinetuneConfig(
         task="segmentation",

@@ -18,7 +18,7 @@ from tf_dicom_ce.models.outputs import (
     segmentation_outputs,
 )
 from tf_dicom_ce.models.unet import UNet
-from tf_dicom_ce.training.monitoring import BestWeights, History, ProgressBar, TensorBoard
+from tf_dicom_ce.training.fitting import fit_and_keep_best
 
 
 @dataclass(frozen=True)
@@ -98,30 +98,20 @@ def finetune(
     head.model.compile(
         keras.optimizers.Adam(config.learning_rate, 0.9, 0.999), head.loss, jit_compile=False
     )
-    best = BestWeights(run / "best.weights.h5", "val_loss")
-    head.model.fit(
+    return fit_and_keep_best(
+        head.model,
         training,
-        epochs=config.epochs,
-        steps_per_epoch=steps_per_epoch,
-        validation_data=validation,
-        shuffle=False,  # the datasets are in order already
-        verbose=0,
-        callbacks=[
-            best,
-            History(run / "history.csv"),
-            TensorBoard(
-                run / "tensorboard",
-                {"loss": "loss/loss"},
-                {"head": "optimizer"},
-                panel,
-                config.panel_every,
-                run / "panels",
-            ),
-            ProgressBar(("loss",)),
-        ],
+        steps_per_epoch,
+        validation,
+        config.epochs,
+        monitor="val_loss",
+        scalars={"loss": "loss/loss"},
+        optimizers={"head": "optimizer"},
+        panel=panel,
+        panel_every=config.panel_every,
+        shown=("loss",),
+        run=run,
     )
-    best.restore()
-    return best.epoch
 
 
 def predict(head: Head, images: tf.data.Dataset) -> dict[str, np.ndarray]:

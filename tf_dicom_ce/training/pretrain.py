@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.models.encoder import VGG16Encoder
+from tf_dicom_ce.training.fitting import fit_and_keep_best
 from tf_dicom_ce.training.gan import ContextEncoderGAN
-from tf_dicom_ce.training.monitoring import BestWeights, History, ProgressBar, TensorBoard
 from tf_dicom_ce.training.panels import inpainting_panel
 
 #: Metric -> name in TensorBoard, by group.
@@ -79,33 +79,22 @@ def pretrain(
     """
     model = ContextEncoderGAN(config, labels if config.use_dicom else 0)
     model.compile()
-    # "The ones with the lowest joint loss on the validation set were selected" (section 4.3).
-    best = BestWeights(run / "best.weights.h5", "val_joint")
-    panel = ("inpainting", lambda model: inpainting_panel(model, panel_images))
-    model.fit(
+    epoch = fit_and_keep_best(
+        model,
         training,
-        epochs=config.epochs,
-        steps_per_epoch=steps_per_epoch,
-        validation_data=validation,
-        shuffle=False,  # the datasets are in order already
-        verbose=0,
-        callbacks=[
-            best,
-            History(run / "history.csv"),
-            TensorBoard(
-                run / "tensorboard",
-                SCALARS,
-                {"F": "g_optimizer", "D": "d_optimizer"},
-                panel,
-                config.panel_every,
-                run / "panels",
-            ),
-            ProgressBar(("rec", "joint", "d_real", "d_fake")),
-        ],
+        steps_per_epoch,
+        validation,
+        config.epochs,
+        monitor="val_joint",  # "the ones with the lowest joint loss" (section 4.3)
+        scalars=SCALARS,
+        optimizers={"F": "g_optimizer", "D": "d_optimizer"},
+        panel=("inpainting", lambda model: inpainting_panel(model, panel_images)),
+        panel_every=config.panel_every,
+        shown=("rec", "joint", "d_real", "d_fake"),
+        run=run,
     )
-    best.restore()
     return Pretrained(
         encoder=model.context_encoder.encoder,
-        epoch=best.epoch,
+        epoch=epoch,
         validation=model.evaluate(validation, verbose=0, return_dict=True),
     )
