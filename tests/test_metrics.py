@@ -14,7 +14,7 @@ PROBABILITIES = RNG.dirichlet(np.ones(4), 200) + 0.5 * np.eye(4)[LABELS]
 
 
 def test_classification_against_plain_numpy():
-    found = classification_measures(LABELS, IDS, PROBABILITIES)
+    found = classification_measures(LABELS, IDS, PROBABILITIES, ordinal=True)
     assert found["accuracy"] == (LABELS == IDS).mean()
     assert found["mean_absolute_error"] == np.abs(LABELS - IDS).mean()
     counts = np.zeros((4, 4))
@@ -31,13 +31,24 @@ def test_classification_against_plain_numpy():
     ]
     assert found["auroc"] == pytest.approx(np.mean(pairs))
     normalised = PROBABILITIES / PROBABILITIES.sum(1, keepdims=True)
-    assert classification_measures(LABELS, IDS, normalised)["auroc"] == pytest.approx(
+    assert classification_measures(LABELS, IDS, normalised, True)["auroc"] == pytest.approx(
         reference.roc_auc_score(LABELS, normalised, multi_class="ovr")
     )
 
 
+def test_nominal_classes_have_no_distance():
+    found = classification_measures(LABELS, IDS, PROBABILITIES, ordinal=False)
+    assert "mean_absolute_error" not in found
+    counts = np.zeros((4, 4))
+    np.add.at(counts, (LABELS, IDS), 1)
+    chance = (counts.sum(0) * counts.sum(1)).sum() / counts.sum()
+    assert found["kappa"] == pytest.approx((np.trace(counts) - chance) / (200 - chance))
+
+
 def test_a_class_that_does_not_occur_has_no_recall():
-    found = classification_measures(np.array([0, 0, 2]), np.array([0, 2, 2]), np.eye(3)[[0, 2, 2]])
+    found = classification_measures(
+        np.array([0, 0, 2]), np.array([0, 2, 2]), np.eye(3)[[0, 2, 2]], True
+    )
     assert np.isnan(found["recall_1"])
     assert found["recall_0"] == 0.5
 

@@ -10,34 +10,33 @@ Measure = Callable[[np.ndarray], dict[str, float]]
 
 
 def classification_measures(
-    labels: np.ndarray, ids: np.ndarray, probabilities: np.ndarray
+    labels: np.ndarray, ids: np.ndarray, probabilities: np.ndarray, ordinal: bool
 ) -> dict[str, float]:
-    """Accuracy, quadratic-weighted kappa, mean absolute error, AUROC, recall of every class.
+    """Accuracy, kappa, AUROC, recall of every class; of ordered classes the mean absolute error.
 
     Args:
         labels: True classes, int [N].
         ids: Predicted classes, int [N].
         probabilities: float [N, K].
+        ordinal: Whether the classes are in an order: then kappa is weighted quadratically.
 
     Returns:
         Measures by name. `auroc` is the mean over the classes, each against the rest. NaN where a
         measure is not defined, as the recall of a class that does not occur.
     """
-    classes = range(probabilities.shape[1])
+    classes = list(range(probabilities.shape[1]))
     both = [k for k in classes if 0 < (labels == k).sum() < len(labels)]
     aurocs = [metrics.roc_auc_score(labels == k, probabilities[:, k]) for k in both]
-    recalls = metrics.recall_score(
-        labels, ids, labels=list(classes), average=None, zero_division=np.nan
-    )
-    constant = len(np.unique(np.concatenate([labels, ids]))) < 2
+    recalls = metrics.recall_score(labels, ids, labels=classes, average=None, zero_division=np.nan)
+    kappa = np.nan
+    if len(np.unique(np.concatenate([labels, ids]))) > 1:
+        weights = "quadratic" if ordinal else None
+        kappa = float(metrics.cohen_kappa_score(labels, ids, labels=classes, weights=weights))
+    error = {"mean_absolute_error": float(np.abs(labels - ids).mean())} if ordinal else {}
     return {
         "accuracy": float(metrics.accuracy_score(labels, ids)),
-        "kappa": np.nan
-        if constant
-        else float(
-            metrics.cohen_kappa_score(labels, ids, labels=list(classes), weights="quadratic")
-        ),
-        "mean_absolute_error": float(np.abs(labels - ids).mean()),
+        "kappa": kappa,
+        **error,
         "auroc": float(np.mean(aurocs)) if aurocs else np.nan,
         **{f"recall_{k}": float(recall) for k, recall in zip(classes, recalls, strict=True)},
     }

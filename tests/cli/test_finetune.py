@@ -107,3 +107,14 @@ def test_mistakes(run, data, tmp_path):
     assert not (tmp_path / "run").exists()
     assert not (tmp_path / "out").exists()
     assert main(["finetune", "--task", "segmentation", "--data", str(data)]) == 2
+
+
+@pytest.mark.slow
+def test_the_history_has_loss_and_accuracy(run, tmp_path):
+    """Loss and accuracy of both sides; of four validation images, accuracy is in quarters."""
+    run("--epochs", 1, "--seed", 3)
+    with (tmp_path / "run" / "history.csv").open() as file:
+        history = list(csv.DictReader(file))[-1]
+    assert 0 <= float(history["val_accuracy"]) <= 1
+    assert (float(history["val_accuracy"]) * 4) == round(float(history["val_accuracy"]) * 4)
+    assert {"epoch", "accuracy", "loss", "val_accuracy", "val_loss"} == set(history)

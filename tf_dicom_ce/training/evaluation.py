@@ -47,7 +47,9 @@ def evaluate_classification(
     ordinal = logits.shape[1] == len(classes) - 1
 
     def measure(positions):
-        found = classification_measures(labels[positions], ids[positions], probabilities[positions])
+        found = classification_measures(
+            labels[positions], ids[positions], probabilities[positions], ordinal
+        )
         if ordinal:
             found["rank_inconsistency"] = rank_inconsistency(logits[positions])
         return found

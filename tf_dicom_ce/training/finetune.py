@@ -29,11 +29,13 @@ class Head:
         model: From z-scored images to logits.
         loss: (targets, logits) -> loss.
         answer: Logits -> named answers.
+        metric: Name, and (targets, logits) -> values to average; for watching only.
     """
 
     model: keras.Model
     loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
     answer: Callable[[tf.Tensor], dict[str, tf.Tensor]]
+    metric: tuple[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]
 
 
 def build_head(config: FinetuneConfig, encoder: keras.Layer, classes: int) -> Head:
@@ -47,10 +49,16 @@ def build_head(config: FinetuneConfig, encoder: keras.Layer, classes: int) -> He
         classes: Number of classes; in segmentation with background.
     """
     if config.task == "segmentation":
+
+        def dice(masks, z):
+            certain = 50.0 * tf.one_hot(tf.argmax(z, axis=-1), classes)
+            return 1.0 - soft_dice_loss(tf.cast(masks, tf.int32), certain)
+
         head = Head(
             UNet(encoder, classes, config.width),
             lambda masks, z: soft_dice_loss(tf.cast(masks, tf.int32), z),
             segmentation_outputs,
+            ("dice", dice),
         )
     elif config.label_encoding == "ordinal":
         head = Head(
@@ -59,6 +67,7 @@ def build_head(config: FinetuneConfig, encoder: keras.Layer, classes: int) -> He
                 ordinal_codes(tf.reshape(labels, [-1]), classes), z, config.positive_weight
             ),
             ordinal_outputs,
+            _accuracy(ordinal_outputs),
         )
     else:
         head = Head(
@@ -67,9 +76,20 @@ def build_head(config: FinetuneConfig, encoder: keras.Layer, classes: int) -> He
                 tf.cast(labels, tf.int32), z
             ),
             categorical_outputs,
+            _accuracy(categorical_outputs),
         )
     head.model(tf.zeros((1, *config.image_size, 1)))
     return head
+
+
+def _accuracy(answer):
+    """The metric `accuracy` of a classifier with these answers."""
+
+    def accuracy(labels, z):
+        labels = tf.cast(tf.reshape(labels, [-1]), tf.int32)
+        return tf.cast(answer(z)["class_id"] == labels, tf.float32)
+
+    return "accuracy", accuracy
 
 
 def finetune(
@@ -95,8 +115,12 @@ def finetune(
     Returns:
         The epoch that was kept, from 1.
     """
+    name, function = head.metric
     head.model.compile(
-        keras.optimizers.Adam(config.learning_rate, 0.9, 0.999), head.loss, jit_compile=False
+        keras.optimizers.Adam(config.learning_rate, 0.9, 0.999),
+        head.loss,
+        metrics=[keras.metrics.MeanMetricWrapper(function, name)],
+        jit_compile=False,
     )
     return fit_and_keep_best(
         head.model,
@@ -105,11 +129,11 @@ def finetune(
         validation,
         config.epochs,
         monitor="val_loss",
-        scalars={"loss": "loss/loss"},
+        scalars={"loss": "loss/loss", name: f"metric/{name}"},
         optimizers={"head": "optimizer"},
         panel=panel,
         panel_every=config.panel_every,
-        shown=("loss",),
+        shown=("loss", name),
         run=run,
     )
 
