@@ -8,6 +8,13 @@ from tf_dicom_ce.errors import UserError
 ENCODER_STRIDE = 32  # five blocks that halve (section 4.2)
 
 
+def _require_positive(config, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            flag = "--" + name.replace("_", "-")
+            raise UserError(f"{flag} {getattr(config, name)}: choose 1 or more.")
+
+
 @dataclass(frozen=True)
 class PretrainConfig:
     """Settings of one pretraining run; the defaults are the paper's.
@@ -68,10 +75,7 @@ class PretrainConfig:
                 )
         if not 0 < self.width <= 4:
             raise UserError(f"--width {self.width}: choose a number above 0, at most 4.")
-        for name in ("batch_size", "epochs", "panel_every"):
-            if getattr(self, name) < 1:
-                flag = "--" + name.replace("_", "-")
-                raise UserError(f"{flag} {getattr(self, name)}: choose 1 or more.")
+        _require_positive(self, "batch_size", "epochs", "panel_every")
 
     def as_dict(self) -> dict:
         """All settings as plain values, in the order in which they are declared."""
@@ -132,10 +136,7 @@ class FinetuneConfig:
         PretrainConfig(image_size=self.image_size, width=self.width)  # the same rules
         if not 0 < self.label_fraction <= 1:
             raise UserError(f"--label-fraction {self.label_fraction}: above 0, at most 1.")
-        for name in ("batch_size", "epochs"):
-            if getattr(self, name) < 1:
-                flag = "--" + name.replace("_", "-")
-                raise UserError(f"{flag} {getattr(self, name)}: choose 1 or more.")
+        _require_positive(self, "batch_size", "epochs")
 
     def as_dict(self) -> dict:
         """All settings as plain values, in the order in which they are declared."""

@@ -4,6 +4,7 @@ Gray levels are resized once, at full precision, and rounded back to the uint8 g
 read from the store and the same image sent to an exported model are equal bit for bit.
 """
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -19,6 +20,11 @@ def resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     """
     image = tf.image.resize(tf.cast(image, tf.float32), size, method="bilinear", antialias=True)
     return tf.clip_by_value(tf.round(image), 0.0, 255.0)
+
+
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Nearest-neighbour resize of classes, uint8 [H, W] to uint8 [height, width]."""
+    return tf.image.resize(mask[..., np.newaxis], size, method="nearest").numpy()[..., 0]
 
 
 def standardise(image: tf.Tensor) -> tf.Tensor:

@@ -4,12 +4,12 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.data import splits, store
 from tf_dicom_ce.data.decoding import decode_images
 from tf_dicom_ce.data.labels import Example, class_labels, read_labels, read_mask
+from tf_dicom_ce.data.preprocessing import resize_mask
 from tf_dicom_ce.errors import UserError
 
 
@@ -65,7 +65,7 @@ def load_task(
     if segmentation:
         masks = _source_masks(examples, data)
         classes = _mask_classes(examples, masks, class_names)
-        targets = np.stack([_nearest(mask, config.image_size) for mask in masks])
+        targets = np.stack([resize_mask(mask, config.image_size) for mask in masks])
         strata = np.zeros(len(examples), int)
     else:
         masks = []
@@ -134,7 +134,3 @@ def _mask_classes(examples, masks, class_names) -> tuple[str, ...]:
                 f"and there are {len(names)}: {', '.join(names)}."
             )
     return ("background", *names)
-
-
-def _nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return tf.image.resize(mask[..., np.newaxis], size, method="nearest").numpy()[..., 0]

@@ -4,10 +4,10 @@ import csv
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
+from tf_dicom_ce.data.preprocessing import resize_mask
 from tf_dicom_ce.metrics import (
     classification_measures,
     mask_measures,
@@ -65,12 +65,6 @@ def evaluate_classification(
     return summarise(measure, patients, seed)
 
 
-def at_source_size(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """A mask uint8 [h, w] at the size of its source, by nearest neighbour."""
-    resized = tf.image.resize(mask[..., np.newaxis], shape, method="nearest")
-    return resized.numpy()[..., 0].astype(np.uint8)
-
-
 def evaluate_segmentation(
     answers: dict[str, np.ndarray],
     images: np.ndarray,
@@ -97,7 +91,7 @@ def evaluate_segmentation(
     """
     rows = []
     for k, mask in enumerate(truth):
-        predicted = at_source_size(answers["mask"][k], mask.shape)
+        predicted = resize_mask(answers["mask"][k], mask.shape)
         tolerance = _TOLERANCE * np.hypot(*mask.shape)
         row = {"row": k, "patient": patients[k]}
         for label, name in enumerate(classes[1:], start=1):
@@ -122,7 +116,7 @@ def evaluate_segmentation(
     size = answers["mask"].shape[1:]
     panel = segmentation_panel(
         images[shown],
-        np.stack([at_source_size(truth[k], size) for k in shown]),
+        np.stack([resize_mask(truth[k], size) for k in shown]),
         answers["mask"][shown],
         [
             f"{word}: Dice {table['dice'][k]:.3f}   (image, truth, prediction)"
