@@ -15,14 +15,16 @@ ALLOWED = {
     "losses": {"config"},
     "metrics": {"config"},
     "dicom": {"errors"},
+    "intake": {"errors", "dicom", "workers"},
+    "workers": set(),
     "phantom": {"errors", "dicom"},
     "models": {"config"},
-    "data": {"config", "errors", "dicom"},
+    "data": {"config", "errors", "dicom", "intake", "workers"},
     "training": {"config", "errors", "losses", "metrics", "data", "models"},
     "saved_model": {"config", "errors", "data", "models"},
-    "cli": {"config", "errors", "dicom", "phantom", "data", "training", "saved_model"},
+    "cli": {"config", "errors", "dicom", "intake", "phantom", "data", "training", "saved_model"},
 }
-WITHOUT_TENSORFLOW = ("__init__", "errors", "config", "dicom", "phantom")
+WITHOUT_TENSORFLOW = ("__init__", "errors", "config", "dicom", "intake", "workers", "phantom")
 
 
 def imports(path):

@@ -5,9 +5,9 @@ import pytest
 
 from tf_dicom_ce.data import store
 from tf_dicom_ce.data.preprocessing import resize
-from tf_dicom_ce.dicom.index import scan
 from tf_dicom_ce.dicom.refusals import Code
 from tf_dicom_ce.dicom.tags import TagSchema
+from tf_dicom_ce.intake.index import scan
 
 SIZE = (32, 64)
 SCHEMA = TagSchema.load("ultrasound")

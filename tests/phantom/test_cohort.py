@@ -13,10 +13,10 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
-from tf_dicom_ce.dicom.index import scan
 from tf_dicom_ce.dicom.reader import read_frame
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake.index import scan
 from tf_dicom_ce.phantom import cohort, screen
 from tf_dicom_ce.phantom.difficulty import write_difficulty
 

@@ -22,9 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Runs the command."""
-    from tf_dicom_ce.dicom.coverage import summary, write_coverage
-    from tf_dicom_ce.dicom.index import scan
     from tf_dicom_ce.dicom.tags import TagSchema
+    from tf_dicom_ce.intake.coverage import summary, write_coverage
+    from tf_dicom_ce.intake.index import scan
 
     index = scan(options.source, TagSchema.load(options.tags))
     write_coverage(index, options.run)

@@ -59,9 +59,9 @@ def run(options: argparse.Namespace) -> None:
     config = configure(options)
 
     from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
-    from tf_dicom_ce.dicom.coverage import require_readable, summary, write_coverage
-    from tf_dicom_ce.dicom.index import scan
     from tf_dicom_ce.dicom.tags import TagSchema
+    from tf_dicom_ce.intake.coverage import require_readable, summary, write_coverage
+    from tf_dicom_ce.intake.index import scan
     from tf_dicom_ce.phantom.cohort import default_cohort
     from tf_dicom_ce.training.run_folder import create_run_folder, environment, write_json
 

@@ -28,7 +28,7 @@ _VERSION = 1  # raise when reader or resize give other pixels
 
 
 class File(Protocol):
-    """What a store knows of a file: `tf_dicom_ce.dicom.index.Row` and `labels.Example` fit."""
+    """What a store knows of a file: `tf_dicom_ce.intake.index.Row` and `labels.Example` fit."""
 
     path: str
     size: int

@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from tf_dicom_ce.dicom.coverage import require_readable, summary, to_markdown, write_coverage
-from tf_dicom_ce.dicom.index import scan
 from tf_dicom_ce.dicom.reader import Code, Refusal
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake.coverage import require_readable, summary, to_markdown, write_coverage
+from tf_dicom_ce.intake.index import scan
 
 DECODE_FAILED = Refusal(Code.DECODE_FAILED, "RuntimeError")
 

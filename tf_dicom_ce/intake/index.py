@@ -13,12 +13,12 @@ from pydicom.uid import UID
 from rich.console import Console
 from rich.progress import Progress
 
-from tf_dicom_ce.dicom.coverage_counts import Coverage, measure
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.reader import number_of_frames, read_header
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.tags import Encoding, TagSchema
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake.coverage_counts import Coverage, measure
 
 PATIENT_BY_STUDY = "no Patient ID, patient taken from the study"
 PATIENT_BY_FILE = "no Patient ID and no study, file taken as a patient of its own"

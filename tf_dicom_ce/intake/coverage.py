@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from tf_dicom_ce.dicom.coverage_counts import Coverage, TagCoverage
-from tf_dicom_ce.dicom.index import Index
 from tf_dicom_ce.dicom.refusals import Refusal
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake.coverage_counts import Coverage, TagCoverage
+from tf_dicom_ce.intake.index import Index
 
 __all__ = [
     "Coverage",

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from tf_dicom_ce.dicom import index as index_module
-from tf_dicom_ce.dicom.index import PATIENT_BY_FILE, PATIENT_BY_STUDY, scan
 from tf_dicom_ce.dicom.reader import Code
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake import index as index_module
+from tf_dicom_ce.intake.index import PATIENT_BY_FILE, PATIENT_BY_STUDY, scan
 
 
 @pytest.fixture(scope="module")
