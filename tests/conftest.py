@@ -34,6 +34,14 @@ def build_dataset(pixels, syntax=ExplicitVRLittleEndian, **elements):
     return dataset
 
 
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path_factory, monkeypatch):
+    """Secret and caches of a user who runs this for the first time."""
+    own = tmp_path_factory.mktemp("own")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(own / "config"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(own / "cache"))
+
+
 @pytest.fixture
 def build():
     """The function `build_dataset`."""

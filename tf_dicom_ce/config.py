@@ -35,6 +35,8 @@ class PretrainConfig:
         split: Keep each `patient` on one side, or split by `image` as in section 4.3.
         validation_fraction: Share of the images held out (section 4.3).
         augment: Random flip, gain, contrast and shift of the training images; not in the paper.
+        frames: Of a cine: the `middle` frame, `all`, or `every:N`.
+        find_sector: Look for the ultrasound in the picture where no region is given.
         direct: Read each file through pydicom at every step instead of from the store.
         panel_every: Epochs between two inpainting panels.
         seed: Seeds weights, split, order and augmentation.
@@ -57,6 +59,8 @@ class PretrainConfig:
     split: str = "patient"
     validation_fraction: float = 0.2
     augment: bool = False
+    frames: str = "middle"
+    find_sector: bool = False
     direct: bool = False
     panel_every: int = 5
     seed: int = 0
@@ -112,6 +116,7 @@ class FinetuneConfig:
         learning_rate: Adam's (A.2).
         image_size: Height and width; an exported encoder brings its own.
         width: Multiplies every channel count; an exported encoder brings its own.
+        find_sector: Look for the ultrasound in the picture where no region is given.
         panel_every: Epochs between two panels.
         seed: Seeds weights, split, label fraction, order and bootstrap.
         deterministic: Bit-for-bit the same weights for the same seed on the same machine.
@@ -128,6 +133,7 @@ class FinetuneConfig:
     learning_rate: float = 1e-4
     image_size: tuple[int, int] = (256, 384)
     width: float = 1.0
+    find_sector: bool = False
     panel_every: int = 10
     seed: int = 0
     deterministic: bool = False

@@ -59,7 +59,7 @@ def test_from_files_to_encoder(train, tmp_path, capfd):
     encoder = tmp_path / "export" / "encoder" / "1"
     metadata = json.loads((encoder / "encoder.json").read_text())
     assert metadata["image_size"] == [32, 32]
-    assert metadata["tag_vocabulary"][-2:] == ["linear", "curvilinear"]
+    assert metadata["tag_vocabulary"][-3:] == ["linear", "curvilinear", "phased"]
     assert metadata["best_epoch"] == json.loads((folder / "result.json").read_text())["best_epoch"]
     scales = tf.saved_model.load(str(encoder)).signatures["serving_image"](
         image=tf.zeros((1, 50, 70, 1))

@@ -7,15 +7,21 @@ from tf_dicom_ce.data import store
 from tf_dicom_ce.data.preprocessing import resize
 from tf_dicom_ce.dicom.refusals import Code
 from tf_dicom_ce.dicom.tags import TagSchema
+from tf_dicom_ce.intake.decoding import ImageReader
+from tf_dicom_ce.intake.frames import choose_frames
 from tf_dicom_ce.intake.index import scan
 
 SIZE = (32, 64)
 SCHEMA = TagSchema.load("ultrasound")
 
 
-def open_store(root, size=SIZE):
+def images(root, frames="middle"):
     index = scan(root / "data", SCHEMA, progress=False)
-    return store.open_store(index.root, index.rows, size, root / "cache")
+    return ImageReader(index.root, SCHEMA.sop_classes), choose_frames(index.rows, frames)
+
+
+def open_store(root, size=SIZE, frames="middle"):
+    return store.open_store(*images(root, frames), size, root / "cache")
 
 
 @pytest.fixture
@@ -35,11 +41,20 @@ def test_frames_are_the_resized_files(files, tmp_path):
 
 
 def test_direct_reading_gives_the_same_pixels(files, tmp_path):
-    index = scan(tmp_path / "data", SCHEMA, progress=False)
+    direct = store.open_direct(*images(tmp_path), SIZE)
     rows = np.arange(3)
-    np.testing.assert_array_equal(
-        store.open_direct(index.root, index.rows, SIZE).read(rows), open_store(tmp_path).read(rows)
-    )
+    np.testing.assert_array_equal(direct.read(rows), open_store(tmp_path).read(rows))
+
+
+def test_frames_of_a_cine_are_rows_of_their_own(write, tmp_path):
+    cine = np.random.default_rng(1).integers(0, 256, (20, 40, 60), dtype=np.uint8)
+    write("data/a.dcm", cine[0], NumberOfFrames=20, PixelData=cine.tobytes())
+    write("data/b.dcm", cine[5])
+    opened = open_store(tmp_path, (40, 60), "all")
+    np.testing.assert_array_equal(opened.images, [*cine, cine[5]])
+    np.testing.assert_array_equal(open_store(tmp_path, (40, 60)).images, cine[[10, 5]])
+    direct = store.open_direct(*images(tmp_path, "every:9"), (40, 60))
+    np.testing.assert_array_equal(direct.read([0, 1, 2, 3])[..., 0], cine[[0, 9, 18, 5]])
 
 
 def test_built_once_and_anew_when_a_file_or_the_size_changes(files, write, tmp_path):

@@ -50,11 +50,18 @@ def test_jpeg_colour_gives_the_codestreams_y(write, colours):
     np.testing.assert_array_equal(pixels(path), np.asarray(decoded)[..., 0])
 
 
-def test_jpeg_with_adobe_marker_is_taken_as_rgb(write, colours):
+@pytest.mark.parametrize("transform", [0, 1])
+def test_adobe_marker_tells_rgb_from_ycbcr(write, colours, transform):
     stream = jpeg(Image.fromarray(colours), quality=90)
-    adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x01"
-    stream = stream[:2] + adobe + stream[2:]
-    expected = Image.open(io.BytesIO(stream)).convert("L")
+    adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([transform])
+    # Without the JFIF segment, which would win.
+    stream = stream[:2] + adobe + stream[20:]
+    image = Image.open(io.BytesIO(stream))
+    if transform:
+        image.draft("YCbCr", image.size)
+        expected = np.asarray(image)[..., 0]
+    else:
+        expected = image.convert("L")
     path = write(
         "a",
         colours,

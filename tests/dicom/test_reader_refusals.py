@@ -126,6 +126,17 @@ def test_truncated_native(write, ramp):
     assert read_header(path).detail == "(7FE0,0010) 'Pixel Data'"
 
 
+def test_truncated_header(write, ramp):
+    path = write("a", ramp)
+    content = path.read_bytes()
+    start = content.index(b"\x10\0\x20\0LO\x02\0P1")
+    for size in (1, 7, 9):  # within the tag and length of Patient ID, and within its value
+        assert code(cut(path, start + size)) is Code.TRUNCATED
+        path.write_bytes(content)
+    # Between two elements nobody can tell.
+    assert code(cut(path, start + 10)) is Code.NO_PIXELS
+
+
 def test_truncated_last_frame(write, ramp):
     path = write("a", ramp, NumberOfFrames=3, PixelData=ramp.tobytes() * 2)
     assert code(path) is Code.TRUNCATED

@@ -34,8 +34,9 @@ def test_maxima_are_inclusive():
     assert flags == (CROPPED,)
 
 
-def test_region_of_the_whole_image_crops_nothing():
-    assert crop_region(header(region(0, 0, 199, 99))) == (None, ())
+def test_region_of_the_whole_image_is_no_crop():
+    whole = (slice(0, 100), slice(0, 200))
+    assert crop_region(header(region(0, 0, 199, 99))) == (whole, ())
 
 
 def test_a_maximum_that_is_the_size_is_not_worth_a_flag():

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tf_dicom_ce.dicom.rules import Bin
 from tf_dicom_ce.dicom.tags import SchemaError, TagSchema
 
 GOOD = """\
@@ -27,6 +28,24 @@ ignore = ["UNUSED"]
 
 [tag.map]
 "L1-2" = ["linear"]
+"""
+NUMERIC = """\
+name = "own"
+sop_classes = ["CT Image Storage"]
+
+[[tag]]
+name = "age"
+element = "PatientAge"
+fallback = ['(0019,"GEMS_US_01",10)']
+labels = ["child", "adult"]
+all_values = false
+bins = [
+  { below = 12, labels = ["child"] },
+  { below = 18.5, labels = ["child"] },
+  { labels = ["adult"] },
+]
+on_missing = "absent"
+on_unmapped = ["adult"]
 """
 CSV = "value,labels,corrected\nA,liver,\nB,chest,liver\n"
 
@@ -68,10 +87,21 @@ def test_corrected_column_is_used_on_demand(load):
         ('element = "TransducerData"', "", 12, "'element' is missing"),
         ('"TransducerData"', '"TransducerDate"', 14, "unknown element 'TransducerDate'"),
         ('["TransducerType"]', '["Type"]', 15, "unknown element 'Type'"),
-        ('"L1-2" = ["linear"]', '"L1-2" = ["liner"]', 20, "unknown label 'liner' in map of tag"),
+        (
+            '"L1-2" = ["linear"]',
+            '"L1-2" = ["liner"]',
+            20,
+            "unknown label 'liner' for 'L1-2' in map of tag",
+        ),
         ('"L1-2" = ["linear"]', '"L1-2" = "linear"', 20, "must be a list"),
-        ('labels = ["chest"] }', 'labels = ["chst"] }', 9, "unknown label 'chst' in patterns"),
+        (
+            'labels = ["chest"] }',
+            'labels = ["chst"] }',
+            9,
+            "unknown label 'chst' for 'lung' in patterns",
+        ),
         ('regex = "lung"', 'regex = "(lung"', 9, "bad regex in tag 'study'"),
+        ('{ regex = "lung", labels = ["chest"] }', "3", 8, "exactly 'regex' and 'labels'"),
         ('regex = "lung"', 'regexp = "lung"', 9, "exactly 'regex' and 'labels'"),
         ('labels = ["linear"]\n', 'labels = ["linear", "liver"]\n', 16, "duplicate label 'liver'"),
         ('["liver", "chest"]', '["liver", "chest", "liver"]', 6, "duplicate label 'liver'"),
@@ -79,12 +109,77 @@ def test_corrected_column_is_used_on_demand(load):
         ('name = "probe"', 'name = "study"', 13, "duplicate tag 'study'"),
         ('"own.csv"', '"none.csv"', 7, "no file 'none.csv'"),
         ('element = "TransducerData"', 'element = "TransducerData"\ncorrected = true', 15, "needs"),
+        ('"L1-2" =', '"l1-2 " = []\n"L1-2" =', 21, "duplicate value 'L1-2' in map of tag 'probe'"),
+        ('"L1-2" =', '" " =', 20, "empty value ' ' in map"),
     ],
 )
 def test_toml_mistakes(load, old, new, line, said):
     assert old in GOOD
     with pytest.raises(SchemaError, match=rf"^own\.toml, line {line}: .*{re.escape(said)}"):
         load(GOOD.replace(old, new, 1))
+
+
+def test_good_numeric_schema(load):
+    schema = load(NUMERIC)
+    assert schema.sop_classes == {"1.2.840.10008.5.1.4.1.1.2"}
+    assert schema.elements == ("PatientAge", '(0019,"GEMS_US_01",10)')
+    assert schema.tags[0].bins == (
+        Bin(12, ("child",)),
+        Bin(18.5, ("child",)),
+        Bin(None, ("adult",)),
+    )
+    assert (schema.tags[0].on_missing, schema.tags[0].on_unmapped) == (None, ("adult",))
+
+
+def test_sop_classes_by_name_keyword_or_uid(load):
+    names = '["CTImageStorage", "1.2.840.10008.5.1.4.1.1.4", "1.2.826.0.1"]'
+    schema = load(NUMERIC.replace('["CT Image Storage"]', names))
+    assert schema.sop_classes == {f"1.2.840.10008.5.1.4.1.1.{k}" for k in (2, 4)} | {"1.2.826.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ("CT Image Storage", "CT Storage", 2, "unknown SOP class 'CT Storage'; write it as in"),
+        ("CT Image Storage", "ExplicitVRLittleEndian", 2, "unknown SOP class"),
+        ("CT Image Storage", "1.2.840.10008.5.1.4.1.1.9999", 2, "unknown SOP class"),
+        ('["CT Image Storage"]', "[]", 2, "'sop_classes' is empty"),
+        ('["CT Image Storage"]', '"CT"', 2, "'sop_classes' must be a list"),
+        ('"PatientAge"', '"Patient Age"', 6, "cannot read element 'Patient Age'"),
+        ('"PatientAge"', '"Modality.PatientAge"', 6, "is no sequence"),
+        ('(0019,"GEMS', '(0018,"GEMS', 7, "private groups are odd"),
+        ("""'(0019,"GEMS_US_01",10)'""", r'"(0018,\"GEMS\",10)"', 7, "private groups are odd"),
+        ("= false", '= "no"', 9, "'all_values' must be a bool"),
+        ("below = 18.5", "below = 12", 12, "'below' of bin 2 of tag 'age' is 12, not above the 12"),
+        ("below = 18.5", "below = -1", 12, "bounds ascend"),
+        ("below = 18.5", 'below = "x"', 12, "must be a number"),
+        ("below = 18.5", "below = nan", 12, "must be a number"),
+        ("below = 18.5", "below = true", 12, "must be a number"),
+        ("below = 18.5, ", "", 10, "bin 2 of tag 'age' has no 'below'"),
+        ("below = 18.5", "above = 18.5", 12, "bin 2 of tag 'age' must have 'labels'"),
+        (
+            'below = 12, labels = ["child"]',
+            "below = 12",
+            10,
+            "bin 1 of tag 'age' must have 'labels'",
+        ),
+        ('{ labels = ["adult"] }', "3", 10, "bin 3 of tag 'age' must have"),
+        ('{ labels = ["adult"] }', '{ labels = ["elder"] }', 10, "unknown label 'elder' for bin 3"),
+        ('= "absent"', '= "error"', 15, """'on_missing' must be "absent", or a list of labels"""),
+        ('= "absent"', "= 0", 15, "'on_missing' must be"),
+        (
+            '= ["adult"]\n',
+            '= "other"\n',
+            16,
+            """must be "absent" or "error", or a list of labels""",
+        ),
+        ('= ["adult"]\n', '= ["other"]\n', 16, "unknown label 'other' for 'on_unmapped'"),
+    ],
+)
+def test_mistakes_in_a_numeric_schema(load, old, new, line, said):
+    assert old in NUMERIC
+    with pytest.raises(SchemaError, match=rf"^own\.toml, line {line}: .*{re.escape(said)}"):
+        load(NUMERIC.replace(old, new, 1))
 
 
 def test_unknown_label_lists_the_labels(load):
@@ -143,6 +238,21 @@ def test_fingerprint_follows_the_meaning_not_the_layout(load):
         {"toml": GOOD.replace('fallback = ["TransducerType"]', "")},
         {"table": CSV.replace("A,liver", "A,chest")},
         {"toml": GOOD.replace("map_csv", "corrected = true\nmap_csv")},
+        {"toml": 'sop_classes = ["CT Image Storage"]\n' + GOOD},
+        {"toml": GOOD.replace("TransducerType", "TransducerIdentificationSequence.TransducerType")},
+        *(
+            {"toml": GOOD.replace("ignore =", f"{line}\nignore =")}
+            for line in (
+                "bins = [{ below = 5, labels = [] }]",
+                "bins = [{ below = 6, labels = [] }]",
+                "bins = [{ labels = [] }]",
+                "all_values = true",
+                "on_missing = []",
+                'on_missing = ["linear"]',
+                "on_unmapped = []",
+                'on_unmapped = "error"',
+            )
+        ),
     ]
     fingerprints = {load(**change).fingerprint for change in changes}
     assert len(fingerprints | {original}) == len(changes) + 1

@@ -34,7 +34,7 @@ def index(tmp_path, write, ramp):
 def test_counts(index):
     coverage = index.coverage
     assert (coverage.files, coverage.images, coverage.patients) == (8, 6, 3)
-    assert coverage.without_patient_id == 1
+    assert coverage.flags == {"no Patient ID, patient taken from the study": 1}
     assert coverage.unmapped_files == 3  # 4, 5 and 6
     assert coverage.refusals == {Code.NOT_DICOM: 1, Code.TRUNCATED: 1}
     assert (coverage.skipped, coverage.unreadable) == (1, 1)
@@ -53,8 +53,8 @@ def test_counts(index):
 
     probe = coverage.tags["probe"]
     assert probe.states == {"mapped": 2, "unmapped": 1, "empty": 1, "missing": 1, "ignored": 1}
-    assert probe.labels == {"linear": 0, "curvilinear": 1}
-    assert probe.mapped_values == {"C5-1": (1, ("curvilinear",)), "S5-1": (1, ())}
+    assert probe.labels == {"linear": 0, "curvilinear": 1, "phased": 1}
+    assert probe.mapped_values == {"C5-1": (1, ("curvilinear",)), "S5-1": (1, ("phased",))}
     assert probe.ignored_values == {"UNUSED\\UNUSED": 1}
 
 
@@ -62,6 +62,7 @@ def test_files(index, tmp_path):
     folder = tmp_path / "new" / "run"
     write_coverage(index, folder, {1: DECODE_FAILED})
     assert sorted(p.name for p in folder.iterdir()) == [
+        "coverage.html",
         "coverage.json",
         "coverage.md",
         "files.csv",
@@ -74,6 +75,10 @@ def test_files(index, tmp_path):
     assert list(rows) == list("12345678")
     assert rows["1"]["what"] == "20×30 MONOCHROME2, Explicit VR Little Endian"
     assert rows["1"]["labels"] == "liver|abdomen|curvilinear"
+    patients = {name: rows[name]["patient"] for name in "123456"}
+    assert len(set(patients.values())) == 3
+    assert patients["1"] == patients["3"] == patients["4"] == patients["5"]
+    assert all(len(p) == 32 and p != "P1" for p in patients.values())
     assert rows["6"]["flags"] == "no Patient ID, patient taken from the study"
     assert (rows["2"]["status"], rows["2"]["what"]) == ("unreadable", "decode-failed RuntimeError")
     assert (rows["7"]["status"], rows["8"]["status"]) == ("unreadable", "skipped")
@@ -83,11 +88,12 @@ def test_markdown_names_every_defect_with_its_count(index, tmp_path):
     write_coverage(index, tmp_path, {1: DECODE_FAILED})
     lines = (tmp_path / "coverage.md").read_text().splitlines()
     for line in (
-        '| "US GUIDED INTERVENTION" | 1 |',
+        '| "US GUIDED INTERVENTION" | 1 | "US DRAINAGE INTERVENTION NOT OTHERWISE SPECIFIED" '
+        "| soft tissue, drainage |",
         '| "  us liver" | 1 |',
         '| "UNUSED\\UNUSED" | 1 |',
-        '| "51\\|52" | 1 |',
-        '| "S5-1" | 1 | (no label) |',
+        '| "51\\|52" | 1 |  |  |',
+        '| "S5-1" | 1 | phased |',
         "| mapped | 3 | 50.0 % |",
         "| of these untidy | 1 | 16.7 % |",
         f"| truncated | unreadable | 1 | {Code.TRUNCATED.remedy} |",
@@ -106,7 +112,7 @@ def test_summary_holds_counts_and_no_values(index):
         "6 ultrasound files of 3 patients; 1 other files skipped, 2 unreadable\n"
         "study: 3 mapped (1 after tidying), 1 unmapped, 1 empty, 1 missing\n"
         "probe: 2 mapped, 1 unmapped, 1 empty, 1 missing, 1 ignored\n"
-        "1 without Patient ID, told apart by study"
+        "1 files: no Patient ID, patient taken from the study"
     )
 
 

@@ -28,9 +28,9 @@ def test_rows(tmp_path, write, ramp, colours, schema):
     assert index.rows[1].mtime_ns == path.stat().st_mtime_ns
     assert index.rows[1].kind == "20×30 RGB, 2 frames, Explicit VR Little Endian"
     assert index.rows[2].kind == "20×30 MONOCHROME2, Explicit VR Little Endian"
-    assert index.rows[2].y == (1, 0, 0, 1, 0, 0, 0, 0, 0, 1)
-    assert index.rows[2].present == (True,) * 10
-    assert index.rows[0].present == (False,) * 10
+    assert index.rows[2].y == (1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0)
+    assert index.rows[2].present == (True,) * 11
+    assert index.rows[0].present == (False,) * 11
     assert index.refusals == ()
 
 
@@ -53,7 +53,7 @@ def test_patients_without_an_id_are_told_apart(tmp_path, write, ramp, schema):
     flags = [by_study] * 3 + [by_file] * 2 + [()] * 3 + [by_file]
     assert [row.flags for row in index.rows] == flags
     assert index.coverage.patients == 7
-    assert index.coverage.without_patient_id == 6
+    assert index.coverage.flags == {PATIENT_BY_STUDY: 3, PATIENT_BY_FILE: 3}
 
 
 def test_other_files_are_refused_by_code(tmp_path, write, ramp, schema):
@@ -76,16 +76,18 @@ def test_other_files_are_refused_by_code(tmp_path, write, ramp, schema):
 
 def test_result_does_not_depend_on_the_workers(tmp_path, write, schema, monkeypatch):
     monkeypatch.setattr(index_module, "_IN_PROCESS", 10)
-    monkeypatch.setattr(index_module, "_CHUNK", 7)
     rng = np.random.default_rng(1)
     for k in range(40):
         patient, study = f"P{rng.integers(9)}", ("US LIVER", "US CHEST", "odd")[k % 3]
         pixels = np.full((2, 2), k, np.uint8)
-        write(f"{k % 4}/{k}", pixels, PatientID=patient, StudyDescription=study)
-    (tmp_path / "0" / "x").write_text("no image")
-    one = scan(tmp_path, schema, workers=1, progress=False)
-    assert len(one.rows) == 40
-    assert scan(tmp_path, schema, workers=2, progress=False) == one
+        write(f"in/{k % 4}/{k}", pixels, PatientID=patient, StudyDescription=study)
+    (tmp_path / "in" / "0" / "x").write_text("no image")
+    one, two = (
+        scan(tmp_path / "in", schema, cache=tmp_path / f"cache{workers}", workers=workers)
+        for workers in (1, 2)
+    )
+    assert (len(one.rows), one.read, two.read) == (40, 41, 41)
+    assert one == two
 
 
 def test_progress_goes_to_standard_error_only(tmp_path, write, ramp, schema, capsys):

@@ -18,7 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after the program's name; by default the process's.
 
     Returns:
-        Exit code: 0, or 2 for a mistake that the user can mend (one message on stderr).
+        Exit code: 0, 2 for a mistake that the user can mend (one message on stderr), or 130 after
+        Ctrl-C.
     """
     parser = argparse.ArgumentParser(
         prog="tf-dicom-ce",
@@ -42,4 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"{parser.prog} {options.command}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"{parser.prog} {options.command}: stopped.", file=sys.stderr)
+        return 130
     return 0

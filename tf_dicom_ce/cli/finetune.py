@@ -8,7 +8,8 @@
 
 The labels CSV has a column path (relative to --data: DICOM, PNG or JPEG), a column label (a class
 name or an integer) or mask (an 8-bit indexed PNG of the image's size, 0 is background), and may
-have columns patient and split (train, validation, test). Without split, 80/10/10 by patient.
+have columns frame (of a cine, from 0), patient, and split (train, validation, test). Without split,
+80/10/10 by patient.
 
 The run's folder receives configuration, history, TensorBoard events, pictures, test.csv and
 result.json with the measures on the test set; the head goes to <export>/<task>/<version>/.
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--data", type=Path, metavar="DIR", help="folder of the images (default: the phantom)")
     add("--labels", type=Path, metavar="CSV", help="labels of the images in --data")
+    add("--find-sector", action=flag, help="as the encoder was pretrained (default: no)")
     add("--class-names", nargs="+", metavar="NAME", help="classes, in their order")
     add("--preset", choices=("paper", "quick"), help="settings (default: paper; phantom: quick)")
     add("--freeze", action=flag, help="keep the encoder as it is (default: tune it)")

@@ -1,32 +1,39 @@
-"""Look at a folder of DICOM: which files can be read, and which tags they carry.
+"""Look at a folder, archive or PACS: which files can be read, and which tags they carry.
 
-Writes coverage.md (for people), coverage.json and files.csv (one row a file) into --run. These
-files quote tag values and paths: keep them where the images are kept.
+  tf-dicom-ce index DIR
+  tf-dicom-ce index EXPORT.zip --tags mine.toml
+  tf-dicom-ce index https://HOST/dicom-web --pacs-dates 20240101-20241231
+
+Prints the coverage report and writes coverage.html (to look at), coverage.md, coverage.json and
+files.csv (one row a file) into --run. These files quote tag values and paths: keep them where the
+images are kept. A second call reads only the files that have changed.
 """
 
 import argparse
+import time
 from pathlib import Path
+
+from tf_dicom_ce.cli.sources import TAGS_HELP, add_source_arguments, index_source
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("source", type=Path, metavar="SRC", help="folder of DICOM files")
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="folder to write to")
+    parser.add_argument("source", metavar="SRC", help="folder, zip or tar of DICOM files, or URL")
     parser.add_argument(
-        "--tags",
-        default="ultrasound",
-        metavar="NAME|TOML",
-        help="tag schema: ultrasound (default), ultrasound-paper, or a TOML file",
+        "--run", type=Path, metavar="DIR", help="folder to write to (default: runs/<time>-index)"
     )
+    parser.add_argument("--tags", default="ultrasound", metavar="NAME|TOML", help=TAGS_HELP)
+    add_source_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Runs the command."""
     from tf_dicom_ce.dicom.tags import TagSchema
     from tf_dicom_ce.intake.coverage import summary, write_coverage
-    from tf_dicom_ce.intake.index import scan
 
-    index = scan(options.source, TagSchema.load(options.tags))
-    write_coverage(index, options.run)
+    index = index_source(options.source, options, TagSchema.load(options.tags))
+    folder = options.run or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-index"
+    write_coverage(index, folder, find_sector=bool(options.find_sector))
     print(summary(index))
-    print(f"\nCoverage report: {options.run / 'coverage.md'}")
+    print(f"{index.read} files read, the others unchanged since an earlier scan")
+    print(f"\nCoverage report: {folder / 'coverage.html'}")

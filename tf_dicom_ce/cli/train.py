@@ -2,6 +2,9 @@
 
   python train.py --use-dicom                            on the embedded synthetic phantom
   python train.py --use-dicom --data DIR                 the paper's method and settings
+  python train.py --use-dicom --data FILE.zip            the same on a zip or tar of DICOM
+  python train.py --use-dicom --data https://HOST/dicom-web   the same on a PACS
+  python train.py --use-dicom --data DIR --labels CSV    tags from a CSV; PNG and JPEG as well
   python train.py --use-dicom --data DIR --preset quick  minutes on two CPU cores
   python train.py --no-use-dicom --data DIR              the control without tags (Eq. 1)
 
@@ -14,6 +17,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from tf_dicom_ce.cli.sources import TAGS_HELP, add_source_arguments, index_source
 from tf_dicom_ce.config import PRESETS, PretrainConfig
 
 
@@ -21,16 +25,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments; a default of None means: as the preset says."""
     add = parser.add_argument
     flag = argparse.BooleanOptionalAction
-    add("--data", type=Path, metavar="DIR", help="folder of DICOM files (default: the phantom)")
+    add("--data", metavar="SRC", help="folder, zip or tar of DICOM, or URL (default: the phantom)")
     add("--preset", choices=PRESETS, help="starting settings (default: paper; phantom: quick)")
     add("--use-dicom", action=flag, help="condition D on DICOM tags, Eq. 2 (default: yes)")
-    add("--tags", metavar="NAME|TOML", help="tag schema: ultrasound, ultrasound-paper or a file")
+    add("--tags", metavar="NAME|TOML", help=TAGS_HELP)
     add("--epochs", type=int, metavar="N", help="passes over the training images")
     add("--batch-size", type=int, metavar="N", help="images a step")
     add("--image-size", type=int, nargs=2, metavar=("H", "W"), help="multiples of 32")
     add("--width", type=float, metavar="X", help="multiplies every channel count; 1 is VGG16")
     add("--adversarial", choices=("nonsaturating", "minimax"), help="F's loss on D")
     add("--discriminator-input", choices=("patch", "composite"), help="what D sees")
+    add_source_arguments(parser)
+    add("--frames", metavar="WHICH", help="of a cine: middle (default), all, or every:N")
     add("--split", choices=("patient", "image"), help="what stays on one side of the 80/20 split")
     add("--augment", action=flag, help="flip, shift and regrade the training images")
     add("--direct", action=flag, help="decode at every step instead of once into the store")
@@ -61,12 +67,16 @@ def run(options: argparse.Namespace) -> None:
     from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
     from tf_dicom_ce.dicom.tags import TagSchema
     from tf_dicom_ce.intake.coverage import require_readable, summary, write_coverage
-    from tf_dicom_ce.intake.index import scan
+    from tf_dicom_ce.intake.decoding import ImageReader
+    from tf_dicom_ce.intake.frames import check_choice, choose_frames
     from tf_dicom_ce.phantom.cohort import default_cohort
     from tf_dicom_ce.training.run_folder import create_run_folder, environment, write_json
 
+    check_choice(config.frames)
     schema = TagSchema.load(config.tags)
-    index = scan(options.data or default_cohort(_preset(options)) / "pretraining", schema)
+    source = options.data or str(default_cohort(_preset(options)) / "pretraining")
+    index = index_source(source, options, schema)
+    images = choose_frames(index.rows, config.frames)
     folder = create_run_folder(options.run, "pretrain")
     print("Configuration:", *(f"  {k}: {v}" for k, v in config.as_dict().items()), sep="\n")
 
@@ -79,19 +89,21 @@ def run(options: argparse.Namespace) -> None:
     from tf_dicom_ce.training.pretrain import pretrain, seed_everything
 
     seed_everything(config.seed, config.deterministic)
+    reader = ImageReader(index.root, schema.sop_classes, config.find_sector)
     if config.direct:
-        frames = store.open_direct(index.root, index.rows, config.image_size)
+        frames = store.open_direct(reader, images, config.image_size)
     else:
-        frames = store.open_store(index.root, index.rows, config.image_size, store.default_cache())
+        frames = store.open_store(reader, images, config.image_size, store.default_cache())
         print("Store:", "decoded anew" if frames.built else "ready from an earlier run")
-    write_coverage(index, folder, frames.refusals)
-    print(summary(index, frames.refusals), f"Coverage report: {folder / 'coverage.md'}", sep="\n")
+    undecodable = {images[k].row: refusal for k, refusal in frames.refusals.items()}
+    write_coverage(index, folder, undecodable)
+    print(summary(index, undecodable), f"Coverage report: {folder / 'coverage.md'}", sep="\n")
     if not config.allow_unreadable:
-        require_readable(index, frames.refusals)
+        require_readable(index, undecodable)
 
-    rows = np.array([k for k in range(len(index.rows)) if k not in frames.refusals])
-    patients = np.array([index.rows[k].patient for k in rows])
-    y = np.array([row.y for row in index.rows], np.float32)
+    rows = np.array([k for k in range(len(images)) if k not in frames.refusals])
+    patients = np.array([index.rows[images[k].row].patient for k in rows])
+    y = np.array([index.rows[image.row].y for image in images], np.float32)
     split = splits.split_rows(
         rows,
         groups=patients if config.split == "patient" else rows,
@@ -101,7 +113,7 @@ def run(options: argparse.Namespace) -> None:
     order = datasets.StepOrder(split.train, config.batch_size, config.seed)
     size = config.image_size
     provenance = {
-        "data_fingerprint": store.data_fingerprint(index.rows),
+        "data_fingerprint": store.data_fingerprint(images),
         "split_fingerprint": split.fingerprint,
         "schema": {"name": schema.name, "fingerprint": schema.fingerprint},
         "images": {"training": len(split.train), "validation": len(split.validation)},

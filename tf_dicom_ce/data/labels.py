@@ -28,6 +28,7 @@ class Example:
         path: The image, relative to the data folder.
         size: Of the image file, bytes.
         mtime_ns: Time of its last change.
+        frame: Of a cine, from 0; None for the middle one.
         target: Class (classification) or mask relative to the data folder (segmentation).
         patient: As in the column `patient`; the path where there is none.
         split: `train`, `validation`, `test`, or None where there is no such column.
@@ -37,6 +38,7 @@ class Example:
     path: str
     size: int
     mtime_ns: int
+    frame: int | None
     target: str
     patient: str
     split: str | None
@@ -46,7 +48,7 @@ def read_labels(path: Path, data: Path, target: str) -> tuple[Example, ...]:
     """Reads a labels CSV and checks it against the data folder.
 
     Args:
-        path: The CSV: column `path`, column `target`, optional `patient` and `split`.
+        path: The CSV: column `path`, column `target`, optional `frame`, `patient` and `split`.
         data: Folder that `path` (and `mask`) are relative to.
         target: `label` or `mask`.
 
@@ -85,12 +87,16 @@ def _example(where: str, row: dict, data: Path, target: str) -> Example:
     split = row.get("split") or None
     if split is not None and split not in SPLITS:
         raise UserError(f"{where}: split '{split}' is none of {', '.join(SPLITS)}.")
+    frame = row.get("frame") or None
+    if frame is not None and not frame.isdecimal():
+        raise UserError(f"{where}: frame '{frame}' is not a number from 0.")
     status = (data / row["path"]).stat()
     return Example(
         where,
         row["path"],
         status.st_size,
         status.st_mtime_ns,
+        None if frame is None else int(frame),
         row[target],
         row.get("patient") or row["path"],
         SPLITS.get(split),
@@ -98,9 +104,9 @@ def _example(where: str, row: dict, data: Path, target: str) -> Example:
 
 
 def _check_unique(examples: tuple[Example, ...]) -> None:
-    paths, patients = {}, {}
+    images, patients = {}, {}
     for example in examples:
-        first = paths.setdefault(example.path, example)
+        first = images.setdefault((example.path, example.frame), example)
         if first is not example:
             raise UserError(f"{example.where}: '{example.path}' stands in {first.where} already.")
         first = patients.setdefault(example.patient, example)

@@ -1,9 +1,9 @@
 """A decode-once store: all frames at the training size in one memory-mapped file.
 
-A store is a folder named by a hash of what it was made from: every file's path, size and time of
-change, the image size and the version of this code. So a changed input has another name, and a
-stale store is never taken for the right one. It holds pixels and error codes by row number: no
-names, tags or paths.
+A store is a folder named by a hash of what it was made from: every frame's file with its size and
+time of change, the way it is read, the image size and the version of this code. So a changed input
+has another name, and a stale store is never taken for the right one. It holds pixels and codes
+of errors by row number: no names, tags or paths.
 """
 
 import hashlib
@@ -19,20 +19,21 @@ import numpy as np
 import platformdirs
 import tensorflow as tf
 
-from tf_dicom_ce.data.decoding import decode_images, read_image
 from tf_dicom_ce.data.preprocessing import resize
 from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Code, Refusal
+from tf_dicom_ce.intake.decoding import ImageReader, decode_images
 
-_VERSION = 1  # raise when reader or resize give other pixels
+_VERSION = 2  # raise when reader or resize give other pixels
 
 
-class File(Protocol):
-    """What a store knows of a file: `tf_dicom_ce.intake.index.Row` and `labels.Example` fit."""
+class Image(Protocol):
+    """What a store knows of an image: `intake.frames.Sample` and `labels.Example` fit."""
 
     path: str
     size: int
     mtime_ns: int
+    frame: int | None
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,10 @@ class Store:
 
 @dataclass(frozen=True)
 class DirectReader:
-    """Reads and resizes each file at every access; the same interface and pixels as `Store`."""
+    """Reads and resizes each image at every access; the same interface and pixels as `Store`."""
 
-    paths: tuple[Path, ...]
+    reader: ImageReader
+    images: Sequence[Image]
     image_size: tuple[int, int]
     refusals: dict[int, Refusal]
 
@@ -71,19 +73,23 @@ class DirectReader:
         return np.stack([self._read(int(row)) for row in rows])
 
     def _read(self, row: int) -> np.ndarray:
-        frame = read_image(self.paths[row])
+        image = self.images[row]
+        (frame,) = self.reader.read(image.path, [image.frame])
         if isinstance(frame, Refusal):
             raise RuntimeError(f"row {row} of the index can no longer be read: {frame.code}")
         return _resized(frame, self.image_size)
 
 
 def open_direct(
-    root: Path, files: Sequence[File], image_size: tuple[int, int], workers: int | None = None
+    reader: ImageReader,
+    images: Sequence[Image],
+    image_size: tuple[int, int],
+    workers: int | None = None,
 ) -> DirectReader:
-    """Decodes every file once to learn which cannot be read, and keeps no pixels."""
-    paths = tuple(root / file.path for file in files)
-    refusals = {k: f for k, f in decode_images(paths, workers) if isinstance(f, Refusal)}
-    return DirectReader(paths, image_size, refusals)
+    """Decodes every image once to learn which cannot be read, and keeps no pixels."""
+    found = decode_images(reader, images, workers)
+    refusals = {k: frame for k, frame in found if isinstance(frame, Refusal)}
+    return DirectReader(reader, images, image_size, refusals)
 
 
 def default_cache() -> Path:
@@ -92,17 +98,17 @@ def default_cache() -> Path:
 
 
 def open_store(
-    root: Path,
-    files: Sequence[File],
+    reader: ImageReader,
+    images: Sequence[Image],
     image_size: tuple[int, int],
     cache: Path,
     workers: int | None = None,
 ) -> Store:
-    """Opens the store of some files at an image size, building it first where there is none.
+    """Opens the store of some images at an image size, building it first where there is none.
 
     Args:
-        root: Folder that the files' paths are relative to.
-        files: What to decode; their order numbers the rows.
+        reader: How files become frames.
+        images: What to decode; their order numbers the rows.
         image_size: Height and width in pixels.
         cache: Folder of all stores.
         workers: Decoding processes; by default one a core.
@@ -110,13 +116,13 @@ def open_store(
     Returns:
         The store, its images mapped read-only.
     """
-    folder = cache / _key(files, image_size)
+    folder = cache / _key(reader, images, image_size)
     built = not folder.is_dir()
     if built:
         beside = cache / f"{folder.name}.{os.getpid()}.part"
         beside.mkdir(parents=True)
         try:
-            _build([root / file.path for file in files], image_size, beside, workers)
+            _build(reader, images, image_size, beside, workers)
             if not folder.is_dir():  # another run may have been faster
                 beside.replace(folder)
         finally:
@@ -129,30 +135,34 @@ def open_store(
     )
 
 
-def data_fingerprint(files: Sequence[File]) -> str:
-    """SHA-256 (hex) over every file's path, size and time of change; names no file."""
-    content = [(file.path, file.size, file.mtime_ns) for file in files]
+def data_fingerprint(images: Sequence[Image]) -> str:
+    """SHA-256 (hex) over the file, size, time of change and frame of every image; names none."""
+    content = [(image.path, image.size, image.mtime_ns, image.frame) for image in images]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _key(files: Sequence[File], image_size: tuple[int, int]) -> str:
-    content = [_VERSION, image_size, data_fingerprint(files)]
+def _key(reader: ImageReader, images: Sequence[Image], image_size: tuple[int, int]) -> str:
+    content = [_VERSION, image_size, reader.find_sector, data_fingerprint(images)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
 def _build(
-    paths: Sequence[Path], image_size: tuple[int, int], folder: Path, workers: int | None
+    reader: ImageReader,
+    images: Sequence[Image],
+    image_size: tuple[int, int],
+    folder: Path,
+    workers: int | None,
 ) -> None:
-    images = np.lib.format.open_memmap(
-        folder / "images.npy", "w+", np.uint8, (len(paths), *image_size)
+    pixels = np.lib.format.open_memmap(
+        folder / "images.npy", "w+", np.uint8, (len(images), *image_size)
     )
     refusals = {}
-    for k, frame in decode_images(paths, workers):
+    for k, frame in decode_images(reader, images, workers):
         if isinstance(frame, Refusal):
             refusals[k] = (frame.code, frame.detail)
         else:
-            images[k] = _resized(frame, image_size)[..., 0]
-    images.flush()
+            pixels[k] = _resized(frame, image_size)[..., 0]
+    pixels.flush()
     (folder / "refusals.json").write_text(json.dumps(refusals))
 
 

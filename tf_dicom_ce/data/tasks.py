@@ -7,10 +7,11 @@ import numpy as np
 
 from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.data import splits, store
-from tf_dicom_ce.data.decoding import decode_images
 from tf_dicom_ce.data.labels import Example, class_labels, read_labels, read_mask
 from tf_dicom_ce.data.preprocessing import resize_mask
+from tf_dicom_ce.dicom.sop_classes import ULTRASOUND
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake.decoding import ImageReader, decode_images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,13 +58,14 @@ def load_task(
     """
     segmentation = config.task == "segmentation"
     examples = read_labels(labels, data, "mask" if segmentation else "label")
-    frames = store.open_store(data, examples, config.image_size, cache)
+    reader = ImageReader(data, ULTRASOUND, config.find_sector)
+    frames = store.open_store(reader, examples, config.image_size, cache)
     for row, refusal in frames.refusals.items():
         where = examples[row].where
         raise UserError(f"{where}: the image cannot be read. {refusal.code}: {refusal.code.remedy}")
     _, patients = np.unique([example.patient for example in examples], return_inverse=True)
     if segmentation:
-        masks = _source_masks(examples, data)
+        masks = _source_masks(examples, reader)
         classes = _mask_classes(examples, masks, class_names)
         targets = np.stack([resize_mask(mask, config.image_size) for mask in masks])
         strata = np.zeros(len(examples), int)
@@ -117,9 +119,9 @@ def _check_classes(classes, targets, split) -> None:
         )
 
 
-def _source_masks(examples: tuple[Example, ...], data: Path) -> list[np.ndarray]:
-    paths = [data / example.path for example in examples]
-    return [read_mask(examples[k], data, frame) for k, frame in decode_images(paths)]
+def _source_masks(examples: tuple[Example, ...], reader: ImageReader) -> list[np.ndarray]:
+    found = decode_images(reader, examples)
+    return [read_mask(examples[k], reader.root, frame) for k, frame in found]
 
 
 def _mask_classes(examples, masks, class_names) -> tuple[str, ...]:

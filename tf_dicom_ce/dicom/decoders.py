@@ -1,17 +1,24 @@
-"""Which decoder reads which transfer syntax; extra decoders registered with pydicom."""
+"""Which decoder reads which transfer syntax, and how each is kept from harm."""
 
 import functools
 import io
+from typing import Any, BinaryIO
 
+import numpy as np
 import openjpeg
 import rle
 from PIL import Image
-from pydicom import uid
+from pydicom import Dataset, uid
+from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 from pydicom.pixels.decoders import pyjpegls
 from pydicom.pixels.decoders.base import DecodeRunner
 
-_JPEG = (
+from tf_dicom_ce.dicom import codestream
+from tf_dicom_ce.dicom.part10 import NATIVE
+from tf_dicom_ce.dicom.refusals import Code, Refusal
+
+JPEG = (
     uid.JPEGBaseline8Bit,
     uid.JPEGExtended12Bit,
     uid.JPEGLossless,
@@ -25,22 +32,128 @@ _JPEG_2000 = (
     uid.HTJ2KLosslessRPCL,
     uid.HTJ2K,
 )
-_NATIVE = (
-    uid.ImplicitVRLittleEndian,
-    uid.ExplicitVRLittleEndian,
-    uid.ExplicitVRBigEndian,
-    uid.DeflatedExplicitVRLittleEndian,
+# Without a name pydicom tries GDCM first, which ends the whole process on some damaged streams.
+_PLUGIN = "tf-dicom-ce"
+SUPPORTED = frozenset((*NATIVE, *JPEG, *_JPEG_LS, *_JPEG_2000, uid.RLELossless))
+_LOSSY = frozenset(
+    (
+        uid.JPEGBaseline8Bit,
+        uid.JPEGExtended12Bit,
+        uid.JPEGLSNearLossless,
+        uid.JPEG2000,
+        uid.HTJ2K,
+    )
 )
+# A progressive stream of few bytes may have thousands of scans, each over the whole image.
+_MAX_SCANS = 100
 
-# Plugins by name, in order of preference. Without a name pydicom tries GDCM first, which ends the
-# whole process on some damaged streams. The names with a prefix are registered below.
-_PLUGINS: dict[uid.UID, tuple[str, ...]] = {
-    **dict.fromkeys(_NATIVE, ("",)),
-    **dict.fromkeys(_JPEG, ("checked-pillow",)),
-    **dict.fromkeys(_JPEG_LS, ("checked-pyjpegls",)),
-    **dict.fromkeys(_JPEG_2000, ("checked-openjpeg",)),
-    uid.RLELossless: ("pylibjpeg-rle", "pydicom"),
-}
+
+def supports(syntax: str) -> bool:
+    """Tells whether a decoder reads this (0002,0010) Transfer Syntax UID."""
+    return syntax in SUPPORTED
+
+
+def is_lossy(syntax: str) -> bool:
+    """Tells whether the (0002,0010) Transfer Syntax UID is one that loses detail as a rule."""
+    return syntax in _LOSSY
+
+
+def stored_bits(header: Dataset) -> int:
+    """(0028,0101) Bits Stored; 8 for JPEG, of which only the 8-bit kind is read."""
+    return 8 if header.file_meta.TransferSyntaxUID in JPEG else int(header.BitsStored)
+
+
+def decode_native(
+    file: BinaryIO, index: int, syntax: str, options: dict[str, Any]
+) -> tuple[np.ndarray, str]:
+    """Reads one frame of uncompressed pixel data.
+
+    Args:
+        file: At the value of the pixel data.
+        index: The frame.
+        syntax: (0002,0010) Transfer Syntax UID.
+        options: What pydicom's `as_pixel_options` makes of the header.
+
+    Returns:
+        (H, W) or (H, W, 3) stored values, and their colour space.
+
+    Raises:
+        Exception: Of any kind, if the data do not fit the options.
+    """
+    stored, properties = get_decoder(syntax).as_array(file, index=index, raw=True, **options)
+    return stored, str(properties["photometric_interpretation"])
+
+
+def decode_stream(src: bytes, syntax: str, options: dict[str, Any]) -> tuple[np.ndarray, str]:
+    """Decodes one frame of JPEG-LS, JPEG 2000, HTJ2K or RLE.
+
+    Args:
+        src: The codestream.
+        syntax: (0002,0010) Transfer Syntax UID.
+        options: What pydicom's `as_pixel_options` makes of the header.
+
+    Returns:
+        (H, W) or (H, W, 3) stored values, and their colour space.
+
+    Raises:
+        Exception: Of any kind, if the codestream is damaged or does not fit the options.
+    """
+    _register()
+    stored, properties = get_decoder(syntax).as_array(
+        encapsulate([src], has_bot=False),
+        index=0,
+        raw=True,
+        decoding_plugin=_PLUGIN,
+        **{**options, "number_of_frames": 1},
+    )
+    return stored, str(properties["photometric_interpretation"])
+
+
+def decode_jpeg(
+    src: bytes, rows: int, columns: int, photometric: str
+) -> tuple[np.ndarray, str] | Refusal:
+    """Decodes one frame of 8-bit JPEG, lossy or lossless, with Pillow.
+
+    Of YCbCr only the luminance is decoded, without a conversion of colours.
+
+    Args:
+        src: The codestream.
+        rows: (0028,0010) Rows.
+        columns: (0028,0011) Columns.
+        photometric: (0028,0004) Photometric Interpretation.
+
+    Returns:
+        (H, W) or (H, W, 3) uint8 and their colour space; or a refusal of more than 8 bits.
+
+    Raises:
+        OSError: Damaged.
+        ValueError: The codestream's size is not Rows × Columns, or it has too many scans.
+    """
+    found = codestream.jpeg_frame(src)
+    if found.precision != 8:
+        return Refusal(Code.UNSUPPORTED_TRANSFER_SYNTAX, f"{found.precision}-bit JPEG")
+    _check_size(columns, rows, found.columns, found.rows)
+    if src.count(b"\xff\xda") > _MAX_SCANS:
+        raise ValueError("too many scans")
+    image = Image.open(io.BytesIO(src), formats=("JPEG",))
+    if image.size != (columns, rows):
+        raise ValueError("the codestream's frame header is ambiguous")
+    if image.mode == "L":
+        one_sample = photometric in ("MONOCHROME1", "PALETTE COLOR")
+        return np.asarray(image), photometric if one_sample else "MONOCHROME2"
+    if found.lossless:
+        # libjpeg converts no colours here, and unless told otherwise takes them for RGB.
+        if "jfif" in image.info:
+            image.draft("YCbCr", None)
+        return np.asarray(image), photometric
+    adobe = image.info.get("adobe_transform")
+    if adobe == 0 or found.has_rgb_ids:
+        return np.asarray(image), "RGB"
+    if photometric == "RGB" and adobe is None and "jfif" not in image.info:
+        image.draft("YCbCr", None)  # the components as they are
+        return np.asarray(image), "RGB"
+    image.draft("L", None)
+    return np.asarray(image), "MONOCHROME2"
 
 
 def is_available(transfer_syntax: str) -> bool:
@@ -48,58 +161,16 @@ def is_available(transfer_syntax: str) -> bool:
     return True
 
 
-def plugins_for(transfer_syntax: str) -> tuple[str, ...]:
-    """Names the decoding plugins to try, best first.
-
-    Args:
-        transfer_syntax: (0002,0010) Transfer Syntax UID.
-
-    Returns:
-        Names for pydicom's `decoding_plugin`; `("",)` for uncompressed pixels, `()` if nothing
-        reads this transfer syntax.
-    """
-    _register()
-    return _PLUGINS.get(uid.UID(transfer_syntax), ())
-
-
 @functools.cache
 def _register() -> None:
     """Adds the decoders below to pydicom's registry, once per process."""
-    for syntaxes, name, function in (
-        (_JPEG, "checked-pillow", decode_jpeg),
-        (_JPEG_LS, "checked-pyjpegls", decode_jpeg_ls),
-        (_JPEG_2000, "checked-openjpeg", decode_jpeg_2000),
-        ((uid.RLELossless,), "pylibjpeg-rle", decode_rle),
+    for syntaxes, function in (
+        (_JPEG_LS, decode_jpeg_ls),
+        (_JPEG_2000, decode_jpeg_2000),
+        ((uid.RLELossless,), decode_rle),
     ):
         for syntax in syntaxes:
-            get_decoder(syntax).add_plugin(name, (__name__, function.__name__))
-
-
-def decode_jpeg(src: bytes, runner: DecodeRunner) -> bytes:
-    """Decodes one frame of 8-bit JPEG, lossy or lossless, with Pillow.
-
-    Args:
-        src: The codestream.
-        runner: pydicom's state; told the colour space and the size of a sample.
-
-    Returns:
-        The samples, interleaved.
-
-    Raises:
-        OSError: Damaged, or more than 8 bits per sample.
-        ValueError: The codestream's size is not Rows × Columns.
-    """
-    image = Image.open(io.BytesIO(src), formats=("JPEG",))
-    _check_size(runner, *image.size)
-    if runner.samples_per_pixel == 3:
-        if "adobe_transform" in image.info:
-            # The marker makes Pillow convert to RGB, whatever the header says.
-            runner.set_option("photometric_interpretation", "RGB")
-        else:
-            # Pillow takes unmarked components for YCbCr and would convert them to RGB.
-            image.draft("YCbCr", image.size)
-    runner.set_option("bits_allocated", 8)
-    return image.tobytes()
+            get_decoder(syntax).add_plugin(_PLUGIN, (__name__, function.__name__))
 
 
 def decode_jpeg_ls(src: bytes, runner: DecodeRunner) -> bytearray:
@@ -116,10 +187,8 @@ def decode_jpeg_ls(src: bytes, runner: DecodeRunner) -> bytearray:
         RuntimeError: Damaged.
         ValueError: The codestream's size is not Rows × Columns.
     """
-    # The SOF55 segment: marker, length, precision, height, width.
-    sof = src.find(b"\xff\xf7")
-    height, width = (int.from_bytes(src[sof + i : sof + i + 2]) for i in (5, 7))
-    _check_size(runner, width, height)
+    found = codestream.jpeg_frame(src)
+    _check_size(runner.columns, runner.rows, found.columns, found.rows)
     return pyjpegls._decode_frame(src, runner)
 
 
@@ -135,12 +204,12 @@ def decode_jpeg_2000(src: bytes, runner: DecodeRunner) -> bytearray:
 
     Raises:
         RuntimeError: Damaged.
-        ValueError: The codestream's size is not Rows × Columns.
+        ValueError: The codestream's size is not Rows × Columns × Samples per Pixel.
     """
-    # The SIZ segment, behind the start of the codestream.
-    siz = src.find(b"\xff\x4f\xff\x51")
-    x1, y1, x0, y0 = (int.from_bytes(src[siz + i : siz + i + 4]) for i in (8, 12, 16, 20))
-    _check_size(runner, x1 - x0, y1 - y0)
+    found = codestream.jpeg_2000_frame(src)
+    _check_size(runner.columns, runner.rows, found.columns, found.rows)
+    if found.components != runner.samples_per_pixel:
+        raise ValueError("the codestream's components differ from Samples per Pixel")
     frame = openjpeg.decode_pixel_data(src, version=2)
     if runner.photometric_interpretation in ("YBR_ICT", "YBR_RCT"):
         runner.set_option("photometric_interpretation", "RGB")
@@ -173,7 +242,7 @@ def decode_rle(src: bytes, runner: DecodeRunner) -> bytearray:
     return frame
 
 
-def _check_size(runner: DecodeRunner, width: int, height: int) -> None:
+def _check_size(columns: int, rows: int, found_columns: int, found_rows: int) -> None:
     """A codestream may promise gigabytes behind a small (0028,0010) Rows."""
-    if (width, height) != (runner.columns, runner.rows):
+    if (columns, rows) != (found_columns, found_rows):
         raise ValueError("the codestream's size differs from Rows and Columns")

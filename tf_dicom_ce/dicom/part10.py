@@ -6,30 +6,42 @@ import os
 import re
 import stat
 import struct
-import zlib
+from collections.abc import Callable
 from typing import BinaryIO
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_dataset, read_partial
 from pydicom.uid import (
-    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
 
+from tf_dicom_ce.dicom import file_meta
+from tf_dicom_ce.dicom.bounded import BoundedReader, TooLargeError, inflate
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 
-_PREAMBLE = 132
-_MAX_INFLATED_BYTES = 1 << 28
+# Nearly every header is shorter, and parses faster from memory.
+_PREFIX = 1 << 15
+# The largest element that describes an image is a palette of 2^16 entries of 2 bytes.
+_MAX_ELEMENT = 1 << 18
 # A data set without preamble begins with group 0002 or 0008, in either byte order.
 _BARE_DATASET = re.compile(
     rb"\x02\x00[\x00-\x03]\x00|\x08\x00[\x00-\x20]\x00|\x00\x08\x00[\x00-\x20]"
 )
-_ITEM = b"\xfe\xff\x00\xe0"
-_SEQUENCE_END = b"\xfe\xff\xdd\xe0"
 _PIXEL_DATA = 0x7FE00010
+# A set, for tags of pydicom are slow to compare.
+_ANY_PIXEL_DATA = frozenset((0x7FE00010, 0x7FE00009, 0x7FE00008))
+NATIVE = (
+    ImplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    DeflatedExplicitVRLittleEndian,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,13 +59,16 @@ class Part10:
 
     Attributes:
         file: The bytes that `pixels.offset` refers to; inflated if the file was deflated.
-        header: All elements before the pixel data, with a (0002,0010) Transfer Syntax UID.
+        header: All elements before the pixel data, with a (0002,0010) Transfer Syntax UID;
+            without those of more than 256 KiB.
         pixels: Where the pixel data are; None if the file ends before them.
+        is_cut: True if it ends within an element of the header.
     """
 
     file: BinaryIO
     header: Dataset
     pixels: PixelData | None
+    is_cut: bool
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO | Refusal:
@@ -78,104 +93,83 @@ def parse(file: BinaryIO) -> Part10 | Refusal:
         The parsed file, or NOT_DICOM, OS_ERROR, DAMAGED_HEADER or TOO_LARGE.
     """
     try:
-        head = file.read(_PREAMBLE)
+        head = file.read(_PREFIX)
         file.seek(0)
     except OSError as error:
         return Refusal(Code.OS_ERROR, type(error).__name__)
-    bare = head[128:] != b"DICM"
+    bare = head[128 : file_meta.PREAMBLE] != b"DICM"
     if bare and not _BARE_DATASET.match(head):
         return Refusal(Code.NOT_DICOM)
+    bounded = None
     try:
-        if not bare:
-            file = _inflate(file)
-        header = dcmread(file, stop_before_pixels=True, force=bare)
-        _complete_transfer_syntax(header)
-        return Part10(file, header, _find_pixel_data(file, header))
-    except _TooLargeError:
-        return Refusal(Code.TOO_LARGE, "inflated size")
+        if not bare and DeflatedExplicitVRLittleEndian.encode() in head[:4096]:
+            file = inflate(file)
+            head = file.read(_PREFIX)
+            file.seek(0)
+        bounded = BoundedReader(file)
+        return _parse_prefix(file, head, bare) or _parse(file, bounded, head, bare)
+    except TooLargeError:
+        return Refusal(Code.TOO_LARGE, "header or inflated size")
     except InvalidDicomError:
         return Refusal(Code.NOT_DICOM)
     # pydicom lets a dozen kinds of exceptions out of damaged files, RecursionError among them.
     except Exception as error:
+        if bounded is not None and bounded.exhausted:
+            return Refusal(Code.TOO_LARGE, "header or inflated size")
         return Refusal(Code.NOT_DICOM if bare else Code.DAMAGED_HEADER, type(error).__name__)
 
 
-def is_truncated(part10: Part10, frame_bytes: int, frames: int) -> bool:
-    """Tells whether the file ends within its pixel data, without decoding them.
-
-    Args:
-        part10: A parsed file that has pixel data.
-        frame_bytes: Size of one uncompressed frame.
-        frames: (0028,0008) Number of Frames.
-    """
-    pixels = part10.pixels
-    if pixels.length is not None:
-        end = part10.file.seek(0, os.SEEK_END)
-        return min(pixels.length, end - pixels.offset) < frame_bytes * frames
-    items, _, cut = _walk_items(part10)
-    # The offset table comes first, then at least one fragment per frame.
-    return cut or items <= frames
+def _parse_prefix(file: BinaryIO, head: bytes, bare: bool) -> Part10 | None:
+    """Parses from the first bytes of a file; None if the header does not end within them."""
+    whole = len(head) < _PREFIX
+    try:
+        part10 = _parse(file, io.BytesIO(head), head, bare)
+    # An element that was cut off fails in any way.
+    except Exception:
+        if whole:
+            raise
+        return None
+    return part10 if whole or part10.pixels else None
 
 
-def pixel_source(part10: Part10) -> BinaryIO | bytes:
-    """Gives pydicom's decoders the pixel data to read from.
+def _parse(file: BinaryIO, reader: BinaryIO | BoundedReader, head: bytes, bare: bool) -> Part10:
+    """Parses the header from `reader`, which stands for the start of `file`."""
+    suspects = []
 
-    Args:
-        part10: A parsed file that has pixel data.
+    def stop(tag: int, vr: str | None, length: int) -> bool:
+        if length > _MAX_ELEMENT:
+            suspects.append(tag)
+        return tag in _ANY_PIXEL_DATA
 
-    Returns:
-        The file at the value of the pixel data; or the bytes of the items, if what follows them
-        is not the delimiter that pydicom insists on.
-    """
-    file, offset = part10.file, part10.pixels.offset
-    if part10.pixels.length is None:
-        _, end, _ = _walk_items(part10)
-        file.seek(end)
-        if file.read(4) != _SEQUENCE_END:
-            file.seek(offset)
-            return file.read(end - offset)
-    file.seek(offset)
-    return file
-
-
-def _walk_items(part10: Part10) -> tuple[int, int, bool]:
-    """Counts the items of encapsulated pixel data; tells their end, and if one is cut off."""
-    file, position, items = part10.file, part10.pixels.offset, 0
-    size = file.seek(0, os.SEEK_END)
-    while True:
-        file.seek(position)
-        start = file.read(8)
-        # The delimiter, or the pad byte that some writers leave out of an odd fragment's length.
-        if len(start) < 8 or start[:4] != _ITEM:
-            return items, position, False
-        end = position + 8 + int.from_bytes(start[4:], "little")
-        if end > size:
-            return items, position, True
-        position, items = end, items + 1
+    header = None if bare else _read_dataset(reader, head, stop)
+    if header is None:
+        header = read_partial(reader, stop, defer_size=_MAX_ELEMENT, force=bare)
+    for tag in suspects:
+        # pydicom would read these from the file at the first access.
+        if tag in header and header.get_item(tag, keep_deferred=True).value is None:
+            del header[tag]
+    header.buffer = None
+    _complete_transfer_syntax(header)
+    pixels = _find_pixel_data(reader, header)
+    return Part10(file, header, pixels, pixels is None and _is_cut(reader, header))
 
 
-class _TooLargeError(Exception):
-    pass
-
-
-def _inflate(file: BinaryIO) -> BinaryIO:
-    """Turns a deflated file into a plain one in memory; leaves any other as it is."""
-    head = file.read(4096)
-    file.seek(0)
-    deflated = DeflatedExplicitVRLittleEndian.encode()
-    if deflated not in head or head[_PREAMBLE : _PREAMBLE + 8] != b"\x02\x00\x00\x00UL\x04\x00":
-        return file
-    # (0002,0000) File Meta Information Group Length counts from behind itself.
-    end = _PREAMBLE + 12 + int.from_bytes(head[_PREAMBLE + 8 : _PREAMBLE + 12], "little")
-    meta = file.read(end)
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    # pydicom inflates without a bound: 1.5 MB can become 3 GB.
-    dataset = inflater.decompress(file.read(), _MAX_INFLATED_BYTES)
-    file.close()
-    if inflater.unconsumed_tail:
-        raise _TooLargeError
-    plain = ExplicitVRLittleEndian.encode().ljust(len(deflated), b"\0")
-    return io.BytesIO(meta.replace(deflated, plain) + dataset)
+def _read_dataset(
+    reader: BinaryIO | BoundedReader, head: bytes, stop: Callable[[int, str | None, int], bool]
+) -> FileDataset | None:
+    """Reads the header as `read_partial` does, at twice the speed; None if it is unusual."""
+    meta = file_meta.parse(head)
+    syntax = meta.syntax.rstrip(b"\0 ").decode("latin-1")
+    # What follows may be damaged, or elements of a network message.
+    if not syntax or head[meta.end : meta.end + 2] in (b"", b"\0\0"):
+        return None
+    implicit, little_endian = syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
+    reader.seek(meta.end)
+    dataset = read_dataset(reader, implicit, little_endian, None, stop, _MAX_ELEMENT)
+    header = FileDataset(None, dataset, head[:128], meta.to_dataset(), implicit, little_endian)
+    implicit, little_endian = dataset.original_encoding  # as found, whatever the syntax says
+    header.set_original_encoding(implicit, little_endian, dataset.original_character_set)
+    return header
 
 
 def _complete_transfer_syntax(header: Dataset) -> None:
@@ -185,6 +179,15 @@ def _complete_transfer_syntax(header: Dataset) -> None:
     implicit, little_endian = header.original_encoding
     found = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
     header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else found
+
+
+def _is_cut(reader: BinaryIO | BoundedReader, header: Dataset) -> bool:
+    """Tells whether the bytes end elsewhere than the last element that they hold."""
+    end, size = reader.tell(), reader.seek(0, os.SEEK_END)
+    last = header.get_item(list(header.keys())[-1], keep_deferred=True) if header else None
+    if end != size or not isinstance(last, RawDataElement):
+        return end > size  # a large element was skipped
+    return last.value_tell + last.length != size
 
 
 def _find_pixel_data(file: BinaryIO, header: Dataset) -> PixelData | None:
@@ -199,5 +202,5 @@ def _find_pixel_data(file: BinaryIO, header: Dataset) -> PixelData | None:
         return None
     vr = None if implicit else start[4:6].decode("ascii")
     length = struct.unpack(f"{order}L", start[-4:])[0]
-    encapsulated = UID(header.file_meta.TransferSyntaxUID).is_encapsulated
-    return PixelData(file.tell(), None if encapsulated else length, vr)
+    native = header.file_meta.TransferSyntaxUID in NATIVE
+    return PixelData(file.tell(), length if native else None, vr)

@@ -35,11 +35,20 @@ class Code(enum.StrEnum):
     """The frame that was asked for does not exist."""
     DECODE_FAILED = "decode-failed"
     """The decoder rejected the pixel data."""
+    TIMED_OUT = "timed-out"
+    """Reading took longer than a minute."""
+    READER_DIED = "reader-died"
+    """The process that read the file ended: a fault in a decoder, or out of memory."""
 
     @property
     def is_skip(self) -> bool:
         """True for a file that is something else, False for an unreadable ultrasound file."""
         return self in (Code.NOT_REGULAR, Code.NOT_DICOM, Code.NOT_ULTRASOUND)
+
+    @property
+    def may_pass(self) -> bool:
+        """True if the same file may be readable another time."""
+        return self in (Code.OS_ERROR, Code.TIMED_OUT, Code.READER_DIED)
 
     @property
     def remedy(self) -> str:
@@ -62,6 +71,8 @@ _REMEDIES = {
     Code.TOO_LARGE: "Check the file: its size is beyond that of any ultrasound image.",
     Code.FRAME_OUT_OF_RANGE: "Ask for a frame below (0028,0008) Number of Frames.",
     Code.DECODE_FAILED: "The compressed pixels are damaged or of a rare kind: export again.",
+    Code.TIMED_OUT: "Try again on an idle machine; if it stays, export the file again.",
+    Code.READER_DIED: "Try again with more memory; if it stays, export the file uncompressed.",
 }
 
 

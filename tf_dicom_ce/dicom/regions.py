@@ -25,8 +25,8 @@ def crop_region(dataset: Dataset) -> tuple[Crop | None, tuple[str, ...]]:
         dataset: A header with (0028,0010) Rows and (0028,0011) Columns.
 
     Returns:
-        Slices over rows and columns, or None for "take the whole image"; and the flags that
-        tell what was decided.
+        Slices over rows and columns, or None if no region is usable; and the flags that tell
+        what was decided.
     """
     height, width = int(dataset.Rows), int(dataset.Columns)
     try:
@@ -46,13 +46,23 @@ def crop_region(dataset: Dataset) -> tuple[Crop | None, tuple[str, ...]]:
     # The maxima are inclusive by the standard, but many devices write the size itself.
     if top < 0 or left < 0 or bottom > height + 1 or right > width + 1:
         flags.append(CLAMPED)
-    if inside == (0, height, 0, width):
-        return None, tuple(flags)
-    return (slice(*inside[:2]), slice(*inside[2:])), (*flags, CROPPED)
+    if inside != (0, height, 0, width):
+        flags.append(CROPPED)
+    return (slice(*inside[:2]), slice(*inside[2:])), tuple(flags)
+
+
+def tissue_regions(dataset: Dataset) -> list[Dataset]:
+    """The items of all 2D regions that show tissue or colour flow."""
+    return [
+        region
+        for region in dataset.get("SequenceOfUltrasoundRegions") or ()
+        if region.get("RegionSpatialFormat") == _TISSUE_2D
+        and region.get("RegionDataType") in _TISSUE_OR_COLOR_FLOW
+    ]
 
 
 def _boxes(dataset: Dataset) -> list[tuple[int, int, int, int]]:
-    """The half-open boxes (top, bottom, left, right) of all 2D regions that show tissue."""
+    """The half-open boxes (top, bottom, left, right) of `tissue_regions`."""
     return [
         (
             int(region.RegionLocationMinY0),
@@ -60,9 +70,7 @@ def _boxes(dataset: Dataset) -> list[tuple[int, int, int, int]]:
             int(region.RegionLocationMinX0),
             int(region.RegionLocationMaxX1) + 1,
         )
-        for region in dataset.get("SequenceOfUltrasoundRegions") or ()
-        if region.get("RegionSpatialFormat") == _TISSUE_2D
-        and region.get("RegionDataType") in _TISSUE_OR_COLOR_FLOW
+        for region in tissue_regions(dataset)
     ]
 
 

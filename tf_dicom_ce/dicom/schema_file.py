@@ -1,247 +1,220 @@
-"""Reads and validates the TOML and CSV files of a tag schema; errors name file and line."""
+"""Reads and validates the TOML file of a tag schema; errors name file and line."""
 
-import csv
 import dataclasses
-import io
+import math
 import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydicom.datadict import tag_for_keyword
+from tf_dicom_ce.dicom.elements import Element, parse_element
+from tf_dicom_ce.dicom.rules import Bin, Tag, normalise
+from tf_dicom_ce.dicom.schema_csv import read_csv
+from tf_dicom_ce.dicom.schema_toml import SchemaToml
+from tf_dicom_ce.dicom.sop_classes import ULTRASOUND, sop_class_uid
 
-from tf_dicom_ce.errors import UserError
-
-_TOP_KEYS = {"name", "tag"}
+_TOP_KEYS = {"name", "sop_classes", "tag"}
 _TAG_KEYS = {
-    *("name", "element", "fallback", "labels", "ignore"),
-    *("map", "map_csv", "corrected", "patterns"),
+    *("name", "element", "fallback", "labels", "ignore", "all_values"),
+    *("map", "map_csv", "corrected", "bins", "patterns", "on_missing", "on_unmapped"),
 }
 _PATTERN_KEYS = {"regex", "labels"}
-_CSV_COLUMNS = ["value", "labels", "corrected"]
-
-
-class SchemaError(UserError):
-    """A mistake in a tag schema; the message names the file, the line and the remedy."""
+_BIN_KEYS = {"below", "labels"}
+_ABSENT = "absent"
+_ERROR = "error"
 
 
 @dataclasses.dataclass(frozen=True)
-class Tag:
-    """One DICOM element and what its values mean.
+class SchemaFile:
+    """The content of a schema file.
 
     Attributes:
-        name: Name for reports, e.g. "study".
-        elements: Keywords, the preferred element first, then its fallbacks.
-        labels: The labels of this tag, in the order of y.
-        ignore: Normalised values that count as absent.
-        exact: Normalised value to the table's own spelling and its labels.
-        patterns: Ordered; the first that is found in the normalised value wins.
+        name: The schema's name.
+        sop_classes: UIDs of the SOP classes whose files are read.
+        tags: The tags, in the order of y.
     """
 
     name: str
-    elements: tuple[str, ...]
-    labels: tuple[str, ...]
-    ignore: frozenset[str]
-    exact: dict[str, tuple[str, tuple[str, ...]]]
-    patterns: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]
+    sop_classes: frozenset[str]
+    tags: tuple[Tag, ...]
 
 
-def normalise(value: str) -> str:
-    """Strips, collapses white space and folds case."""
-    return " ".join(value.split()).casefold()
-
-
-def read_schema_file(path: Path) -> tuple[str, tuple[Tag, ...]]:
+def read_schema_file(path: Path) -> SchemaFile:
     """Reads a TOML schema and the CSV tables it names.
 
     Args:
         path: The TOML file; `map_csv` is relative to its folder.
 
-    Returns:
-        The schema's name and its tags.
-
     Raises:
         SchemaError: Anything that is not as the schema demands.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SchemaError(f"{path.name}: cannot be read ({type(error).__name__})") from error
-    return _SchemaFile(path, text).read()
+    toml = SchemaToml(path)
+    content = toml.content
+    toml.check_keys(None, content, _TOP_KEYS)
+    name = toml.expect(None, content, "name", str)
+    if not isinstance(content.get("tag"), list) or not content["tag"]:
+        toml.fail(None, "no [[tag]]; a schema has at least one", "tag")
+    tags = tuple(
+        _TagReader(toml, path.parent, i, table).read() for i, table in enumerate(content["tag"])
+    )
+    _check_unique(toml, tags)
+    return SchemaFile(name, _read_sop_classes(toml), tags)
 
 
-class _SchemaFile:
-    """A TOML file with its text at hand, since tomllib does not tell the lines of values."""
-
-    def __init__(self, path: Path, text: str):
-        self._path = path
-        self._lines = text.splitlines()
-        self._text = text
-        headers = [i for i, s in enumerate(self._lines) if re.match(r"\s*\[\[\s*tag\s*]]", s)]
-        self._starts = [*headers, len(self._lines)]
-
-    def read(self) -> tuple[str, tuple[Tag, ...]]:
+def _read_sop_classes(toml: SchemaToml) -> frozenset[str]:
+    if "sop_classes" not in toml.content:
+        return ULTRASOUND
+    names = toml.strings(None, toml.content, "sop_classes")
+    if not names:
+        toml.fail(None, "'sop_classes' is empty; leave it out for ultrasound", "sop_classes")
+    uids = set()
+    for name in names:
         try:
-            content = tomllib.loads(self._text)
-        except tomllib.TOMLDecodeError as error:
-            line = re.search(r"at line (\d+)", str(error))
-            # Without a line tomllib means the end of the document.
-            where = int(line.group(1)) if line else max(len(self._lines), 1)
-            raise SchemaError(f"{self._path.name}, line {where}: {error}") from error
-        for key in content.keys() - _TOP_KEYS:
-            self._fail(None, f"unknown key '{key}'; keys are {_listed(_TOP_KEYS)}", key)
-        self._expect(None, content, "name", str)
-        if not isinstance(content.get("tag"), list) or not content["tag"]:
-            self._fail(None, "no [[tag]]; a schema has at least one", "tag")
-        tags = tuple(self._read_tag(i, table) for i, table in enumerate(content["tag"]))
-        self._check_unique(tags)
-        return content["name"], tags
+            uids.add(sop_class_uid(name))
+        except ValueError as error:
+            toml.fail(None, str(error), name)
+    return frozenset(uids)
 
-    def _read_tag(self, index: int, table: dict[str, Any]) -> Tag:
-        for key in table.keys() - _TAG_KEYS:
-            self._fail(index, f"unknown key '{key}'; keys are {_listed(_TAG_KEYS)}", key)
-        name = self._expect(index, table, "name", str)
-        labels = self._strings(index, table, "labels")
-        if not labels:
-            self._fail(index, f"tag '{name}' has no labels", "labels")
-        fallback = self._strings(index, table, "fallback")
-        elements = (self._expect(index, table, "element", str), *fallback)
-        for keyword in elements:
-            if tag_for_keyword(keyword) is None:
-                self._fail(
-                    index, f"unknown element '{keyword}'; use a keyword of PS3.6", _quoted(keyword)
-                )
+
+def _check_unique(toml: SchemaToml, tags: tuple[Tag, ...]) -> None:
+    seen: set[str] = set()
+    for index, tag in enumerate(tags):
+        for label in tag.labels:
+            if label in seen:
+                toml.fail(index, f"duplicate label '{label}'; labels are unique", "labels")
+            seen.add(label)
+        if any(tag.name == other.name for other in tags[:index]):
+            toml.fail(index, f"duplicate tag '{tag.name}'", tag.name)
+
+
+class _TagReader:
+    """Reads one [[tag]]."""
+
+    def __init__(self, toml: SchemaToml, folder: Path, index: int, table: dict[str, Any]):
+        self._toml = toml
+        self._folder = folder
+        self._index = index
+        self._table = table
+        toml.check_keys(index, table, _TAG_KEYS)
+        self._name = self._expect("name", str)
+        self._labels = toml.strings(index, table, "labels")
+
+    def read(self) -> Tag:
+        if not self._labels:
+            self._fail(f"tag '{self._name}' has no labels", "labels")
+        on_unmapped = self._read_policy("on_unmapped", (_ABSENT, _ERROR))
+        on_missing = self._read_policy("on_missing", (_ABSENT,))
         return Tag(
-            name,
-            elements,
-            labels,
-            frozenset(normalise(v) for v in self._strings(index, table, "ignore")),
-            self._read_exact(index, table, name, labels),
-            self._read_patterns(index, table, name, labels),
+            name=self._name,
+            elements=self._read_elements(),
+            labels=self._labels,
+            ignore=frozenset(map(normalise, self._strings("ignore"))),
+            exact=self._read_csv() | self._read_map(),
+            bins=self._read_bins(),
+            patterns=self._read_patterns(),
+            all_values=self._expect("all_values", bool, False),
+            on_missing=None if on_missing == _ABSENT else on_missing,
+            on_unmapped=None if on_unmapped in (_ABSENT, _ERROR) else on_unmapped,
+            unmapped_is_error=on_unmapped == _ERROR,
         )
 
-    def _read_exact(
-        self, index: int, table: dict[str, Any], name: str, labels: tuple[str, ...]
-    ) -> dict[str, tuple[str, tuple[str, ...]]]:
+    def _read_elements(self) -> tuple[Element, ...]:
+        elements = []
+        for spec in (self._expect("element", str), *self._strings("fallback")):
+            try:
+                elements.append(parse_element(spec))
+            except ValueError as error:
+                # A private creator's quotes may be escaped in the file.
+                self._fail(str(error), spec.partition('"')[0])
+        return tuple(elements)
+
+    def _read_csv(self) -> dict[str, tuple[str, tuple[str, ...]]]:
+        corrected = self._expect("corrected", bool, False)
+        csv_name = self._expect("map_csv", str, "")
+        if not csv_name:
+            if "corrected" in self._table:
+                self._fail("'corrected' needs 'map_csv'", "corrected")
+            return {}
+        path = self._folder / csv_name
+        if not path.is_file():
+            self._fail(f"no file '{csv_name}' beside this one", csv_name)
+        return read_csv(path, self._labels, self._name, corrected)
+
+    def _read_map(self) -> dict[str, tuple[str, tuple[str, ...]]]:
         exact: dict[str, tuple[str, tuple[str, ...]]] = {}
-        corrected = self._expect(index, table, "corrected", bool, False)
-        csv_name = self._expect(index, table, "map_csv", str, "")
-        if csv_name:
-            path = self._path.parent / csv_name
-            if not path.is_file():
-                self._fail(index, f"no file '{csv_name}' beside this one", _quoted(csv_name))
-            exact |= _read_csv(path, labels, name, corrected)
-        elif "corrected" in table:
-            self._fail(index, "'corrected' needs 'map_csv'", "corrected")
-        for value, mapped in self._expect(index, table, "map", dict, {}).items():
-            found = self._labels(index, mapped, f"map of tag '{name}'", labels, value)
-            exact[normalise(value)] = (value, found)
+        for value, labels in self._expect("map", dict, {}).items():
+            key = normalise(value)
+            if not key or key in exact:
+                fault = "duplicate" if key else "empty"
+                self._fail(f"{fault} value '{value}' in map of tag '{self._name}'", value)
+            found = self._check_labels(labels, f"'{value}' in map of tag '{self._name}'", value)
+            exact[key] = (value, found)
         return exact
 
-    def _read_patterns(
-        self, index: int, table: dict[str, Any], name: str, labels: tuple[str, ...]
-    ) -> tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]:
+    def _read_bins(self) -> tuple[Bin, ...]:
+        entries = self._expect("bins", list, [])
+        bins: list[Bin] = []
+        for nth, entry in enumerate(entries):
+            where = f"bin {nth + 1} of tag '{self._name}'"
+            if not isinstance(entry, dict) or entry.keys() | {"below"} != _BIN_KEYS:
+                odd = _odd_key(entry, _BIN_KEYS) or "bins"
+                self._fail(f"{where} must have 'labels', and at most 'below' besides", odd)
+            below = entry.get("below")
+            if below is None and nth + 1 < len(entries):
+                self._fail(f"{where} has no 'below'; only the last one may go without", "bins")
+            if below is not None:
+                if type(below) not in (int, float) or not math.isfinite(below):
+                    self._fail(f"'below' of {where} must be a number", "below", nth)
+                if bins and below <= bins[-1].below:
+                    said = f"'below' of {where} is {below}, not above the {bins[-1].below} before"
+                    self._fail(f"{said} it; bounds ascend", "below", nth)
+            labels = self._check_labels(entry["labels"], where, "bins")
+            bins.append(Bin(below, labels))
+        return tuple(bins)
+
+    def _read_patterns(self) -> tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]:
         patterns = []
-        for entry in self._expect(index, table, "patterns", list, []):
+        where = f"patterns of tag '{self._name}'"
+        for entry in self._expect("patterns", list, []):
             if not isinstance(entry, dict) or entry.keys() != _PATTERN_KEYS:
-                odd = next(iter(entry.keys() - _PATTERN_KEYS), "") if entry else ""
-                self._fail(index, "a pattern has exactly 'regex' and 'labels'", odd or "patterns")
+                odd = _odd_key(entry, _PATTERN_KEYS) or "patterns"
+                self._fail("a pattern has exactly 'regex' and 'labels'", odd)
             regex = entry["regex"]
             try:
                 compiled = re.compile(regex, re.IGNORECASE)
             except (re.error, TypeError) as error:
-                self._fail(index, f"bad regex in tag '{name}': {error}", str(regex))
-            found = self._labels(index, entry["labels"], f"patterns of tag '{name}'", labels, regex)
+                self._fail(f"bad regex in tag '{self._name}': {error}", str(regex))
+            found = self._check_labels(entry["labels"], f"'{regex}' in {where}", regex)
             patterns.append((compiled, found))
         return tuple(patterns)
 
-    def _labels(
-        self, index: int, mapped: Any, where: str, labels: tuple[str, ...], entry: str
-    ) -> tuple[str, ...]:
-        if not isinstance(mapped, list):
-            self._fail(index, f"the labels of '{entry}' in {where} must be a list", entry)
-        for label in mapped:
-            if label not in labels:
-                known = ", ".join(labels)
-                self._fail(index, f"unknown label '{label}' in {where}; labels are {known}", entry)
-        return tuple(mapped)
-
-    def _check_unique(self, tags: tuple[Tag, ...]) -> None:
-        seen: set[str] = set()
-        for index, tag in enumerate(tags):
-            for label in tag.labels:
-                if label in seen:
-                    self._fail(index, f"duplicate label '{label}'; labels are unique", "labels")
-                seen.add(label)
-            if any(tag.name == other.name for other in tags[:index]):
-                self._fail(index, f"duplicate tag '{tag.name}'", _quoted(tag.name))
-
-    def _strings(self, index: int, table: dict[str, Any], key: str) -> tuple[str, ...]:
-        values = self._expect(index, table, key, list, [])
-        if not all(isinstance(v, str) for v in values):
-            self._fail(index, f"'{key}' must be a list of strings", key)
-        return tuple(values)
-
-    def _expect(
-        self, index: int | None, table: dict[str, Any], key: str, kind: type, default: Any = None
-    ) -> Any:
-        value = table.get(key, default)
-        if not isinstance(value, kind):
-            said = "is missing" if value is None else f"must be a {kind.__name__}"
-            self._fail(index, f"'{key}' {said}", key)
+    def _read_policy(self, key: str, words: tuple[str, ...]) -> tuple[str, ...] | str:
+        value = self._table.get(key, _ABSENT)
+        if isinstance(value, list):
+            return self._check_labels(value, f"'{key}' of tag '{self._name}'", key)
+        if value not in words:
+            known = " or ".join(f'"{word}"' for word in words)
+            self._fail(f"'{key}' must be {known}, or a list of labels", key)
         return value
 
-    def _fail(self, index: int | None, message: str, needle: str) -> None:
-        """Raises with the first line that holds `needle`, in the tag's block or above them all."""
-        bounds = (0, *self._starts)
-        block = 0 if index is None else index + 1
-        # Tags written as inline tables have no block of their own.
-        start, stop = bounds[block : block + 2] if block + 1 < len(bounds) else (0, bounds[-1])
-        line = next((i for i in range(start, stop) if needle in self._lines[i]), start)
-        raise SchemaError(f"{self._path.name}, line {line + 1}: {message}")
+    def _check_labels(self, labels: Any, where: str, needle: str) -> tuple[str, ...]:
+        if not isinstance(labels, list):
+            self._fail(f"the labels of {where} must be a list", needle)
+        for label in labels:
+            if label not in self._labels:
+                known = ", ".join(self._labels)
+                self._fail(f"unknown label '{label}' for {where}; labels are {known}", needle)
+        return tuple(labels)
+
+    def _expect(self, key: str, kind: type, default: Any = None) -> Any:
+        return self._toml.expect(self._index, self._table, key, kind, default)
+
+    def _strings(self, key: str) -> tuple[str, ...]:
+        return self._toml.strings(self._index, self._table, key)
+
+    def _fail(self, message: str, needle: str, nth: int = 0) -> None:
+        self._toml.fail(self._index, message, needle, nth)
 
 
-def _read_csv(
-    path: Path, labels: tuple[str, ...], name: str, corrected: bool
-) -> dict[str, tuple[str, tuple[str, ...]]]:
-    exact: dict[str, tuple[str, tuple[str, ...]]] = {}
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise SchemaError(f"{path.name}, line {line}: not UTF-8") from error
-    with io.StringIO(text, newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        try:
-            if reader.fieldnames != _CSV_COLUMNS:
-                raise SchemaError(f"{path.name}, line 1: columns must be {','.join(_CSV_COLUMNS)}")
-            for row in reader:
-                where = f"{path.name}, line {reader.line_num}"
-                if None in row or None in row.values():
-                    raise SchemaError(f"{where}: {len(_CSV_COLUMNS)} columns expected")
-                key = normalise(row["value"])
-                if not key or key in exact:
-                    fault = "empty" if not key else "duplicate"
-                    raise SchemaError(f"{where}: {fault} value '{row['value']}'")
-                cell = row["corrected"] if corrected and row["corrected"] else row["labels"]
-                found = tuple(part.strip() for part in cell.split(",") if part.strip())
-                for label in found:
-                    if label not in labels:
-                        raise SchemaError(
-                            f"{where}: unknown label '{label}' for tag '{name}'; "
-                            f"labels are {', '.join(labels)}"
-                        )
-                exact[key] = (row["value"], found)
-        except csv.Error as error:
-            # The reader has not counted the line it stumbled over.
-            raise SchemaError(f"{path.name}, line {reader.line_num + 1}: {error}") from error
-    return exact
-
-
-def _quoted(value: str) -> str:
-    """A string as TOML usually spells it, to find its line."""
-    return f'"{value}"'
-
-
-def _listed(keys: set[str]) -> str:
-    return ", ".join(sorted(keys))
+def _odd_key(entry: Any, known: set[str]) -> str:
+    """A key that does not belong into a table, to find its line; "" if there is none."""
+    return next(iter(entry.keys() - known), "") if isinstance(entry, dict) else ""

@@ -7,25 +7,17 @@ from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.multival import MultiValue
 
+from tf_dicom_ce.dicom.elements import Element, Values
 from tf_dicom_ce.dicom.quiet import quiet
-from tf_dicom_ce.dicom.schema_file import SchemaError, Tag, normalise, read_schema_file
+from tf_dicom_ce.dicom.rules import STATES, SchemaError, Tag, match_tag
+from tf_dicom_ce.dicom.schema_file import read_schema_file
 
-__all__ = ["Encoding", "SchemaError", "Tag", "TagSchema"]
+__all__ = ["STATES", "Encoding", "SchemaError", "Tag", "TagSchema", "Values"]
 
 _SHIPPED = Path(__file__).parent
-# Raised whenever `TagSchema.encode` gives another answer for the same schema and header.
-_RULES_VERSION = 1
-
-MAPPED = "mapped"
-UNMAPPED = "unmapped"
-EMPTY = "empty"
-MISSING = "missing"
-IGNORED = "ignored"
-STATES = (MAPPED, UNMAPPED, EMPTY, MISSING, IGNORED)
-# Which state to report when neither an element nor its fallbacks map: the most telling one.
-_TELLING = (UNMAPPED, IGNORED, EMPTY, MISSING)
+# Raised whenever reading and encoding give another answer for the same schema and header.
+_RULES_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +25,9 @@ class Encoding:
     """The tags of one file.
 
     Attributes:
-        y: (L,) float32, multi-hot; zero over the span of a tag that did not map.
+        y: (L,) float32, multi-hot; zero over the span of a tag of which nothing is known.
         present: (L,) bool, True over the span of a tag that was found and mapped, even if it
-            was mapped to no label.
+            was mapped to no label, or to which the schema gives labels in any case.
         states: Tag name to its state, one of `STATES`, and the raw value: the one that mapped,
             or all that did not, joined by a backslash.
         untidy: Names of the tags that mapped although the raw value differs from the clean form
@@ -54,12 +46,14 @@ class TagSchema:
 
     Attributes:
         name: The schema's name.
+        sop_classes: UIDs of the SOP classes whose files are read.
         tags: The tags, in the order of y.
         fingerprint: SHA-256 (hex) over all that can change an encoding: the resolved content of
             TOML and CSV, whatever their layout, and the version of the rules.
     """
 
     name: str
+    sop_classes: frozenset[str]
     tags: tuple[Tag, ...]
     fingerprint: str
 
@@ -80,8 +74,10 @@ class TagSchema:
                 f"no tag schema '{name_or_path}': give the path of a TOML file, "
                 f"or one of {', '.join(sorted(shipped))}"
             )
-        name, tags = read_schema_file(path)
-        return cls(name, tags, _fingerprint(tags))
+        file = read_schema_file(path)
+        return cls(
+            file.name, file.sop_classes, file.tags, _fingerprint(file.sop_classes, file.tags)
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -95,98 +91,61 @@ class TagSchema:
 
     @property
     def elements(self) -> tuple[str, ...]:
-        """Keywords of the elements that are looked at, each once."""
-        return tuple(dict.fromkeys(keyword for tag in self.tags for keyword in tag.elements))
+        """The elements that are looked at, in canonical spelling, each once."""
+        return tuple(element.spec for element in self._elements())
 
-    def encode(self, dataset: Dataset) -> Encoding:
-        """Encodes the tags of one header.
+    def read(self, dataset: Dataset) -> Values:
+        """Reads the `elements` of one header.
 
         Args:
-            dataset: A header; elements other than `elements` are not looked at.
+            dataset: A header; other elements are not looked at.
+
+        Returns:
+            Element to all its values as text, () if it is empty, None if it is absent.
+        """
+        with quiet():
+            return {element.spec: element.read(dataset) for element in self._elements()}
+
+    def encode(self, values: Values) -> Encoding:
+        """Encodes what `read` found; its entries may be replaced by better ones.
+
+        Args:
+            values: As from `read`; an element that is not among the keys is absent.
 
         Returns:
             The encoding; a damaged element counts as unmapped.
+
+        Raises:
+            SchemaError: A value is unmapped where the schema has `on_unmapped = "error"`.
         """
         y: list[float] = []
         present: list[bool] = []
         states: dict[str, tuple[str, str]] = {}
         untidy: list[str] = []
         for tag in self.tags:
-            match = _match(tag, dataset)
-            y += [float(label in match.labels) for label in tag.labels]
-            present += [match.state == MAPPED] * len(tag.labels)
+            match = match_tag(tag, values)
+            y += [float(label in (match.labels or ())) for label in tag.labels]
+            present += [match.labels is not None] * len(tag.labels)
             states[tag.name] = (match.state, match.raw)
             if match.untidy:
                 untidy.append(tag.name)
         return Encoding(np.array(y, np.float32), np.array(present, np.bool_), states, tuple(untidy))
 
-
-@dataclasses.dataclass(frozen=True)
-class _Match:
-    state: str
-    raw: str
-    labels: tuple[str, ...] = ()
-    untidy: bool = False
+    def _elements(self) -> tuple[Element, ...]:
+        return tuple(dict.fromkeys(element for tag in self.tags for element in tag.elements))
 
 
-def _match(tag: Tag, dataset: Dataset) -> _Match:
-    """Tries the element and then its fallbacks."""
-    failures = []
-    for keyword in tag.elements:
-        match = _match_values(tag, _values(dataset, keyword))
-        if match.state == MAPPED:
-            return match
-        failures.append(match)
-    return min(failures, key=lambda match: _TELLING.index(match.state))
-
-
-def _match_values(tag: Tag, values: list[str] | None) -> _Match:
-    """Takes the first value that maps."""
-    if values is None:
-        return _Match(MISSING, "")
-    candidates = [(v, normalise(v)) for v in values if normalise(v)]
-    if not candidates:
-        return _Match(EMPTY, "")
-    wanted = [(raw, clean) for raw, clean in candidates if clean not in tag.ignore]
-    if not wanted:
-        return _Match(IGNORED, "\\".join(raw for raw, _ in candidates))
-    for raw, clean in wanted:
-        if clean in tag.exact:
-            spelling, labels = tag.exact[clean]
-            return _Match(MAPPED, raw, labels, raw != spelling)
-        for pattern, labels in tag.patterns:
-            if pattern.search(clean):
-                # A pattern has no spelling to compare with, only spacing can be wrong.
-                return _Match(MAPPED, raw, labels, raw != " ".join(raw.split()))
-    return _Match(UNMAPPED, "\\".join(raw for raw, _ in wanted))
-
-
-def _values(dataset: Dataset, keyword: str) -> list[str] | None:
-    """All values of an element as text; None if it is absent."""
-    if keyword not in dataset:
-        return None
-    with quiet():
-        try:
-            value = dataset[keyword].value
-        # pydicom converts only now, and raises whatever comes to hand on a malformed element.
-        except Exception:
-            return ["(damaged)"]
-    if value is None:
-        return []
-    return [str(v) for v in value] if isinstance(value, (MultiValue, list)) else [str(value)]
-
-
-def _fingerprint(tags: tuple[Tag, ...]) -> str:
+def _fingerprint(sop_classes: frozenset[str], tags: tuple[Tag, ...]) -> str:
     content = [
         {
-            "name": tag.name,
-            "elements": tag.elements,
-            "labels": tag.labels,
+            **vars(tag),
+            "elements": [element.spec for element in tag.elements],
             "ignore": sorted(tag.ignore),
             "exact": sorted(tag.exact.items()),
+            "bins": [dataclasses.astuple(bin_) for bin_ in tag.bins],
             "patterns": [(pattern.pattern, labels) for pattern, labels in tag.patterns],
         }
         for tag in tags
     ]
-    text = json.dumps([_RULES_VERSION, content], sort_keys=True)
+    text = json.dumps([_RULES_VERSION, sorted(sop_classes), content], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

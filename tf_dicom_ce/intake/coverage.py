@@ -12,6 +12,7 @@ from types import MappingProxyType
 from tf_dicom_ce.dicom.refusals import Refusal
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.coverage_counts import Coverage, TagCoverage
+from tf_dicom_ce.intake.coverage_page import render_page
 from tf_dicom_ce.intake.index import Index
 
 __all__ = [
@@ -25,42 +26,45 @@ __all__ = [
 ]
 
 _NONE: Mapping[int, Refusal] = MappingProxyType({})
-_FILE_COLUMNS = ("path", "status", "what", "labels", "flags")
+_FILE_COLUMNS = ("path", "status", "what", "patient", "labels", "flags")
 
 
 def write_coverage(
     index: Index,
     folder: str | os.PathLike[str],
-    decode_refusals: Mapping[int, Refusal] = _NONE,
+    undecodable: Mapping[int, Refusal] = _NONE,
+    find_sector: bool = False,
 ) -> None:
-    """Writes `coverage.md`, `coverage.json` and `files.csv`, each in one step.
+    """Writes `coverage.html`, `coverage.md`, `coverage.json` and `files.csv`, each in one step.
 
     Args:
         index: The index.
         folder: Made if need be.
-        decode_refusals: Row number to refusal, for files whose pixels could not be decoded.
+        undecodable: Row number to refusal, for files whose pixels could not be decoded.
+        find_sector: As the images are read; for the pictures of the page.
 
     Raises:
         OSError: The folder cannot be written.
     """
-    coverage = index.coverage.with_decode_refusals(decode_refusals.values())
-    undecodable = {index.rows[k].path: refusal for k, refusal in decode_refusals.items()}
-    refusals = sorted((*index.refusals, *undecodable.items()), key=lambda pair: pair[0])
+    coverage = index.coverage.with_decode_refusals(undecodable.values())
+    paths = {index.rows[k].path: refusal for k, refusal in undecodable.items()}
+    refusals = sorted((*index.refusals, *paths.items()), key=lambda pair: pair[0])
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    _replace(folder / "coverage.html", render_page(index, find_sector, undecodable))
     _replace(folder / "coverage.md", to_markdown(coverage, refusals))
     _replace(folder / "coverage.json", to_json(coverage))
-    _replace(folder / "files.csv", _files_csv(index, undecodable))
+    _replace(folder / "files.csv", _files_csv(index, paths))
 
 
-def summary(index: Index, decode_refusals: Mapping[int, Refusal] = _NONE) -> str:
+def summary(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -> str:
     """A few lines for the terminal, without any raw value or path.
 
     Args:
         index: The index.
-        decode_refusals: As in `write_coverage`.
+        undecodable: As in `write_coverage`.
     """
-    coverage = index.coverage.with_decode_refusals(decode_refusals.values())
+    coverage = index.coverage.with_decode_refusals(undecodable.values())
     lines = [
         f"{coverage.images} ultrasound files of {coverage.patients} patients; "
         f"{coverage.skipped} other files skipped, {coverage.unreadable} unreadable"
@@ -72,23 +76,22 @@ def summary(index: Index, decode_refusals: Mapping[int, Refusal] = _NONE) -> str
             + (f" ({tag.untidy} after tidying)" if tag.untidy else "")
             + (f", {others}" if others else "")
         )
-    if coverage.without_patient_id:
-        lines.append(f"{coverage.without_patient_id} without Patient ID, told apart by study")
+    lines += (f"{n} files: {flag}" for flag, n in coverage.flags.items())
     return "\n".join(lines)
 
 
-def require_readable(index: Index, decode_refusals: Mapping[int, Refusal] = _NONE) -> None:
+def require_readable(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -> None:
     """Insists that at least half of the ultrasound files can be read.
 
     Args:
         index: The index.
-        decode_refusals: As in `write_coverage`.
+        undecodable: As in `write_coverage`.
 
     Raises:
         UserError: Fewer can; the message counts the others by code and gives the remedies.
     """
-    coverage = index.coverage.with_decode_refusals(decode_refusals.values())
-    readable = len(index.rows) - len(decode_refusals)
+    coverage = index.coverage.with_decode_refusals(undecodable.values())
+    readable = len(index.rows) - len(undecodable)
     if coverage.unreadable <= readable:
         return
     total = readable + coverage.unreadable
@@ -124,7 +127,6 @@ def to_markdown(coverage: Coverage, refusals: Iterable[tuple[str, Refusal]] = ()
                 ("all files", coverage.files),
                 ("ultrasound files", coverage.images),
                 ("patients", coverage.patients),
-                ("without (0010,0020) Patient ID", coverage.without_patient_id),
                 ("none of the tags mapped", coverage.unmapped_files),
                 ("skipped, something else", coverage.skipped),
                 ("unreadable", coverage.unreadable),
@@ -133,6 +135,11 @@ def to_markdown(coverage: Coverage, refusals: Iterable[tuple[str, Refusal]] = ()
     ]
     for name, tag in coverage.tags.items():
         parts += _tag_sections(name, tag, coverage.images)
+    if coverage.flags:
+        parts += [
+            "## Decisions on images\n",
+            _table(("decision", "files"), coverage.flags.items()),
+        ]
     if coverage.refusals:
         rows = (
             (c.value, "skipped" if c.is_skip else "unreadable", n, c.remedy)
@@ -159,8 +166,17 @@ def _tag_sections(name: str, tag: TagCoverage, images: int) -> list[str]:
         _table(("state", "files", "share"), states),
         _table(("label", "files", "share"), ((k, n, share(n)) for k, n in tag.labels.items())),
     ]
+    if tag.suspicious:
+        parts += [f"### Worth a second look in the map: {name}\n"]
+        parts += [f"- {sentence}\n" for sentence in tag.suspicious]
+    if tag.unmapped_values:
+        rows = (
+            (_shown(v), n, *_suggested(tag.suggestions.get(v)))
+            for v, n in tag.unmapped_values.items()
+        )
+        header = ("value", "files", "closest known value", "its labels")
+        parts += [f"### Unmapped values: {name}\n", _table(header, rows)]
     for title, values in (
-        ("Unmapped values", tag.unmapped_values),
         ("Untidy values", tag.untidy_values),
         ("Ignored values", tag.ignored_values),
     ):
@@ -174,6 +190,10 @@ def _tag_sections(name: str, tag: TagCoverage, images: int) -> list[str]:
         )
         parts += [f"### Mapped values: {name}\n", _table(("value", "files", "labels"), rows)]
     return parts
+
+
+def _suggested(found: tuple[str, tuple[str, ...]] | None) -> tuple[str, str]:
+    return ("", "") if found is None else (_shown(found[0]), ", ".join(found[1]) or "(no label)")
 
 
 def _shown(value: str) -> str:
@@ -193,12 +213,11 @@ def _files_csv(index: Index, undecodable: dict[str, Refusal]) -> str:
     rows: dict[str, tuple[str, ...]] = {}
     for row in index.rows:
         labels = (k for k, on in zip(index.schema.labels, row.y, strict=True) if on)
-        rows[row.path] = ("image", row.kind, "|".join(labels), "|".join(row.flags))
+        rows[row.path] = ("image", row.kind, row.pseudonym, "|".join(labels), "|".join(row.flags))
     for path, refusal in (*index.refusals, *undecodable.items()):
         status = "skipped" if refusal.code.is_skip else "unreadable"
         what = f"{refusal.code.value} {refusal.detail}".strip()
-        _, _, labels, flags = rows.get(path, ("", "", "", ""))
-        rows[path] = (status, what, labels, flags)
+        rows[path] = (status, what, *rows.get(path, ("",) * 5)[2:])
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(_FILE_COLUMNS)

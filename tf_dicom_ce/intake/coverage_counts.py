@@ -2,10 +2,14 @@
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Iterable
 
 from tf_dicom_ce.dicom.refusals import Code, Refusal
-from tf_dicom_ce.dicom.tags import STATES, Encoding, TagSchema
+from tf_dicom_ce.dicom.suggestions import closest, suspicious
+from tf_dicom_ce.dicom.tags import STATES, Encoding, Tag, TagSchema
+
+_SUGGESTIONS = 300  # values that are looked at, so that a folder of free text takes no minutes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +23,8 @@ class TagCoverage:
         labels: Label to number of files, in the order of y.
         mapped_values: Raw value to (number of files, its labels), most frequent first.
         unmapped_values: Raw value to number of files, most frequent first.
+        suggestions: Unmapped value to the closest known one and its labels, where one is close.
+        suspicious: What is contradictory in the schema's map, as sentences.
         untidy_values: Raw value to number of files, most frequent first.
         ignored_values: Raw value to number of files, most frequent first.
     """
@@ -28,6 +34,8 @@ class TagCoverage:
     labels: dict[str, int]
     mapped_values: dict[str, tuple[int, tuple[str, ...]]]
     unmapped_values: dict[str, int]
+    suggestions: dict[str, tuple[str, tuple[str, ...]]]
+    suspicious: tuple[str, ...]
     untidy_values: dict[str, int]
     ignored_values: dict[str, int]
 
@@ -40,18 +48,18 @@ class Coverage:
         files: All files found, of whatever kind.
         images: Ultrasound files that entered the index.
         patients: Distinct patients among them.
-        without_patient_id: Ultrasound files whose (0010,0020) Patient ID is empty or missing.
         unmapped_files: Ultrasound files none of whose tags mapped.
         tags: Tag name to its coverage.
+        flags: Decision on patient, tags or picture to number of files, most frequent first.
         refusals: Code to number of files that yield no frame.
     """
 
     files: int
     images: int
     patients: int
-    without_patient_id: int
     unmapped_files: int
     tags: dict[str, TagCoverage]
+    flags: dict[str, int]
     refusals: dict[Code, int]
 
     @property
@@ -83,7 +91,7 @@ def measure(
     encodings: Iterable[Encoding],
     *,
     patients: int,
-    without_patient_id: int,
+    flags: Iterable[Iterable[str]],
     refusals: Iterable[Refusal],
 ) -> Coverage:
     """Counts.
@@ -92,7 +100,7 @@ def measure(
         schema: The schema that encoded the files.
         encodings: One per ultrasound file.
         patients: Number of distinct patients.
-        without_patient_id: Number of ultrasound files without a Patient ID.
+        flags: The decisions on each ultrasound file.
         refusals: One per file that yields no frame.
 
     Returns:
@@ -104,9 +112,9 @@ def measure(
         files=len(encodings) + codes.total(),
         images=len(encodings),
         patients=patients,
-        without_patient_id=without_patient_id,
         unmapped_files=sum(not encoding.present.any() for encoding in encodings),
         tags=_measure_tags(schema, encodings),
+        flags=_by_count(collections.Counter(flag for file in flags for flag in file)),
         refusals=_in_order(codes),
     )
 
@@ -137,10 +145,18 @@ def _measure_tags(schema: TagSchema, encodings: tuple[Encoding, ...]) -> dict[st
             labels=dict(hits),
             mapped_values={v: (n, meaning[v]) for v, n in _by_count(values["mapped"]).items()},
             unmapped_values=_by_count(values["unmapped"]),
+            suggestions=_suggest(tag, _by_count(values["unmapped"])),
+            suspicious=suspicious(tag),
             untidy_values=_by_count(values["untidy"]),
             ignored_values=_by_count(values["ignored"]),
         )
     return coverages
+
+
+def _suggest(tag: Tag, values: Iterable[str]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """The closest known value of the most frequent unmapped ones."""
+    found = {value: closest(value, tag) for value in itertools.islice(values, _SUGGESTIONS)}
+    return {value: (s.description, s.labels) for value, s in found.items() if s is not None}
 
 
 def _by_count(counts: collections.Counter[str]) -> dict[str, int]:

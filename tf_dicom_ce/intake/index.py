@@ -1,53 +1,60 @@
-"""A folder of DICOM files to an index of its ultrasound files."""
+"""A folder of files to an index of its images."""
 
-import concurrent.futures
 import dataclasses
-import itertools
-import multiprocessing
+import functools
 import os
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
-from pydicom import Dataset
-from pydicom.uid import UID
 from rich.console import Console
 from rich.progress import Progress
 
-from tf_dicom_ce.dicom.quiet import quiet
-from tf_dicom_ce.dicom.reader import number_of_frames, read_header
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.tags import Encoding, TagSchema
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake import examination
 from tf_dicom_ce.intake.coverage_counts import Coverage, measure
+from tf_dicom_ce.intake.decoding import refusal_of
+from tf_dicom_ce.intake.examination import PATIENT_BY_FILE, PATIENT_BY_STUDY, Facts, examine
+from tf_dicom_ce.intake.header_cache import HeaderCache, Stamp, default_header_cache
+from tf_dicom_ce.intake.secret import load_secret, pseudonym
+from tf_dicom_ce.intake.tag_table import Entry
+from tf_dicom_ce.workers import guarded_map
 
-PATIENT_BY_STUDY = "no Patient ID, patient taken from the study"
-PATIENT_BY_FILE = "no Patient ID and no study, file taken as a patient of its own"
+TAGS_FROM_TABLE = "tags from the labels CSV"
+PATIENT_FROM_TABLE = "patient from the labels CSV"
 
-# Below this, starting processes costs more than it saves.
-_IN_PROCESS = 500
-_CHUNK = 64
+# Below this, starting processes costs more than it saves; headers are read by Python alone, which
+# does not die.
+_IN_PROCESS = 300
+_SAVE_EVERY = 500
+_NO_TABLE: Mapping[str, Entry] = MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One ultrasound file.
+    """One image file.
 
     Attributes:
         path: Relative to the root, POSIX.
         size: Bytes.
         mtime_ns: Time of the last change.
         patient: Number of the patient, by first appearance in the order of paths.
+        pseudonym: The patient's HMAC with the user's secret, the same in every source.
         frames: (0028,0008) Number of Frames, at least 1.
         y: The multi-hot labels, (L,) of 0.0 or 1.0.
         present: (L,), True over the span of each tag that mapped.
         kind: What the file is, e.g. "480×640 RGB, 30 frames, JPEG Baseline".
-        flags: How the patient was told apart, if not by (0010,0020) Patient ID.
+        flags: Every decision on patient, tags and picture, in plain words.
     """
 
     path: str
     size: int
     mtime_ns: int
     patient: int
+    pseudonym: str
     frames: int
     y: tuple[float, ...]
     present: tuple[bool, ...]
@@ -57,14 +64,15 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-    """The ultrasound files below a folder.
+    """The images below a folder.
 
     Attributes:
         root: The folder.
         schema: What encoded the tags.
-        rows: The ultrasound files, in the order of paths.
+        rows: The images, in the order of paths.
         refusals: (relative path, Refusal) of all others, in the order of paths.
         coverage: The counts.
+        read: Number of files that were read anew; the others had not changed.
     """
 
     root: Path
@@ -72,19 +80,28 @@ class Index:
     rows: tuple[Row, ...]
     refusals: tuple[tuple[str, Refusal], ...]
     coverage: Coverage
+    read: int = dataclasses.field(compare=False)
 
 
 def scan(
     root: str | os.PathLike[str],
     schema: TagSchema,
+    table: Mapping[str, Entry] = _NO_TABLE,
+    cache: Path | None = None,
     workers: int | None = None,
     progress: bool = True,
 ) -> Index:
     """Indexes a folder, recursively; reads headers only and follows no links.
 
+    What was read is kept as it comes, so that a scan that was cut off goes on where it stopped and
+    a second one reads only what has changed.
+
     Args:
         root: The folder.
         schema: Encodes the tags.
+        table: Tag values by path that stand above the headers' (`tag_table.read_tag_table`). PNG
+            and JPEG files are images only if they are listed here.
+        cache: Folder of the header caches; None for the user's.
         workers: Processes; None for one per CPU core. The result does not depend on it.
         progress: Shows a bar on standard error.
 
@@ -92,30 +109,147 @@ def scan(
         The index.
 
     Raises:
-        UserError: `root` is no folder, is empty, or holds no readable ultrasound image.
+        UserError: `root` is no folder, is empty, or holds no readable image; or the table names a
+            file that is not there.
     """
     root = Path(root)
     if not root.exists():
         raise UserError(f"{root} does not exist; give a folder of DICOM files")
     if not root.is_dir():
         raise UserError(f"{root} is not a folder; give the folder that holds the DICOM files")
-    paths, unlistable = _list_files(root)
-    if not paths and not unlistable:
+    secret = load_secret()
+    stamps, unlisted = _list_files(root)
+    if not stamps and not unlisted:
         raise UserError(f"{root} is empty; give a folder that holds DICOM files")
-    results = _examine_all(root, schema, paths, workers, progress)
-    found = [(p, r) for p, r in zip(paths, results, strict=True) if isinstance(r, _Examined)]
-    refusals = [(p, r) for p, r in zip(paths, results, strict=True) if isinstance(r, Refusal)]
-    refusals = sorted((*refusals, *unlistable), key=lambda pair: pair[0])
-    patients: dict[tuple[str, str], int] = {}
-    rows = tuple(
-        _to_row(path, examined, patients.setdefault(examined.patient_key, len(patients)))
-        for path, examined in found
-    )
+    for path, entry in table.items():
+        if path not in stamps:
+            raise UserError(f"{entry.where}: no such file in {root}.")
+    rules = (str(examination.RULES_VERSION), *sorted(schema.sop_classes), *schema.elements)
+    kept = HeaderCache(cache or default_header_cache(), (str(root.resolve()), *rules), secret)
+    results = _known(kept, stamps)
+    read = len(stamps) - len(results)
+    look = functools.partial(examine, root, schema, secret)
+    results |= _examine_all(look, stamps, results.keys(), kept, workers, progress)
+    return _assemble(root, schema, table, secret, stamps, {**unlisted, **results}, read)
+
+
+def _list_files(root: Path) -> tuple[dict[str, Stamp], dict[str, Refusal]]:
+    """All regular files below `root` in the order of their relative POSIX paths, and the rest."""
+    stamps: dict[str, Stamp] = {}
+    unlisted: dict[str, Refusal] = {}
+
+    def refuse(error: OSError) -> None:
+        path = Path(error.filename).relative_to(root).as_posix()
+        unlisted[path] = Refusal(Code.OS_ERROR, type(error).__name__)
+
+    for folder, subfolders, names in os.walk(root, onerror=refuse):
+        prefix = "" if Path(folder) == root else f"{Path(folder).relative_to(root).as_posix()}/"
+        # Linked folders are not entered; they are listed so that they are reported.
+        for name in (*names, *subfolders):
+            try:
+                status = os.lstat(f"{folder}/{name}")
+            except OSError as error:
+                unlisted[prefix + name] = Refusal(Code.OS_ERROR, type(error).__name__)
+                continue
+            if stat.S_ISREG(status.st_mode):
+                stamps[prefix + name] = (status.st_size, status.st_mtime_ns)
+            elif not stat.S_ISDIR(status.st_mode):
+                unlisted[prefix + name] = Refusal(Code.NOT_REGULAR)
+    return dict(sorted(stamps.items())), unlisted
+
+
+def _known(kept: HeaderCache, stamps: dict[str, Stamp]) -> dict[str, Facts | Refusal]:
+    """What an earlier scan found of files that have not changed since."""
+    return {
+        path: examination.from_json(entry)
+        for path, (stamp, entry) in kept.load().items()
+        if stamps.get(path) == stamp
+    }
+
+
+def _examine_all(
+    look: functools.partial,
+    stamps: dict[str, Stamp],
+    known: Iterable[str],
+    kept: HeaderCache,
+    workers: int | None,
+    progress: bool,
+) -> dict[str, Facts | Refusal]:
+    """Examines what is not known yet, and keeps it."""
+    known = set(known)
+    paths = [path for path in stamps if path not in known]
+    results: dict[str, Facts | Refusal] = {}
+    unsaved: list[str] = []
+
+    def save() -> None:
+        kept.append((p, stamps[p], examination.to_json(results[p])) for p in unsaved)
+        unsaved.clear()
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
+        task = bar.add_task("Reading headers", total=len(paths))
+        try:
+            for path, result in zip(paths, _examined(look, paths, workers), strict=True):
+                results[path] = result
+                # A disk may recover, and what a worker died of may not happen again.
+                if not (isinstance(result, Refusal) and result.code.may_pass):
+                    unsaved.append(path)
+                if len(unsaved) >= _SAVE_EVERY:
+                    save()
+                bar.advance(task)
+        finally:
+            save()
+    return results
+
+
+def _examined(
+    look: functools.partial, paths: list[str], workers: int | None
+) -> Iterator[Facts | Refusal]:
+    if len(paths) <= _IN_PROCESS:
+        return map(look, paths)
+    return guarded_map(look, paths, refusal_of, workers, chunk=32)
+
+
+def _assemble(
+    root: Path,
+    schema: TagSchema,
+    table: Mapping[str, Entry],
+    secret: bytes,
+    stamps: dict[str, Stamp],
+    results: dict[str, Facts | Refusal],
+    read: int,
+) -> Index:
+    rows: list[Row] = []
+    refusals: list[tuple[str, Refusal]] = []
+    encodings: list[Encoding] = []
+    patients: dict[str, int] = {}
+    encode = functools.lru_cache(maxsize=None)(lambda items: schema.encode(dict(items)))
+    for path, facts in sorted(results.items()):
+        entry = table.get(path)
+        if isinstance(facts, Facts) and facts.is_picture and entry is None:
+            facts = Refusal(Code.NOT_DICOM, "a picture, and no labels CSV lists it")
+        if isinstance(facts, Refusal):
+            refusals.append((path, facts))
+            continue
+        facts = facts if entry is None else _completed(facts, entry, secret)
+        encodings.append(encoding := encode(tuple(facts.values.items())))
+        rows.append(
+            Row(
+                path,
+                *stamps[path],
+                patients.setdefault(facts.patient, len(patients)),
+                facts.patient,
+                facts.frames,
+                tuple(encoding.y.tolist()),
+                tuple(encoding.present.tolist()),
+                facts.kind,
+                facts.flags,
+            )
+        )
     coverage = measure(
         schema,
-        (examined.encoding for _, examined in found),
+        encodings,
         patients=len(patients),
-        without_patient_id=sum(bool(row.flags) for row in rows),
+        flags=(row.flags for row in rows),
         refusals=(refusal for _, refusal in refusals),
     )
     if not rows:
@@ -123,132 +257,19 @@ def scan(
         raise UserError(
             f"{root} holds no readable ultrasound image; its {coverage.files} files are: {counts}"
         )
-    return Index(root, schema, rows, tuple(refusals), coverage)
+    return Index(root, schema, tuple(rows), tuple(refusals), coverage, read)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Examined:
-    """What a worker reports of one file; `patient_key` never leaves `scan`."""
-
-    size: int
-    mtime_ns: int
-    patient_key: tuple[str, str]
-    frames: int
-    encoding: Encoding
-    kind: str
-
-
-def _list_files(root: Path) -> tuple[list[str], list[tuple[str, Refusal]]]:
-    """All files below `root`, in the order of their relative POSIX paths."""
-    paths: list[str] = []
-    unlistable: list[tuple[str, Refusal]] = []
-
-    def relative(path: Path) -> str:
-        return path.relative_to(root).as_posix()
-
-    def refuse(error: OSError) -> None:
-        refusal = Refusal(Code.OS_ERROR, type(error).__name__)
-        unlistable.append((relative(Path(error.filename)), refusal))
-
-    for folder, subfolders, names in os.walk(root, onerror=refuse):
-        # `os.walk` does not enter linked folders; they are listed so that they are reported.
-        links = [name for name in subfolders if Path(folder, name).is_symlink()]
-        paths += (relative(Path(folder, name)) for name in (*names, *links))
-    return sorted(paths), unlistable
-
-
-def _examine_all(
-    root: Path, schema: TagSchema, paths: list[str], workers: int | None, progress: bool
-) -> list[_Examined | Refusal]:
-    workers = workers or os.cpu_count() or 1
-    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
-    with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
-        task = bar.add_task("Reading headers", total=len(paths))
-        results: list[_Examined | Refusal] = []
-        for chunk in _map_chunks(root, schema, chunks, workers if len(paths) > _IN_PROCESS else 1):
-            results += chunk
-            bar.advance(task, len(chunk))
-    return results
-
-
-def _map_chunks(
-    root: Path, schema: TagSchema, chunks: list[list[str]], workers: int
-) -> Iterator[list[_Examined | Refusal]]:
-    """Examines chunk by chunk, in order."""
-    if workers == 1:
-        yield from (_examine_chunk(root, schema, chunk) for chunk in chunks)
-        return
-    # Forking a process in which TensorFlow runs threads would deadlock.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(
-            _examine_chunk, itertools.repeat(root), itertools.repeat(schema), chunks
-        )
-
-
-def _examine_chunk(
-    root: Path, schema: TagSchema, paths: Iterable[str]
-) -> list[_Examined | Refusal]:
-    return [_examine(root, schema, path) for path in paths]
-
-
-def _examine(root: Path, schema: TagSchema, path: str) -> _Examined | Refusal:
-    header = read_header(root / path)
-    if isinstance(header, Refusal):
-        return header
-    with quiet():
-        try:
-            status = os.lstat(root / path)
-            return _Examined(
-                status.st_size,
-                status.st_mtime_ns,
-                _patient_key(header, path),
-                number_of_frames(header),
-                schema.encode(header),
-                _kind(header),
-            )
-        except OSError as error:
-            return Refusal(Code.OS_ERROR, type(error).__name__)
-        # A lazily converted element may be malformed in any way.
-        except Exception as error:
-            return Refusal(Code.DAMAGED_HEADER, type(error).__name__)
-
-
-def _patient_key(header: Dataset, path: str) -> tuple[str, str]:
-    """Tells patients apart; without any identifier every file is a patient of its own."""
-    for keyword in ("PatientID", "StudyInstanceUID"):
-        value = str(header.get(keyword) or "").strip()
-        if value:
-            return keyword, value
-    return "path", path
-
-
-def _kind(header: Dataset) -> str:
-    frames = number_of_frames(header)
-    name = UID(header.file_meta.TransferSyntaxUID).name.split(",")[0].split(" (")[0]
-    return ", ".join(
-        (
-            f"{header.Rows}×{header.Columns} {header.PhotometricInterpretation}",
-            *((f"{frames} frames",) if frames > 1 else ()),
-            name,
-        )
-    )
-
-
-def _to_row(path: str, examined: _Examined, patient: int) -> Row:
-    flags = {
-        "PatientID": (),
-        "StudyInstanceUID": (PATIENT_BY_STUDY,),
-        "path": (PATIENT_BY_FILE,),
-    }
-    return Row(
-        path,
-        examined.size,
-        examined.mtime_ns,
-        patient,
-        examined.frames,
-        tuple(examined.encoding.y.tolist()),
-        tuple(examined.encoding.present.tolist()),
-        examined.kind,
-        flags[examined.patient_key[0]],
-    )
+def _completed(facts: Facts, entry: Entry, secret: bytes) -> Facts:
+    """What a header says, with what the table says above it."""
+    flags = facts.flags
+    patient = facts.patient
+    if entry.values:
+        flags = (*flags, TAGS_FROM_TABLE)
+    if entry.patient is not None:
+        # As a Patient ID: equal whether it comes from here or from a header.
+        patient = pseudonym(secret, "PatientID", entry.patient)
+        by_default = (PATIENT_BY_FILE, PATIENT_BY_STUDY)
+        flags = (PATIENT_FROM_TABLE, *(flag for flag in flags if flag not in by_default))
+    values = {**facts.values, **entry.values}
+    return dataclasses.replace(facts, patient=patient, flags=flags, values=values)

@@ -1,0 +1,235 @@
+"""Mutates DICOM files of every transfer syntax and watches the reader.
+
+    python benchmarks/fuzz_reader.py --count 20000 --seed 0 --workers 2
+
+Prints how often each code came, by transfer syntax. Ends with 1 if a process died, took more than
+5 seconds or grew by more than 1 GB, if an exception escaped, or if header and frame disagree.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import multiprocessing
+import random
+import resource
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+import dicom_encoders
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
+
+from tf_dicom_ce.dicom import reader
+
+SECONDS = 5
+GROWTH_KB = 1 << 20
+SHIPPED = (
+    "examples_jpeg2k.dcm",
+    "examples_palette.dcm",
+    "examples_rgb_color.dcm",
+    "examples_ybr_color.dcm",
+    "ExplVR_BigEnd.dcm",
+)
+# Refusals that only decoding can find.
+LATE = (reader.Code.DECODE_FAILED, reader.Code.UNSUPPORTED_TRANSFER_SYNTAX)
+EXTREMES = (b"\0", b"\xff", b"\x7f", b"\x80", b"\x01")
+
+
+class Seed(NamedTuple):
+    """A whole file, and where its pixel data start."""
+
+    syntax: str
+    content: bytes
+    pixels: int
+
+
+class Result(NamedTuple):
+    """What came of one mutation: a code, and what is wrong with it, if anything."""
+
+    number: int
+    syntax: str
+    code: str
+    violation: str
+
+
+def seeds() -> list[Seed]:
+    """Files of every transfer syntax, and those that pydicom ships."""
+    contents = [Path(get_testdata_file(name, download=False)).read_bytes() for name in SHIPPED]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a"
+        for sample in dicom_encoders.samples():
+            contents.append(dicom_encoders.save(sample, path).read_bytes())
+        found = []
+        for content in contents:
+            path.write_bytes(content)
+            syntax = dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID
+            places = (content.rfind(tag) for tag in (b"\xe0\x7f\x10\0", b"\x7f\xe0\0\x10"))
+            place = max(places)
+            # A deflated file has no such place; its header is short.
+            found.append(Seed(syntax.keyword, content, place if place > 0 else 700))
+    return found
+
+
+def mutate(content: bytes, start: int, end: int, other: bytes, rng: random.Random) -> bytes:
+    """Damages the bytes from `start` to `end` in one way, once or several times."""
+    data = bytearray(content)
+    kind = rng.choice(("flip", "run", "length", "cut", "insert", "splice", "swap", "delete"))
+    for _ in range(rng.choice((1, 1, 2, 5, 20))):
+        at = rng.randrange(start, max(min(end, len(data)), start + 1))
+        size = rng.choice((1, 2, 4, 16, 200))
+        if kind == "flip":
+            data[at : at + 1] = bytes([(data[at] if at < len(data) else 0) ^ 1 << rng.randrange(8)])
+        elif kind == "run":
+            data[at : at + size] = rng.choice(EXTREMES) * size
+        elif kind == "length":
+            width, order = rng.choice((2, 4)), rng.choice(("little", "big"))
+            value = rng.choice((0, 1, 2, 255, 65535, 2**31 - 1, 2**32 - 1, rng.randrange(2**32)))
+            data[at : at + width] = (value % 256**width).to_bytes(width, order)
+        elif kind == "cut":
+            return bytes(data[:at])
+        elif kind == "insert":
+            data[at:at] = rng.randbytes(size)
+        elif kind == "splice":
+            place = rng.randrange(len(other))
+            data[at : at + size] = other[place : place + size]
+        elif kind == "swap":
+            place = rng.randrange(start, max(min(end, len(data)), start + 1))
+            data[at : at + 4], data[place : place + 4] = data[place : place + 4], data[at : at + 4]
+        else:
+            del data[at : at + size]
+    return bytes(data)
+
+
+def mutation(number: int, seed: int, files: list[Seed]) -> tuple[str, bytes]:
+    """The transfer syntax and the bytes of a mutation; depends on the two numbers only."""
+    rng = random.Random(f"{seed} {number}")
+    file, other = rng.choice(files), rng.choice(files)
+    bounds = (128, file.pixels) if number % 2 else (file.pixels, len(file.content))
+    return file.syntax, mutate(file.content, *bounds, other.content, rng)
+
+
+def check(path: Path) -> tuple[str, str]:
+    """Reads a file; gives its code and what is wrong, if anything."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            header, frame = reader.read_header(path), reader.read_frame(path)
+            flags = () if isinstance(header, reader.Refusal) else reader.decisions(header)
+    except BaseException as error:
+        return "escaped", f"{type(error).__name__} escaped"
+    code = frame.code.value if isinstance(frame, reader.Refusal) else "read"
+    if time.perf_counter() - start > SECONDS:
+        return code, "too slow"
+    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before > GROWTH_KB:
+        return code, "too much memory"
+    if isinstance(frame, reader.Refusal):
+        agree = header == frame or (frame.code in LATE and not isinstance(header, reader.Refusal))
+    else:
+        sides = tuple(
+            len(range(*s.indices(n))) for s, n in zip(frame.crop, frame.source_shape, strict=True)
+        )
+        agree = frame.flags == flags and frame.pixels.shape == sides
+    return code, "" if agree else "header and frame disagree"
+
+
+def serve(pipe: Connection, seed: int, files: list[Seed]) -> None:
+    """A worker: for each number that comes, gives the result of that mutation."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a"
+        while (number := pipe.recv()) is not None:
+            path.write_bytes(mutation(number, seed, files)[1])
+            pipe.send(check(path))
+
+
+class Worker:
+    """A process that is replaced when it dies or hangs."""
+
+    def __init__(self, seed: int, files: list[Seed]) -> None:
+        self._arguments = (seed, files)
+        self._start()
+
+    def _start(self) -> None:
+        self._pipe, end = multiprocessing.Pipe()
+        spawn = multiprocessing.get_context("spawn")
+        self._process = spawn.Process(target=serve, args=(end, *self._arguments), daemon=True)
+        self._process.start()
+        end.close()
+
+    def run(self, number: int) -> Result:
+        """Tries one mutation."""
+        syntax, _ = mutation(number, *self._arguments)
+        try:
+            self._pipe.send(number)
+            if self._pipe.poll(SECONDS + 30):
+                return Result(number, syntax, *self._pipe.recv())
+            violation = "hangs"
+        except (EOFError, OSError):
+            violation = "process died"
+        self._process.kill()
+        self._process.join()
+        self._start()
+        return Result(number, syntax, "none", violation)
+
+    def close(self) -> None:
+        """Lets the process end."""
+        self._pipe.send(None)
+        self._process.join()
+
+
+def fuzz(count: int, seed: int, workers: int) -> Iterator[Result]:
+    """Tries mutations 0 to `count` - 1 in worker processes."""
+    files = seeds()
+
+    def share(first: int) -> list[Result]:
+        worker = Worker(seed, files)
+        results = [worker.run(number) for number in range(first, count, workers)]
+        worker.close()
+        return results
+
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        for results in pool.map(share, range(workers)):
+            yield from results
+
+
+def table(results: list[Result]) -> str:
+    """How often each code came, by transfer syntax."""
+    counts = collections.Counter((r.syntax, r.code) for r in results)
+    codes = sorted({r.code for r in results})
+    rows = [["", *codes]]
+    for syntax in sorted({r.syntax for r in results}):
+        rows.append([syntax, *(str(counts[syntax, code]) for code in codes)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--count", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    start = time.perf_counter()
+    results = list(fuzz(arguments.count, arguments.seed, arguments.workers))
+    print(table(results))
+    violations = [r for r in results if r.violation]
+    for result in violations:
+        print(f"mutation {result.number} of {result.syntax}: {result.violation}")
+    print(
+        f"{len(results)} mutations, seed {arguments.seed}: {len(violations)} violations, "
+        f"{time.perf_counter() - start:.0f} s"
+    )
+    return 1 if violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

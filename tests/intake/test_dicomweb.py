@@ -1,0 +1,545 @@
+"""Against a small DICOMweb server that can be told to misbehave."""
+
+import base64
+import fcntl
+import json
+import os
+import re
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake import dicomweb_server
+from tf_dicom_ce.intake.dicomweb import Credentials, Download, Query, download
+
+BOUNDARY = "b" * 70
+INSTANCE = r"/instances/[0-9.]+$"
+NOBODY = Credentials()
+
+
+class Pacs(ThreadingHTTPServer):
+    """Serves `studies`: UID -> (date, description, {series UID: (modality, {UID: bytes})})."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}/dicom-web"
+        self.studies = {}
+        self.requests = []
+        self.troubles = []
+        self.page = None
+        self.offset = self.filters = True
+        self.multipart = True
+
+    def add(self, study, description="US Liver", date="20240102", modality="US", instances=3):
+        files = {f"{study}.1.{i}": f"{study} {i} ".encode() * 99 for i in range(instances)}
+        self.studies[study] = (date, description, {f"{study}.1": (modality, files)})
+
+    def trouble(self, pattern, *answers):
+        """Answers the next requests for a path like `pattern` by calling these instead."""
+        self.troubles.append((pattern, list(answers)))
+
+    def fetched(self):
+        return [path for path, _, _ in self.requests if re.search(INSTANCE, path)]
+
+    def handle_error(self, *_):
+        """A client that hangs up is no error."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        parts = urlsplit(self.path)
+        path = parts.path.removeprefix("/dicom-web")
+        query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+        self.server.requests.append((path, query, dict(self.headers)))
+        for pattern, answers in self.server.troubles:
+            if answers and re.search(pattern, path):
+                return answers.pop(0)(self)
+        names = path.split("/")[2:]
+        try:
+            return self.reply(names, query)
+        except KeyError:
+            return self.send(404)
+
+    def reply(self, names, query):
+        studies = self.server.studies
+        filters = query if self.server.filters else {}
+        if not names:
+            rows = [
+                {"0020000D": uid, "00081030": description}
+                for uid, (date, description, series) in studies.items()
+                if filters.get("ModalitiesInStudy") in {None, *(m for m, _ in series.values())}
+                and filters.get("StudyDate", date) == date
+            ]
+        elif len(names) == 2:
+            rows = [
+                {"0020000E": uid, "00080060": modality}
+                for uid, (modality, _) in studies[names[0]][2].items()
+                if filters.get("Modality", modality) == modality
+            ]
+        elif len(names) == 4:
+            rows = [{"00080018": uid} for uid in studies[names[0]][2][names[2]][1]]
+        else:
+            return self.send_file(studies[names[0]][2][names[2]][1][names[4]])
+        start = int(query.get("offset", 0)) if self.server.offset else 0
+        rows = rows[start:][: self.server.page]
+        body = [{tag: {"vr": "LO", "Value": [text]} for tag, text in row.items()} for row in rows]
+        return self.send(200, json.dumps(body).encode(), "application/dicom+json")
+
+    def send_file(self, content):
+        if self.server.multipart:
+            kind = f'multipart/related; type="application/dicom"; boundary={BOUNDARY}'
+            return self.send(200, wrapped(content), kind)
+        return self.send(200, content, "application/dicom")
+
+    def send(self, status, body=b"", kind="text/plain", length=None, **headers):
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        if length != "unknown":
+            self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+        if length is not None:
+            self.wfile.flush()
+            self.close_connection = True
+
+
+def wrapped(content):
+    head = f"\r\n--{BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    return head + content + f"\r\n--{BOUNDARY}--\r\n".encode()
+
+
+def status(number, **headers):
+    return lambda handler: handler.send(number, b"patient Doe", **headers)
+
+
+def html(handler):
+    handler.send(200, b"<html>Doe", "text/html")
+
+
+def cut(handler):
+    kind = f"multipart/related; boundary={BOUNDARY}"
+    handler.send(200, wrapped(b"half" * 99)[:300], kind, length=10_000)
+
+
+def cut_without_length(handler):
+    kind = f"multipart/related; boundary={BOUNDARY}"
+    handler.send(200, wrapped(b"half" * 99)[:300], kind, length="unknown")
+
+
+def garbled(handler):
+    handler.send(200, b"--other\r\n\r\nx", f"multipart/related; boundary={BOUNDARY}")
+
+
+def hang_up(handler):
+    handler.close_connection = True
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(dicomweb_server, "_FIRST_PAUSE", 0.01)
+    for name in ("TOKEN", "USER", "PASSWORD"):
+        monkeypatch.delenv(f"TF_DICOM_CE_PACS_{name}", raising=False)
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture
+def pacs():
+    server = Pacs()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "downloads"
+
+
+def fetch(pacs, folder, query=Query(), credentials=NOBODY):  # noqa: B008
+    return download(pacs.url, query, credentials, folder, progress=False)
+
+
+def contents(folder):
+    return sorted(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_files_are_the_servers_bytes(pacs, folder):
+    pacs.add("1.2")
+    pacs.add("1.3", instances=2)
+    assert fetch(pacs, folder) == Download(5, 5, 0)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    expected = [b"1.2 %d " % i * 99 for i in range(3)] + [b"1.3 %d " % i * 99 for i in range(2)]
+    assert contents(folder) == sorted(expected)
+    for path in files:
+        assert re.fullmatch("[0-9a-f]{2}/[0-9a-f]{62}.dcm", path.relative_to(folder).as_posix())
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert folder.stat().st_mode & 0o777 == 0o700
+    headers = pacs.requests[-1][2]
+    assert headers["Accept"] == 'multipart/related; type="application/dicom"; transfer-syntax=*'
+    assert headers["Accept-Encoding"] == "identity"
+
+
+def test_a_file_without_mime_wrapping(pacs, folder):
+    pacs.add("1.2", instances=1)
+    pacs.multipart = False
+    assert fetch(pacs, folder) == Download(1, 1, 0)
+    assert contents(folder) == [b"1.2 0 " * 99]
+
+
+def test_bytes_like_a_boundary(pacs, folder):
+    content = f"\r\n--{BOUNDARY[1:]}\r\n\r\n--\r".encode() * 99
+    pacs.add("1.2", instances=1)
+    pacs.studies["1.2"][2]["1.2.1"][1]["1.2.1.0"] = content
+    fetch(pacs, folder)
+    assert contents(folder) == [content]
+
+
+def test_only_what_is_missing_is_fetched(pacs, folder):
+    pacs.add("1.2")
+    fetch(pacs, folder)
+    pacs.requests.clear()
+    assert fetch(pacs, folder) == Download(3, 0, 0)
+    assert pacs.fetched() == []
+    next(folder.rglob("*.dcm")).unlink()
+    assert fetch(pacs, folder) == Download(3, 1, 0)
+    assert len(pacs.fetched()) == 1
+    del pacs.studies["1.2"][2]["1.2.1"][1]["1.2.1.1"]
+    assert fetch(pacs, folder) == Download(2, 0, 0)
+    assert len(contents(folder)) == 3
+
+
+def test_what_was_left_half_written_is_swept_away(pacs, folder):
+    pacs.add("1.2")
+    (folder / "ab").mkdir(parents=True)
+    (folder / "ab" / "cd.part").write_bytes(b"half")
+    fetch(pacs, folder)
+    assert len(contents(folder)) == 3
+
+
+@pytest.mark.parametrize("filters", [True, False])
+def test_modality(pacs, folder, filters):
+    pacs.filters = filters
+    pacs.add("1.2")
+    pacs.add("1.3", modality="CT")
+    pacs.studies["1.2"][2]["1.2.2"] = ("CT", {"1.2.2.0": b"CT"})
+    assert fetch(pacs, folder) == Download(3, 3, 0)
+
+
+def test_dates(pacs, folder):
+    pacs.add("1.2", date="20240102")
+    pacs.add("1.3", date="20240103", instances=1)
+    assert fetch(pacs, folder, Query(dates="20240103")) == Download(1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("description", "number"),
+    [("liver", 3), ("US*", 2), ("us ?iver", 2), ("liver*", 1), ("*", 4), ("", 4), ("[u]*r", 2)],
+)
+def test_description(pacs, folder, description, number):
+    for study, text in (("1", "US Liver"), ("2", "LIVER, us"), ("3", "US LIVER"), ("4", "")):
+        pacs.add(f"1.{study}", text, instances=1)
+    assert fetch(pacs, folder, Query(description=description)).instances == number
+
+
+def test_pages(pacs, folder):
+    pacs.page = 2
+    for study in range(5):
+        pacs.add(f"1.{study}", instances=5)
+    assert fetch(pacs, folder) == Download(25, 25, 0)
+
+
+def test_the_offset_is_ignored(pacs, folder):
+    pacs.offset = False
+    for study in range(5):
+        pacs.add(f"1.{study}", instances=5)
+    assert fetch(pacs, folder) == Download(25, 25, 0)
+
+
+FAILURES = [cut, hang_up, status(503), status(429), status(500)]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "answer"),
+    [
+        *((INSTANCE, answer) for answer in (*FAILURES, cut_without_length, garbled)),
+        *((r"/studies$", answer) for answer in FAILURES),
+        *((r"/series$", answer) for answer in FAILURES),
+    ],
+)
+def test_failures_are_tried_again(pacs, folder, pattern, answer):
+    pacs.add("1.2")
+    pacs.trouble(pattern, *[answer] * 4)
+    assert fetch(pacs, folder) == Download(3, 3, 0)
+    assert contents(folder) == [b"1.2 %d " % i * 99 for i in range(3)]
+
+
+@pytest.mark.parametrize("answer", [cut, cut_without_length, garbled, hang_up, status(503)])
+def test_the_last_failure_is_reported(pacs, folder, answer, capfd):
+    pacs.add("1.2.3.4")
+    pacs.trouble(INSTANCE, *[answer] * 99)
+    with pytest.raises(UserError, match=r"5 times in a row.*start again to go on") as caught:
+        fetch(pacs, folder)
+    assert pacs.url in str(caught.value)
+    assert "1.2.3.4" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+    assert not list(folder.rglob("*.dcm"))
+    pacs.troubles.clear()
+    assert fetch(pacs, folder) == Download(3, 3, 0)
+    assert not list(folder.rglob("*.part"))
+
+
+def test_the_server_says_when_to_come_back(pacs, folder):
+    pacs.add("1.2", instances=1)
+    pacs.trouble(INSTANCE, status(503, Retry_After="1"), status(503, Retry_After="soon"))
+    start = time.monotonic()
+    fetch(pacs, folder)
+    assert 1 <= time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("answer", [status(404), status(403), status(500), html])
+def test_an_instance_that_is_not_given_is_skipped(pacs, folder, answer):
+    pacs.add("1.2")
+    pacs.trouble(r"/instances/1.2.1.1$", *[answer] * 5)
+    assert fetch(pacs, folder) == Download(2, 2, 1)
+    assert contents(folder) == [b"1.2 0 " * 99, b"1.2 2 " * 99]
+
+
+def test_an_empty_instance_is_skipped(pacs, folder):
+    pacs.add("1.2")
+    pacs.studies["1.2"][2]["1.2.1"][1]["1.2.1.1"] = b""
+    assert fetch(pacs, folder) == Download(2, 2, 1)
+
+
+def test_no_instance_is_given(pacs, folder):
+    pacs.add("1.2")
+    pacs.trouble(INSTANCE, *[status(404)] * 3)
+    with pytest.raises(UserError, match="none of the 3 instances: refused 3 by HTTP 404"):
+        fetch(pacs, folder)
+
+
+@pytest.mark.parametrize("pattern", ["1.2/series$", "1.2.1/instances$"])
+def test_what_is_deleted_meanwhile(pacs, folder, pattern):
+    pacs.add("1.2")
+    pacs.add("1.3", instances=1)
+    pacs.trouble(pattern, status(404))
+    assert fetch(pacs, folder) == Download(1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (status(401), "HTTP 401.*TF_DICOM_CE_PACS_TOKEN.*TF_DICOM_CE_PACS_USER.*_PASSWORD"),
+        (status(403), "HTTP 403.*TF_DICOM_CE_PACS_TOKEN"),
+        (status(404), "has no DICOMweb.*HTTP 404.*https://host/dicom-web"),
+        (status(400), "HTTP 400.*https://host/dicom-web"),
+        (html, "not DICOM JSON.*https://host/dicom-web"),
+        (lambda handler: handler.send(200, b"[1]"), "not DICOM JSON"),
+        (lambda handler: handler.send(200, b'"Doe"'), "not DICOM JSON"),
+    ],
+)
+def test_the_address_or_the_credentials_are_wrong(pacs, folder, answer, message):
+    pacs.trouble("/studies$", answer)
+    with pytest.raises(UserError, match=message) as caught:
+        fetch(pacs, folder)
+    assert pacs.url in str(caught.value)
+    assert "Doe" not in str(caught.value)
+    assert len(pacs.requests) == 1
+
+
+def test_a_token_that_expires(pacs, folder):
+    pacs.add("1.2")
+    pacs.trouble(INSTANCE, *[status(401)] * 3)
+    with pytest.raises(UserError, match="HTTP 401"):
+        fetch(pacs, folder)
+
+
+def test_no_server(pacs, folder):
+    url = pacs.url.replace(str(pacs.server_port), "1")
+    with pytest.raises(UserError, match=r"5 times in a row \(ConnectionError\)"):
+        download(url, Query(), NOBODY, folder, progress=False)
+
+
+def test_nothing_matches(pacs, folder):
+    with pytest.raises(UserError, match="no study of modality MR and dates 20240102;"):
+        fetch(pacs, folder, Query("MR", "20240102"))
+    pacs.add("1.2", "Doe")
+    with pytest.raises(UserError, match=r'1 studies of modality US, none.*like "neck"') as caught:
+        fetch(pacs, folder, Query(description="neck"))
+    assert "Doe" not in str(caught.value)
+    pacs.add("1.2", instances=0)
+    with pytest.raises(UserError, match="1 studies of modality US, but no instance"):
+        fetch(pacs, folder)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://joe:hunter2@host/dicom-web",
+        "joe:hunter2@host",
+        "https://host/dicom-web?token=hunter2",
+        "https://host/#hunter2",
+        "ftp://host/hunter2",
+        "https://:443/hunter2",
+        "https://host:hunter2/",
+        "https://[hunter2/",
+        "hunter2",
+    ],
+)
+def test_addresses_that_are_refused(url, folder):
+    with pytest.raises(UserError, match=r"https://host/dicom-web|TF_DICOM_CE_PACS_USER") as caught:
+        download(url, Query(), NOBODY, folder, progress=False)
+    assert "hunter2" not in str(caught.value)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "dates", ["2024", "20240230", "20240101-2024", "20240102-20240101", "-", "2024-01-01", "today"]
+)
+def test_dates_that_are_refused(dates):
+    with pytest.raises(UserError, match=f'"{dates}".*20240101-20241231'):
+        Query(dates=dates)
+
+
+@pytest.mark.parametrize("dates", ["20240229", "20240101-", "-20240101", "20240101-20240101"])
+def test_dates_that_are_allowed(dates):
+    assert Query(dates=dates).dates == dates
+
+
+@pytest.mark.parametrize("modality", ["", "us", "US,CT", "*"])
+def test_modalities_that_are_refused(modality):
+    with pytest.raises(UserError, match="is not a DICOM modality"):
+        Query(modality)
+
+
+def test_credentials(monkeypatch, pacs, folder):
+    pacs.add("1.2", instances=1)
+    assert Credentials.from_environment() == NOBODY
+    monkeypatch.setenv("TF_DICOM_CE_PACS_USER", "jöe")
+    with pytest.raises(UserError, match="TF_DICOM_CE_PACS_USER and TF_DICOM_CE_PACS_PASSWORD"):
+        Credentials.from_environment()
+    monkeypatch.setenv("TF_DICOM_CE_PACS_PASSWORD", "hunter2")
+    fetch(pacs, folder, credentials=Credentials.from_environment())
+    basic = "Basic " + base64.b64encode("jöe:hunter2".encode()).decode()
+    assert {headers["Authorization"] for _, _, headers in pacs.requests} == {basic}
+    pacs.requests.clear()
+    monkeypatch.setenv("TF_DICOM_CE_PACS_TOKEN", "hunter3\n")
+    credentials = Credentials.from_environment()
+    fetch(pacs, folder, credentials=credentials)
+    assert {headers["Authorization"] for _, _, headers in pacs.requests} == {"Bearer hunter3"}
+    assert repr(credentials) == "Credentials()"
+
+
+def test_one_download_at_a_time(pacs, folder):
+    folder.mkdir()
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with pytest.raises(UserError, match="another download"):
+        fetch(pacs, folder)
+    os.close(descriptor)
+
+
+def test_a_folder_that_cannot_be_written_to(pacs, folder):
+    folder.write_bytes(b"")
+    with pytest.raises(UserError, match=r"cannot be written to \(File exists\)"):
+        fetch(pacs, folder)
+
+
+def test_a_library_is_missing(pacs, folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "python_multipart", None)
+    with pytest.raises(UserError, match=r"pip install 'tf-dicom-ce\[pacs\]'"):
+        fetch(pacs, folder)
+
+
+def test_memory_stays_flat(pacs, folder):
+    def large(handler):
+        start, end = wrapped(b"x").split(b"x")
+        kind = f"multipart/related; boundary={BOUNDARY}"
+        handler.send(200, start, kind, length="unknown")
+        block = b"\r\n--" * (1 << 18)
+        for _ in range(64):
+            handler.wfile.write(block)
+        handler.wfile.write(end)
+
+    pacs.add("1.2", instances=1)
+    pacs.trouble(INSTANCE, large)
+    tracemalloc.start()
+    fetch(pacs, folder)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert next(folder.rglob("*.dcm")).stat().st_size == 64 << 20
+    assert peak < 16 << 20
+
+
+@pytest.mark.parametrize("pattern", [INSTANCE, "/studies$"])
+def test_an_interrupt_leaves_at_once(pacs, folder, pattern):
+    blocked, leave = threading.Event(), threading.Event()
+
+    def stall(_):
+        blocked.set()
+        leave.wait(30)
+
+    pacs.add("1.2")
+    pacs.trouble(pattern, *[stall] * 3)
+    code = (
+        "import sys; from pathlib import Path; from tf_dicom_ce.intake.dicomweb import *\n"
+        "try: download(sys.argv[1], Query(), Credentials(), Path(sys.argv[2]))\n"
+        "except KeyboardInterrupt: print('interrupted')"
+    )
+    command = [sys.executable, "-c", code, pacs.url, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert blocked.wait(60)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        start = time.monotonic()
+        output, errors = process.communicate(timeout=20)
+    leave.set()
+    pacs.troubles.clear()
+    assert time.monotonic() - start < 5
+    assert (process.returncode, output) == (0, b"interrupted\n")
+    assert b"Traceback" not in errors
+    assert fetch(pacs, folder) == Download(3, 3, 0)
+
+
+def test_certificates(pacs, folder, tmp_path, monkeypatch):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout {key} -out {certificate}"
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*command.split(), *names], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    pacs.socket = context.wrap_socket(pacs.socket, server_side=True)
+    pacs.add("1.2")
+    pacs.url = pacs.url.replace("http:", "https:")
+    with pytest.raises(UserError, match=r"certificate that is not trusted.*REQUESTS_CA_BUNDLE"):
+        fetch(pacs, folder)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    pacs.trouble(INSTANCE, cut, cut_without_length)
+    assert fetch(pacs, folder) == Download(3, 3, 0)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(Path("gone.pem")))
+    with pytest.raises(UserError, match=r"REQUESTS_CA_BUNDLE is gone.pem, which does not exist"):
+        fetch(pacs, folder)

@@ -1,0 +1,45 @@
+"""Arguments of the commands that read images, and the index they lead to."""
+
+import argparse
+from pathlib import Path
+
+TAGS_HELP = "tag schema: ultrasound (default), ultrasound-paper, or a TOML file"
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what goes with a source of images."""
+    add = parser.add_argument
+    add(
+        "--labels",
+        type=Path,
+        metavar="CSV",
+        help="tag values for cleaned headers, or for PNG and JPEG: columns path and "
+        "StudyDescription, TransducerData, …; perhaps patient",
+    )
+    add(
+        "--find-sector",
+        action=argparse.BooleanOptionalAction,
+        help="crop to the ultrasound where the header names no region (default: no)",
+    )
+    group = parser.add_argument_group(
+        "PACS",
+        "if the data are the URL of a DICOMweb service; credentials come from the "
+        "environment: TF_DICOM_CE_PACS_TOKEN, or TF_DICOM_CE_PACS_USER and _PASSWORD",
+    )
+    group.add_argument("--pacs-modality", default="US", metavar="M", help="default: US")
+    group.add_argument("--pacs-dates", default="", metavar="A-B", help="e.g. 20240101-20241231")
+    group.add_argument(
+        "--pacs-description", default="", metavar="TEXT", help="of the study; may hold * and ?"
+    )
+
+
+def index_source(source: str, options: argparse.Namespace, schema):
+    """Fetches, unpacks and scans; returns the `Index`."""
+    from tf_dicom_ce.intake.dicomweb import Query
+    from tf_dicom_ce.intake.index import scan
+    from tf_dicom_ce.intake.sources import open_source
+    from tf_dicom_ce.intake.tag_table import read_tag_table
+
+    table = read_tag_table(options.labels, schema.elements) if options.labels else {}
+    query = Query(options.pacs_modality, options.pacs_dates, options.pacs_description)
+    return scan(open_source(source, query), schema, table)

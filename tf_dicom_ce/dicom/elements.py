@@ -1,0 +1,175 @@
+"""Which element of a header is meant, and all its values as text."""
+
+import dataclasses
+import re
+from collections.abc import Sequence as Items
+
+from pydicom import DataElement, Dataset, Sequence
+from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.multival import MultiValue
+
+__all__ = ["DAMAGED", "Element", "Values", "parse_element"]
+
+#: An element by its canonical spelling to its values: () if it is empty, None if it is absent.
+Values = dict[str, tuple[str, ...] | None]
+
+#: Stands for a value that pydicom cannot convert.
+DAMAGED = "(damaged)"
+#: Stand for values that are no text.
+_BINARY = "(binary)"
+_SEQUENCE = "(sequence)"
+
+_HEX4 = "[0-9a-fA-F]{4}"
+_STEP = re.compile(
+    rf"""(?:
+        (?P<open>\()? (?P<group>{_HEX4}) , (?P<number>{_HEX4}) (?(open)\))
+        | \( (?P<private>{_HEX4}) , "(?P<creator>[^"]+)" , (?P<offset>[0-9a-fA-F]{{2}}) \)
+        | (?P<keyword>[A-Za-z]\w*)
+    )(?: \[ (?P<index>\d+) ] )?""",
+    re.VERBOSE,
+)
+_SPELLINGS = """use a keyword of PS3.6, "gggg,eeee", or '(gggg,"private creator",ee)'"""
+_META, _PIXELS = 0x0002, 0x7FE0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Step:
+    """One element of a data set; all but the last one of a path are sequences."""
+
+    tag: int
+    creator: str | None
+    index: int | None
+
+    def __str__(self) -> str:
+        group, number = divmod(self.tag, 1 << 16)
+        keyword = keyword_for_tag(self.tag)
+        if self.creator is not None:
+            name = f'({group:04X},"{self.creator}",{number:02X})'
+        # The groups of a repeating element, e.g. (60xx,0040), share a keyword that names none.
+        elif keyword and tag_for_keyword(keyword) == self.tag:
+            name = keyword
+        else:
+            name = f"({group:04X},{number:04X})"
+        return name if self.index is None else f"{name}[{self.index}]"
+
+    @property
+    def is_known(self) -> bool:
+        return self.creator is None and bool(keyword_for_tag(self.tag))
+
+    def find(self, dataset: Dataset) -> DataElement | None:
+        if self.creator is None:
+            return dataset.get(self.tag)
+        group, offset = divmod(self.tag, 1 << 16)
+        try:
+            return dataset.private_block(group, self.creator)[offset]
+        except KeyError:
+            return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Element:
+    """Where in a header values stand: an element, or a path through sequences to one.
+
+    Attributes:
+        spec: The canonical spelling: keywords where there are any, hexadecimal in capitals.
+    """
+
+    spec: str
+    _steps: tuple[_Step, ...]
+
+    def read(self, dataset: Dataset) -> tuple[str, ...] | None:
+        """Reads all values as text.
+
+        Args:
+            dataset: A header; to be looked at within `quiet()`.
+
+        Returns:
+            The values, from all items of sequences in order; () if there is none but the element
+            is there, None if it is absent. A value that cannot be converted is `DAMAGED`.
+        """
+        return _read(dataset, self._steps)
+
+
+def parse_element(spec: str) -> Element:
+    """Parses the spelling of an element.
+
+    Args:
+        spec: A keyword, "(gggg,eeee)", "gggg,eeee", '(gggg,"private creator",ee)', or several of
+            them joined by dots where all but the last are sequences, which may have an index.
+
+    Raises:
+        ValueError: It is none of these; the message names the remedy.
+    """
+    steps = []
+    position = 0
+    while not steps or position < len(spec):
+        match = _STEP.match(spec, position)
+        if match is None or spec[match.end() : match.end() + 1] not in ("", "."):
+            raise ValueError(f"cannot read element '{spec}'; {_SPELLINGS}")
+        steps.append(_parse_step(match))
+        position = match.end() + 1
+    if spec.endswith("."):
+        raise ValueError(f"'{spec}' names a sequence and no element in it; {_SPELLINGS}")
+    for step in steps[:-1]:
+        if step.is_known and dictionary_VR(step.tag) != "SQ":
+            raise ValueError(f"'{step}' in '{spec}' is no sequence and holds no other element")
+    if steps[-1].index is not None:
+        raise ValueError(f"an index selects an item, name an element in it: '{spec}.…'")
+    if steps[0].tag >> 16 == _META or steps[0].tag >> 16 >= _PIXELS:
+        raise ValueError(f"'{spec}' is not read: file meta information, or not before the pixels")
+    return Element(".".join(map(str, steps)), tuple(steps))
+
+
+def _parse_step(match: re.Match[str]) -> _Step:
+    index = None if match["index"] is None else int(match["index"])
+    if match["private"]:
+        group = int(match["private"], 16)
+        if group % 2 == 0:
+            raise ValueError(f"'{match[0]}' is not private: private groups are odd")
+        return _Step((group << 16) + int(match["offset"], 16), match["creator"], index)
+    if match["keyword"]:
+        tag = tag_for_keyword(match["keyword"])
+    else:
+        tag = int(match["group"] + match["number"], 16)
+        if not keyword_for_tag(tag) and (tag >> 16) % 2 == 0:
+            tag = None
+    if tag is None:
+        raise ValueError(f"unknown element '{match[0]}'; {_SPELLINGS}")
+    return _Step(tag, None, index)
+
+
+def _read(dataset: Dataset, steps: tuple[_Step, ...]) -> tuple[str, ...] | None:
+    step, *rest = steps
+    try:
+        element = step.find(dataset)
+        value = None if element is None else element.value
+    # pydicom converts only now, and raises whatever comes to hand on a malformed element.
+    except Exception:
+        return (DAMAGED,)
+    if element is None:
+        return None
+    if not rest:
+        return _texts(value)
+    if not isinstance(value, Sequence):
+        return (DAMAGED,)
+    items = value if step.index is None else value[step.index : step.index + 1]
+    return _joined([_read(item, tuple(rest)) for item in items])
+
+
+def _joined(parts: Items[tuple[str, ...] | None]) -> tuple[str, ...] | None:
+    """The values of all items; absent only if it is so in each of them."""
+    found = [part for part in parts if part is not None]
+    return tuple(value for part in found for value in part) if found else None
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, Sequence):
+        return (_SEQUENCE,) * bool(value)
+    if isinstance(value, bytes):
+        # A private element of an unknown representation; most of them are text.
+        text = value.decode("utf-8", "replace").rstrip("\0 ")
+        value = text.split("\\") if text.isprintable() and "�" not in text else [_BINARY]
+    texts = tuple(map(str, value)) if isinstance(value, MultiValue | list) else (str(value),)
+    return texts if any(text.strip() for text in texts) else ()

@@ -1,0 +1,125 @@
+"""Which bytes of encapsulated pixel data belong to which frame."""
+
+import itertools
+import os
+import struct
+from collections.abc import Sequence
+from typing import BinaryIO, NamedTuple
+
+ITEM = b"\xfe\xff\x00\xe0"
+# More fragments than any recording has; a walk over them takes a fraction of a second.
+MAX_ITEMS = 1 << 18
+_CHUNK = 1 << 16
+# JPEG and JPEG-LS, JPEG 2000 and HTJ2K.
+_STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51")
+
+
+class Fragment(NamedTuple):
+    """One item: where its bytes start in the file, and how many they are."""
+
+    offset: int
+    length: int
+
+
+class Items(NamedTuple):
+    """The items of encapsulated pixel data.
+
+    Attributes:
+        table: The first item, the Basic Offset Table; None if there is no item at all.
+        fragments: All further items, in order.
+        cut: True if the file ends within an item.
+    """
+
+    table: Fragment | None
+    fragments: list[Fragment]
+    cut: bool
+
+
+def walk(file: BinaryIO, offset: int) -> Items:
+    """Lists the items, reading little more than their headers.
+
+    Args:
+        file: An open file.
+        offset: Where the value of (7FE0,0010) Pixel Data starts.
+
+    Returns:
+        Up to `MAX_ITEMS` items; a missing sequence delimiter does no harm.
+    """
+    size = file.seek(0, os.SEEK_END)
+    items: list[Fragment] = []
+    position, start, chunk = offset, 0, b""
+    while len(items) <= MAX_ITEMS:
+        at = position - start
+        if not 0 <= at <= len(chunk) - 8:
+            file.seek(position)
+            start, at, chunk = position, 0, file.read(_CHUNK if items else 8)
+        # The delimiter, or the pad byte that some writers leave out of an odd fragment's length.
+        if chunk[at : at + 4] != ITEM or len(chunk) < at + 8:
+            return Items(items[0] if items else None, items[1:], cut=False)
+        length = struct.unpack_from("<L", chunk, at + 4)[0]
+        if position + 8 + length > size:
+            return Items(items[0] if items else None, items[1:], cut=True)
+        items.append(Fragment(position + 8, length))
+        position += 8 + length
+    return Items(items[0], items[1:], cut=False)
+
+
+def frame_fragments(
+    file: BinaryIO, items: Items, frames: int, extended: Sequence[int] = ()
+) -> list[list[Fragment]] | None:
+    """Groups the fragments by frame.
+
+    Offset tables are often wrong, so each is believed only if all it says fits the fragments.
+
+    Args:
+        file: The file that `items` were found in.
+        items: The result of `walk`.
+        frames: (0028,0008) Number of Frames.
+        extended: The values of (7FE0,0001) Extended Offset Table.
+
+    Returns:
+        The fragments of each frame, or None if there is no telling.
+    """
+    fragments = items.fragments
+    if frames == 1:
+        return [fragments]
+    if len(fragments) == frames:
+        return [[fragment] for fragment in fragments]
+    origin = fragments[0].offset - 8
+    places = {fragment.offset - 8 - origin: i for i, fragment in enumerate(fragments)}
+    for offsets in (extended, _basic_table(file, items)):
+        firsts = [places.get(offset, -1) for offset in offsets]
+        if _is_plausible(firsts, frames):
+            break
+    else:
+        firsts = [i for i, fragment in enumerate(fragments) if _begins_frame(file, fragment)]
+        if not _is_plausible(firsts, frames):
+            return None
+    ends = [*firsts[1:], len(fragments)]
+    return [fragments[first:end] for first, end in zip(firsts, ends, strict=True)]
+
+
+def read(file: BinaryIO, fragments: list[Fragment]) -> bytes:
+    """Joins the bytes of one frame."""
+    parts = []
+    for fragment in fragments:
+        file.seek(fragment.offset)
+        parts.append(file.read(fragment.length))
+    return b"".join(parts)
+
+
+def _basic_table(file: BinaryIO, items: Items) -> Sequence[int]:
+    if items.table.length > 4 * MAX_ITEMS:
+        return ()
+    value = read(file, [items.table])
+    return struct.unpack(f"<{len(value) // 4}L", value[: len(value) // 4 * 4])
+
+
+def _is_plausible(firsts: list[int], frames: int) -> bool:
+    increasing = all(a < b for a, b in itertools.pairwise(firsts))
+    return len(firsts) == frames and firsts[0] == 0 and increasing
+
+
+def _begins_frame(file: BinaryIO, fragment: Fragment) -> bool:
+    file.seek(fragment.offset)
+    return file.read(4).startswith(_STARTS)

@@ -1,0 +1,164 @@
+"""What the values of one tag mean: its rules, and how they are applied."""
+
+import dataclasses
+import re
+
+from tf_dicom_ce.dicom.elements import DAMAGED, Element, Values
+from tf_dicom_ce.errors import UserError
+
+MAPPED = "mapped"
+UNMAPPED = "unmapped"
+EMPTY = "empty"
+MISSING = "missing"
+IGNORED = "ignored"
+STATES = (MAPPED, UNMAPPED, EMPTY, MISSING, IGNORED)
+# Which state to report when neither an element nor its fallbacks map: the most telling one.
+_TELLING = (UNMAPPED, IGNORED, EMPTY, MISSING)
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII)
+_AGE = re.compile(r"(\d{1,3})([dwmy])", re.ASCII)
+_YEARS = {"d": 1 / 365.25, "w": 7 / 365.25, "m": 1 / 12, "y": 1.0}
+
+
+class SchemaError(UserError):
+    """A mistake in a tag schema; the message names the file, the line and the remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bin:
+    """The numbers from the bin before up to a bound.
+
+    Attributes:
+        below: The bound, itself not included; None for no bound.
+        labels: The labels of these numbers.
+    """
+
+    below: float | None
+    labels: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tag:
+    """One DICOM element and what its values mean.
+
+    Attributes:
+        name: Name for reports, e.g. "study".
+        elements: The preferred element first, then its fallbacks.
+        labels: The labels of this tag, in the order of y.
+        ignore: Normalised values that count as absent.
+        exact: Normalised value to the table's own spelling and its labels.
+        bins: Ascending; the first one whose bound is above the number wins.
+        patterns: Ordered; the first that is found in the normalised value wins.
+        all_values: Whether every value of an element counts, not just the first that maps.
+        on_missing: The labels if there is no value; None if the tag is then absent from y.
+        on_unmapped: The labels if there are only unmapped values; None likewise.
+        unmapped_is_error: Whether unmapped values are not to be put up with.
+    """
+
+    name: str
+    elements: tuple[Element, ...]
+    labels: tuple[str, ...]
+    ignore: frozenset[str]
+    exact: dict[str, tuple[str, tuple[str, ...]]]
+    bins: tuple[Bin, ...]
+    patterns: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]
+    all_values: bool
+    on_missing: tuple[str, ...] | None
+    on_unmapped: tuple[str, ...] | None
+    unmapped_is_error: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """What the rules of a tag made of its values.
+
+    Attributes:
+        state: One of `STATES`.
+        raw: The value that mapped, or all that did not, joined by a backslash.
+        labels: The labels; None if nothing is known.
+        untidy: Whether the raw value differs from the clean form in case or spacing.
+    """
+
+    state: str
+    raw: str
+    labels: tuple[str, ...] | None = None
+    untidy: bool = False
+
+
+def normalise(value: str) -> str:
+    """Strips, collapses white space and folds case."""
+    return " ".join(value.split()).casefold()
+
+
+def match_tag(tag: Tag, values: Values) -> Match:
+    """Tries the element and then its fallbacks.
+
+    Args:
+        tag: The rules.
+        values: Canonical spelling of an element to its values.
+
+    Raises:
+        SchemaError: Nothing maps, and the schema says that this is an error. The message does not
+            quote the value, which may tell who the patient is.
+    """
+    failures = []
+    for element in tag.elements:
+        match = _match_values(tag, values.get(element.spec))
+        if match.state == MAPPED:
+            return match
+        failures.append((match, element.spec))
+    failure, spec = min(failures, key=lambda pair: _TELLING.index(pair[0].state))
+    if failure.state == UNMAPPED and tag.unmapped_is_error:
+        raise SchemaError(
+            f"tag '{tag.name}': a value of {spec} is unmapped, and the schema has "
+            'on_unmapped = "error"; map the value, or give on_unmapped labels'
+        )
+    labels = tag.on_unmapped if failure.state == UNMAPPED else tag.on_missing
+    return dataclasses.replace(failure, labels=labels)
+
+
+def to_number(clean: str) -> float | None:
+    """A normalised decimal number, or an age such as "034y" in years; None for anything else."""
+    if _NUMBER.fullmatch(clean):
+        return float(clean)
+    age = _AGE.fullmatch(clean)
+    return int(age[1]) * _YEARS[age[2]] if age else None
+
+
+def _match_values(tag: Tag, values: tuple[str, ...] | None) -> Match:
+    if values is None:
+        return Match(MISSING, "")
+    candidates = [value for value in values if normalise(value)]
+    if not candidates:
+        return Match(EMPTY, "")
+    wanted = [value for value in candidates if normalise(value) not in tag.ignore]
+    if not wanted:
+        return Match(IGNORED, "\\".join(candidates))
+    matches = [_match_value(tag, value) for value in wanted]
+    mapped = [match for match in matches if match.state == MAPPED]
+    if tag.all_values and len(mapped) == len(matches):
+        labels = tuple(dict.fromkeys(label for match in mapped for label in match.labels))
+        return Match(MAPPED, "\\".join(wanted), labels, any(match.untidy for match in mapped))
+    if mapped and not tag.all_values:
+        return mapped[0]
+    return Match(UNMAPPED, "\\".join(match.raw for match in matches if match.state == UNMAPPED))
+
+
+def _match_value(tag: Tag, raw: str) -> Match:
+    clean = normalise(raw)
+    if clean in tag.exact:
+        spelling, labels = tag.exact[clean]
+        return Match(MAPPED, raw, labels, raw != spelling)
+    # Neither numbers nor patterns have a spelling to compare with, only spacing can be wrong.
+    untidy = raw != " ".join(raw.split())
+    number = to_number(clean) if tag.bins else None
+    if number is not None:
+        for bin_ in tag.bins:
+            if bin_.below is None or number < bin_.below:
+                return Match(MAPPED, raw, bin_.labels, untidy)
+    # A pattern such as "." says that there is a value; a damaged one says nothing.
+    if clean != DAMAGED:
+        for pattern, labels in tag.patterns:
+            if pattern.search(clean):
+                return Match(MAPPED, raw, labels, untidy)
+    return Match(UNMAPPED, raw)

@@ -1,0 +1,118 @@
+"""A zip or tar of files to a private folder of them."""
+
+import os
+import shutil
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from rich.console import Console
+from rich.progress import Progress
+
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake.secret import load_secret, pseudonym
+
+_BLOCK = 1 << 20
+_SPARE = 1 << 30  # bytes of the disk that are left alone
+_DAMAGED = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError),
+    *(RuntimeError, NotImplementedError, ValueError),
+)
+
+
+def is_archive(path: Path) -> bool:
+    """True for a zip or tar, compressed or not, by its content."""
+    try:
+        return path.is_file() and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
+    except (OSError, *_DAMAGED):
+        return False
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """Unpacks an archive once; a second call finds it unpacked.
+
+    Only regular files are taken, under names that cannot leave the folder. The bytes are counted
+    as they come, so that an archive that lies about its size fills no disk. Archives within the
+    archive stay what they are.
+
+    Args:
+        archive: The zip or tar.
+        folder: Of all unpacked archives; made for this user alone, as it holds patient data.
+
+    Returns:
+        A folder of its own below `folder`.
+
+    Raises:
+        UserError: Damaged, encrypted, or larger than the disk.
+    """
+    status = archive.stat()
+    identity = f"{archive.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+    target = folder / pseudonym(load_secret(), "archive", identity)
+    if target.is_dir():
+        return target
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    beside = folder / f"{target.name}.{os.getpid()}.part"
+    beside.mkdir(mode=0o700)
+    try:
+        _unpack(archive, beside, shutil.disk_usage(folder).free - _SPARE)
+        if not target.is_dir():  # another run may have been faster
+            beside.replace(target)
+    except _DAMAGED as error:
+        raise UserError(
+            f"{archive}: damaged or encrypted ({type(error).__name__}); pack or copy it again."
+        ) from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return target
+
+
+def _unpack(archive: Path, folder: Path, budget: int) -> None:
+    with (
+        Progress(console=Console(stderr=True), transient=True) as bar,
+        bar.open(archive, "rb", description="Unpacking") as packed,
+    ):
+        for number, (name, member) in enumerate(_members(packed)):
+            target = _place(folder, name, number)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with member, target.open("xb") as file:
+                while block := member.read(_BLOCK):
+                    budget -= len(block)
+                    if budget < 0:
+                        raise UserError(
+                            f"{archive}: too large when unpacked for the disk of {folder.parent}. "
+                            "Free some space, or set XDG_CACHE_HOME to another disk."
+                        )
+                    file.write(block)
+
+
+def _members(packed: BinaryIO) -> Iterator[tuple[str, BinaryIO]]:
+    """Names and contents of the regular files."""
+    if zipfile.is_zipfile(packed):
+        with zipfile.ZipFile(packed) as files:
+            for info in files.infolist():
+                # The upper half of a Unix entry's attributes is its mode.
+                is_link = info.external_attr >> 16 & 0o170000 == 0o120000
+                if not info.is_dir() and not is_link:
+                    yield info.filename, files.open(info)
+        return
+    packed.seek(0)
+    with tarfile.open(fileobj=packed, mode="r:*") as files:
+        for info in files:
+            if info.isreg():
+                yield info.name, files.extractfile(info)
+
+
+def _place(folder: Path, name: str, number: int) -> Path:
+    """Where a member goes: inside `folder`, and where nothing else is."""
+    parts = [part for part in PurePosixPath(name).parts if part not in ("/", "..", ".")]
+    target = folder.joinpath(*parts)
+    fits = parts and all(len(part.encode(errors="surrogateescape")) < 256 for part in parts)
+    taken = (
+        not fits
+        or target.exists()
+        or any(above.is_file() for above in target.parents if above != folder)
+    )
+    return folder / f"member-{number}" if taken else target

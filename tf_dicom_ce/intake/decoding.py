@@ -1,0 +1,114 @@
+"""Decodes images in processes of their own, in order, at bounded memory."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import Progress
+
+from tf_dicom_ce.dicom.pictures import picture_format, read_picture
+from tf_dicom_ce.dicom.reader import Frame, read_frames
+from tf_dicom_ce.dicom.refusals import Code, Refusal
+from tf_dicom_ce.workers import Loss, guarded_map
+
+_FRAMES_AT_ONCE = 8  # of one file: a cine of any length stays within this memory
+_TIMEOUT = 60.0  # seconds for that many frames
+
+
+class Image(Protocol):
+    """What is decoded: `intake.frames.Sample` and `labels.Example` fit.
+
+    Attributes:
+        path: The file, relative to its root.
+        frame: Of a cine, from 0; None for the middle one.
+    """
+
+    path: str
+    frame: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageReader:
+    """How files become frames.
+
+    Attributes:
+        root: The folder that paths are relative to.
+        classes: SOP classes that are read.
+        find_sector: Look for the ultrasound in the picture where no region is given.
+    """
+
+    root: Path
+    classes: frozenset[str]
+    find_sector: bool = False
+
+    def read(self, path: str, frames: Sequence[int | None]) -> list[Frame | Refusal]:
+        """Reads frames of one file: DICOM, PNG or JPEG, as its content says.
+
+        Args:
+            path: Relative to the root.
+            frames: Numbers from 0; None for the middle one.
+
+        Returns:
+            A frame, or why there is none, for each.
+        """
+        file = self.root / path
+        if picture_format(file):
+            picture = read_picture(file)
+            out = Refusal(Code.FRAME_OUT_OF_RANGE, "a picture has one frame")
+            return [picture if frame in (None, 0) else out for frame in frames]
+        # The middle one needs an opening of its own, as only the reader knows its number.
+        openings = (
+            [None if frame is None else [frame] for frame in frames] if None in frames else [frames]
+        )
+        return [
+            found
+            for numbers in openings
+            for found in read_frames(
+                file, numbers, find_sector=self.find_sector, classes=self.classes
+            )
+        ]
+
+
+def decode_images(
+    reader: ImageReader, images: Iterable[Image], workers: int | None = None
+) -> Iterator[tuple[int, Frame | Refusal]]:
+    """Yields (number, frame or refusal) of every image, with a progress bar.
+
+    Args:
+        reader: How files become frames.
+        images: The images; frames of one file that follow each other are read together.
+        workers: Processes; by default one a core. A file whose worker dies or hangs is refused.
+
+    Yields:
+        Position in `images` and what `reader` gave for it, in their order.
+    """
+    images = tuple(images)
+    tasks = []
+    for path, group in itertools.groupby(images, key=lambda image: image.path):
+        frames = [image.frame for image in group]
+        tasks += (
+            (path, frames[k : k + _FRAMES_AT_ONCE]) for k in range(0, len(frames), _FRAMES_AT_ONCE)
+        )
+    results = guarded_map(
+        functools.partial(_read, reader), tasks, refusal_of, workers, _TIMEOUT, chunk=4
+    )
+    frames = itertools.chain.from_iterable(
+        found if isinstance(found, list) else [found] * len(task[1])
+        for task, found in zip(tasks, results, strict=True)
+    )
+    # Without a thread of its own: it could not be joined where a generator is collected.
+    with Progress(console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
+        yield from enumerate(bar.track(frames, total=len(images), description="Decoding"))
+
+
+def _read(reader: ImageReader, task: tuple[str, list[int | None]]) -> list[Frame | Refusal]:
+    return reader.read(*task)
+
+
+def refusal_of(loss: Loss) -> Refusal:
+    """What a file is refused for whose worker gave no answer."""
+    return Refusal({Loss.DIED: Code.READER_DIED, Loss.TIMED_OUT: Code.TIMED_OUT}[loss])

@@ -1,0 +1,297 @@
+"""A DICOMweb service over HTTP: searches and files, asked for again until they are whole."""
+
+import os
+import ssl
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from tf_dicom_ce.errors import UserError
+
+if TYPE_CHECKING:
+    from requests import Response
+
+TOKEN, USER, PASSWORD = (f"TF_DICOM_CE_PACS_{name}" for name in ("TOKEN", "USER", "PASSWORD"))
+
+_JSON = "application/dicom+json"
+# As stored: by default a server may decompress to Explicit VR Little Endian.
+_FILE = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+# Packing takes Orthanc five times as long as sending the pixels as they are.
+_PLAIN = {"Accept-Encoding": "identity"}
+_REMEDY = "give the address of a DICOMweb service, e.g. https://host/dicom-web"
+_CHUNK = 1 << 17
+_TIMEOUT = (10, 60)
+_ATTEMPTS = 5
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 300.0
+# The whole server is the trouble, not the one thing asked for.
+_BUSY = (408, 429, 502, 503, 504)
+
+_T = TypeVar("_T")
+
+
+class RefusedError(Exception):
+    """The server answers, but does not give this one thing; says why without naming it."""
+
+
+class GoneError(RefusedError):
+    """There is no such thing, or no longer."""
+
+
+class _StoppedError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class _CutError(Exception):
+    """An answer ended too early."""
+
+
+class Server:
+    """A DICOMweb service, for several threads; close it by leaving its `with` block.
+
+    Attributes:
+        url: Its address, fit to be shown.
+    """
+
+    def __init__(self, url: str, token: str = "", user: str = "", password: str = ""):
+        """Connects to nothing yet.
+
+        Args:
+            url: Address of the service, e.g. "https://host/dicom-web".
+            token: Bearer token, or "".
+            user: Name for basic authentication, or "".
+            password: Goes with `user`.
+
+        Raises:
+            UserError: The address is none, or a library is missing.
+        """
+        try:
+            import python_multipart  # noqa: F401
+            import requests
+        except ImportError:
+            raise UserError(
+                "a PACS needs more libraries: install with pip install 'tf-dicom-ce[pacs]'"
+            ) from None
+        self.url = _checked(url)
+        self._stopped = threading.Event()
+        self._session = requests.Session()
+        # A header would give way to the user's .netrc file.
+        if token:
+            self._session.auth = _Bearer(token)
+        elif user:
+            self._session.auth = (user.encode(), password.encode())
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._session.close()
+
+    def search(self, path: str, key: str, filters: dict[str, str]) -> dict[str, dict[str, Any]]:
+        """Asks for all pages of a search.
+
+        Args:
+            path: What to search, from the address on, e.g. "/studies".
+            key: Tag that identifies a row, e.g. "0020000D".
+            filters: Query parameters.
+
+        Returns:
+            The rows in DICOM JSON, by the value of `key`.
+
+        Raises:
+            GoneError: There is nothing at `path`.
+            UserError: The service cannot be used.
+        """
+        rows: dict[str, dict[str, Any]] = {}
+        # No limit is asked for: the server's own is the one it can count by. Orthanc 1.10 finds
+        # nothing behind the first page if given one together with ModalitiesInStudy.
+        offset: dict[str, int] = {}
+        while True:
+            try:
+                page = self._get(path, {**filters, **offset}, _JSON, self._read_rows)
+            except GoneError:
+                raise
+            except RefusedError as error:
+                raise UserError(f"{self.url} refused a search: {error}; {_REMEDY}") from None
+            known = len(rows)
+            rows |= {value(row, key): row for row in page}
+            # Some servers ignore the offset and answer the same for ever.
+            if len(rows) == known:
+                break
+            offset = {"offset": offset.get("offset", 0) + len(page)}
+        rows.pop("", None)
+        return rows
+
+    def save(self, path: str, file: Path) -> None:
+        """Fetches an instance as the server stores it; memory does not grow with its size.
+
+        Args:
+            path: From the address on.
+            file: Where to; written anew, half of it if this fails.
+
+        Raises:
+            RefusedError: The server does not give this instance.
+            UserError: The service cannot be used.
+            OSError: `file` cannot be written.
+        """
+
+        def read(response: "Response") -> None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            with os.fdopen(os.open(file, flags, 0o600), "wb") as output:
+                self._copy_part(response, output.write)
+                if not output.tell():
+                    raise RefusedError("empty answer")
+                output.flush()
+                os.fsync(output.fileno())
+
+        self._get(path, {}, _FILE, read)
+
+    def _get(
+        self,
+        path: str,
+        parameters: dict[str, Any],
+        accept: str,
+        read: "Callable[[Response], _T]",
+    ) -> _T:
+        """Asks until `read` got through the whole answer."""
+        import requests
+
+        pause = _FIRST_PAUSE
+        for attempt in range(1, _ATTEMPTS + 1):
+            asked_pause = 0.0
+            try:
+                with self._session.get(
+                    self.url + path,
+                    params=parameters,
+                    headers={"Accept": accept, **_PLAIN},
+                    timeout=_TIMEOUT,
+                    stream=True,
+                ) as response:
+                    status = response.status_code
+                    if status < 400:
+                        return read(response)
+                asked_pause = _retry_after(response)
+                failure = f"HTTP {status}"
+                if status == 401 or (status == 403 and accept == _JSON):
+                    raise UserError(
+                        f"{self.url} refused the credentials ({failure}); set {TOKEN}, or {USER} "
+                        f"and {PASSWORD}, in the environment"
+                    )
+                if status in (404, 410):
+                    raise GoneError(failure)
+                if status < 500 and status not in _BUSY:
+                    raise RefusedError(failure)
+            except _CutError:
+                failure, status = "answer cut off", None
+            except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
+                raise UserError(f"{self.url} is no address of the web; {_REMEDY}") from None
+            except requests.RequestException as error:
+                if _certificate_fails(error):
+                    raise UserError(
+                        f"{self.url} has a certificate that is not trusted; name the file with the "
+                        "certificate of its authority in the environment as REQUESTS_CA_BUNDLE"
+                    ) from None
+                failure, status = type(error).__name__, None
+            if attempt < _ATTEMPTS and self._stopped.wait(max(pause, asked_pause)):
+                raise _StoppedError
+            pause *= 2
+        if status is not None and status not in _BUSY:
+            raise RefusedError(failure)
+        raise UserError(
+            f"{self.url} failed {_ATTEMPTS} times in a row ({failure}); check the address and the "
+            "network, and start again to go on where it stopped"
+        )
+
+    def _read_rows(self, response: "Response") -> list[dict[str, Any]]:
+        if response.status_code == 204:
+            return []
+        try:
+            rows = response.json()
+        except ValueError:
+            raise RefusedError("the answer is not DICOM JSON") from None
+        rows = [rows] if isinstance(rows, dict) else rows
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise RefusedError("the answer is not DICOM JSON")
+        return rows
+
+    def _copy_part(self, response: "Response", write: Callable[[bytes], object]) -> None:
+        """Copies the file out of its MIME wrapping."""
+        from python_multipart.exceptions import FormParserError
+        from python_multipart.multipart import (
+            MultipartParser,
+            MultipartState,
+            parse_options_header,
+        )
+
+        kind, options = parse_options_header(response.headers.get("Content-Type"))
+        parser, feed = None, write
+        try:
+            if kind == b"multipart/related" and b"boundary" in options:
+                callbacks = {"on_part_data": lambda data, start, end: write(data[start:end])}
+                parser = MultipartParser(options[b"boundary"], callbacks)
+                feed = parser.write
+            elif kind != b"application/dicom":
+                raise RefusedError("the answer is not a DICOM file")
+            for chunk in response.iter_content(_CHUNK):
+                if self._stopped.is_set():
+                    raise _StoppedError
+                feed(chunk)
+        except FormParserError:
+            raise _CutError from None
+        # A connection that was closed can look like the end of the answer.
+        if parser and parser.state != MultipartState.END:
+            raise _CutError
+
+
+def value(row: dict[str, Any], tag: str) -> str:
+    """The first value of an element in DICOM JSON, "" if it has none."""
+    element = row.get(tag)
+    values = element.get("Value") if isinstance(element, dict) else None
+    return str(values[0] or "") if isinstance(values, list) and values else ""
+
+
+class _Bearer:
+    def __init__(self, token: str):
+        self._header = f"Bearer {token}".encode()
+
+    def __call__(self, request: Any) -> Any:
+        request.headers["Authorization"] = self._header
+        return request
+
+
+def _checked(url: str) -> str:
+    if "@" in url:
+        raise UserError(
+            f"the address holds a user or a password; never on the command line: set {USER} and "
+            f"{PASSWORD} in the environment"
+        )
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or "?" in url or "#" in url:
+        raise UserError(f"the address is none of the web, or ends in a query; {_REMEDY}")
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE")
+    if bundle and not Path(bundle).exists():
+        raise UserError(f"REQUESTS_CA_BUNDLE is {bundle}, which does not exist")
+    return url.rstrip("/")
+
+
+def _retry_after(response: "Response") -> float:
+    from urllib3.exceptions import InvalidHeader
+    from urllib3.util import Retry
+
+    try:
+        return min(Retry().get_retry_after(response.raw) or 0.0, _LONGEST_PAUSE)
+    except InvalidHeader:
+        return 0.0
+
+
+def _certificate_fails(error: BaseException | None) -> bool:
+    while error and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error is not None

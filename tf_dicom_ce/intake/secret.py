@@ -1,0 +1,74 @@
+"""The user's secret: patients get pseudonyms by it, and the header cache is sealed with it.
+
+A plain hash of a seven-digit number is undone in seconds by trying them all; one keyed with a
+secret is not. The secret stays in the user's configuration folder, outside of every output.
+"""
+
+import base64
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+import platformdirs
+
+from tf_dicom_ce.errors import UserError
+
+_LENGTH = 32
+
+
+def load_secret() -> bytes:
+    """Reads the user's secret, making it at the first call.
+
+    Returns:
+        32 random bytes, always the same ones for this user on this machine.
+
+    Raises:
+        UserError: The configuration folder cannot be used, or the file is not a secret.
+    """
+    path = platformdirs.user_config_path("tf-dicom-ce") / "secret"
+    try:
+        if not path.exists():
+            _make(path)
+        secret = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror}. The secret that patients are keyed with is kept there; "
+            "set XDG_CONFIG_HOME to a folder you can write."
+        ) from None
+    if len(secret) != _LENGTH:
+        raise UserError(f"{path}: {len(secret)} bytes instead of {_LENGTH}. Restore or delete it.")
+    return secret
+
+
+def pseudonym(secret: bytes, kind: str, value: str) -> str:
+    """HMAC-SHA256 of a value, 32 hex digits.
+
+    Args:
+        secret: From `load_secret`.
+        kind: What the value is, e.g. "PatientID"; equal values of two kinds differ.
+        value: Any text.
+    """
+    message = f"{kind}\0{value}".encode(errors="surrogateescape")
+    return hmac.new(secret, message, hashlib.sha256).hexdigest()[:32]
+
+
+def sealing_key(secret: bytes) -> bytes:
+    """The key of the header cache, for `cryptography.fernet.Fernet`."""
+    return base64.urlsafe_b64encode(hmac.digest(secret, b"header cache", "sha256"))
+
+
+def _make(path: Path) -> None:
+    """Writes beside and links: of two processes the first one wins, and both read its secret."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    beside = path.with_name(f".secret.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(_LENGTH))
+        path.hardlink_to(beside)
+    except FileExistsError:
+        pass
+    finally:
+        beside.unlink()

@@ -1,0 +1,184 @@
+"""Maps a function over items in processes that may die or hang, at the cost of one item each."""
+
+import collections
+import enum
+import itertools
+import multiprocessing
+import multiprocessing.connection
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+_AHEAD = 4  # chunks a worker that are under way or wait for their turn
+_ADDRESS_SPACE = 8 << 30  # bytes; a worker that wants more gets a MemoryError
+# Workers are forked from a server that has these loaded: that takes milliseconds, and no thread of
+# TensorFlow is copied, as it would be by a fork of this process.
+_PRELOADED = ["tf_dicom_ce.dicom.reader", "tf_dicom_ce.dicom.pictures", "tf_dicom_ce.dicom.tags"]
+
+
+class Loss(enum.Enum):
+    """Why an item has no result."""
+
+    DIED = "the worker's process ended"
+    TIMED_OUT = "the time limit was exceeded"
+
+
+def guarded_map(
+    function: Callable[[Any], Any],
+    items: Iterable[Any],
+    lost: Callable[[Loss], Any],
+    workers: int | None = None,
+    timeout: float = 60.0,
+    chunk: int = 16,
+) -> Iterator[Any]:
+    """Yields `function(item)` of every item, in order, with a bounded number under way.
+
+    Args:
+        function: Of a module, so that other processes find it; must keep no state.
+        items: Anything that can be pickled; taken as they are needed.
+        lost: The result of an item whose worker died or took too long.
+        workers: Processes; by default one a core.
+        timeout: Seconds for one item.
+        chunk: Items sent to a worker at once.
+
+    Yields:
+        The results. An exception of `function` is raised here.
+
+    Raises:
+        RuntimeError: Worker processes cannot start at all.
+    """
+    items = iter(items)
+    chunks = enumerate(iter(lambda: collections.deque(itertools.islice(items, chunk)), _NO_MORE))
+    pool = _Pool(function, lost, workers or os.cpu_count() or 1, timeout)
+    turn = 0  # number of the chunk whose results are yielded next
+    try:
+        while True:
+            while pool.has_room and (numbered := next(chunks, None)):
+                pool.submit(*numbered)
+            if turn in pool.done:
+                yield from pool.done.pop(turn)
+                turn += 1
+            elif pool.busy:
+                pool.wait()
+            else:
+                return
+    finally:
+        pool.kill()
+
+
+_NO_MORE: collections.deque = collections.deque()
+
+
+class _Pool:
+    """Workers, and the chunks that they are done with but whose turn has not come."""
+
+    def __init__(self, function: Callable, lost: Callable, size: int, timeout: float):
+        self._function, self._lost, self._size, self._timeout = function, lost, size, timeout
+        self._idle: list[_Worker] = []
+        self.busy: list[_Worker] = []
+        self.done: dict[int, list[Any]] = {}
+
+    @property
+    def has_room(self) -> bool:
+        return len(self.busy) < self._size and len(self.busy) + len(self.done) < (
+            _AHEAD * self._size
+        )
+
+    def submit(self, number: int, items: collections.deque, results: Iterable[Any] = ()) -> None:
+        worker = self._idle.pop() if self._idle else _Worker(self._function)
+        self.busy.append(worker)
+        worker.start(number, items, list(results), self._timeout)
+
+    def wait(self) -> None:
+        """Takes results that have arrived, or buries a worker that died or is late."""
+        until = min(worker.deadline for worker in self.busy)
+        ready = multiprocessing.connection.wait(
+            [worker.connection for worker in self.busy], max(0.0, until - time.monotonic())
+        )
+        for worker in tuple(self.busy):
+            if worker.connection in ready:
+                try:
+                    success, result = worker.connection.recv()
+                except (EOFError, ConnectionError):
+                    self._bury(worker, Loss.DIED)
+                    continue
+                if not success:
+                    raise result
+                worker.take(result, self._timeout)
+                if not worker.items:
+                    self._finish(worker)
+                    self._idle.append(worker)
+            elif time.monotonic() > worker.deadline:
+                self._bury(worker, Loss.TIMED_OUT)
+
+    def _bury(self, worker: "_Worker", loss: Loss) -> None:
+        """Gives the rest of the chunk to a new worker."""
+        worker.kill()
+        worker.take(self._lost(loss), self._timeout)
+        if worker.items:
+            self.busy.remove(worker)
+            self.submit(worker.number, worker.items, worker.results)
+        else:
+            self._finish(worker)
+
+    def _finish(self, worker: "_Worker") -> None:
+        self.busy.remove(worker)
+        self.done[worker.number] = worker.results
+
+    def kill(self) -> None:
+        for worker in (*self.busy, *self._idle):
+            worker.kill()
+
+
+class _Worker:
+    """A process and the chunk it works on: items without a result yet, and results."""
+
+    def __init__(self, function: Callable[[Any], Any]):
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(_PRELOADED)
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, function), daemon=True)
+        self._process.start()
+        theirs.close()
+        try:
+            self.connection.recv()
+        except EOFError:
+            raise RuntimeError("a worker process ended before it could start") from None
+
+    def start(
+        self, number: int, items: collections.deque, results: list[Any], timeout: float
+    ) -> None:
+        self.number, self.items, self.results = number, items, results
+        self.deadline = time.monotonic() + timeout
+        self.connection.send(tuple(items))
+
+    def take(self, result: Any, timeout: float) -> None:
+        self.items.popleft()
+        self.results.append(result)
+        self.deadline = time.monotonic() + timeout
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+
+
+def _serve(connection: multiprocessing.connection.Connection, function: Callable) -> None:
+    """The worker's process: chunks of items in, one result an item out."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to end
+    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        connection.send(None)  # ready
+        while True:
+            for item in connection.recv():
+                try:
+                    result = (True, function(item))
+                except Exception as error:
+                    result = (False, error)
+                connection.send(result)
+    except (EOFError, ConnectionError):
+        return  # the parent is gone
