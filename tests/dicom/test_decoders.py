@@ -1,6 +1,7 @@
 """Compressed pixels, from streams that were written another way."""
 
 import io
+import time
 
 import jpeg_ls
 import numpy as np
@@ -130,3 +131,15 @@ def test_lossless_compression_changes_nothing(tmp_path, build, ramp, colours, sy
     dataset.file_meta.TransferSyntaxUID = syntax
     dataset.save_as(tmp_path / "a", enforce_file_format=True)
     np.testing.assert_array_equal(pixels(tmp_path / "a"), pillow_luma(colours) if colour else ramp)
+
+
+def test_jpeg_ls_without_an_end_is_refused_soon(write):
+    """CharLS counts zeros behind the end for seconds, unless it finds a marker there."""
+    values = np.random.default_rng(1).integers(0, 256, (80, 96, 3), np.uint8)
+    stream = compressed(values, JPEGLSLossless)
+    start = time.perf_counter()
+    for size in range(60, 72):
+        data = encapsulate([stream[:size]])
+        refused = reader.read_frame(write("a", values, syntax=JPEGLSLossless, PixelData=data))
+        assert refused.code is reader.Code.DECODE_FAILED
+    assert time.perf_counter() - start < 2

@@ -35,6 +35,7 @@ def test_every_code_has_a_remedy():
     assert {member for member in Code if member.is_skip} == {
         Code.NOT_REGULAR,
         Code.NOT_DICOM,
+        Code.UNLISTED_PICTURE,
         Code.NOT_ULTRASOUND,
     }
 

@@ -46,6 +46,7 @@ _LOSSY = frozenset(
 )
 # A progressive stream of few bytes may have thousands of scans, each over the whole image.
 _MAX_SCANS = 100
+_END_OF_IMAGE = b"\xff\xd9"
 
 
 def supports(syntax: str) -> bool:
@@ -189,6 +190,7 @@ def decode_jpeg_ls(src: bytes, runner: DecodeRunner) -> bytearray:
     """
     found = codestream.jpeg_frame(src)
     _check_size(runner.columns, runner.rows, found.columns, found.rows)
+    # CharLS 2 may count zeros for seconds behind the end of a stream that has no end marker.
     return pyjpegls._decode_frame(src, runner)
 
 

@@ -1,9 +1,11 @@
 """PNG and JPEG files, which carry no tags, as frames."""
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from tf_dicom_ce.dicom import part10
 from tf_dicom_ce.dicom.reader import Frame
@@ -25,11 +27,7 @@ def picture_format(path: str | os.PathLike[str]) -> str | None:
 
 def picture_size(path: str | os.PathLike[str]) -> tuple[int, int] | Refusal:
     """Height and width, from the header alone."""
-    opened = _open(path)
-    if isinstance(opened, Refusal):
-        return opened
-    with opened:
-        return opened.height, opened.width
+    return _read(path, lambda image: (image.height, image.width))
 
 
 def read_picture(path: str | os.PathLike[str]) -> Frame | Refusal:
@@ -41,35 +39,30 @@ def read_picture(path: str | os.PathLike[str]) -> Frame | Refusal:
     Returns:
         The frame, not cropped, or why there is none. No content of a file raises.
     """
-    opened = _open(path)
-    if isinstance(opened, Refusal):
-        return opened
-    try:
-        with opened as image:
-            if image.mode.startswith(("I", "F")):
-                return Refusal(Code.UNSUPPORTED_PHOTOMETRIC, "more than 8 bits a sample")
-            colours = image.convert("RGB") if image.mode == "P" else image
-            pixels = np.asarray(colours.convert("L"))
-    # Decoders raise anything on damaged streams.
-    except Exception as error:
-        return Refusal(Code.DECODE_FAILED, type(error).__name__)
-    everything = (slice(0, pixels.shape[0]), slice(0, pixels.shape[1]))
-    return Frame(pixels, (), everything, pixels.shape)
+    return _read(path, _to_frame)
 
 
-def _open(path: str | os.PathLike[str]) -> Image.Image | Refusal:
+def _read(path: str | os.PathLike[str], take: Callable[[Image.Image], Any]) -> Any:
     file = part10.open_regular(path)
     if isinstance(file, Refusal):
         return file
-    try:
-        image = Image.open(file, formats=tuple(_STARTS.values()))
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
-        file.close()
-        return Refusal(Code.DECODE_FAILED, type(error).__name__)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        file.close()
-        return Refusal(Code.TOO_LARGE, "width × height")
-    if image.width * image.height > _MAX_PIXELS:
-        file.close()
-        return Refusal(Code.TOO_LARGE, "width × height")
-    return image
+    with file:
+        try:
+            with Image.open(file, formats=tuple(_STARTS.values())) as image:
+                if image.width * image.height > _MAX_PIXELS:
+                    return Refusal(Code.TOO_LARGE, "width × height")
+                return take(image)
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            return Refusal(Code.TOO_LARGE, "width × height")
+        # Decoders raise anything on damaged streams.
+        except Exception as error:
+            return Refusal(Code.DECODE_FAILED, type(error).__name__)
+
+
+def _to_frame(image: Image.Image) -> Frame | Refusal:
+    if image.mode.startswith(("I", "F")):
+        return Refusal(Code.UNSUPPORTED_PHOTOMETRIC, "more than 8 bits a sample")
+    colours = image.convert("RGB") if image.mode == "P" else image
+    pixels = np.asarray(colours.convert("L"))
+    everything = (slice(0, pixels.shape[0]), slice(0, pixels.shape[1]))
+    return Frame(pixels, (), everything, pixels.shape)

@@ -15,6 +15,8 @@ class Code(enum.StrEnum):
     """Skipped: a symbolic link, FIFO, device or socket."""
     NOT_DICOM = "not-dicom"
     """Skipped: no DICOM preamble, and no bare DICOM ultrasound data set either."""
+    UNLISTED_PICTURE = "unlisted-picture"
+    """Skipped: a PNG or JPEG that no labels CSV lists."""
     NOT_ULTRASOUND = "not-ultrasound"
     """Skipped: DICOM whose (0008,0016) SOP Class UID is not an ultrasound image storage class."""
     OS_ERROR = "os-error"
@@ -43,7 +45,12 @@ class Code(enum.StrEnum):
     @property
     def is_skip(self) -> bool:
         """True for a file that is something else, False for an unreadable ultrasound file."""
-        return self in (Code.NOT_REGULAR, Code.NOT_DICOM, Code.NOT_ULTRASOUND)
+        return self in (
+            Code.NOT_REGULAR,
+            Code.NOT_DICOM,
+            Code.UNLISTED_PICTURE,
+            Code.NOT_ULTRASOUND,
+        )
 
     @property
     def may_pass(self) -> bool:
@@ -59,6 +66,7 @@ class Code(enum.StrEnum):
 _REMEDIES = {
     Code.NOT_REGULAR: "Links are not followed; copy the file into the folder if it is wanted.",
     Code.NOT_DICOM: "Nothing to do, unless the file should be DICOM: then export it again.",
+    Code.UNLISTED_PICTURE: "List it in a CSV given by --labels if it is an image to train on.",
     Code.NOT_ULTRASOUND: "Nothing to do; only ultrasound image storage classes are read.",
     Code.OS_ERROR: "Check the permissions of the file and the health of the disk.",
     Code.DAMAGED_HEADER: "Export the file again; the data set is malformed.",

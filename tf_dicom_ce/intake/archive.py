@@ -1,5 +1,6 @@
 """A zip or tar of files to a private folder of them."""
 
+import lzma
 import os
 import shutil
 import tarfile
@@ -19,7 +20,7 @@ _BLOCK = 1 << 20
 _SPARE = 1 << 30  # bytes of the disk that are left alone
 _DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError),
-    *(RuntimeError, NotImplementedError, ValueError),
+    *(lzma.LZMAError, RuntimeError, NotImplementedError, ValueError),
 )
 
 
@@ -60,7 +61,10 @@ def unpack(archive: Path, folder: Path) -> Path:
         _unpack(archive, beside, shutil.disk_usage(folder).free - _SPARE)
         if not target.is_dir():  # another run may have been faster
             beside.replace(target)
-    except _DAMAGED as error:
+    except (OSError, *_DAMAGED) as error:
+        # The operating system's errors have numbers, those of gzip and bzip2 have none.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UserError(f"{archive}: {error.strerror}.") from None
         raise UserError(
             f"{archive}: damaged or encrypted ({type(error).__name__}); pack or copy it again."
         ) from None
@@ -103,6 +107,8 @@ def _members(packed: BinaryIO) -> Iterator[tuple[str, BinaryIO]]:
         for info in files:
             if info.isreg():
                 yield info.name, files.extractfile(info)
+        while files.fileobj.read(_BLOCK):  # to the end, where the checksum is
+            pass
 
 
 def _place(folder: Path, name: str, number: int) -> Path:

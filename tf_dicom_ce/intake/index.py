@@ -226,7 +226,7 @@ def _assemble(
     for path, facts in sorted(results.items()):
         entry = table.get(path)
         if isinstance(facts, Facts) and facts.is_picture and entry is None:
-            facts = Refusal(Code.NOT_DICOM, "a picture, and no labels CSV lists it")
+            facts = Refusal(Code.UNLISTED_PICTURE)
         if isinstance(facts, Refusal):
             refusals.append((path, facts))
             continue

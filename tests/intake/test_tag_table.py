@@ -1,0 +1,92 @@
+"""Labels CSV over the headers, and over pictures that have none."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tf_dicom_ce.dicom.refusals import Code
+from tf_dicom_ce.dicom.tags import TagSchema
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake.index import PATIENT_FROM_TABLE, TAGS_FROM_TABLE, scan
+from tf_dicom_ce.intake.tag_table import read_tag_table
+
+SCHEMA = TagSchema.load("ultrasound")
+
+
+@pytest.fixture
+def table(tmp_path):
+    def read(text):
+        path = tmp_path / "tags.csv"
+        path.write_bytes(text.encode("utf-8-sig"))
+        return read_tag_table(path, SCHEMA.elements)
+
+    return read
+
+
+def test_columns_become_values(table):
+    entries = table(
+        "path,patient,StudyDescription,TransducerData,label\n"
+        "a//b.dcm,7,US LIVER,C5-1\\UNUSED,good\n"
+        'c,,,"  ",\n'
+    )
+    assert entries["a/b.dcm"].values == {
+        "StudyDescription": ("US LIVER",),
+        "TransducerData": ("C5-1", "UNUSED"),
+    }
+    assert (entries["a/b.dcm"].patient, entries["c"].patient) == ("7", None)
+    assert entries["c"].values == {}
+    assert entries["c"].where == "tags.csv, line 3"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no column 'path'. It has: none"),
+        ("name\na\n", "no column 'path'. It has: name"),
+        ("path,Rows\na,1\n", "column 'Rows' is no element of the tag schema. Elements are: Study"),
+        ("path\na\na\n", "tags.csv, line 3: this path stands in tags.csv, line 2"),
+        ("path,label\na\n", "tags.csv, line 2: 2 columns expected"),
+        ("path\n", "holds no line"),
+        ('path\n"a', r"cannot be read \(Error\)"),
+    ],
+)
+def test_mistakes_are_named(table, text, message):
+    with pytest.raises(UserError, match=message):
+        table(text)
+
+
+def test_the_table_stands_above_the_headers(table, write, ramp, tmp_path):
+    write("in/1", ramp, PatientID="P", StudyDescription="US THYROID", TransducerData="SL10-2")
+    write("in/2", ramp, PatientID="", StudyDescription="")
+    write("in/3", ramp, PatientID="P", StudyDescription="US THYROID")
+    entries = table("path,patient,StudyDescription\n1,,US CHEST\n2,P,US LIVER\n")
+    index = scan(tmp_path / "in", SCHEMA, entries, progress=False)
+    found = [{k for k, on in zip(SCHEMA.labels, r.y, strict=True) if on} for r in index.rows]
+    assert found == [{"chest", "linear"}, {"liver", "abdomen"}, {"thyroid"}]
+    # The table's patients are the headers' patients.
+    assert [row.patient for row in index.rows] == [0, 0, 0]
+    assert TAGS_FROM_TABLE in index.rows[0].flags
+    assert index.rows[1].flags == (PATIENT_FROM_TABLE, TAGS_FROM_TABLE)
+    assert index.rows[2].flags == ()
+    # What is kept of the headers does not depend on the table.
+    again = scan(tmp_path / "in", SCHEMA, progress=False)
+    assert again.read == 0
+    assert [sum(row.y) for row in again.rows] == [2, 0, 1]
+
+
+def test_pictures_are_images_if_they_are_listed(table, write, ramp, tmp_path):
+    write("in/1", ramp)
+    for name in ("2.png", "3.jpg", "4.png"):
+        Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "in" / name)
+    entries = table("path,StudyDescription,patient\n2.png,US LIVER,A\n3.jpg,US CHEST,\n")
+    index = scan(tmp_path / "in", SCHEMA, entries, progress=False)
+    assert [row.kind for row in index.rows[1:]] == ["20×30 PNG", "20×30 JPEG"]
+    assert [row.patient for row in index.rows] == [0, 1, 2]
+    assert index.refusals[0][0] == "4.png"
+    assert index.refusals[0][1].code is Code.UNLISTED_PICTURE
+
+
+def test_a_line_without_a_file_is_a_mistake(table, write, ramp, tmp_path):
+    write("in/1", ramp)
+    with pytest.raises(UserError, match=r"tags.csv, line 2: no such file in .*in"):
+        scan(tmp_path / "in", SCHEMA, table("path\nother\n"), progress=False)
