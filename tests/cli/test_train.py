@@ -67,27 +67,6 @@ def test_from_files_to_encoder(train, tmp_path, capfd):
     assert scales["P5"].shape == (1, 1, 1, 16)
 
 
-def test_nobody_is_named_outside_the_coverage_report(train, tmp_path):
-    folder = train("run")
-    coverage = {"coverage.md", "coverage.json", "files.csv"}
-    written = [
-        path
-        for root in (folder, tmp_path / "export", tmp_path / "cache")
-        for path in root.rglob("*")
-        if path.is_file() and path.name not in coverage
-    ]
-    assert len(written) > 8
-    for path in written:
-        content = path.read_bytes()
-        for word in (
-            b"Planted",
-            b"US THYROID BIOPSY",
-            b"SL10-2",
-            str(tmp_path).encode() + b"/data",
-        ):
-            assert word not in content, path
-
-
 def test_deterministic_runs_are_equal_bit_for_bit(train, tmp_path):
     weights = []
     for k in (1, 2):

@@ -1,7 +1,14 @@
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from tf_dicom_ce.dicom.reader import Code
+from tf_dicom_ce.dicom import tags
+from tf_dicom_ce.dicom.reader import Code, Refusal
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake import index as index_module
@@ -107,3 +114,78 @@ def test_user_errors(tmp_path, write, ramp, schema):
     (tmp_path / "c").write_text("2")
     with pytest.raises(UserError, match=r"3 files are: 2 not-dicom, 1 not-ultrasound"):
         scan(tmp_path, schema, progress=False)
+
+
+def test_only_what_changed_is_read_again(tmp_path, write, ramp, schema):
+    for name in ("1", "2", "3"):
+        write(f"in/{name}", ramp, StudyDescription="US LIVER")
+    (tmp_path / "in" / "4").write_text("no image")
+    first = scan(tmp_path / "in", schema, progress=False)
+    assert first.read == 4
+    again = scan(tmp_path / "in", schema, progress=False)
+    assert (again.read, again) == (0, first)
+    write("in/2", ramp, StudyDescription="US CHEST", PatientName="longer")
+    (tmp_path / "in" / "3").unlink()
+    write("in/5", ramp)
+    changed = scan(tmp_path / "in", schema, progress=False)
+    assert changed.read == 2
+    assert [row.path for row in changed.rows] == ["1", "2", "5"]
+    assert changed.rows[1].y[schema.labels.index("chest")] == 1
+
+
+def test_a_schema_with_the_same_elements_needs_no_reading(tmp_path, write, ramp, schema):
+    write("in/1", ramp, StudyDescription="US BIOPSY KIDNEY FOCAL (LEFT)")
+    default = scan(tmp_path / "in", schema, progress=False)
+    # The paper's schema looks at other elements.
+    paper = scan(tmp_path / "in", TagSchema.load("ultrasound-paper"), progress=False)
+    own = tmp_path / "own.toml"
+    text = (Path(tags.__file__).parent / "ultrasound.toml").read_text()
+    own.write_text(text.replace("corrected = true", "corrected = false"))
+    shutil.copy(Path(tags.__file__).parent / "study_descriptions.csv", tmp_path)
+    uncorrected = scan(tmp_path / "in", TagSchema.load(own), progress=False)
+    assert (default.read, paper.read, uncorrected.read) == (1, 1, 0)
+    liver = schema.labels.index("liver")
+    assert [i.rows[0].y[liver] for i in (default, paper, uncorrected)] == [0, 1, 1]
+
+
+def test_what_may_pass_is_looked_at_again(tmp_path, write, ramp, schema, monkeypatch):
+    for name in ("1", "2"):
+        write(f"in/{name}", ramp)
+    with monkeypatch.context() as patch:
+        refusals = {"1": Refusal(Code.READER_DIED)}
+        whole = index_module.examine
+
+        def dying(root, schema, secret, path):
+            return refusals.get(path) or whole(root, schema, secret, path)
+
+        patch.setattr(index_module, "examine", dying)
+        first = scan(tmp_path / "in", schema, progress=False)
+        assert first.refusals == (("1", Refusal(Code.READER_DIED)),)
+    second = scan(tmp_path / "in", schema, progress=False)
+    assert (second.read, len(second.rows)) == (1, 2)
+
+
+KILLED = """
+import sys
+from tf_dicom_ce.dicom.tags import TagSchema
+from tf_dicom_ce.intake import index
+index._SAVE_EVERY = 20
+print("go", flush=True)
+index.scan(sys.argv[1], TagSchema.load("ultrasound"), progress=False)
+"""
+
+
+def test_a_killed_scan_loses_nothing(tmp_path, write, schema):
+    for k in range(400):
+        write(f"in/{k:03d}", np.full((2, 2), k % 250, np.uint8), PatientID=str(k % 7))
+    expected = scan(tmp_path / "in", schema, cache=tmp_path / "other", progress=False)
+    (tmp_path / "script.py").write_text(KILLED)
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        command = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "in")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            process.stdout.readline()
+            time.sleep(rng.uniform(0.0, 0.8))
+            process.kill()
+    assert scan(tmp_path / "in", schema, progress=False) == expected
+    assert scan(tmp_path / "in", schema, progress=False).read == 0
