@@ -191,7 +191,7 @@ def decode_jpeg_ls(src: bytes, runner: DecodeRunner) -> bytearray:
     found = codestream.jpeg_frame(src)
     _check_size(runner.columns, runner.rows, found.columns, found.rows)
     # CharLS 2 may count zeros for seconds behind the end of a stream that has no end marker.
-    return pyjpegls._decode_frame(src, runner)
+    return pyjpegls._decode_frame(src + _END_OF_IMAGE, runner)
 
 
 def decode_jpeg_2000(src: bytes, runner: DecodeRunner) -> bytearray:
