@@ -33,6 +33,8 @@ for path in pathlib.Path(sys.argv[1]).rglob("*.dcm"):
 INDEX = """
 import sys
 from pathlib import Path
+from tf_dicom_ce.workers import warm_up
+warm_up()
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.intake.index import scan
 index = scan(sys.argv[1], TagSchema.load("ultrasound"), cache=Path(sys.argv[2]), progress=False)

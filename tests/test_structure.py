@@ -16,7 +16,7 @@ ALLOWED = {
     "metrics": {"config"},
     "dicom": {"errors"},
     "intake": {"errors", "dicom", "workers"},
-    "workers": set(),
+    "workers": {"dicom"},
     "phantom": {"errors", "dicom"},
     "models": {"config"},
     "data": {"config", "errors", "dicom", "intake", "workers"},

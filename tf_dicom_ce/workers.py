@@ -1,6 +1,7 @@
 """Maps a function over items in processes that may die or hang, at the cost of one item each."""
 
 import collections
+import contextlib
 import enum
 import itertools
 import multiprocessing
@@ -8,11 +9,17 @@ import multiprocessing.connection
 import os
 import resource
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from typing import Any
 
+from tf_dicom_ce.dicom.quiet import quiet
+
 _AHEAD = 4  # chunks a worker that are under way or wait for their turn
+_PATIENCE = 0.02  # seconds over which a worker gathers results before it sends them
 _ADDRESS_SPACE = 8 << 30  # bytes; a worker that wants more gets a MemoryError
 # Workers are forked from a server that has these loaded: that takes milliseconds, and no thread of
 # TensorFlow is copied, as it would be by a fork of this process.
@@ -72,6 +79,16 @@ def guarded_map(
 _NO_MORE: collections.deque = collections.deque()
 
 
+def warm_up() -> None:
+    """Starts what workers are forked from, so that it gets ready while this process goes on.
+
+    Worth a quarter of a second if it is called before the imports that reading takes.
+    """
+    _context()
+    with _without_main():
+        forkserver.ensure_running()
+
+
 class _Pool:
     """Workers, and the chunks that they are done with but whose turn has not come."""
 
@@ -87,10 +104,17 @@ class _Pool:
             _AHEAD * self._size
         )
 
-    def submit(self, number: int, items: collections.deque, results: Iterable[Any] = ()) -> None:
+    def submit(
+        self,
+        number: int,
+        items: collections.deque,
+        results: Iterable[Any] = (),
+        one_by_one: bool = False,
+    ) -> None:
         worker = self._idle.pop() if self._idle else _Worker(self._function)
         self.busy.append(worker)
-        worker.start(number, items, list(results), self._timeout)
+        worker.number, worker.items, worker.results = number, items, list(results)
+        worker.start(one_by_one, self._timeout)
 
     def wait(self) -> None:
         """Takes results that have arrived, or buries a worker that died or is late."""
@@ -101,13 +125,13 @@ class _Pool:
         for worker in tuple(self.busy):
             if worker.connection in ready:
                 try:
-                    success, result = worker.connection.recv()
+                    results = worker.connection.recv()
                 except (EOFError, ConnectionError):
                     self._bury(worker, Loss.DIED)
                     continue
-                if not success:
-                    raise result
-                worker.take(result, self._timeout)
+                if isinstance(results, Exception):
+                    raise results
+                worker.take(results, self._timeout)
                 if not worker.items:
                     self._finish(worker)
                     self._idle.append(worker)
@@ -115,12 +139,13 @@ class _Pool:
                 self._bury(worker, Loss.TIMED_OUT)
 
     def _bury(self, worker: "_Worker", loss: Loss) -> None:
-        """Gives the rest of the chunk to a new worker."""
+        """Gives the rest of the chunk to a new worker, which tells of every item by itself."""
         worker.kill()
-        worker.take(self._lost(loss), self._timeout)
+        if worker.one_by_one:
+            worker.take([self._lost(loss)], self._timeout)
         if worker.items:
             self.busy.remove(worker)
-            self.submit(worker.number, worker.items, worker.results)
+            self.submit(worker.number, worker.items, worker.results, one_by_one=True)
         else:
             self._finish(worker)
 
@@ -137,27 +162,25 @@ class _Worker:
     """A process and the chunk it works on: items without a result yet, and results."""
 
     def __init__(self, function: Callable[[Any], Any]):
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(_PRELOADED)
+        context = _context()
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, function), daemon=True)
-        self._process.start()
+        with _without_main():
+            self._process.start()
         theirs.close()
         try:
             self.connection.recv()
         except EOFError:
             raise RuntimeError("a worker process ended before it could start") from None
 
-    def start(
-        self, number: int, items: collections.deque, results: list[Any], timeout: float
-    ) -> None:
-        self.number, self.items, self.results = number, items, results
-        self.deadline = time.monotonic() + timeout
-        self.connection.send(tuple(items))
+    def start(self, one_by_one: bool, timeout: float) -> None:
+        self.one_by_one, self.deadline = one_by_one, time.monotonic() + timeout
+        self.connection.send((tuple(self.items), one_by_one))
 
-    def take(self, result: Any, timeout: float) -> None:
-        self.items.popleft()
-        self.results.append(result)
+    def take(self, results: list[Any], timeout: float) -> None:
+        for result in results:
+            self.items.popleft()
+            self.results.append(result)
         self.deadline = time.monotonic() + timeout
 
     def kill(self) -> None:
@@ -166,19 +189,43 @@ class _Worker:
         self.connection.close()
 
 
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    return context
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Keeps a new process from running the user's script again, of which it needs nothing."""
+    main = vars(sys.modules["__main__"])
+    kept = {name: main.get(name) for name in ("__file__", "__spec__")}
+    main.update(dict.fromkeys(kept))
+    try:
+        yield
+    finally:
+        main.update(kept)
+
+
 def _serve(connection: multiprocessing.connection.Connection, function: Callable) -> None:
-    """The worker's process: chunks of items in, one result an item out."""
+    """The worker's process: chunks of items in, lists of results out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to end
     resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         connection.send(None)  # ready
         while True:
-            for item in connection.recv():
-                try:
-                    result = (True, function(item))
-                except Exception as error:
-                    result = (False, error)
-                connection.send(result)
+            items, one_by_one = connection.recv()
+            results, sent = [], time.monotonic()
+            with quiet():
+                for item in items:
+                    results.append(function(item))
+                    if one_by_one or time.monotonic() > sent + _PATIENCE:
+                        connection.send(results)
+                        results, sent = [], time.monotonic()
+            if results:
+                connection.send(results)
     except (EOFError, ConnectionError):
         return  # the parent is gone
+    except Exception as error:
+        connection.send(error)

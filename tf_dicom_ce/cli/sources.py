@@ -35,6 +35,9 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 
 def index_source(source: str, options: argparse.Namespace, schema):
     """Fetches, unpacks and scans; returns the `Index`."""
+    from tf_dicom_ce.workers import warm_up
+
+    warm_up()
     from tf_dicom_ce.intake.dicomweb import Query
     from tf_dicom_ce.intake.index import scan
     from tf_dicom_ce.intake.sources import open_source

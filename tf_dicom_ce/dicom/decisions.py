@@ -1,12 +1,15 @@
 """What is decided about a picture, as far as its header tells."""
 
+import itertools
 from collections.abc import Callable, Iterator
 
 from pydicom import Dataset
+from pydicom.tag import Tag
 
 from tf_dicom_ce.dicom import decoders, grayscale
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.regions import crop_region, tissue_regions
+from tf_dicom_ce.dicom.values import value
 
 INVERTED = "MONOCHROME1 inverted"
 WINDOWED = "windowed to 8 bits"
@@ -17,7 +20,16 @@ OVERLAY = "overlay planes ignored"
 BURNED_IN = "burned-in annotation declared"
 LOSSY = "lossy compressed"
 
+_PHOTOMETRIC, _ANNOTATION, _LOSSY_COMPRESSION, _ASPECT_RATIO, _SPACING = map(
+    Tag,
+    (
+        *("PhotometricInterpretation", "BurnedInAnnotation", "LossyImageCompression"),
+        *("PixelAspectRatio", "PixelSpacing"),
+    ),
+)
+_DELTAS = (Tag("PhysicalDeltaY"), Tag("PhysicalDeltaX"))
 _OVERLAY_GROUPS = range(0x6000, 0x6020)
+_BEHIND = (0x60000000).__le__
 
 
 def decisions(header: Dataset) -> tuple[str, ...]:
@@ -49,7 +61,7 @@ def _region(header: Dataset) -> Iterator[str]:
 
 
 def _levels(header: Dataset) -> Iterator[str]:
-    photometric = header.PhotometricInterpretation
+    photometric = value(header, _PHOTOMETRIC)
     bits = decoders.stored_bits(header)
     if photometric in grayscale.MONOCHROME:
         if not grayscale.is_8_bit(header):
@@ -61,9 +73,9 @@ def _levels(header: Dataset) -> Iterator[str]:
 
 
 def _aspect(header: Dataset) -> Iterator[str]:
-    pairs = [header.get(keyword) for keyword in ("PixelAspectRatio", "PixelSpacing")]
+    pairs = [value(header, tag) for tag in (_ASPECT_RATIO, _SPACING)]
     for region in tissue_regions(header):
-        pairs.append([region.get(f"PhysicalDelta{axis}") for axis in "YX"])
+        pairs.append([value(region, tag) for tag in _DELTAS])
     # The first that is given counts; a region need not be calibrated.
     for down, right in (map(float, pair) for pair in pairs if pair and all(pair)):
         if abs(abs(down / right) - 1) > 0.01:
@@ -72,17 +84,18 @@ def _aspect(header: Dataset) -> Iterator[str]:
 
 
 def _overlay(header: Dataset) -> Iterator[str]:
-    # Elements are in order of their tags, as a rule.
-    if any(tag >> 16 in _OVERLAY_GROUPS for tag in header.keys()):  # noqa: SIM118 - converts
+    tags = header.keys()
+    # In order as a rule, and seldom any behind the description of the pixels.
+    if any(tag >> 16 in _OVERLAY_GROUPS for tag in itertools.takewhile(_BEHIND, reversed(tags))):
         yield OVERLAY
 
 
 def _burned_in(header: Dataset) -> Iterator[str]:
-    if str(header.get("BurnedInAnnotation", "")).upper() == "YES":
+    if str(value(header, _ANNOTATION)).upper() == "YES":
         yield BURNED_IN
 
 
 def _lossy(header: Dataset) -> Iterator[str]:
     syntax = header.file_meta.TransferSyntaxUID
-    if header.get("LossyImageCompression") == "01" or decoders.is_lossy(syntax):
+    if value(header, _LOSSY_COMPRESSION) == "01" or decoders.is_lossy(syntax):
         yield LOSSY

@@ -4,22 +4,19 @@ from typing import NamedTuple
 
 from pydicom import Dataset
 from pydicom.datadict import dictionary_description
-from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from tf_dicom_ce.dicom import decoders, grayscale
 from tf_dicom_ce.dicom.refusals import Code, Refusal
+from tf_dicom_ce.dicom.values import value
 
-_SOP_CLASS = 0x00080016
-_FRAMES = 0x00280008
-_PHOTOMETRIC = 0x00280004
-_POSITIVE = {  # of VR US
-    "Rows": 0x00280010,
-    "Columns": 0x00280011,
-    "SamplesPerPixel": 0x00280002,
-    "BitsAllocated": 0x00280100,
-    "BitsStored": 0x00280101,
+_SOP_CLASS, _FRAMES, _PHOTOMETRIC = map(
+    Tag, ("SOPClassUID", "NumberOfFrames", "PhotometricInterpretation")
+)
+_POSITIVE = {
+    keyword: Tag(keyword)
+    for keyword in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored")
 }
 # Twice a screen of 3840 × 2160 in colour; half an hour at 30 frames per second.
 _MAX_FRAME_SAMPLES = 1 << 25
@@ -49,12 +46,12 @@ class Description(NamedTuple):
 
 def number_of_frames(header: Dataset) -> int:
     """(0028,0008) Number of Frames, at least 1; absent, empty and 0 mean 1."""
-    return int(header.get("NumberOfFrames") or 1) if _FRAMES in header else 1
+    return int(value(header, _FRAMES) or 1)
 
 
 def refuse_class(header: Dataset, classes: frozenset[str]) -> Refusal | None:
     """Refuses a header whose (0008,0016) SOP Class UID is none of `classes`."""
-    found = _text(header, _SOP_CLASS) or header.file_meta.get("MediaStorageSOPClassUID")
+    found = value(header, _SOP_CLASS) or header.file_meta.get("MediaStorageSOPClassUID")
     if found in classes:
         return None
     # The name of a standard class tells no one apart; a private UID might.
@@ -73,13 +70,13 @@ def describe(header: Dataset) -> Description | Refusal:
     """
     numbers = []
     for keyword, tag in _POSITIVE.items():
-        numbers.append(_unsigned(header, tag))
+        numbers.append(value(header, tag))
         if not isinstance(numbers[-1], int) or numbers[-1] <= 0:
             return Refusal(Code.DAMAGED_HEADER, element_name(keyword))
     frames = number_of_frames(header)
     if frames < 1:
         return Refusal(Code.DAMAGED_HEADER, element_name("NumberOfFrames"))
-    photometric = _text(header, _PHOTOMETRIC)
+    photometric = value(header, _PHOTOMETRIC)
     if photometric not in grayscale.SUPPORTED:
         return Refusal(Code.UNSUPPORTED_PHOTOMETRIC, element_name("PhotometricInterpretation"))
     syntax = header.file_meta.TransferSyntaxUID
@@ -97,25 +94,3 @@ def element_name(keyword: str) -> str:
     """Names an element as PS3.6 does, e.g. "(0028,0010) 'Rows'"."""
     tag = Tag(keyword)
     return f"{tag} '{dictionary_description(tag)}'"
-
-
-def _raw(header: Dataset, tag: int, vr: str) -> bytes | None:
-    """The bytes of an element that pydicom has not converted, which is much slower, yet."""
-    item = header.get_item(tag)
-    if isinstance(item, RawDataElement) and vr == item.VR and isinstance(item.value, bytes):
-        return item.value
-    return None
-
-
-def _unsigned(header: Dataset, tag: int) -> object:
-    raw = _raw(header, tag, "US")
-    if raw is not None and len(raw) == 2:
-        return int.from_bytes(raw, "little" if header.original_encoding[1] else "big")
-    return header[tag].value if tag in header else None
-
-
-def _text(header: Dataset, tag: int) -> str | None:
-    raw = _raw(header, tag, "CS" if tag == _PHOTOMETRIC else "UI")
-    if raw is not None and raw.isascii() and b"\\" not in raw:
-        return raw.decode().strip("\0 ")
-    return header[tag].value if tag in header else None

@@ -1,10 +1,11 @@
 """Group 0002 of a DICOM file, (0002,0010) Transfer Syntax UID above all."""
 
+import functools
 import struct
 from typing import NamedTuple
 
 from pydicom import Dataset
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import FileMetaDataset
 from pydicom.tag import BaseTag
 
@@ -33,7 +34,11 @@ class FileMeta(NamedTuple):
 
     def to_dataset(self) -> FileMetaDataset:
         """The same as pydicom reads it, in a tenth of the time."""
-        return FileMetaDataset(Dataset(self.elements))
+        elements = dict(self.elements)
+        syntax = elements.get(BaseTag(_SYNTAX))
+        if syntax is not None:
+            elements[syntax.tag] = _converted(syntax._replace(value_tell=0))
+        return FileMetaDataset(Dataset(elements))
 
 
 def parse(head: bytes) -> FileMeta:
@@ -49,7 +54,16 @@ def parse(head: bytes) -> FileMeta:
             length, start = struct.unpack_from("<L", head, start)[0], start + 4
         position = start + length
         tag = BaseTag(0x00020000 | element)
-        elements[tag] = RawDataElement(
-            tag, vr.decode("latin-1"), length, head[start:position], start, False, True
-        )
+        value = head[start:position]
+        elements[tag] = RawDataElement(tag, vr.decode("latin-1"), length, value, start, False, True)
     return FileMeta(elements, position)
+
+
+@functools.lru_cache(maxsize=1 << 8)
+def _converted(syntax: RawDataElement) -> RawDataElement | DataElement:
+    """The transfer syntax of thousands of files is converted once."""
+    try:
+        return convert_raw_data_element(syntax)
+    # Whoever looks at it will meet the error.
+    except Exception:
+        return syntax

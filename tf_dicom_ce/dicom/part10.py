@@ -24,9 +24,10 @@ from pydicom.uid import (
 from tf_dicom_ce.dicom import file_meta
 from tf_dicom_ce.dicom.bounded import BoundedReader, TooLargeError, inflate
 from tf_dicom_ce.dicom.refusals import Code, Refusal
+from tf_dicom_ce.dicom.scanning import scan
 
 # Nearly every header is shorter, and parses faster from memory.
-_PREFIX = 1 << 15
+_PREFIX = 1 << 16
 # The largest element that describes an image is a palette of 2^16 entries of 2 bytes.
 _MAX_ELEMENT = 1 << 18
 # A data set without preamble begins with group 0002 or 0008, in either byte order.
@@ -107,7 +108,11 @@ def parse(file: BinaryIO) -> Part10 | Refusal:
             head = file.read(_PREFIX)
             file.seek(0)
         bounded = BoundedReader(file)
-        return _parse_prefix(file, head, bare) or _parse(file, bounded, head, bare)
+        return (
+            _scan(file, head, bare)
+            or _parse_prefix(file, head, bare)
+            or _parse(file, bounded, head, bare)
+        )
     except TooLargeError:
         return Refusal(Code.TOO_LARGE, "header or inflated size")
     except InvalidDicomError:
@@ -117,6 +122,28 @@ def parse(file: BinaryIO) -> Part10 | Refusal:
         if bounded is not None and bounded.exhausted:
             return Refusal(Code.TOO_LARGE, "header or inflated size")
         return Refusal(Code.NOT_DICOM if bare else Code.DAMAGED_HEADER, type(error).__name__)
+
+
+def _scan(file: BinaryIO, head: bytes, bare: bool) -> Part10 | None:
+    """Finds the elements of a usual header, which ends within the first bytes; else None."""
+    meta = file_meta.parse(head)
+    syntax = meta.syntax.rstrip(b"\0 ").decode("latin-1")
+    if bare or syntax in ("", ExplicitVRBigEndian):
+        return None
+    implicit = syntax == ImplicitVRLittleEndian
+    try:
+        found = scan(head, meta.end, implicit, _MAX_ELEMENT)
+    # A sequence may be malformed in any way.
+    except Exception:
+        return None
+    if found is None:
+        return None
+    dataset, position = found
+    header = FileDataset(None, dataset, head[:128], meta.to_dataset(), implicit, True)
+    header.set_original_encoding(implicit, True, dataset.original_character_set)
+    header.buffer = None
+    file.seek(position)
+    return Part10(file, header, _find_pixel_data(file, header), is_cut=False)
 
 
 def _parse_prefix(file: BinaryIO, head: bytes, bare: bool) -> Part10 | None:

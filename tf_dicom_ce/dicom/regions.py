@@ -1,6 +1,9 @@
 """Where in the image the ultrasound is: (0018,6011) Sequence of Ultrasound Regions."""
 
 from pydicom import Dataset
+from pydicom.tag import Tag
+
+from tf_dicom_ce.dicom.values import value
 
 CROPPED = "cropped to region"
 CLAMPED = "region clamped to the image"
@@ -10,6 +13,10 @@ SEVERAL = "several regions, largest taken"
 _TISSUE_2D = 1  # (0018,6012) Region Spatial Format
 _TISSUE_OR_COLOR_FLOW = (1, 2)  # (0018,6014) Region Data Type
 _MINIMUM_SIDE = 16
+_REGIONS, _SPATIAL_FORMAT, _DATA_TYPE = map(
+    Tag, ("SequenceOfUltrasoundRegions", "RegionSpatialFormat", "RegionDataType")
+)
+_CORNERS = [Tag(f"RegionLocation{corner}") for corner in ("MinY0", "MaxY1", "MinX0", "MaxX1")]
 
 Crop = tuple[slice, slice]
 
@@ -55,23 +62,16 @@ def tissue_regions(dataset: Dataset) -> list[Dataset]:
     """The items of all 2D regions that show tissue or colour flow."""
     return [
         region
-        for region in dataset.get("SequenceOfUltrasoundRegions") or ()
-        if region.get("RegionSpatialFormat") == _TISSUE_2D
-        and region.get("RegionDataType") in _TISSUE_OR_COLOR_FLOW
+        for region in value(dataset, _REGIONS) or ()
+        if value(region, _SPATIAL_FORMAT) == _TISSUE_2D
+        and value(region, _DATA_TYPE) in _TISSUE_OR_COLOR_FLOW
     ]
 
 
 def _boxes(dataset: Dataset) -> list[tuple[int, int, int, int]]:
     """The half-open boxes (top, bottom, left, right) of `tissue_regions`."""
-    return [
-        (
-            int(region.RegionLocationMinY0),
-            int(region.RegionLocationMaxY1) + 1,
-            int(region.RegionLocationMinX0),
-            int(region.RegionLocationMaxX1) + 1,
-        )
-        for region in tissue_regions(dataset)
-    ]
+    corners = ([int(value(region, tag)) for tag in _CORNERS] for region in tissue_regions(dataset))
+    return [(top, bottom + 1, left, right + 1) for top, bottom, left, right in corners]
 
 
 def _area(box: tuple[int, int, int, int]) -> int:

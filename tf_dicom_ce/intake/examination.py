@@ -1,8 +1,8 @@
 """What one look at a file's header tells; done in workers and kept in the header cache."""
 
-import dataclasses
+import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydicom import Dataset
 from pydicom.uid import UID
@@ -21,9 +21,8 @@ PATIENT_BY_STUDY = "no Patient ID, patient taken from the study"
 PATIENT_BY_FILE = "no Patient ID and no study, file taken as a patient of its own"
 
 
-@dataclasses.dataclass(frozen=True)
-class Facts:
-    """A readable image.
+class Facts(NamedTuple):
+    """A readable image; plain values throughout, as the header cache keeps them.
 
     Attributes:
         patient: Pseudonym of the patient.
@@ -54,19 +53,11 @@ def examine(root: Path, schema: TagSchema, secret: bytes, path: str) -> Facts | 
     Returns:
         The facts, or why there are none. No content of a file raises.
     """
-    name = picture_format(root / path)
-    if name is not None:
-        size = picture_size(root / path)
-        if isinstance(size, Refusal):
-            return size
-        patient = pseudonym(secret, "path", path)
-        kind = f"{size[0]}×{size[1]} {name}"
-        values = dict.fromkeys(schema.elements)
-        return Facts(patient, 1, kind, (PATIENT_BY_FILE,), values, is_picture=True)
-    header = read_header(root / path, schema.sop_classes)
-    if isinstance(header, Refusal):
-        return header
     with quiet():
+        header = read_header(root / path, schema.sop_classes)
+        if isinstance(header, Refusal):
+            is_picture = header.code is Code.NOT_DICOM and picture_format(root / path)
+            return _examine_picture(root, schema, secret, path) if is_picture else header
         try:
             keyword, value = _patient(header, path)
             flags = {"PatientID": (), "StudyInstanceUID": (PATIENT_BY_STUDY,)}
@@ -82,19 +73,27 @@ def examine(root: Path, schema: TagSchema, secret: bytes, path: str) -> Facts | 
             return Refusal(Code.DAMAGED_HEADER, type(error).__name__)
 
 
-def to_json(result: Facts | Refusal) -> dict[str, Any] | list[str]:
+def to_json(result: Facts | Refusal) -> list[Any]:
     """As plain values for the header cache."""
-    if isinstance(result, Refusal):
-        return [result.code.value, result.detail]
-    return dataclasses.asdict(result)
+    return list(result) if isinstance(result, Facts) else [result.code.value, result.detail]
 
 
-def from_json(entry: dict[str, Any] | list[str]) -> Facts | Refusal:
+def from_json(entry: list[Any]) -> Facts | Refusal:
     """The inverse of `to_json`."""
-    if isinstance(entry, list):
+    if len(entry) == 2:
         return Refusal(Code(entry[0]), entry[1])
-    values = {k: None if v is None else tuple(v) for k, v in entry["values"].items()}
-    return Facts(**{**entry, "flags": tuple(entry["flags"]), "values": values})
+    *start, flags, values, is_picture = entry
+    values = {k: None if v is None else tuple(v) for k, v in values.items()}
+    return Facts(*start, tuple(flags), values, is_picture)
+
+
+def _examine_picture(root: Path, schema: TagSchema, secret: bytes, path: str) -> Facts | Refusal:
+    size = picture_size(root / path)
+    if isinstance(size, Refusal):
+        return size
+    kind = f"{size[0]}×{size[1]} {picture_format(root / path)}"
+    values = dict.fromkeys(schema.elements)
+    return Facts(pseudonym(secret, "path", path), 1, kind, (PATIENT_BY_FILE,), values, True)
 
 
 def _patient(header: Dataset, path: str) -> tuple[str, str]:
@@ -108,7 +107,7 @@ def _patient(header: Dataset, path: str) -> tuple[str, str]:
 
 def _kind(header: Dataset) -> str:
     frames = number_of_frames(header)
-    name = UID(header.file_meta.TransferSyntaxUID).name.split(",")[0].split(" (")[0]
+    name = _syntax_name(header.file_meta.TransferSyntaxUID)
     return ", ".join(
         (
             f"{header.Rows}×{header.Columns} {header.PhotometricInterpretation}",
@@ -116,3 +115,8 @@ def _kind(header: Dataset) -> str:
             name,
         )
     )
+
+
+@functools.cache
+def _syntax_name(uid: str) -> str:
+    return UID(uid).name.split(",")[0].split(" (")[0]

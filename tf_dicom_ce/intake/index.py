@@ -30,6 +30,7 @@ PATIENT_FROM_TABLE = "patient from the labels CSV"
 # does not die.
 _IN_PROCESS = 300
 _SAVE_EVERY = 500
+_SHOW_EVERY = 50
 _NO_TABLE: Mapping[str, Entry] = MappingProxyType({})
 
 
@@ -195,7 +196,8 @@ def _examine_all(
                     unsaved.append(path)
                 if len(unsaved) >= _SAVE_EVERY:
                     save()
-                bar.advance(task)
+                if len(results) % _SHOW_EVERY == 0:
+                    bar.update(task, completed=len(results))
         finally:
             save()
     return results
@@ -272,4 +274,4 @@ def _completed(facts: Facts, entry: Entry, secret: bytes) -> Facts:
         by_default = (PATIENT_BY_FILE, PATIENT_BY_STUDY)
         flags = (PATIENT_FROM_TABLE, *(flag for flag in flags if flag not in by_default))
     values = {**facts.values, **entry.values}
-    return dataclasses.replace(facts, patient=patient, flags=flags, values=values)
+    return facts._replace(patient=patient, flags=flags, values=values)
