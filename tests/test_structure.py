@@ -17,12 +17,22 @@ ALLOWED = {
     "dicom": {"errors"},
     "intake": {"errors", "dicom", "workers"},
     "workers": {"dicom"},
-    "phantom": {"errors", "dicom"},
+    "phantom": {"errors", "dicom", "workers"},
     "models": {"config"},
     "data": {"config", "errors", "dicom", "intake", "workers"},
     "training": {"config", "errors", "losses", "metrics", "data", "models"},
     "saved_model": {"config", "errors", "data", "models"},
-    "cli": {"config", "errors", "dicom", "intake", "phantom", "data", "training", "saved_model"},
+    "cli": {
+        "config",
+        "errors",
+        "dicom",
+        "intake",
+        "workers",
+        "phantom",
+        "data",
+        "training",
+        "saved_model",
+    },
 }
 WITHOUT_TENSORFLOW = ("__init__", "errors", "config", "dicom", "intake", "workers", "phantom")
 

@@ -273,3 +273,40 @@ def test_messages(orthanc, tmp_path, query, message):
     assert process.returncode == 1
     assert message in errors
     assert "hunter" not in errors
+
+
+@pytest.mark.slow
+def test_training_starts_from_the_url(orthanc, tmp_path):
+    words = "--preset quick --image-size 32 32 --width 0.03125 --epochs 1 --pacs-dates 20240101-"
+
+    def train(password):
+        folders = ["--run", str(tmp_path / "run"), "--export", str(tmp_path / "export")]
+        return subprocess.run(
+            orthanc.inside(
+                *(str(Path(sys.executable).with_name("tf-dicom-ce")), "train", "--data", URL),
+                *(*words.split(), *folders),
+            ),
+            env={
+                "TF_DICOM_CE_PACS_USER": "joe",
+                "TF_DICOM_CE_PACS_PASSWORD": password,
+                "XDG_CACHE_HOME": str(tmp_path / "cache"),
+                "XDG_CONFIG_HOME": str(tmp_path / "config"),
+                "PATH": "/usr/bin:/bin",
+            },
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    refused = train("hunter3")
+    assert refused.returncode == 2
+    assert "TF_DICOM_CE_PACS_TOKEN" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    trained = train("hunter2")
+    assert trained.returncode == 0, trained.stderr
+    assert f"PACS: {ULTRASOUND} instances, {ULTRASOUND} of them fetched now" in trained.stdout
+    assert f"{ULTRASOUND} ultrasound files of 5 patients" in trained.stdout
+    assert (tmp_path / "export" / "encoder" / "1" / "saved_model.pb").exists()
+    # Nothing but the files themselves may be read by others.
+    (folder,) = (tmp_path / "cache" / "tf-dicom-ce" / "pacs").iterdir()
+    assert folder.stat().st_mode & 0o77 == 0

@@ -1,12 +1,16 @@
 """What a user may give as data, to a folder of files: a folder, an archive, or a PACS."""
 
+import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import platformdirs
 
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake import archive, dicomweb
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def open_source(source: str, query: dicomweb.Query) -> Path:
@@ -25,17 +29,23 @@ def open_source(source: str, query: dicomweb.Query) -> Path:
     """
     cache = platformdirs.user_cache_path("tf-dicom-ce")
     if source.startswith(("http://", "https://")):
-        name = pseudonym(load_secret(), "PACS", f"{source.rstrip('/')}|{query}")
-        folder = cache / "pacs" / name
-        found = dicomweb.download(source, query, dicomweb.Credentials.from_environment(), folder)
-        print(
-            f"PACS: {found.instances} instances, {found.fetched} of them fetched now"
-            + (f", {found.skipped} refused by the server" if found.skipped else "")
-        )
-        return folder
+        return _fetch(source, query, cache / "pacs")
     path = Path(source)
     if path.is_file():
         if not archive.is_archive(path):
             raise UserError(f"{path} is neither a folder of DICOM files, nor a zip or tar of them.")
         return archive.unpack(path, cache / "unpacked")
     return path
+
+
+def _fetch(url: str, query: dicomweb.Query, cache: Path) -> Path:
+    if urlsplit(url).scheme == "http" and urlsplit(url).hostname not in _LOOPBACK:
+        print(f"{url}: images and credentials travel unencrypted; better https.", file=sys.stderr)
+    # A folder for each query: an earlier, wider one must not add to this one.
+    folder = cache / pseudonym(load_secret(), "PACS", f"{url.rstrip('/')}|{query}")
+    found = dicomweb.download(url, query, dicomweb.Credentials.from_environment(), folder)
+    print(
+        f"PACS: {found.instances} instances, {found.fetched} of them fetched now"
+        + (f", {found.skipped} refused by the server" if found.skipped else "")
+    )
+    return folder

@@ -1,12 +1,9 @@
 """Whole cohorts of synthetic patients: rendered in processes, resumable, the same for one seed."""
 
-import concurrent.futures
 import csv
 import functools
 import importlib.resources
 import json
-import multiprocessing
-import os
 import shutil
 from pathlib import Path
 
@@ -19,6 +16,7 @@ from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.phantom.contact_sheet import contact_sheet
 from tf_dicom_ce.phantom.examination import Order, render
 from tf_dicom_ce.phantom.vendors import VENDOR_A, VENDOR_B
+from tf_dicom_ce.workers import Loss, guarded_map
 
 _VERSION = 2  # raise when the same seed gives other files
 
@@ -131,25 +129,18 @@ def _orders(preset: str, seed: int, domain_shift: bool) -> list[Order]:
 
 
 def _render_all(orders: list[Order], out: Path, workers: int | None) -> None:
-    workers = workers or os.cpu_count() or 1
     one = functools.partial(render, out=out)
+    rendered = (
+        map(one, orders) if workers == 1 else guarded_map(one, orders, _stop, workers, 600, 1)
+    )
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Rendering the phantom", total=sum(order.images for order in orders))
-        if workers == 1:
-            for order in orders:
-                one(order)
-                bar.advance(task, order.images)
-            return
-        spawn = multiprocessing.get_context("spawn")  # a fork would copy TensorFlow's threads
-        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn) as pool:
-            pending = {pool.submit(one, order): order.images for order in orders}
-            try:
-                for future in concurrent.futures.as_completed(pending):
-                    future.result()
-                    bar.advance(task, pending[future])
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        for order, _ in zip(orders, rendered, strict=True):
+            bar.advance(task, order.images)
+
+
+def _stop(loss: Loss) -> None:
+    raise UserError(f"Rendering the phantom: {loss.value}. Start again to go on where it stopped.")
 
 
 def _write_tables(out: Path) -> None:
