@@ -41,7 +41,7 @@ class PretrainConfig:
         panel_every: Epochs between two inpainting panels.
         seed: Seeds weights, split, order and augmentation.
         deterministic: Bit-for-bit the same weights for the same seed on the same machine.
-        allow_unreadable: Go on where more than half of the ultrasound files cannot be read.
+        allow_unreadable: Go on where more than half of the images cannot be read.
     """
 
     use_dicom: bool = True

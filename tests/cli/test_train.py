@@ -102,6 +102,6 @@ def test_mostly_unreadable_stops_unless_allowed(train, data, capsys):
     with pytest.raises(AssertionError):
         train("run")
     message = capsys.readouterr().err
-    assert "11 of 20 ultrasound files cannot be read" in message
+    assert "11 of 20 images cannot be read" in message
     assert "--allow-unreadable" in message
     train("allowed", "--allow-unreadable", "--split", "image")

@@ -109,7 +109,7 @@ def test_markdown_without_refusals_has_no_section_for_them(index):
 
 def test_summary_holds_counts_and_no_values(index):
     assert summary(index, {1: DECODE_FAILED}) == (
-        "6 ultrasound files of 3 patients; 1 other files skipped, 2 unreadable\n"
+        "6 images of 3 patients; 1 other files skipped, 2 unreadable\n"
         "study: 3 mapped (1 after tidying), 1 unmapped, 1 empty, 1 missing\n"
         "probe: 2 mapped, 1 unmapped, 1 empty, 1 missing, 1 ignored\n"
         "1 files: no Patient ID, patient taken from the study"

@@ -305,7 +305,7 @@ def test_training_starts_from_the_url(orthanc, tmp_path):
     trained = train("hunter2")
     assert trained.returncode == 0, trained.stderr
     assert f"PACS: {ULTRASOUND} instances, {ULTRASOUND} of them fetched now" in trained.stdout
-    assert f"{ULTRASOUND} ultrasound files of 5 patients" in trained.stdout
+    assert f"{ULTRASOUND} images of 5 patients" in trained.stdout
     assert (tmp_path / "export" / "encoder" / "1" / "saved_model.pb").exists()
     # Nothing but the files themselves may be read by others.
     (folder,) = (tmp_path / "cache" / "tf-dicom-ce" / "pacs").iterdir()

@@ -18,7 +18,7 @@ class Code(enum.StrEnum):
     UNLISTED_PICTURE = "unlisted-picture"
     """Skipped: a PNG or JPEG that no labels CSV lists."""
     NOT_ULTRASOUND = "not-ultrasound"
-    """Skipped: DICOM whose (0008,0016) SOP Class UID is not an ultrasound image storage class."""
+    """Skipped: DICOM whose (0008,0016) SOP Class UID is not wanted; by default, not ultrasound."""
     OS_ERROR = "os-error"
     """The operating system refused to open or read the file."""
     DAMAGED_HEADER = "damaged-header"
@@ -67,7 +67,7 @@ _REMEDIES = {
     Code.NOT_REGULAR: "Links are not followed; copy the file into the folder if it is wanted.",
     Code.NOT_DICOM: "Nothing to do, unless the file should be DICOM: then export it again.",
     Code.UNLISTED_PICTURE: "List it in a CSV given by --labels if it is an image to train on.",
-    Code.NOT_ULTRASOUND: "Nothing to do; only ultrasound image storage classes are read.",
+    Code.NOT_ULTRASOUND: "Nothing to do; only the SOP classes of the tag schema are read.",
     Code.OS_ERROR: "Check the permissions of the file and the health of the disk.",
     Code.DAMAGED_HEADER: "Export the file again; the data set is malformed.",
     Code.NO_PIXELS: "Export the file again with its image; this copy holds none.",

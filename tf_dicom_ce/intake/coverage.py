@@ -66,7 +66,7 @@ def summary(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -> str:
     """
     coverage = index.coverage.with_decode_refusals(undecodable.values())
     lines = [
-        f"{coverage.images} ultrasound files of {coverage.patients} patients; "
+        f"{coverage.images} images of {coverage.patients} patients; "
         f"{coverage.skipped} other files skipped, {coverage.unreadable} unreadable"
     ]
     for name, tag in coverage.tags.items():
@@ -95,7 +95,7 @@ def require_readable(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -
     if coverage.unreadable <= readable:
         return
     total = readable + coverage.unreadable
-    lines = [f"{coverage.unreadable} of {total} ultrasound files cannot be read:"]
+    lines = [f"{coverage.unreadable} of {total} images cannot be read:"]
     for code, count in coverage.refusals.items():
         if not code.is_skip:
             lines.append(f"  {count} {code.value}: {code.remedy}")
