@@ -10,6 +10,7 @@ from tf_dicom_ce.losses import (
     joint_loss,
     reconstruction_loss,
     soft_dice_loss,
+    tag_loss,
     weighted_bce,
 )
 
@@ -62,8 +63,24 @@ def test_joint_by_hand():
 def test_mistakes_show_what_was_received():
     with pytest.raises(ValueError, match=r"\(2, 4, 4, 1\) and \(2, 4, 2, 1\)"):
         reconstruction_loss(tf.zeros((2, 4, 4, 1)), tf.zeros((2, 4, 2, 1)))
-    with pytest.raises(ValueError, match="form='hinge'"):
-        adversarial_loss(FAKE, "hinge")
+    with pytest.raises(ValueError, match="form='wasserstein'"):
+        adversarial_loss(FAKE, "wasserstein")
+
+
+def test_hinge_by_hand():
+    real, fake = tf.constant([0.0, 0.5, 3.0]), tf.constant([0.0, 0.25, -3.0])
+    # max(0, 1 − real) = 1, ½, 0;  max(0, 1 + fake) = 1, 1¼, 0
+    np.testing.assert_array_equal(discriminator_loss(real, fake, "hinge"), [2.0, 1.75, 0.0])
+    np.testing.assert_array_equal(adversarial_loss(fake, "hinge"), [0.0, -0.25, 3.0])
+
+
+def test_tag_loss_by_hand():
+    """σ(log 3) = ¾: a 1 there costs log(4/3), a 0 costs log 4; absent tags cost nothing."""
+    z = tf.fill((3, 3), np.float32(np.log(3.0)))
+    y = tf.constant([[1.0, 0.0, 1.0], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    present = tf.constant([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    expected = [(2 * np.log(4 / 3) + np.log(4)) / 3, np.log(4 / 3), 0.0]
+    np.testing.assert_allclose(tag_loss(y, present, z), expected, rtol=1e-6)
 
 
 def test_weighted_bce_by_hand():

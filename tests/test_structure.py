@@ -12,6 +12,7 @@ ALLOWED = {
     "__init__": set(),
     "errors": set(),
     "config": {"errors"},
+    "config_file": {"config", "errors"},
     "losses": {"config"},
     "metrics": {"config"},
     "dicom": {"errors"},
@@ -22,19 +23,16 @@ ALLOWED = {
     "data": {"config", "errors", "dicom", "intake", "workers"},
     "training": {"config", "errors", "losses", "metrics", "data", "models"},
     "saved_model": {"config", "errors", "data", "models"},
+    "tuning": {"config", "config_file", "errors", "training"},
     "cli": {
-        "config",
-        "errors",
-        "dicom",
-        "intake",
-        "workers",
-        "phantom",
-        "data",
-        "training",
-        "saved_model",
+        *("config", "config_file", "errors", "workers", "dicom", "intake", "phantom", "data"),
+        *("training", "saved_model", "tuning"),
     },
 }
-WITHOUT_TENSORFLOW = ("__init__", "errors", "config", "dicom", "intake", "workers", "phantom")
+WITHOUT_TENSORFLOW = (
+    *("__init__", "errors", "config", "config_file", "workers"),
+    *("dicom", "intake", "phantom"),
+)
 
 
 def imports(path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from tf_dicom_ce.errors import UserError
 
@@ -13,6 +14,12 @@ def _require_positive(config, *names: str) -> None:
         if getattr(config, name) < 1:
             flag = "--" + name.replace("_", "-")
             raise UserError(f"{flag} {getattr(config, name)}: choose 1 or more.")
+
+
+def _require_choice(config, name: str, *choices: str) -> None:
+    if getattr(config, name) not in choices:
+        flag = "--" + name.replace("_", "-")
+        raise UserError(f"{flag} {getattr(config, name)}: choose one of {', '.join(choices)}.")
 
 
 @dataclass(frozen=True)
@@ -30,8 +37,16 @@ class PretrainConfig:
         lambda_adv: Weight of L_adv in Eq. 3 (section 4.3).
         g_learning_rate: Adam's learning rate for the context encoder F (section 4.3).
         d_learning_rate: Adam's learning rate for the discriminator D (section 4.3).
-        adversarial: F's loss on D's logits: `nonsaturating` −log D, or `minimax` as in Eq. 1.
+        adversarial: F's loss on D's logits: `nonsaturating` −log D, or `minimax` as in Eq. 1;
+            `hinge` for both sides (Miyato & Koyama, 2018).
         discriminator_input: `patch`, or `composite`: the whole image with the patch in place.
+        conditioning: How D learns of the tags: `projection` (section 3.1.1), or `auxiliary`: it
+            predicts them (AC-GAN, Odena et al., 2017).
+        spectral_norm: Divide every weight of D by its largest singular value (Miyato et al., 2018).
+        tag_dropout: Probability with which a tag of a training example is taken as absent.
+        balance_tags: Draw training images so that all combinations of labels are equally likely.
+        precision: What F and D compute in: `float32`, `bfloat16` or `float16`; weights and losses
+            are float32 in any case.
         split: Keep each `patient` on one side, or split by `image` as in section 4.3.
         validation_fraction: Share of the images held out (section 4.3).
         augment: Random flip, gain, contrast and shift of the training images; not in the paper.
@@ -56,6 +71,11 @@ class PretrainConfig:
     d_learning_rate: float = 1e-5
     adversarial: str = "nonsaturating"
     discriminator_input: str = "patch"
+    conditioning: str = "projection"
+    spectral_norm: bool = False
+    tag_dropout: float = 0.0
+    balance_tags: bool = False
+    precision: str = "float32"
     split: str = "patient"
     validation_fraction: float = 0.2
     augment: bool = False
@@ -80,10 +100,26 @@ class PretrainConfig:
         if not 0 < self.width <= 4:
             raise UserError(f"--width {self.width}: choose a number above 0, at most 4.")
         _require_positive(self, "batch_size", "epochs", "panel_every")
+        _require_choice(self, "adversarial", "nonsaturating", "minimax", "hinge")
+        _require_choice(self, "discriminator_input", "patch", "composite")
+        _require_choice(self, "conditioning", "projection", "auxiliary")
+        _require_choice(self, "precision", "float32", "bfloat16", "float16")
+        if not 0 <= self.tag_dropout < 1:
+            raise UserError(f"--tag-dropout {self.tag_dropout}: choose 0 or more, below 1.")
+        if not self.use_dicom:
+            for flag, given in (
+                ("--conditioning auxiliary", self.conditioning == "auxiliary"),
+                ("--tag-dropout", self.tag_dropout > 0),
+            ):
+                if given:
+                    raise UserError(f"{flag} is about the tags, which --no-use-dicom leaves out.")
 
     def as_dict(self) -> dict:
-        """All settings as plain values, in the order in which they are declared."""
-        return dataclasses.asdict(self)
+        """All settings as plain values, in the order in which they are declared.
+
+        Of a tag schema's file only the name, for a path may name a patient.
+        """
+        return {**dataclasses.asdict(self), "tags": PurePath(self.tags).name}
 
 
 PRESETS = {

@@ -26,17 +26,23 @@ def reconstruction_loss(x: tf.Tensor, x_hat: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.square(x - x_hat), axis=[1, 2, 3])
 
 
-def discriminator_loss(real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
+def discriminator_loss(
+    real_logits: tf.Tensor, fake_logits: tf.Tensor, form: str = "nonsaturating"
+) -> tf.Tensor:
     """−[log D(x, y) + log(1 − D(F(x̂), y))], which D minimises (Eqs. 1 and 2).
 
     Args:
         real_logits: D's logits on true patches, float [N].
         fake_logits: D's logits on predicted patches, float [N].
+        form: As in `adversarial_loss`; `hinge`: max(0, 1 − D(x, y)) + max(0, 1 + D(F(x̂), y)) on
+            the logits themselves (Miyato & Koyama, 2018).
 
     Returns:
-        float [N]; 2 log 2 where D cannot tell (both logits 0).
+        float [N]; 2 log 2 where D cannot tell (both logits 0), 2 in the hinge form.
     """
     _require_same_shape(real_logits, fake_logits)
+    if form == "hinge":
+        return tf.nn.relu(1.0 - real_logits) + tf.nn.relu(1.0 + fake_logits)
     return tf.nn.softplus(-real_logits) + tf.nn.softplus(fake_logits)
 
 
@@ -47,19 +53,46 @@ def adversarial_loss(fake_logits: tf.Tensor, form: str = "nonsaturating") -> tf.
         fake_logits: D's logits on predicted patches, float [N].
         form: `minimax`: log(1 − D(F(x̂), y)), the term of Eq. 1 to the letter;
             `nonsaturating`: −log D(F(x̂), y), the same fixed point with a gradient that does not
-            vanish while D wins (Goodfellow et al., 2014, section 3).
+            vanish while D wins (Goodfellow et al., 2014, section 3);
+            `hinge`: −D(F(x̂), y) on the logit itself (Miyato & Koyama, 2018).
 
     Returns:
         float [N].
 
     Raises:
-        ValueError: `form` is neither.
+        ValueError: `form` is none of these.
     """
     if form == "nonsaturating":
         return tf.nn.softplus(-fake_logits)
     if form == "minimax":
         return -tf.nn.softplus(fake_logits)
-    raise ValueError(f"Expected form 'nonsaturating' or 'minimax'. Received: form={form!r}.")
+    if form == "hinge":
+        return -fake_logits
+    raise ValueError(
+        f"Expected form 'nonsaturating', 'minimax' or 'hinge'. Received: form={form!r}."
+    )
+
+
+def tag_loss(y: tf.Tensor, present: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """AC-GAN's loss on the class (Odena et al., 2017, Eq. 3), for labels that may be unknown.
+
+    The mean over the labels of present tags of −[y log σ(z) + (1 − y) log(1 − σ(z))]: a mean, so
+    that its size beside L_adv depends neither on L nor on how many tags an image has.
+
+    Args:
+        y: Encoded tags, float [N, L], 0 or 1.
+        present: 1 over the span of a tag that is known, 0 elsewhere, float [N, L].
+        logits: z, D's logits of y, float [N, L].
+
+    Returns:
+        float [N]; 0 where no tag is known.
+    """
+    _require_same_shape(y, logits)
+    _require_same_shape(y, present)
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(y, logits)
+    return tf.math.divide_no_nan(
+        tf.reduce_sum(present * losses, axis=-1), tf.reduce_sum(present, axis=-1)
+    )
 
 
 def joint_loss(l_rec, l_adv, lambda_rec: float = 0.99, lambda_adv: float = 0.01):

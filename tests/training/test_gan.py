@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.data.preprocessing import centre_patch, mask_centre, paste_patch
-from tf_dicom_ce.training.gan import ContextEncoderGAN
+from tf_dicom_ce.models.spectral import power_iteration
+from tf_dicom_ce.training.gan import ContextEncoderGAN, measured
 
 CONFIG = PretrainConfig(image_size=(32, 32), width=1 / 32, batch_size=4)
 
@@ -102,3 +103,86 @@ def test_composite_shows_d_the_whole_image(batch):
     fake = paste_patch(x, model.context_encoder(mask_centre(x), training=False))
     expected = tf.sigmoid(model.discriminator(fake, y)["logit"]).numpy().mean()
     assert logs["d_fake"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_hinge_by_numpy(batch):
+    model = gan(adversarial="hinge", lambda_rec=0.0, lambda_adv=1.0)
+    x, y = batch
+    logs = {k: float(v) for k, v in model.test_step(batch).items()}
+    real = model.discriminator(centre_patch(x), y)["logit"].numpy()
+    fake = model.discriminator(model.context_encoder(mask_centre(x)), y)["logit"].numpy()
+    expected = np.maximum(0, 1 - real).mean() + np.maximum(0, 1 + fake).mean()
+    assert logs["disc"] == pytest.approx(expected, rel=1e-5)
+    assert logs["adv"] == logs["joint"] == pytest.approx(-fake.mean(), rel=1e-5)
+
+
+def test_auxiliary_adds_the_loss_on_tags_to_both_sides(batch):
+    x, y = batch
+    present = tf.constant([[1, 1, 0], [0, 0, 0], [1, 1, 1], [0, 0, 1]], tf.float32)
+    model = gan(conditioning="auxiliary", lambda_rec=0.0, lambda_adv=1.0)
+    logs = {k: float(v) for k, v in model.test_step((x, y, present)).items()}
+    assert "p" not in logs
+    assert not hasattr(model.discriminator, "w")
+    real = {k: v.numpy() for k, v in model.discriminator(centre_patch(x), y).items()}
+    painted = model.context_encoder(mask_centre(x))
+    fake = {k: v.numpy() for k, v in model.discriminator(painted, y).items()}
+
+    def on_tags(z):
+        bce = np.log1p(np.exp(z)) - y.numpy() * z  # −[y log σ(z) + (1 − y) log(1 − σ(z))]
+        known = present.numpy()
+        return np.mean((bce * known).sum(1) / np.maximum(known.sum(1), 1))
+
+    softplus = lambda z: np.log1p(np.exp(z)).mean()  # noqa: E731
+    assert logs["tags_real"] == pytest.approx(on_tags(real["tags"]), rel=1e-5)
+    assert logs["tags_fake"] == pytest.approx(on_tags(fake["tags"]), rel=1e-5)
+    disc = softplus(-real["logit"]) + softplus(fake["logit"])
+    tags = logs["tags_real"] + logs["tags_fake"]
+    assert logs["disc"] == pytest.approx(disc + tags, rel=1e-5)
+    assert logs["adv"] == pytest.approx(softplus(-fake["logit"]) + logs["tags_fake"], rel=1e-5)
+    assert logs["joint"] == pytest.approx(logs["adv"], rel=1e-5)
+
+
+def test_under_auxiliary_an_absent_tag_has_no_say(batch):
+    """What y holds where `present` is 0 changes neither network."""
+    x, y = batch
+    present = tf.constant([[1.0, 0.0, 0.0]] * 4)
+    after = []
+    for tags in (y, y * present, tf.ones_like(y) * (1 - present) + y * present):
+        model = gan(conditioning="auxiliary")
+        model.train_step((x, tags, present))
+        after.append(model.get_weights())
+    for a, b, c in zip(*after, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)
+
+
+def test_spectral_norm_takes_one_power_iteration_a_step_and_none_in_validation(batch):
+    model = gan(spectral_norm=True)
+    d = model.discriminator
+    expected = [power_iteration(k.value, u.value) for k, u in zip(d.kernels, d.u, strict=True)]
+    model.train_step(batch)
+    for u, wanted in zip(d.u, expected, strict=True):
+        np.testing.assert_array_equal(u, wanted)
+    model.test_step(batch)
+    for u, wanted in zip(d.u, expected, strict=True):
+        np.testing.assert_array_equal(u, wanted)
+    assert {u.path for u in d.u} <= {v.path for v in model.variables}
+
+
+@pytest.mark.parametrize(
+    "changes, names",
+    [
+        ({}, "p g_norm d_norm"),
+        ({"adversarial": "hinge", "spectral_norm": True}, "p g_norm d_norm"),
+        ({"conditioning": "auxiliary"}, "tags_real tags_fake g_norm d_norm"),
+        ({"precision": "float16"}, "p g_norm d_norm g_skipped d_skipped"),
+    ],
+)
+def test_names_in_the_logs(changes, names, batch):
+    model = gan(**changes)
+    common = ["joint", "rec", "rec_of_mean", "adv", "disc", "d_real", "d_fake", "c_rf"]
+    logs = model.train_step((*batch, tf.ones_like(batch[1])))
+    assert sorted(logs) == sorted(common + names.split()) == sorted(measured(model.config))
+    only_in_training = {"g_norm", "d_norm", "g_skipped", "d_skipped"}
+    logs = model.test_step((*batch, tf.ones_like(batch[1])))
+    assert sorted(logs) == sorted(set(measured(model.config)) - only_in_training)

@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 
 from tf_dicom_ce import __version__
-from tf_dicom_ce.cli import finetune, index, phantom, train
-from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.cli import finetune, index, phantom, train, tune
+from tf_dicom_ce.errors import StoppedError, UserError
 
-_COMMANDS = {"phantom": phantom, "index": index, "train": train, "finetune": finetune}
+_COMMANDS = {"phantom": phantom, "index": index, "train": train, "finetune": finetune, "tune": tune}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,8 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after the program's name; by default the process's.
 
     Returns:
-        Exit code: 0, 2 for a mistake that the user can mend (one message on stderr), or 130 after
-        Ctrl-C.
+        Exit code: 0, 2 for a mistake that the user can mend (one message on stderr), or 128 and the
+        signal that ended it: 130 after Ctrl-C, 143 after SIGTERM.
     """
     parser = argparse.ArgumentParser(
         prog="tf-dicom-ce",
@@ -43,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"{parser.prog} {options.command}: {error}", file=sys.stderr)
         return 2
+    except StoppedError as stopped:
+        print(f"{parser.prog} {options.command}: {stopped}", file=sys.stderr)
+        return 128 + stopped.signal
     except KeyboardInterrupt:
         print(f"{parser.prog} {options.command}: stopped.", file=sys.stderr)
         return 130

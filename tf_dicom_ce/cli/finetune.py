@@ -19,6 +19,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from tf_dicom_ce.cli.runs import add_run_arguments, schedule_of
 from tf_dicom_ce.config import FINETUNE_PRESETS, FinetuneConfig
 from tf_dicom_ce.errors import UserError
 
@@ -49,8 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--width", type=float, metavar="X", help="only with --encoder none")
     add("--seed", type=int, metavar="N", help="of weights, split, fraction and order")
     add("--deterministic", action=flag, help="same seed, same weights, bit for bit (slower)")
-    add("--run", type=Path, metavar="DIR", help="the run's folder (default: runs/<time>-<task>)")
-    add("--export", type=Path, default=Path("export"), metavar="DIR", help="model repository")
+    add_run_arguments(parser, "<task>")
 
 
 def configure(options: argparse.Namespace, encoder: dict | None) -> FinetuneConfig:
@@ -81,7 +81,7 @@ def configure(options: argparse.Namespace, encoder: dict | None) -> FinetuneConf
 
 
 def run(options: argparse.Namespace) -> None:
-    """Runs the command: labels → store → split → head → training → test → export."""
+    """Runs the command: labels → store → split → run folder → head → test → export."""
     from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
     from tf_dicom_ce.phantom.cohort import default_cohort
 
@@ -90,15 +90,11 @@ def run(options: argparse.Namespace) -> None:
     if options.data and not options.data.is_dir():
         raise UserError(f"--data {options.data}: no such folder.")
     load_tensorflow()
-    import numpy as np
 
-    from tf_dicom_ce.data import datasets, store
+    from tf_dicom_ce.data.store import default_cache
     from tf_dicom_ce.data.tasks import load_task
-    from tf_dicom_ce.saved_model import open_encoder, write_head
-    from tf_dicom_ce.training import evaluation, pictures
-    from tf_dicom_ce.training.finetune import build_head, finetune, predict
-    from tf_dicom_ce.training.pretrain import seed_everything
-    from tf_dicom_ce.training.run_folder import create_run_folder, environment, write_json
+    from tf_dicom_ce.saved_model import open_encoder
+    from tf_dicom_ce.training import run_folder
 
     build_encoder, metadata = open_encoder(options.encoder)
     config = configure(options, metadata)
@@ -107,8 +103,31 @@ def run(options: argparse.Namespace) -> None:
     class_names = tuple(options.class_names) if options.class_names else None
     if options.data is None and config.task == "segmentation":
         class_names = ("liver", "kidney")
-    task = load_task(config, labels, data, class_names, store.default_cache())
-    folder = create_run_folder(options.run, config.task)
+    task = load_task(config, labels, data, class_names, default_cache())
+    run_folder.require_writable(options.export, "--export")
+    with run_folder.open_run_folder(options.run, config.task, options.resume) as folder:
+        if run_folder.is_finished(folder):
+            print(f"The run in {folder} has ended already.")
+        else:
+            _finetune(options, config, build_encoder, metadata, task, folder)
+
+
+def _finetune(
+    options: argparse.Namespace,
+    config: FinetuneConfig,
+    build_encoder,
+    metadata: dict | None,
+    task,
+    folder: Path,
+) -> None:
+    """Head → training → test → export."""
+    from tf_dicom_ce.data import datasets
+    from tf_dicom_ce.saved_model import write_head
+    from tf_dicom_ce.training import run_folder
+    from tf_dicom_ce.training.finetune import build_head, finetune
+    from tf_dicom_ce.training.loop import Data
+    from tf_dicom_ce.training.pretrain import seed_everything
+
     seed_everything(config.seed, config.deterministic)
     sides = {name: len(getattr(task.split, name)) for name in ("train", "validation", "test")}
     provenance = {
@@ -117,11 +136,11 @@ def run(options: argparse.Namespace) -> None:
         "encoder": {k: v for k, v in (metadata or {}).items() if k != "environment"} or None,
         "data_fingerprint": task.fingerprint,
         "synthetic_data": options.data is None,
-        "environment": environment(),
+        "environment": run_folder.environment(),
     }
     print("Configuration:", *(f"  {k}: {v}" for k, v in config.as_dict().items()), sep="\n")
     print(f"Classes: {', '.join(task.classes)}.  Images: {sides}")
-    write_json(folder / "config.json", {**config.as_dict(), **provenance})
+    run_folder.write_config(folder, {**config.as_dict(), **provenance})
 
     head = build_head(
         config, build_encoder(config.width, not config.freeze), classes=len(task.classes)
@@ -133,7 +152,42 @@ def run(options: argparse.Namespace) -> None:
         return datasets.evaluation_dataset(read, task.targets, rows, config.batch_size, size)
 
     shown = datasets.spread(task.split.validation)
-    images = next(iter(passes(shown).unbatch().batch(len(shown))))[0].numpy()
+    epoch = finetune(
+        config,
+        head,
+        Data(
+            lambda first, parts: datasets.training_dataset(
+                read, task.targets, order, size, config.seed, first_step=first, parts=parts
+            ),
+            passes(task.split.validation),
+            lambda step: order.rows_at(step).tolist(),
+        ),
+        schedule_of(options, config.epochs, order.steps_per_epoch),
+        _panel(config, head, task, shown, passes(shown)),
+        {**config.as_dict(), **provenance},
+        folder,
+    )
+    measures, headline = _measure(config, head, task, passes(task.split.test), folder)
+    result = {"best_epoch": epoch, "test": measures}
+    content = {"task": config.task, **config.as_dict(), **provenance, **result}
+    del content["image_size"]
+    version = write_head(head.model, head.answer, options.export, config.task, size, content)
+    run_folder.write_json(folder / "result.json", result)
+    for name, m in measures.items():
+        if m["value"] is not None:
+            low, high = m["interval_95"]
+            print(f"  {name:24} {m['value']:8.4f}   95 % {low:.4f} to {high:.4f}")
+    print(
+        f"Best epoch {epoch}: test {headline} {measures[headline]['value']:.4f}.\n"
+        f"Run: {folder}   (tensorboard --logdir {folder})\nModel: {version}"
+    )
+
+
+def _panel(config: FinetuneConfig, head, task, shown, batches):
+    """How to draw the predictions on a few validation images."""
+    from tf_dicom_ce.training import pictures
+
+    images = next(iter(batches.unbatch().batch(len(shown))))[0].numpy()
 
     def draw(model):
         found = head.answer(model(images, training=False))
@@ -145,44 +199,27 @@ def run(options: argparse.Namespace) -> None:
         titles = [f"true {task.classes[a]}, predicted {task.classes[b]}" for a, b in pairs]
         return pictures.classification_panel(images, titles)
 
-    epoch = finetune(
-        config,
-        head,
-        datasets.training_dataset(read, task.targets, order, size, config.seed),
-        order.steps_per_epoch,
-        passes(task.split.validation),
-        ("predictions", draw),
-        folder,
-    )
-    test = task.split.test
-    answers = predict(head, passes(test))
-    if config.task == "segmentation":
-        images = np.concatenate([x for x, _ in passes(test)])
-        measures = evaluation.evaluate_segmentation(
-            answers,
-            images,
-            [task.source_masks[int(row)] for row in test],
-            task.patients[test],
-            task.classes,
-            config.seed,
-            folder,
-        )
-        headline = "dice"
-    else:
+    return draw
+
+
+def _measure(config: FinetuneConfig, head, task, batches, folder: Path) -> tuple[dict, str]:
+    """Measures on the test set, and the name of the one to print."""
+    import numpy as np
+
+    from tf_dicom_ce.training import evaluation
+    from tf_dicom_ce.training.finetune import predict
+
+    test, seed = task.split.test, config.seed
+    answers = predict(head, batches)
+    patients = task.patients[test]
+    if config.task == "classification":
         measures = evaluation.evaluate_classification(
-            answers, task.targets[test], task.patients[test], task.classes, config.seed, folder
+            answers, task.targets[test], patients, task.classes, seed, folder
         )
-        headline = "accuracy"
-    result = {"best_epoch": epoch, "test": measures}
-    write_json(folder / "result.json", result)
-    content = {"task": config.task, **config.as_dict(), **provenance, **result}
-    del content["image_size"]
-    version = write_head(head.model, head.answer, options.export, config.task, size, content)
-    for name, m in measures.items():
-        if m["value"] is not None:
-            low, high = m["interval_95"]
-            print(f"  {name:24} {m['value']:8.4f}   95 % {low:.4f} to {high:.4f}")
-    print(
-        f"Best epoch {epoch}: test {headline} {measures[headline]['value']:.4f}.\n"
-        f"Run: {folder}   (tensorboard --logdir {folder})\nModel: {version}"
+        return measures, "accuracy"
+    images = np.concatenate([x for x, _ in batches])
+    masks = [task.source_masks[int(row)] for row in test]
+    measures = evaluation.evaluate_segmentation(
+        answers, images, masks, patients, task.classes, seed, folder
     )
+    return measures, "dice"

@@ -4,11 +4,14 @@ import os
 import tempfile
 
 
-def load_tensorflow() -> None:
+def load_tensorflow(start_devices: bool = True) -> None:
     """Imports TensorFlow and starts its devices with file descriptor 2 turned away.
 
     TensorFlow 2.21 writes these notes from C++ before any log level is in force. What was written
     is shown after all where the import fails.
+
+    Args:
+        start_devices: False where a cluster has to be set up before.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     stderr = os.dup(2)
@@ -17,7 +20,8 @@ def load_tensorflow() -> None:
         try:
             import tensorflow as tf
 
-            tf.config.list_logical_devices()
+            if start_devices:
+                tf.config.list_logical_devices()
         except BaseException:
             notes.seek(0)
             os.write(stderr, notes.read())

@@ -17,8 +17,10 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from tf_dicom_ce.cli.runs import add_run_arguments, schedule_of
 from tf_dicom_ce.cli.sources import TAGS_HELP, add_source_arguments, index_source
 from tf_dicom_ce.config import PRESETS, PretrainConfig
+from tf_dicom_ce.config_file import read_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,13 +29,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag = argparse.BooleanOptionalAction
     add("--data", metavar="SRC", help="folder, zip or tar of DICOM, or URL (default: the phantom)")
     add("--preset", choices=PRESETS, help="starting settings (default: paper; phantom: quick)")
+    add("--config", type=Path, metavar="TOML", help="settings that stand above the preset's")
     add("--use-dicom", action=flag, help="condition D on DICOM tags, Eq. 2 (default: yes)")
     add("--tags", metavar="NAME|TOML", help=TAGS_HELP)
     add("--epochs", type=int, metavar="N", help="passes over the training images")
     add("--batch-size", type=int, metavar="N", help="images a step")
     add("--image-size", type=int, nargs=2, metavar=("H", "W"), help="multiples of 32")
     add("--width", type=float, metavar="X", help="multiplies every channel count; 1 is VGG16")
-    add("--adversarial", choices=("nonsaturating", "minimax"), help="F's loss on D")
+    add("--lambda-rec", type=float, metavar="X", help="weight of L_rec (Eq. 3)")
+    add("--lambda-adv", type=float, metavar="X", help="weight of L_adv (Eq. 3)")
+    add("--g-learning-rate", type=float, metavar="X", help="of the context encoder F")
+    add("--d-learning-rate", type=float, metavar="X", help="of the discriminator D")
+    add("--adversarial", choices=("nonsaturating", "minimax", "hinge"), help="losses of F and D")
+    add("--conditioning", choices=("projection", "auxiliary"), help="how D learns of the tags")
+    add("--spectral-norm", action=flag, help="normalise D's weights (Miyato et al., 2018)")
+    add("--tag-dropout", type=float, metavar="X", help="probability of hiding a tag, 0…1")
+    add("--balance-tags", action=flag, help="draw all combinations of labels equally often")
     add("--discriminator-input", choices=("patch", "composite"), help="what D sees")
     add_source_arguments(parser)
     add("--frames", metavar="WHICH", help="of a cine: middle (default), all, or every:N")
@@ -43,8 +54,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, metavar="N", help="of weights, split and order")
     add("--deterministic", action=flag, help="same seed, same weights, bit for bit (slower)")
     add("--allow-unreadable", action=flag, help="go on with more than half the files unreadable")
-    add("--run", type=Path, metavar="DIR", help="the run's folder (default: runs/<time>-pretrain)")
-    add("--export", type=Path, default=Path("export"), metavar="DIR", help="model repository")
+    add("--precision", choices=("float32", "bfloat16", "float16"), help="of F and D (float32)")
+    add(
+        "--strategy",
+        choices=("none", "mirrored", "multiworker"),
+        default="none",
+        help="one device, all of this machine, or several machines (TF_CONFIG); docs/devices.md",
+    )
+    add("--histograms", action="store_true", help="also weights in TensorBoard")
+    add_run_arguments(parser, "pretrain")
 
 
 def configure(options: argparse.Namespace) -> PretrainConfig:
@@ -53,7 +71,8 @@ def configure(options: argparse.Namespace) -> PretrainConfig:
     given = {name: value for name in names if (value := getattr(options, name, None)) is not None}
     if "image_size" in given:
         given["image_size"] = tuple(given["image_size"])
-    return dataclasses.replace(PRESETS[_preset(options)], **given)
+    read = read_config(options.config) if options.config else {}
+    return dataclasses.replace(PRESETS[_preset(options)], **{**read, **given})
 
 
 def _preset(options: argparse.Namespace) -> str:
@@ -61,33 +80,50 @@ def _preset(options: argparse.Namespace) -> str:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Runs the command: index → store → split → datasets → training → export."""
+    """Runs the command: source → index → run folder → training → export."""
     config = configure(options)
 
     from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
     from tf_dicom_ce.dicom.tags import TagSchema
-    from tf_dicom_ce.intake.coverage import require_readable, summary, write_coverage
-    from tf_dicom_ce.intake.decoding import ImageReader
     from tf_dicom_ce.intake.frames import check_choice, choose_frames
     from tf_dicom_ce.phantom.cohort import default_cohort
-    from tf_dicom_ce.training.run_folder import create_run_folder, environment, write_json
 
     check_choice(config.frames)
     schema = TagSchema.load(config.tags)
     source = options.data or str(default_cohort(_preset(options)) / "pretraining")
     index = index_source(source, options, schema)
     images = choose_frames(index.rows, config.frames)
-    folder = create_run_folder(options.run, "pretrain")
-    print("Configuration:", *(f"  {k}: {v}" for k, v in config.as_dict().items()), sep="\n")
 
-    load_tensorflow()  # only now: every mistake in the input's form has shown before
+    # Only now: every mistake in the input's form has shown before.
+    load_tensorflow(start_devices=options.strategy != "multiworker")
+    from tf_dicom_ce.training import devices, run_folder
+
+    strategy = devices.open_strategy(options.strategy, config.batch_size)
+    run_folder.require_writable(options.export, "--export")
+    with run_folder.open_run_folder(
+        options.run, "pretrain", options.resume, devices.is_chief(strategy)
+    ) as folder:
+        if run_folder.is_finished(folder):
+            print(f"The run in {folder} has ended already.")
+        else:
+            _train(options, config, index, images, folder, strategy)
+
+
+def _train(
+    options: argparse.Namespace, config: PretrainConfig, index, images, folder: Path, strategy
+) -> None:
+    """Store → split → datasets → training → export."""
     import numpy as np
 
     from tf_dicom_ce.data import datasets, splits, store
     from tf_dicom_ce.data.preprocessing import standardise
-    from tf_dicom_ce.saved_model import write_encoder
-    from tf_dicom_ce.training.pretrain import pretrain, seed_everything
+    from tf_dicom_ce.intake.decoding import ImageReader
+    from tf_dicom_ce.training import devices, run_folder
+    from tf_dicom_ce.training.loop import Data
+    from tf_dicom_ce.training.pretrain import Watched, pretrain, seed_everything
 
+    schema, writes = index.schema, devices.is_chief(strategy)
+    print("Configuration:", *(f"  {k}: {v}" for k, v in config.as_dict().items()), sep="\n")
     seed_everything(config.seed, config.deterministic)
     reader = ImageReader(index.root, schema.sop_classes, config.find_sector)
     if config.direct:
@@ -95,55 +131,117 @@ def run(options: argparse.Namespace) -> None:
     else:
         frames = store.open_store(reader, images, config.image_size, store.default_cache())
         print("Store:", "decoded anew" if frames.built else "ready from an earlier run")
-    undecodable = {images[k].row: refusal for k, refusal in frames.refusals.items()}
-    write_coverage(index, folder, undecodable)
-    print(summary(index, undecodable), f"Coverage report: {folder / 'coverage.md'}", sep="\n")
-    if not config.allow_unreadable:
-        require_readable(index, undecodable)
+    if writes:
+        _report(index, images, frames.refusals, config, folder)
 
     rows = np.array([k for k in range(len(images)) if k not in frames.refusals])
     patients = np.array([index.rows[images[k].row].patient for k in rows])
     y = np.array([index.rows[image.row].y for image in images], np.float32)
+    present = np.array([index.rows[image.row].present for image in images], np.float32)
+    present = present if config.conditioning == "auxiliary" else None
     split = splits.split_rows(
         rows,
         groups=patients if config.split == "patient" else rows,
         validation_fraction=config.validation_fraction,
         seed=config.seed,
     )
-    order = datasets.StepOrder(split.train, config.batch_size, config.seed)
+    order = datasets.StepOrder(
+        split.train,
+        config.batch_size,
+        config.seed,
+        datasets.balanced(y[split.train]) if config.balance_tags else None,
+    )
     size = config.image_size
     provenance = {
         "data_fingerprint": store.data_fingerprint(images),
         "split_fingerprint": split.fingerprint,
         "schema": {"name": schema.name, "fingerprint": schema.fingerprint},
         "images": {"training": len(split.train), "validation": len(split.validation)},
-        "environment": environment(),
+        "environment": run_folder.environment(),
     }
-    write_json(folder / "config.json", {**config.as_dict(), **provenance})
+    configuration = {**config.as_dict(), **provenance}
+    if writes:
+        run_folder.write_config(folder, configuration)
     print(f"Training on {len(split.train)} images, validating on {len(split.validation)}.")
 
+    tags = tuple((tag.name, tag.labels) for tag in schema.tags)
+    shown, watched = datasets.spread(split.validation), datasets.spread(split.validation, 32)
+    watched = np.array([*shown, *(row for row in watched if row not in shown)])
     pretrained = pretrain(
         config,
-        labels=schema.size,
-        training=datasets.training_dataset(
-            frames.read, y, order, size, config.seed, config.augment
+        Data(
+            lambda first, parts: datasets.training_dataset(
+                frames.read,
+                y,
+                order,
+                size,
+                config.seed,
+                config.augment,
+                first,
+                parts,
+                present,
+                [len(labels) for _, labels in tags],
+                config.tag_dropout,
+            ),
+            datasets.evaluation_dataset(
+                frames.read, y, split.validation, config.batch_size, size, present
+            ),
+            lambda step: [images[k].row for k in order.rows_at(step)],
         ),
-        steps_per_epoch=order.steps_per_epoch,
-        validation=datasets.evaluation_dataset(
-            frames.read, y, split.validation, config.batch_size, size
-        ),
-        panel_images=standardise(frames.read(datasets.spread(split.validation))).numpy(),
-        run=folder,
+        schedule_of(options, config.epochs, order.steps_per_epoch),
+        Watched(standardise(frames.read(watched)).numpy(), y[watched], tags, len(shown)),
+        configuration,
+        folder,
+        strategy,
+        options.histograms,
     )
-    result = {"best_epoch": pretrained.epoch, "validation": pretrained.validation}
-    write_json(folder / "result.json", result)
+    if writes:
+        features = datasets.spread(split.validation, 1000)
+        batches = datasets.evaluation_dataset(frames.read, y, features, config.batch_size, size)
+        numbers = [images[k].row for k in features]
+        _show(pretrained, batches, numbers, y[features], tags, configuration, folder)
+        _export(options, config, pretrained, schema.labels, provenance, folder)
+
+
+def _report(index, images, refusals, config: PretrainConfig, folder: Path) -> None:
+    """The coverage report, and a stop if too little can be read."""
+    from tf_dicom_ce.intake.coverage import require_readable, summary, write_coverage
+
+    undecodable = {images[k].row: refusal for k, refusal in refusals.items()}
+    write_coverage(index, folder, undecodable, config.find_sector)
+    print(summary(index, undecodable), f"Coverage report: {folder / 'coverage.html'}", sep="\n")
+    if not config.allow_unreadable:
+        require_readable(index, undecodable)
+
+
+def _show(pretrained, batches, rows, y, tags, configuration: dict, folder: Path) -> None:
+    """TensorBoard's pages on a finished run: HParams and the projector."""
+    from tf_dicom_ce.training.projector import encoder_features, label_names, write_projector
+    from tf_dicom_ce.training.tensorboard import write_hparams
+
+    board, epoch = folder / "tensorboard", pretrained.epoch
+    settings = {k: v for k, v in configuration.items() if not isinstance(v, dict)}
+    for name in ("allow_unreadable", "deterministic", "direct", "panel_every"):
+        del settings[name]
+    write_hparams(board, folder.name, settings, pretrained.validation, epoch)
+    features, thumbnails = encoder_features(pretrained.encoder, batches)
+    write_projector(board / "validation", features, rows, label_names(y, tags), thumbnails)
+
+
+def _export(options, config, pretrained, labels, provenance: dict, folder: Path) -> None:
+    """The encoder to the model repository; the run has ended with its result."""
+    from tf_dicom_ce.saved_model import write_encoder
+    from tf_dicom_ce.training import run_folder
+
+    measures = pretrained.validation
+    result = {"best_epoch": pretrained.epoch, "validation": measures}
     version = write_encoder(
         pretrained.encoder,
         options.export,
-        size,
+        config.image_size,
         {
             "use_dicom": config.use_dicom,
-            "tag_vocabulary": list(schema.labels),
+            "tag_vocabulary": list(labels),
             "preset": _preset(options),
             "synthetic_data": options.data is None,
             "seed": config.seed,
@@ -151,7 +249,7 @@ def run(options: argparse.Namespace) -> None:
             **result,
         },
     )
-    measures = pretrained.validation
+    run_folder.write_json(folder / "result.json", result)
     print(
         f"Best epoch {pretrained.epoch}: validation L_rec {measures['rec']:.4f} "
         f"(painting the mean: {measures['rec_of_mean']:.4f}), joint {measures['joint']:.4f}.\n"

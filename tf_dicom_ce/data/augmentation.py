@@ -7,13 +7,14 @@ CONTRAST = (0.8, 1.25)  # slope about mid-gray: another dynamic range
 SHIFT = 0.05  # share of height and width
 
 
-def augment(images: tf.Tensor, seed: int, step: tf.Tensor) -> tf.Tensor:
+def augment(images: tf.Tensor, seed: int, step: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
     """Mirrors, shifts and regrades each image by its own stateless random numbers.
 
     Args:
         images: Gray levels 0…255, uint8 or float, [N, H, W, 1] with static H and W.
         seed: Seed of the run.
         step: Number of the step, int64 scalar.
+        positions: Position of each image in the step's batch, int64 [N].
 
     Returns:
         float32 [N, H, W, 1], 0…255.
@@ -31,7 +32,6 @@ def augment(images: tf.Tensor, seed: int, step: tf.Tensor) -> tf.Tensor:
         gain = tf.random.stateless_uniform([], seeds[3], -GAIN, GAIN)
         return tf.clip_by_value((image - 127.5) * slope + 127.5 + gain, 0.0, 255.0)
 
-    positions = tf.range(tf.shape(images, out_type=tf.int64)[0])
     return tf.map_fn(
         one,
         (tf.cast(images, tf.float32), positions),

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 _NONE: Mapping[int, Refusal] = MappingProxyType({})
-_FILE_COLUMNS = ("path", "status", "what", "patient", "labels", "flags")
+_FILE_COLUMNS = ("path", "row", "status", "what", "patient", "labels", "flags")
 
 
 def write_coverage(
@@ -211,13 +211,21 @@ def _table(header: tuple[str, ...], rows: Iterable[tuple]) -> str:
 
 def _files_csv(index: Index, undecodable: dict[str, Refusal]) -> str:
     rows: dict[str, tuple[str, ...]] = {}
-    for row in index.rows:
+    for number, row in enumerate(index.rows):
         labels = (k for k, on in zip(index.schema.labels, row.y, strict=True) if on)
-        rows[row.path] = ("image", row.kind, row.pseudonym, "|".join(labels), "|".join(row.flags))
+        rows[row.path] = (
+            str(number),
+            "image",
+            row.kind,
+            row.pseudonym,
+            "|".join(labels),
+            "|".join(row.flags),
+        )
     for path, refusal in (*index.refusals, *undecodable.items()):
         status = "skipped" if refusal.code.is_skip else "unreadable"
         what = f"{refusal.code.value} {refusal.detail}".strip()
-        rows[path] = (status, what, *rows.get(path, ("",) * 5)[2:])
+        number, _, _, *more = rows.get(path, ("",) * 6)
+        rows[path] = (number, status, what, *more)
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(_FILE_COLUMNS)

@@ -18,18 +18,22 @@ class ContextEncoder(keras.Model):
 
     Args:
         width: Multiplies every channel count.
+        policy: As in `VGG16Encoder`; the last convolution is float32 under every one.
 
     Call:
         x_hat: float [N, H, W, 1], z-scored, the centre cut out (zeros).
 
     Returns:
-        float [N, H/2, W/2, 1], the predicted patch F(x̂): 256×384 → 8×12×512 → 128×192.
+        float32 [N, H/2, W/2, 1], the predicted patch F(x̂): 256×384 → 8×12×512 → 128×192.
     """
 
-    def __init__(self, width: float = 1.0, name: str = "context_encoder", **kwargs):
+    def __init__(
+        self, width: float = 1.0, policy: str = "float32", name: str = "context_encoder", **kwargs
+    ):
         super().__init__(name=name, **kwargs)
         self.width = width
-        self.encoder = VGG16Encoder(width)
+        self.policy = policy
+        self.encoder = VGG16Encoder(width, policy)
         self.decoder = keras.Sequential(
             [
                 layer
@@ -42,12 +46,13 @@ class ContextEncoder(keras.Model):
                         padding="same",
                         use_bias=False,
                         name=f"up{k}",
+                        dtype=policy,
                     ),
-                    batch_normalization(f"bn{k}"),
-                    layers.ReLU(name=f"relu{k}"),
+                    batch_normalization(f"bn{k}", policy),
+                    layers.ReLU(name=f"relu{k}", dtype=policy),
                 )
             ]
-            + [layers.Conv2D(1, 3, padding="same", name="patch")],
+            + [layers.Conv2D(1, 3, padding="same", name="patch", dtype="float32")],
             name="decoder",
         )
 
@@ -61,4 +66,4 @@ class ContextEncoder(keras.Model):
         return self.decoder(latent, training=training)
 
     def get_config(self):
-        return {"width": self.width, "name": self.name}
+        return {"width": self.width, "policy": self.policy, "name": self.name}

@@ -15,9 +15,14 @@ def channels(count: int, width: float) -> int:
     return max(1, round(count * width))
 
 
-def batch_normalization(name: str) -> layers.BatchNormalization:
-    """BatchNorm with the momentum and epsilon of the VGG16-BN in common use (torchvision)."""
-    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)
+def batch_normalization(name: str, policy: str = "float32") -> layers.BatchNormalization:
+    """BatchNorm with the momentum and epsilon of the VGG16-BN in common use (torchvision).
+
+    Args:
+        name: Name of the layer.
+        policy: Keras' dtype policy of the layer; the statistics are float32 under every one.
+    """
+    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name, dtype=policy)
 
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
@@ -28,6 +33,8 @@ class VGG16Encoder(keras.Model):
 
     Args:
         width: Multiplies every channel count; 1.0 is VGG16.
+        policy: Keras' dtype policy of the layers: `float32`, `mixed_bfloat16` or `mixed_float16`;
+            the variables are float32 under every one, the scales come in its compute dtype.
 
     Call:
         x: float [N, H, W, 1], z-scored, H and W multiples of 32.
@@ -37,9 +44,12 @@ class VGG16Encoder(keras.Model):
         C = 64, 128, 256, 512, 512 times `width`. At 256×384 `P5` is 8×12×512.
     """
 
-    def __init__(self, width: float = 1.0, name: str = "encoder", **kwargs):
+    def __init__(
+        self, width: float = 1.0, policy: str = "float32", name: str = "encoder", **kwargs
+    ):
         super().__init__(name=name, **kwargs)
         self.width = width
+        self.policy = policy
         self.blocks = [
             keras.Sequential(
                 [
@@ -52,12 +62,13 @@ class VGG16Encoder(keras.Model):
                             padding="same",
                             use_bias=False,
                             name=f"conv{j}",
+                            dtype=policy,
                         ),
-                        batch_normalization(f"bn{j}"),
-                        layers.ReLU(name=f"relu{j}"),
+                        batch_normalization(f"bn{j}", policy),
+                        layers.ReLU(name=f"relu{j}", dtype=policy),
                     )
                 ]
-                + [layers.MaxPooling2D(2, name="pool")],
+                + [layers.MaxPooling2D(2, name="pool", dtype=policy)],
                 name=f"block{k}",
             )
             for k, (convolutions, count) in enumerate(VGG16_BLOCKS, start=1)
@@ -76,5 +87,12 @@ class VGG16Encoder(keras.Model):
             x = scales[name] = block(x, training=training)
         return scales
 
+    def in_float32(self) -> "VGG16Encoder":
+        """A copy that computes in float32, with the same weights: what is exported."""
+        copy = VGG16Encoder(self.width, name=self.name)
+        copy.build((None, None, None, 1))
+        copy.set_weights(self.get_weights())
+        return copy
+
     def get_config(self):
-        return {"width": self.width, "name": self.name}
+        return {"width": self.width, "policy": self.policy, "name": self.name}

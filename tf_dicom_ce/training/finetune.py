@@ -1,6 +1,6 @@
 """Training of a head on given datasets (Appendix A.2)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,9 @@ from tf_dicom_ce.models.outputs import (
     segmentation_outputs,
 )
 from tf_dicom_ce.models.unet import UNet
-from tf_dicom_ce.training.fitting import fit_and_keep_best
+from tf_dicom_ce.training.fitting import Watch, fit_and_keep_best
+from tf_dicom_ce.training.loop import Data, Schedule
+from tf_dicom_ce.training.tensorboard import Draw
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,10 @@ def _accuracy(answer):
 def finetune(
     config: FinetuneConfig,
     head: Head,
-    training: tf.data.Dataset,
-    steps_per_epoch: int,
-    validation: tf.data.Dataset,
-    panel: tuple[str, Callable[[keras.Model], np.ndarray]],
+    data: Data,
+    schedule: Schedule,
+    draw: Draw,
+    configuration: Mapping,
     run: Path,
 ) -> int:
     """Trains a head and leaves it with the weights of the lowest validation loss.
@@ -106,11 +108,11 @@ def finetune(
     Args:
         config: Settings.
         head: What `build_head` gave.
-        training: Endless batches (x, target).
-        steps_per_epoch: Steps of an epoch.
-        validation: Batches (x, target), one pass.
-        panel: Name of TensorBoard's panel, and how to draw it.
-        run: Folder that receives `history.csv`, `best.weights.h5`, `tensorboard/`, `panels/`.
+        data: Batches (x, target).
+        schedule: How long, and how often it is saved.
+        draw: Draws predictions for TensorBoard.
+        configuration: Settings and provenance, to be shown.
+        run: See `fit_and_keep_best`.
 
     Returns:
         The epoch that was kept, from 1.
@@ -122,20 +124,20 @@ def finetune(
         metrics=[keras.metrics.MeanMetricWrapper(function, name)],
         jit_compile=False,
     )
-    return fit_and_keep_best(
-        head.model,
-        training,
-        steps_per_epoch,
-        validation,
-        config.epochs,
+    # Before anything can be restored, everything has to be there.
+    head.model.optimizer.build(head.model.trainable_variables)
+    head.model.test_on_batch(*next(iter(data.validation)))
+    watch = Watch(
         monitor="val_loss",
         scalars={"loss": "loss/loss", name: f"metric/{name}"},
         optimizers={"head": "optimizer"},
-        panel=panel,
-        panel_every=config.panel_every,
+        pictures={"predictions": draw},
+        pictures_every=config.panel_every,
         shown=("loss", name),
-        run=run,
+        configuration=configuration,
     )
+    strategy = tf.distribute.get_strategy()  # a head is small: one device
+    return fit_and_keep_best(head.model, data, schedule, watch, run, strategy)
 
 
 def predict(head: Head, images: tf.data.Dataset) -> dict[str, np.ndarray]:

@@ -1,63 +1,97 @@
-"""One way to fit a model: watched, recorded, and left at its best epoch."""
+"""One way to fit a model: watched, recorded, resumable, and left at its best epoch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from tf_dicom_ce.training.monitoring import BestWeights, History, ProgressBar, TensorBoard
+from tf_dicom_ce.training import devices
+from tf_dicom_ce.training.checkpoints import Checkpoints
+from tf_dicom_ce.training.loop import Data, Schedule, train
+from tf_dicom_ce.training.monitoring import BestWeights, History, ProgressBar
+from tf_dicom_ce.training.tensorboard import Draw, TensorBoard
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is shown of a run.
+
+    Attributes:
+        monitor: The validation metric whose lowest value is best.
+        scalars: See `TensorBoard`.
+        optimizers: See `TensorBoard`.
+        pictures: See `TensorBoard`.
+        pictures_every: See `TensorBoard`.
+        shown: See `ProgressBar`.
+        configuration: See `TensorBoard`.
+        histograms: See `TensorBoard`.
+        guards: Run's folder, TensorBoard's validation writer -> more callbacks.
+    """
+
+    monitor: str
+    scalars: dict[str, str]
+    optimizers: dict[str, str]
+    pictures: dict[str, Draw]
+    pictures_every: int
+    shown: tuple[str, ...]
+    configuration: Mapping = field(default_factory=dict)
+    histograms: bool = False
+    guards: Callable[[Path, tf.summary.SummaryWriter], list[keras.callbacks.Callback]] = (
+        lambda run, writer: []
+    )
 
 
 def fit_and_keep_best(
     model: keras.Model,
-    training: tf.data.Dataset,
-    steps_per_epoch: int,
-    validation: tf.data.Dataset,
-    epochs: int,
-    monitor: str,
-    scalars: dict[str, str],
-    optimizers: dict[str, str],
-    panel: tuple[str, Callable[[keras.Model], np.ndarray]],
-    panel_every: int,
-    shown: tuple[str, ...],
+    data: Data,
+    schedule: Schedule,
+    watch: Watch,
     run: Path,
+    strategy: tf.distribute.Strategy,
 ) -> int:
-    """Fits a compiled model and loads the weights of its best epoch.
+    """Fits a compiled model from where the run stands and gives it the weights of its best epoch.
 
     Args:
-        model: A compiled model.
-        training: Endless batches.
-        steps_per_epoch: Steps of an epoch.
-        validation: Batches, one pass.
-        epochs: Epochs.
-        monitor: The validation metric whose lowest value is best.
-        scalars: See `TensorBoard`.
-        optimizers: See `TensorBoard`.
-        panel: See `TensorBoard`.
-        panel_every: See `TensorBoard`.
-        shown: See `ProgressBar`.
-        run: Folder that receives `history.csv`, `best.weights.h5`, `tensorboard/`, `panels/`.
+        model: A compiled model with all variables created, in the scope of `strategy`.
+        data: What it is fitted on.
+        schedule: How long, and how often it is saved.
+        watch: What is shown.
+        run: Folder of `checkpoints/`, `history.csv`, `best.weights.h5`, `tensorboard/`, `panels/`;
+            only the chief of several workers writes.
+        strategy: See `devices`.
 
     Returns:
         The epoch that was kept, from 1.
 
     Raises:
-        UserError: No epoch had a finite value of `monitor`.
+        UserError: See `loop.train`; or no epoch had a finite value of `monitor`.
+        StoppedError: See `loop.train`.
     """
-    best = BestWeights(run / "best.weights.h5", monitor)
+    writes = devices.is_chief(strategy)
+    best = BestWeights(run / "best.weights.h5" if writes else None, watch.monitor)
+    callbacks = _callbacks(watch, run) if writes else []
+    checkpoints = Checkpoints(run / "checkpoints", writes=writes)
+    train(model, data, schedule, best, callbacks, checkpoints, strategy)
+    return best.restore()
+
+
+def _callbacks(watch: Watch, run: Path) -> list[keras.callbacks.Callback]:
     board = TensorBoard(
-        run / "tensorboard", scalars, optimizers, panel, panel_every, run / "panels"
+        run / "tensorboard",
+        watch.scalars,
+        watch.optimizers,
+        watch.pictures,
+        watch.pictures_every,
+        run / "panels",
+        watch.configuration,
+        watch.histograms,
     )
-    model.fit(
-        training,
-        epochs=epochs,
-        steps_per_epoch=steps_per_epoch,
-        validation_data=validation,
-        shuffle=False,  # the datasets are in order already
-        verbose=0,
-        callbacks=[best, History(run / "history.csv"), board, ProgressBar(shown)],
-    )
-    best.restore()
-    return best.epoch
+    # The board comes last, for it closes the writer that the guards share.
+    return [
+        History(run / "history.csv"),
+        ProgressBar(watch.shown),
+        *watch.guards(run, board.validation),
+        board,
+    ]

@@ -1,5 +1,6 @@
 """Pretraining of the context encoder on given datasets (section 4.3)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import tensorflow as tf
 
 from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.models.encoder import VGG16Encoder
-from tf_dicom_ce.training.fitting import fit_and_keep_best
+from tf_dicom_ce.training.fitting import Watch, fit_and_keep_best
 from tf_dicom_ce.training.gan import ContextEncoderGAN
-from tf_dicom_ce.training.panels import inpainting_panel
+from tf_dicom_ce.training.loop import Data, Schedule, evaluation
+from tf_dicom_ce.training.panels import inpainting_panel, sensitivity_panel
+from tf_dicom_ce.training.sentinel import Sentinel
+from tf_dicom_ce.training.tensorboard import Draw
 
 #: Metric -> name in TensorBoard, by group.
 SCALARS = {
@@ -24,8 +28,12 @@ SCALARS = {
     "d_fake": "discriminator/D(fake)",
     "c_rf": "discriminator/size of C_rf",
     "p": "discriminator/size of P",
+    "tags_real": "loss/tags of true patches",
+    "tags_fake": "loss/tags of predicted patches",
     "g_norm": "gradient norm/F",
     "d_norm": "gradient norm/D",
+    "g_skipped": "loss scale/steps of F skipped",
+    "d_skipped": "loss scale/steps of D skipped",
 }
 
 
@@ -44,6 +52,32 @@ class Pretrained:
     validation: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Watched:
+    """Validation images that are looked at after every epoch.
+
+    Attributes:
+        x: z-scored, float32 [N, H, W, 1].
+        y: Their tags, float32 [N, L].
+        tags: Name and labels of every tag, in the order of y.
+        shown: How many of them, the first, the panels show.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    tags: tuple[tuple[str, tuple[str, ...]], ...]
+    shown: int = 6
+
+    @property
+    def spans(self) -> tuple[tuple[str, int, int], ...]:
+        """Name, start and stop in y of every tag."""
+        ends = np.cumsum([len(labels) for _, labels in self.tags]).tolist()
+        return tuple(
+            (name, end - len(labels), end)
+            for (name, labels), end in zip(self.tags, ends, strict=True)
+        )
+
+
 def seed_everything(seed: int, deterministic: bool) -> None:
     """Seeds Python, NumPy and TensorFlow; `deterministic` also fixes the order of every sum."""
     keras.utils.set_random_seed(seed)
@@ -53,48 +87,62 @@ def seed_everything(seed: int, deterministic: bool) -> None:
 
 def pretrain(
     config: PretrainConfig,
-    labels: int,
-    training: tf.data.Dataset,
-    steps_per_epoch: int,
-    validation: tf.data.Dataset,
-    panel_images: np.ndarray,
+    data: Data,
+    schedule: Schedule,
+    watched: Watched,
+    configuration: Mapping,
     run: Path,
+    strategy: tf.distribute.Strategy,
+    histograms: bool = False,
 ) -> Pretrained:
     """Trains F against D and keeps the epoch with the lowest validation joint loss.
 
     Args:
         config: Settings.
-        labels: Length L of y; with `use_dicom` off, y is not looked at (Eq. 1).
-        training: Endless batches (x, y), see `tf_dicom_ce.data.datasets`.
-        steps_per_epoch: Steps of an epoch.
-        validation: Batches (x, y), one pass.
-        panel_images: z-scored validation images for the panel, float [N, H, W, 1].
-        run: Folder that receives `history.csv`, `best.weights.h5`, `tensorboard/`, `panels/`.
+        data: Batches (x, y) or (x, y, present), see `tf_dicom_ce.data.datasets`; with `use_dicom`
+            off, y is not looked at (Eq. 1).
+        schedule: How long, and how often it is saved.
+        watched: Validation images for panels and sentinel.
+        configuration: Settings and provenance, to be shown.
+        run: See `fit_and_keep_best`.
+        strategy: See `devices`.
+        histograms: Also the distribution of weights in TensorBoard.
 
     Returns:
-        The best encoder.
+        The best encoder, computing in float32.
 
     Raises:
-        UserError: No epoch had a finite validation loss.
+        UserError: See `fit_and_keep_best`.
+        StoppedError: See `fit_and_keep_best`.
     """
-    model = ContextEncoderGAN(config, labels if config.use_dicom else 0)
-    model.compile()
-    epoch = fit_and_keep_best(
-        model,
-        training,
-        steps_per_epoch,
-        validation,
-        config.epochs,
+    with strategy.scope():
+        model = ContextEncoderGAN(config, watched.y.shape[1] if config.use_dicom else 0)
+        model.compile()
+    watch = Watch(
         monitor="val_joint",  # "the ones with the lowest joint loss" (section 4.3)
         scalars=SCALARS,
         optimizers={"F": "g_optimizer", "D": "d_optimizer"},
-        panel=("inpainting", lambda model: inpainting_panel(model, panel_images)),
-        panel_every=config.panel_every,
+        pictures=_pictures(model, watched),
+        pictures_every=config.panel_every,
         shown=("rec", "joint", "d_real", "d_fake"),
-        run=run,
+        configuration=configuration,
+        histograms=histograms,
+        guards=lambda run, writer: [
+            Sentinel(run, watched.x, watched.y, _spans(model, watched), writer)
+        ],
     )
-    return Pretrained(
-        encoder=model.context_encoder.encoder,
-        epoch=epoch,
-        validation=model.evaluate(validation, verbose=0, return_dict=True),
-    )
+    epoch = fit_and_keep_best(model, data, schedule, watch, run, strategy)
+    measures = evaluation(model, data, strategy)()
+    return Pretrained(model.context_encoder.encoder.in_float32(), epoch, measures)
+
+
+def _spans(model: ContextEncoderGAN, watched: Watched) -> tuple[tuple[str, int, int], ...]:
+    return watched.spans if model.discriminator.projects else ()
+
+
+def _pictures(model: ContextEncoderGAN, watched: Watched) -> dict[str, Draw]:
+    x, y = watched.x[: watched.shown], watched.y[: watched.shown]
+    pictures = {"inpainting": lambda model: inpainting_panel(model, x)}
+    if _spans(model, watched):
+        pictures["sensitivity"] = lambda model: sensitivity_panel(model, x, y, watched.tags)
+    return pictures

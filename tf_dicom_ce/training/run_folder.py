@@ -1,37 +1,117 @@
-"""The folder of a run: configuration, environment and split, written before training starts."""
+"""The folder of a run: one process at a time, and a configuration that stays what it is."""
 
+import contextlib
+import fcntl
 import importlib.metadata
 import json
 import os
 import platform
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from tf_dicom_ce import __version__
 from tf_dicom_ce.errors import UserError
 
+_LOCK = ".lock"
 _PACKAGES = ("tensorflow", "keras", "numpy", "pydicom", "pillow", "pyjpegls", "pylibjpeg-openjpeg")
 
 
-def create_run_folder(path: Path | None, name: str) -> Path:
-    """Creates the folder of a new run.
+@contextlib.contextmanager
+def open_run_folder(
+    path: Path | None, name: str, resume: bool, is_chief: bool = True
+) -> Iterator[Path]:
+    """Creates the folder of a run, or opens that of a run to go on with.
 
     Args:
         path: The folder, or None for `runs/<time>-<name>`.
         name: What kind of run it is.
+        resume: Go on with what is in the folder, if there is anything.
+        is_chief: False in a worker that only reads what the chief writes.
+
+    Yields:
+        The folder; nobody else can open it until the context is left, or the process has ended.
 
     Raises:
-        UserError: The folder holds something, or cannot be written.
+        UserError: The folder holds something and `resume` is not set, another process has it, it
+            cannot be written, or `resume` is set without a folder.
     """
+    if resume and path is None:
+        raise UserError("--resume: give the folder of the run to go on with, --run DIR.")
+    if not is_chief:
+        if path is None:
+            raise UserError("--run: give all workers the same folder, on a disk that they share.")
+        yield path
+        return
     path = path or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    with contextlib.ExitStack() as stack:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            _lock(path, stack.enter_context((path / _LOCK).open("w")))
+            if not resume and any(p.name != _LOCK for p in path.iterdir()):
+                raise UserError(
+                    f"--run {path}: the folder is not empty. Choose another name, or --resume to "
+                    "go on with the run in it."
+                )
+            (path / "tensorboard").mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"--run {path}: {error.strerror}. Choose a folder you can write."
+            ) from None
+        yield path
+
+
+def write_config(folder: Path, content: dict) -> None:
+    """Writes `config.json`, or checks that a run to go on with has the same.
+
+    Raises:
+        UserError: It has not; the message names the first setting that differs.
+    """
+    path = folder / "config.json"
+    if path.exists():
+        # Versions may change between two starts; settings and data may not.
+        before = json.loads(path.read_text())
+        now = json.loads(json.dumps(content))
+        for key in [*now, *before]:
+            if key != "environment" and now.get(key) != before.get(key):
+                raise UserError(
+                    f"--run {folder}: the run in this folder has {key} {before.get(key)}, and now "
+                    f"it would be {now.get(key)}. Repeat its command with --resume, or choose "
+                    "another --run."
+                )
+    write_json(path, content)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in the folder has come to its end."""
+    return (folder / "result.json").exists()
+
+
+def require_writable(folder: Path, option: str) -> None:
+    """Makes a folder that results will go to, before the work is done that leads to them.
+
+    Raises:
+        UserError: It cannot be made or written; the message names the option.
+    """
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
-            raise UserError(f"--run {path}: the folder is not empty. Choose another name.")
-        (path / "tensorboard").mkdir()
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise UserError(f"--run {path}: {error.strerror}. Choose a folder you can write.") from None
-    return path
+        raise UserError(
+            f"{option} {folder}: {error.strerror}. Choose a folder you can write."
+        ) from None
+
+
+def _lock(folder: Path, file: IO) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(
+            f"--run {folder}: another process is at work in this folder. Wait for it, or choose "
+            "another --run."
+        ) from None
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -1,0 +1,148 @@
+"""Kills small runs at random moments, goes on with them, and compares with runs left alone.
+
+    python benchmarks/kill_and_resume.py [--kills 20] [--seed 0] [--what pretraining …]
+
+A pretraining, a classifier and a segmentation head are trained with `--deterministic`, each once in
+one go and once with SIGKILLs at random moments and `--resume`. All variables (weights, statistics,
+seeds, optimizers, running means), the best weights and the history have to be equal, bit for bit.
+Exits with 1 if they are not.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tf_dicom_ce.training.checkpoints import Checkpoints
+
+SIZE = ["--image-size", "32", "32", "--width", "0.03125"]
+ALWAYS = ["--deterministic", "--checkpoint-steps", "3", "--resume"]
+WHAT = ("pretraining", "classification", "segmentation")
+
+
+def make_data(folder: Path) -> None:
+    """48 pictures of disks with tags, classes and masks."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:40, :60]
+    rows = {"tags": ["path,StudyDescription,TransducerData"], "classification": ["path,label"]}
+    rows["segmentation"] = ["path,mask"]
+    for k in range(48):
+        radius, name = 6 + k % 3 * 4, f"{k:02d}.png"
+        disk = (y - 20) ** 2 + (x - rng.integers(20, 40)) ** 2 < radius**2
+        pixels = 60 + 90 * disk + rng.integers(0, 40, disk.shape)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / name)
+        Image.fromarray(disk.astype(np.uint8)).save(folder / f"mask-{name}")
+        rows["tags"].append(
+            f"{name},{('US LIVER', 'US THYROID', '')[k % 3]},{('C5-1', 'L12-5')[k % 2]}"
+        )
+        rows["classification"].append(f"{name},{k % 3}")
+        rows["segmentation"].append(f"{name},mask-{name}")
+    for name, lines in rows.items():
+        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+
+
+def command(what: str, data: Path, run: Path, epochs: int) -> list[str]:
+    """The command of a run; the same for its first start and for going on.
+
+    Heads stand on the encoder of the pretraining where there is one, else on none.
+    """
+    exported = run.parent / "pretraining-whole" / "export" / "encoder"
+    encoder = exported if exported.exists() else "none"
+    labels = data / ("tags.csv" if what == "pretraining" else f"{what}.csv")
+    program = str(Path(sys.executable).with_name("tf-dicom-ce"))
+    kind = (
+        ["train"] if what == "pretraining" else ["finetune", "--task", what, "--encoder", encoder]
+    )
+    folders = ["--data", data, "--labels", labels, "--run", run, "--export", run / "export"]
+    settings = ["--preset", "quick", "--epochs", epochs, "--batch-size", 4, *SIZE, *ALWAYS]
+    return [program, *map(str, (*kind, *folders, *settings))]
+
+
+def start(words: list[str], log: Path) -> subprocess.Popen:
+    """Starts a command, its output added to a log."""
+    with log.open("ab") as file:
+        return subprocess.Popen(words, stdout=file, stderr=file)
+
+
+def progress(run: Path) -> int:
+    """The newest checkpoint's step; 0 before the first."""
+    names = sorted((run / "checkpoints").glob("step-*.npz"))
+    return int(names[-1].stem.partition("-")[2]) if names else 0
+
+
+def kill_and_resume(words: list[str], run: Path, kills: int, longest: float, rng) -> int:
+    """Runs a command to its end with SIGKILLs on the way; returns how many there were."""
+    log, done = run.with_suffix(".log"), 0
+    while True:
+        process = start(words, log)
+        try:
+            # The last start is left alone.
+            code = process.wait(rng.uniform(0, longest) if done < kills else None)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            done += 1
+            print(f"  kill {done}: at step {progress(run)} or after", flush=True)
+            continue
+        if code:
+            sys.exit(f"exit code {code}:\n{log.read_text()[-2000:]}")
+        return done
+
+
+def difference(a: Path, b: Path) -> str:
+    """What differs between two finished runs; empty if nothing does."""
+    x, y = (Checkpoints(run / "checkpoints").latest() for run in (a, b))
+    for name in ("variables", "best"):
+        pairs = zip(getattr(x, name), getattr(y, name), strict=True)
+        unequal = sum(not np.array_equal(p, q, equal_nan=True) for p, q in pairs)
+        if unequal:
+            return f"{unequal} of {len(getattr(x, name))} arrays of {name}"
+    if x.step != y.step or x.state["BestWeights"] != y.state["BestWeights"]:
+        return "step or best epoch"
+    if (a / "history.csv").read_text() != (b / "history.csv").read_text():
+        return "history.csv"
+    results = [json.loads((run / "result.json").read_text()) for run in (a, b)]
+    return "" if results[0] == results[1] else "result.json"
+
+
+def main() -> None:
+    """Runs the comparison."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--longest", type=float, default=12.0, help="seconds before a kill")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT)
+    options = parser.parse_args()
+    rng, failures = random.Random(options.seed), 0
+    with tempfile.TemporaryDirectory() as name:
+        data = Path(name, "data")
+        make_data(data)
+        for what in options.what:
+            whole, killed = Path(name, f"{what}-whole"), Path(name, f"{what}-killed")
+            kill_and_resume(command(what, data, whole, options.epochs), whole, 0, 0, rng)
+            words = command(what, data, killed, options.epochs)
+            kills = kill_and_resume(words, killed, options.kills, options.longest, rng)
+            found = difference(whole, killed)
+            failures += bool(found) or kills < options.kills
+            print(
+                f"{what}: {kills} kills; {f'differs in {found}' if found else 'equal'}", flush=True
+            )
+            shutil.rmtree(killed)
+    sys.exit(bool(failures))
+
+
+if __name__ == "__main__":
+    main()

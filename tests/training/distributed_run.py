@@ -1,0 +1,103 @@
+"""Twenty steps on one device or on two, in a process of its own: devices come before TensorFlow.
+
+python distributed_run.py DEVICES RESULT.npz SETTING=VALUE …
+
+With TF_CONFIG in the environment it is one of several workers, with one device.
+"""
+
+import ast
+import contextlib
+import dataclasses
+import os
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_dicom_ce.config import PretrainConfig
+from tf_dicom_ce.training.devices import host_parts, is_chief
+from tf_dicom_ce.training.gan import ContextEncoderGAN
+
+STEPS, LAST = 20, 5  # the last batch has fewer rows, and not as many on both devices
+
+
+class Frozen(ContextEncoderGAN):
+    """BatchNorm at its moving statistics: on its batch it would see half of it on each device."""
+
+    def _judge(self, x, y, present, training):
+        return super()._judge(x, y, present, training and self.batch_norm)
+
+
+def open_strategy(devices):
+    if "TF_CONFIG" in os.environ:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    cpus = [tf.config.LogicalDeviceConfiguration() for _ in range(devices)]
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], cpus)
+    names = [device.name for device in tf.config.list_logical_devices("CPU")]
+    return tf.distribute.MirroredStrategy(names) if devices > 1 else tf.distribute.get_strategy()
+
+
+def distributed(strategy, arrays):
+    """Batches of six rows, cut among the replicas as the training loop does it."""
+
+    def parts(context):
+        first, count, total = host_parts(strategy, context)
+
+        def generate():
+            for start in range(0, len(arrays[0]), 6):
+                cuts = np.array_split(np.arange(start, min(start + 6, len(arrays[0]))), total)
+                for k in range(count):
+                    yield tuple(array[cuts[first + k]] for array in arrays)
+
+        signature = tuple(tf.TensorSpec((None, *array.shape[1:])) for array in arrays)
+        return tf.data.Dataset.from_generator(generate, output_signature=signature)
+
+    return strategy.distribute_datasets_from_function(parts)
+
+
+def main(devices, path, batch_norm=False, **changes):
+    strategy = open_strategy(devices)
+    config = PretrainConfig(image_size=(32, 32), width=1 / 16, batch_size=6)
+    config = dataclasses.replace(config, g_learning_rate=1e-3, d_learning_rate=1e-3, **changes)
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = Frozen(config, labels=3)
+        model.batch_norm = batch_norm
+        model.compile()
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(STEPS * 6, 32, 32, 1)).astype(np.float32)
+    y, present = rng.integers(0, 2, (2, STEPS * 6, 3)).astype(np.float32)
+    rows = 6 * (STEPS - 1) + LAST
+    arrays = (x[:rows], y[:rows], present[:rows])
+    dataset = distributed(strategy, arrays)
+
+    @tf.function
+    def train(batch):
+        strategy.run(model.train_step, args=(batch,))
+
+    @tf.function
+    def test(batch):
+        strategy.run(model.test_step, args=(batch,))
+
+    for batch in dataset:
+        train(batch)
+    logs = {f"train {k}": float(v) for k, v in model.get_metrics_result().items()}
+    model.reset_metrics()
+    for batch in dataset:
+        test(batch)
+    logs |= {f"test {k}": float(v) for k, v in model.get_metrics_result().items()}
+    weights = {f"weight {k}": w for k, w in enumerate(model.get_weights())}
+    optimizers = [*model.g_optimizer.variables, *model.d_optimizer.variables]
+    slots = {f"slot {k}": np.asarray(v) for k, v in enumerate(optimizers)}
+    if is_chief(strategy):
+        np.savez(path, **logs, **weights, **slots)
+
+
+if __name__ == "__main__":
+    options = dict(argument.split("=") for argument in sys.argv[3:])
+    for key, value in options.items():
+        with contextlib.suppress(ValueError):  # a word stays a word
+            options[key] = ast.literal_eval(value)
+    main(int(sys.argv[1]), sys.argv[2], **options)

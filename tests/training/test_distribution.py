@@ -1,0 +1,114 @@
+"""Two replicas equal one device at the same global batch (see `distributed_run.py`)."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.slow
+SCRIPT = Path(__file__).with_name("distributed_run.py")
+
+
+def run(devices, folder, *settings):
+    path = folder / f"{devices}.npz"
+    command = [sys.executable, SCRIPT, str(devices), path, *settings]
+    subprocess.run(command, check=True, timeout=300, capture_output=True)
+    return dict(np.load(path))
+
+
+def start_workers(*command, log):
+    """Two processes of one cluster on loopback."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    addresses = [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
+    for s in sockets:
+        s.close()
+    processes = []
+    for index in range(2):
+        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        with log.with_suffix(f".{index}").open("ab") as file:
+            environment = {**os.environ, "TF_CONFIG": json.dumps(task)}
+            processes.append(
+                subprocess.Popen(list(map(str, command)), env=environment, stdout=file, stderr=file)
+            )
+    return processes
+
+
+def said(log, index):
+    return log.with_suffix(f".{index}").read_text()
+
+
+def assert_equal(one, two):
+    assert one.keys() == two.keys()
+    for name in one:
+        np.testing.assert_allclose(two[name], one[name], rtol=0, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [(), ("spectral_norm=True", "conditioning=auxiliary", "adversarial=hinge")],
+    ids=["paper", "all options"],
+)
+def test_two_replicas_equal_one_device(settings, tmp_path):
+    """Weights of F and D, both Adams' slots and all logs after 20 steps, the last of 3 + 2 rows."""
+    assert_equal(run(1, tmp_path, *settings), run(2, tmp_path, *settings))
+
+
+def test_two_workers_equal_one_device(tmp_path):
+    log, path = tmp_path / "log", tmp_path / "workers.npz"
+    for k, worker in enumerate(start_workers(sys.executable, SCRIPT, 1, path, log=log)):
+        assert worker.wait(timeout=300) == 0, said(log, k)
+    assert_equal(run(1, tmp_path), dict(np.load(path)))
+
+
+def test_batch_norm_and_loss_scales_move_alike_in_both_replicas(tmp_path):
+    result = run(2, tmp_path, "batch_norm=True", "precision=float16")
+    assert all(np.isfinite(value).all() for value in result.values())
+    assert result["train rec"] > 0
+
+
+def test_a_lost_worker_ends_the_other_and_the_job_goes_on(tmp_path, write):
+    rng = np.random.default_rng(0)
+    for k in range(20):
+        pixels = (60 + rng.integers(0, 90, (40, 60))).astype(np.uint8)
+        write(
+            f"data/{k:02d}", pixels, PatientID=str(k % 5), TransducerData=("C5-1", "L12-5")[k % 2]
+        )
+    log, folder = tmp_path / "log", tmp_path / "run"
+    words = "--preset quick --image-size 32 32 --width 0.03125 --batch-size 4 --epochs 400"
+    command = [
+        *(Path(sys.executable).with_name("tf-dicom-ce"), "train", "--data", tmp_path / "data"),
+        *("--run", folder, "--export", tmp_path / "export", "--resume"),
+        *("--strategy", "multiworker", *words.split()),
+    ]
+    chief, other = start_workers(*command, log=log)
+    until = time.monotonic() + 200
+    while len(list(folder.glob("checkpoints/*.npz"))) < 2:
+        assert time.monotonic() < until, said(log, 0)
+        assert chief.poll() is None, said(log, 0)
+        time.sleep(0.2)
+    other.kill()
+    other.wait()
+    assert chief.wait(timeout=120) == 2
+    assert "another worker has gone" in said(log, 0)
+    assert "--resume" in said(log, 0)
+    assert "Traceback" not in said(log, 0)
+
+    # One step more than was done: they have to go on, not to start anew.
+    newest = max(folder.glob("checkpoints/*.npz"))
+    epochs = int(newest.stem.partition("-")[2]) // 4
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "epochs": epochs + 1}))
+    command[-1] = epochs + 1
+    for k, worker in enumerate(start_workers(*command, log=log)):
+        assert worker.wait(timeout=300) == 0, said(log, k)
+    history = (folder / "history.csv").read_text().splitlines()
+    assert [line.partition(",")[0] for line in history[1:]] == [
+        str(k + 1) for k in range(epochs + 1)
+    ]
+    assert (tmp_path / "export" / "encoder" / "1").is_dir()

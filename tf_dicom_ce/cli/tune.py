@@ -1,0 +1,97 @@
+"""Search for settings of the pretraining with keras-tuner.
+
+  tf-dicom-ce tune --data DIR --trials 30 --epochs 40 --run runs/tune    start, or go on
+  tf-dicom-ce tune --data DIR --trials 10 --search lambda_adv,width --run runs/few
+  python train.py --data DIR --config runs/tune/best.toml --epochs 200   train with the best
+
+Searched are lambda_adv (lambda_rec is 1 - lambda_adv), g_learning_rate, d_learning_rate, width,
+discriminator_input, adversarial and spectral_norm, around the preset; what is given by an option,
+such as --width 0.5, is not searched. The objective is L_rec on the validation images, in which no
+lambda stands. It favours a small lambda_adv: whether an encoder serves better downstream, finetune
+tells. --epochs counts for each trial. Every other option of `train` holds for all trials.
+
+Each trial runs in a process of its own. A search that was stopped or killed goes on with the same
+command. The folder receives trials.csv, best.toml and trials/<id>/ with log, run and encoder:
+`tensorboard --logdir <folder>` shows them all. On several machines: docs/tuning.md.
+"""
+
+import argparse
+import dataclasses
+import os
+import sys
+import time
+from pathlib import Path
+
+from tf_dicom_ce.cli import train
+from tf_dicom_ce.config import PretrainConfig
+from tf_dicom_ce.errors import UserError
+
+COMMAND = (sys.executable, "-m", "tf_dicom_ce.cli.tune_trial")
+_OWN = ("trials", "search", "run", "config", "export", "resume", "command", "execute")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments: those of `train`, and its own."""
+    train.add_arguments(parser)
+    parser.conflict_handler = "resolve"  # options of train that mean something else here
+    add = parser.add_argument_group("search").add_argument
+    add("--trials", type=int, default=20, metavar="N", help="default: 20; may be raised later")
+    add("--search", metavar="A,B", help="search only these settings (default: all)")
+    add("--run", type=Path, metavar="DIR", help="the search's folder (default: runs/<time>-tune)")
+    add("--config", type=Path, metavar="TOML", help="settings to start from, above the preset's")
+    for name in ("--export", "--resume"):
+        add(name, nargs="?", const=True, help=argparse.SUPPRESS)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Runs the command."""
+    if options.export is not None or options.resume is not None:
+        raise UserError(
+            "--export and --resume have no meaning here: every trial exports into its own folder, "
+            "and a search goes on by itself."
+        )
+    if options.trials < 1:
+        raise UserError(f"--trials {options.trials}: choose 1 or more.")
+    base = train.configure(options)
+    settings = [field.name for field in dataclasses.fields(PretrainConfig)]
+    given = [name for name in settings if getattr(options, name, None) is not None]
+    folder = options.run or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-tune"
+
+    from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
+    from tf_dicom_ce.tuning import space
+
+    names = space.choose(options.search, given)
+    environment = dict(os.environ)
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # GPUs are for the trials, not for this process
+    load_tensorflow()  # keras-tuner needs it
+    from tf_dicom_ce.tuning.report import Report, best_line
+    from tf_dicom_ce.tuning.search import Plan, search
+
+    words = _words(options, settings)
+    plan = Plan(folder, base, names, options.trials, COMMAND, words, environment)
+    print(
+        f"Searching {', '.join(names)}.",
+        f"Search: {folder}   (tensorboard --logdir {folder}; logs: {folder}/trials/*/log.txt)",
+        sep="\n",
+        flush=True,
+    )
+    rows = search(plan)
+    if rows is None:
+        print("This worker is done; the chief tells of the results.")
+        return
+    Report(folder, base).show(rows)
+    if len(rows) < options.trials:
+        print("The search space has no more points.")
+    print(best_line(rows, folder))
+
+
+def _words(options: argparse.Namespace, settings: list[str]) -> list[str]:
+    """The options of `train` that are no settings, as the trials' command lines have them."""
+    words = []
+    for name, value in vars(options).items():
+        if name in _OWN or name in settings or value in (None, False, ""):
+            continue
+        words.append("--" + name.replace("_", "-"))
+        values = value if isinstance(value, list | tuple) else [value]
+        words += [] if value is True else map(str, values)
+    return words

@@ -1,0 +1,129 @@
+"""Where a step runs: one device, all of this machine (mirrored), or several machines (multiworker).
+
+Under a strategy every replica works on its part of the batch; losses are divided by the size of the
+whole batch and gradients are summed, so that the number of replicas does not change the training,
+but for BatchNorm, which takes its batch statistics over the part that it sees.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tf_dicom_ce.errors import UserError
+
+STRATEGIES = ("none", "mirrored", "multiworker")
+
+# What TensorFlow raises when another worker has gone.
+_GONE = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+    tf.errors.UnknownError,
+)
+
+
+class Parts(NamedTuple):
+    """Which parts of every batch a host reads.
+
+    Attributes:
+        first: Number of the first.
+        count: How many, one after the other: those of the host's replicas.
+        total: Parts of a batch: replicas of all hosts.
+    """
+
+    first: int = 0
+    count: int = 1
+    total: int = 1
+
+
+def open_strategy(name: str, batch_size: int) -> tf.distribute.Strategy:
+    """Opens a distribution strategy, before anything else of TensorFlow is used.
+
+    Args:
+        name: One of `STRATEGIES`; `multiworker` reads the cluster from the environment's TF_CONFIG.
+        batch_size: Images a step, over all replicas.
+
+    Raises:
+        UserError: There is no cluster, or the batch does not divide among the replicas.
+    """
+    if name == "none":
+        return tf.distribute.get_strategy()
+    if name == "mirrored":
+        strategy = tf.distribute.MirroredStrategy()
+    else:
+        resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+        if not resolver.cluster_spec().jobs:
+            raise UserError(
+                "--strategy multiworker: the environment has no TF_CONFIG; see docs/devices.md."
+            )
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        raise UserError(
+            f"--batch-size {batch_size}: not a multiple of the {replicas} replicas that share it."
+        )
+    return strategy
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """True for the process that writes: the only one, the chief, or else worker 0."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or not resolver.task_type:
+        return True
+    if "chief" in resolver.cluster_spec().jobs:
+        return resolver.task_type == "chief"
+    return resolver.task_type == "worker" and resolver.task_id == 0
+
+
+def host_parts(strategy: tf.distribute.Strategy, context: tf.distribute.InputContext) -> Parts:
+    """The parts of every batch that this host's input pipeline has to read."""
+    total = strategy.num_replicas_in_sync
+    count = total // context.num_input_pipelines
+    return Parts(context.input_pipeline_id * count, count, total)
+
+
+def require_agreement(strategy: tf.distribute.Strategy, step: int) -> None:
+    """Checks that all workers go on from the same step.
+
+    Raises:
+        UserError: They do not: they look at different run folders.
+    """
+
+    @tf.function
+    def total():
+        return strategy.run(lambda: _sum(tf.identity(mine)))
+
+    mine = tf.constant(step, tf.int64)
+    found = strategy.experimental_local_results(total())[0]
+    if int(found) != step * strategy.num_replicas_in_sync:
+        raise UserError(
+            "--run: the workers found different checkpoints. Give all of them the same folder, on "
+            "a disk that they share."
+        )
+
+
+def _sum(value: tf.Tensor) -> tf.Tensor:
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+@contextlib.contextmanager
+def other_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Turns the loss of another worker into a message.
+
+    Raises:
+        UserError: Another worker has gone.
+    """
+    try:
+        yield
+    except _GONE as error:
+        if strategy.cluster_resolver is None or not strategy.cluster_resolver.task_type:
+            raise
+        raise UserError(
+            f"another worker has gone ({type(error).__name__}). Start all workers again with "
+            "--resume: they go on from the last checkpoint."
+        ) from None

@@ -1,0 +1,277 @@
+"""The training loop: any step of it can be the last one of a process and the first of the next.
+
+A step is a function of the state and of its number, for data are addressed by step. So a run that
+went on from a checkpoint ends, on the same machine and with `--deterministic`, with the same bits
+as one that was never stopped.
+"""
+
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from tf_dicom_ce.errors import StoppedError, UserError
+from tf_dicom_ce.training import devices
+from tf_dicom_ce.training.checkpoints import Checkpoint, Checkpoints
+from tf_dicom_ce.training.monitoring import BestWeights
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a model is fitted on.
+
+    Attributes:
+        training: Number of the first step, parts of every batch -> endless batches from there on,
+            one for each part.
+        validation: Batches, one pass.
+        rows_at: Rows of the index that a training step sees, for messages.
+    """
+
+    training: Callable[[int, devices.Parts], tf.data.Dataset]
+    validation: tf.data.Dataset
+    rows_at: Callable[[int], list[int]]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long a run is and how often it is saved.
+
+    Attributes:
+        epochs: Passes over the training images.
+        steps_per_epoch: Steps of one.
+        minutes: Minutes between two checkpoints within an epoch.
+        steps: Steps between two checkpoints within an epoch, or None.
+    """
+
+    epochs: int
+    steps_per_epoch: int
+    minutes: float = 10.0
+    steps: int | None = None
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole run."""
+        return self.epochs * self.steps_per_epoch
+
+
+def train(
+    model: keras.Model,
+    data: Data,
+    schedule: Schedule,
+    best: BestWeights,
+    callbacks: list[keras.callbacks.Callback],
+    checkpoints: Checkpoints,
+    strategy: tf.distribute.Strategy,
+) -> None:
+    """Trains a model from its newest checkpoint, or from the start, to the end of the schedule.
+
+    Args:
+        model: Compiled, with all variables created, in the scope of `strategy`.
+        data: What it is trained on.
+        schedule: How long, and when to save.
+        best: Told of epochs' ends first.
+        callbacks: Told of training's begin and end and of epochs' ends. A callback with an
+            attribute `state` (JSON values) finds it again after a resume.
+        checkpoints: Where the state is kept.
+        strategy: See `devices`.
+
+    Raises:
+        UserError: A loss or an input is not finite; the message names step and rows.
+        StoppedError: SIGTERM or Ctrl-C; the state has been saved.
+    """
+    callbacks = [best, *callbacks]
+    state = _State(model, best, callbacks)
+    first = state.restore(checkpoints.latest())
+    checkpoints.require_space(state.size)
+    told = keras.callbacks.CallbackList(
+        callbacks,
+        model=model,
+        epochs=schedule.epochs,
+        steps=schedule.steps_per_epoch,
+        first_step=first,
+    )
+    told.on_train_begin()
+    saver = _Saver(state, checkpoints, schedule)
+    devices.require_agreement(strategy, first)
+    train_step, evaluate = _train_step(model, strategy), evaluation(model, data, strategy)
+    batches = iter(
+        strategy.distribute_datasets_from_function(
+            lambda context: data.training(first, devices.host_parts(strategy, context))
+        )
+    )
+    with _signals() as received, devices.other_workers(strategy):
+        for step in range(first, schedule.total):
+            epoch, position = divmod(step, schedule.steps_per_epoch)
+            if position == 0:
+                model.reset_metrics()
+            finite, sound = train_step(next(batches))
+            if not (finite and sound):
+                _fail(step, epoch, bool(sound), data.rows_at(step))
+            told.on_train_batch_end(position)
+            if position + 1 == schedule.steps_per_epoch:
+                logs = {k: float(v) for k, v in model.get_metrics_result().items()}
+                logs |= {f"val_{name}": value for name, value in evaluate().items()}
+                told.on_epoch_end(epoch, logs)
+                saver.save(step + 1)
+            elif received or saver.is_due(step + 1):
+                saver.save(step + 1)
+            if received and step + 1 < schedule.total:
+                told.on_train_end()
+                raise StoppedError(
+                    f"stopped after step {step + 1} of {schedule.total}. Its state is saved: the "
+                    "same command with --resume goes on from there.",
+                    received[0],
+                )
+    told.on_train_end()
+
+
+def state_variables(model: keras.Model) -> list[keras.Variable]:
+    """All that a step reads or changes: weights, statistics, seeds, optimizers, running means."""
+    optimizers = [
+        value for value in vars(model).values() if isinstance(value, keras.optimizers.Optimizer)
+    ]
+    variables = [
+        *model.variables,
+        *(variable for optimizer in optimizers for variable in optimizer.variables),
+        *model.metrics_variables,
+    ]
+    return list({id(variable): variable for variable in variables}.values())
+
+
+def _train_step(model: keras.Model, strategy: tf.distribute.Strategy) -> Callable:
+    """Batch -> whether the measures are finite in all replicas, and whether the batch is."""
+
+    def in_replica(batch):
+        logs = model.train_step(batch)
+        return _all_finite(list(logs.values())), _all_finite(tf.nest.flatten(batch))
+
+    @tf.function(reduce_retracing=True)
+    def step(batch):
+        flags = strategy.run(in_replica, args=(batch,))
+        return [strategy.reduce("MEAN", flag, axis=None) == 1.0 for flag in flags]
+
+    return step
+
+
+def evaluation(model: keras.Model, data: Data, strategy: tf.distribute.Strategy) -> Callable:
+    """Makes a function () -> measures on the validation images.
+
+    Every replica sees all of them, so that none is ever without an example.
+    """
+    names: list[str] = []
+
+    @tf.function(reduce_retracing=True)
+    def step(batch):
+        # Of the measures of a training step some are not taken here.
+        names[:] = strategy.run(model.test_step, args=(batch,))
+
+    def evaluate() -> dict[str, float]:
+        model.reset_metrics()
+        for batch in data.validation:
+            step(batch)
+        measures = model.get_metrics_result()
+        return {name: float(measures[name]) for name in names}
+
+    return evaluate
+
+
+def _all_finite(tensors: list[tf.Tensor]) -> tf.Tensor:
+    floats = [t for t in tensors if t.dtype.is_floating]
+    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(t)) for t in floats])
+    return tf.cast(finite, tf.float32)
+
+
+def _fail(step: int, epoch: int, sound: bool, rows: list[int]) -> None:
+    fault = "a loss is not finite" if sound else "the images or tags are not finite"
+    remedy = (
+        "Lower the learning rates (--g-learning-rate, --d-learning-rate, --learning-rate) or use "
+        "--precision float32, then start anew; or --resume to try again from the last checkpoint"
+        if sound
+        else "Look at these images"
+    )
+    raise UserError(
+        f"step {step + 1} (epoch {epoch + 1}): {fault}. Rows of the batch, as numbered in "
+        f"files.csv: {', '.join(map(str, rows))}. {remedy}."
+    )
+
+
+class _State:
+    """The whole state of a run: to a checkpoint and back."""
+
+    def __init__(self, model: keras.Model, best: BestWeights, callbacks: list):
+        self._variables = state_variables(model)
+        self._best, self._callbacks = best, callbacks
+
+    @property
+    def size(self) -> int:
+        """Bytes of a checkpoint, about: the best weights are no more than the variables."""
+        return 2 * sum(variable.numpy().nbytes for variable in self._variables)
+
+    def restore(self, checkpoint: Checkpoint | None) -> int:
+        """Takes a checkpoint's state; returns the number of the step to go on with."""
+        if checkpoint is None:
+            return 0
+        shapes = [array.shape for array in checkpoint.variables]
+        if shapes != [tuple(variable.shape) for variable in self._variables]:
+            raise UserError("The checkpoint is of another model than these settings give.")
+        for variable, array in zip(self._variables, checkpoint.variables, strict=True):
+            variable.assign(array)
+        self._best.weights = checkpoint.best
+        for callback in self._callbacks:
+            if (name := type(callback).__name__) in checkpoint.state:
+                callback.state = checkpoint.state[name]
+        return checkpoint.step
+
+    def at(self, step: int) -> Checkpoint:
+        states = {type(c).__name__: c.state for c in self._callbacks if hasattr(c, "state")}
+        values = [variable.numpy() for variable in self._variables]
+        return Checkpoint(step, values, self._best.weights, states)
+
+
+class _Saver:
+    """Saves when it is time; a full disk costs a checkpoint, not the run."""
+
+    def __init__(self, state: _State, checkpoints: Checkpoints, schedule: Schedule):
+        self._state, self._checkpoints, self._schedule = state, checkpoints, schedule
+        self._saved = time.monotonic()
+
+    def is_due(self, step: int) -> bool:
+        every = self._schedule.steps
+        late = time.monotonic() - self._saved > 60 * self._schedule.minutes
+        return late or (every is not None and step % every == 0)
+
+    def save(self, step: int) -> None:
+        self._saved = time.monotonic()
+        try:
+            self._checkpoints.save(self._state.at(step))
+        except OSError as error:
+            print(
+                f"Step {step}: the checkpoint could not be written ({error.strerror}). The run "
+                "goes on; free some space, or a kill will cost all since the last checkpoint.",
+                file=sys.stderr,  # which a progress bar keeps clear of
+            )
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGTERM and SIGINT instead of ending at once; a second one ends at once."""
+    received: list[int] = []
+
+    def receive(number, frame):
+        if received:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        received.append(number)
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, receive) for number in numbers}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

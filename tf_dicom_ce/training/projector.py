@@ -1,0 +1,101 @@
+"""The encoder's features of many images for TensorBoard's embedding projector."""
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from tensorboard.plugins import projector
+
+from tf_dicom_ce.training.panels import gray
+
+_THUMBNAIL = (48, 32)  # width and height; a sprite of 1,000 is at most 1,536 wide, 1,024 high
+_NONE = "-"
+
+
+def encoder_features(encoder, batches: Iterable) -> tuple[np.ndarray, np.ndarray]:
+    """Features and thumbnails of images.
+
+    Args:
+        encoder: z-scored images -> scales, among them `P5` [N, h, w, F].
+        batches: (x, …) with x float [N, H, W, 1].
+
+    Returns:
+        The mean of P5 over its pixels, float32 [N, F]; gray levels, uint8 [N, 32, 48].
+    """
+
+    @tf.function(reduce_retracing=True)
+    def average(x):
+        return tf.reduce_mean(tf.cast(encoder(x, training=False)["P5"], tf.float32), axis=(1, 2))
+
+    features, thumbnails = [], []
+    for x, *_ in batches:
+        features.append(average(x).numpy())
+        thumbnails += [
+            np.asarray(Image.fromarray(image).resize(_THUMBNAIL, Image.Resampling.BOX))
+            for image in gray(x)
+        ]
+    return np.concatenate(features), np.stack(thumbnails)
+
+
+def label_names(y: np.ndarray, tags: Sequence[tuple[str, Sequence[str]]]) -> dict[str, list[str]]:
+    """For each tag the names of every image's labels, "-" where it has none.
+
+    Args:
+        y: float [N, L].
+        tags: Name and labels of each tag, in the order of y.
+    """
+    names, start = {}, 0
+    for tag, labels in tags:
+        span = y[:, start : start + len(labels)]
+        names[tag] = [
+            ", ".join(label for label, on in zip(labels, row, strict=True) if on) or _NONE
+            for row in span
+        ]
+        start += len(labels)
+    return names
+
+
+def write_projector(
+    folder: Path,
+    features: np.ndarray,
+    rows: Sequence[int],
+    labels: dict[str, list[str]],
+    thumbnails: np.ndarray,
+) -> None:
+    """Writes features, metadata and a sprite, and the configuration that joins them.
+
+    Args:
+        folder: A folder in which TensorBoard finds events, else it does not look for this.
+        features: float [N, F].
+        rows: Number of each image in files.csv; nothing else tells which it is.
+        labels: Tag -> names of N images' labels, see `label_names`; at least one tag.
+        thumbnails: Gray levels, uint8 [N, h, w].
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savetxt(folder / "features.tsv", features, fmt="%.6g", delimiter="\t")
+    lines = [("row", *labels), *zip(map(str, rows), *labels.values(), strict=True)]
+    (folder / "labels.tsv").write_text("".join("\t".join(line) + "\n" for line in lines))
+    _sprite(thumbnails).save(folder / "sprite.png")
+    config = projector.ProjectorConfig()
+    embedding = config.embeddings.add()
+    embedding.tensor_name = "encoder features (mean of P5)"
+    embedding.tensor_shape.extend(features.shape)
+    embedding.tensor_path = "features.tsv"
+    embedding.metadata_path = "labels.tsv"
+    embedding.sprite.image_path = "sprite.png"
+    embedding.sprite.single_image_dim.extend(thumbnails.shape[:0:-1])  # width, height
+    projector.visualize_embeddings(str(folder), config)
+
+
+def _sprite(thumbnails: np.ndarray) -> Image.Image:
+    """All thumbnails in rows of a square grid, as the projector cuts it."""
+    count, height, width = thumbnails.shape
+    side = math.ceil(math.sqrt(count))
+    sheet = np.zeros((side * height, side * width), np.uint8)
+    for k, image in enumerate(thumbnails):
+        row, column = divmod(k, side)
+        sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = image
+    return Image.fromarray(sheet)

@@ -1,0 +1,138 @@
+"""What TensorBoard shows of a run: scalars, pictures, the configuration and HParams."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from tensorboard.plugins.hparams import api as hparams_api
+
+#: Draws a picture of a model, uint8 [H, W, 3].
+Draw = Callable[[keras.Model], np.ndarray]
+
+
+class TensorBoard(keras.callbacks.Callback):
+    """Scalars of both sides in named groups, learning rates, pictures of fixed images.
+
+    Args:
+        folder: Folder of the event files; `train` and `validation` are made below it.
+        scalars: Metric -> name in TensorBoard, "group/name".
+        optimizers: Name -> attribute of the model that holds the optimizer.
+        pictures: Name -> how to draw it.
+        pictures_every: Epochs between two drawings; the first and the last epoch always have them.
+        panels: Folder for the first picture as PNG.
+        configuration: Shown as a table in the text "run/configuration".
+        histograms: Also the distribution of every weight, each time pictures are drawn.
+
+    Attributes:
+        validation: The writer of the validation side, open until training ends.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        scalars: dict[str, str],
+        optimizers: dict[str, str],
+        pictures: dict[str, Draw],
+        pictures_every: int,
+        panels: Path,
+        configuration: Mapping | None = None,
+        histograms: bool = False,
+    ):
+        super().__init__()
+        self._train = tf.summary.create_file_writer(str(folder / "train"))
+        self.validation = tf.summary.create_file_writer(str(folder / "validation"))
+        self._scalars = scalars
+        self._optimizers = optimizers
+        self._pictures = pictures
+        self._pictures_every = pictures_every
+        self._panels = panels
+        self._configuration = configuration
+        self._histograms = histograms
+        panels.mkdir(parents=True, exist_ok=True)
+
+    def on_train_begin(self, logs=None):
+        if self._configuration is not None:
+            with self._train.as_default(step=0):
+                tf.summary.text("run/configuration", markdown_table(self._configuration))
+
+    def on_epoch_end(self, epoch, logs=None):
+        epoch += 1
+        for writer, prefix in ((self._train, ""), (self.validation, "val_")):
+            with writer.as_default(step=epoch):
+                for metric, name in self._scalars.items():
+                    if prefix + metric in logs:
+                        tf.summary.scalar(name, logs[prefix + metric])
+        with self._train.as_default(step=epoch):
+            for name, attribute in self._optimizers.items():
+                rate = getattr(self.model, attribute).learning_rate
+                tf.summary.scalar(f"learning rate/{name}", rate)
+        if epoch == 1 or epoch % self._pictures_every == 0 or epoch == self.params["epochs"]:
+            self._draw(epoch)
+        self._train.flush()
+        self.validation.flush()
+
+    def on_train_end(self, logs=None):
+        self._train.close()
+        self.validation.close()
+
+    def _draw(self, epoch):
+        with self.validation.as_default(step=epoch):
+            for k, (name, draw) in enumerate(self._pictures.items()):
+                picture = draw(self.model)
+                tf.summary.image(name, picture[np.newaxis])
+                if k == 0:
+                    Image.fromarray(picture).save(self._panels / f"epoch_{epoch:04d}.png")
+        if self._histograms:
+            with self._train.as_default(step=epoch):
+                for weight in self.model.trainable_variables:
+                    tf.summary.histogram(f"weights/{weight.path}", weight)
+
+
+def markdown_table(content: Mapping) -> str:
+    """A table of name and value in Markdown; a mapping within becomes "outer / inner" rows."""
+    rows = [f"| {name} | {_cell(value)} |" for name, value in _flat(content)]
+    return "\n".join(["| | |", "| :--- | :--- |", *rows])
+
+
+def write_hparams(
+    folder: Path, name: str, settings: Mapping, metrics: Mapping[str, float], epoch: int
+) -> None:
+    """A run's settings and final metrics, which TensorBoard compares over all runs of a folder.
+
+    No experiment summary is written: TensorBoard would take that of one run for all, and hide
+    values that only the others have. Without, it gathers names and values from every run.
+
+    Args:
+        folder: The run's TensorBoard folder; events go to `final` below it.
+        name: Of the run, as in the column "Trial ID".
+        settings: Name -> number, truth value, text, or a sequence of these.
+        metrics: Name -> value; shown as "final/<name>".
+        epoch: Epoch of the metrics.
+    """
+    writer = tf.summary.create_file_writer(str(folder / "final"))
+    with writer.as_default(step=epoch):
+        hparams_api.hparams({k: _hparam(v) for k, v in settings.items()}, trial_id=name)
+        for metric, value in metrics.items():
+            tf.summary.scalar(f"final/{metric}", value)
+    writer.close()
+
+
+def _hparam(value):
+    if isinstance(value, (list, tuple)):
+        return "x".join(map(str, value))
+    return value if isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _flat(content: Mapping, outer: str = ""):
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{outer}{name} / ")
+        else:
+            yield outer + name, value
+
+
+def _cell(value) -> str:
+    return str(_hparam(value)).replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,160 @@
+"""The search: an oracle that proposes, and processes that try what it proposed."""
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras_tuner.engine.base_tuner import BaseTuner
+from keras_tuner.engine.trial import Trial, TrialStatus
+from keras_tuner.errors import FailedTrialError, FatalError
+from keras_tuner.src import config as keras_tuner_config
+
+from tf_dicom_ce.config import PretrainConfig
+from tf_dicom_ce.config_file import write_config
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.tuning.folder import settle, sole
+from tf_dicom_ce.tuning.oracle import OBJECTIVE, SearchOracle
+from tf_dicom_ce.tuning.report import Report, Row
+from tf_dicom_ce.tuning.space import configuration, resolve
+from tf_dicom_ce.tuning.trial import CONFIG, TrialError, last_line, run_process
+
+keras_tuner_config.DEBUG = False  # or it prints a traceback for each trial that failed
+_HOPELESS = 3  # so many failures at the start end the search
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A search.
+
+    Attributes:
+        folder: Where all of it is kept.
+        base: Settings that are not searched.
+        names: Settings that are, see `SPACE`.
+        trials: Number of trials.
+        command: Starts the process of a trial, if its folder and `words` follow.
+        words: Options of `train` that are no settings, such as the data.
+        environment: Of that process.
+    """
+
+    folder: Path
+    base: PretrainConfig
+    names: Sequence[str]
+    trials: int
+    command: Sequence[str]
+    words: Sequence[str]
+    environment: Mapping[str, str]
+
+
+def search(plan: Plan) -> list[Row] | None:
+    """Runs or continues a search, or one part of a distributed one.
+
+    Args:
+        plan: The search; the same in every process and in every continuation, but for the number
+            of trials, which may be raised.
+
+    Returns:
+        The trials, the best first; None in a worker of a distributed search.
+
+    Raises:
+        UserError: The folder is in use or holds something else, or the first trials all failed.
+    """
+    worker = role() == "worker"
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    started = (plan.folder / "search.json").exists()
+    if not started and not worker and any(p.name != "lock" for p in plan.folder.iterdir()):
+        raise UserError(f"--run {plan.folder}: the folder holds no search. Choose another name.")
+    space = resolve(plan.names, plan.base)
+    report = Report(plan.folder, plan.base)
+    with contextlib.nullcontext() if worker else sole(plan.folder):
+        settle(
+            plan.folder / "search.json",
+            {**plan.base.as_dict(), "train": list(plan.words), "search": space},
+            f"--run {plan.folder}: the folder holds a search with other settings:",
+        )
+        oracle = SearchOracle(space, plan.trials, plan.base.seed, report.tell)
+        tuner = ProcessTuner(oracle, plan)
+        if not worker and (done := report.write(oracle)):
+            print(f"Going on: {len(done)} of {plan.trials} trials have ended before.")
+        tuner.search()
+        return None if worker else report.write(oracle)
+
+
+def role() -> str:
+    """`chief` or `worker` of a distributed search, or `alone`.
+
+    Raises:
+        UserError: Only some of keras-tuner's variables are set.
+    """
+    names = [f"KERASTUNER_{name}" for name in ("ORACLE_IP", "ORACLE_PORT", "TUNER_ID")]
+    missing = [name for name in names if name not in os.environ]
+    if len(missing) == len(names):
+        return "alone"
+    if missing:
+        raise UserError(f"A distributed search needs {', '.join(missing)} as well.")
+    return "chief" if "chief" in os.environ["KERASTUNER_TUNER_ID"] else "worker"
+
+
+class ChangedImagesError(UserError, FatalError):
+    """The trials can no longer be compared; ends the search."""
+
+
+class ProcessTuner(BaseTuner):
+    """Runs each trial in a process of its own, so that no trial's memory stays.
+
+    Args:
+        oracle: Proposes.
+        plan: The search.
+    """
+
+    def __init__(self, oracle: SearchOracle, plan: Plan):
+        self._plan = plan
+        super().__init__(oracle, directory=str(plan.folder), project_name="oracle")
+        if not self._is_worker():
+            oracle.continue_or_start()
+
+    def run_trial(self, trial: Trial) -> dict[str, float]:
+        """Tries what was proposed."""
+        folder = self._plan.folder / "trials" / trial.trial_id
+        folder.mkdir(parents=True, exist_ok=True)
+        config = configuration(self._plan.base, trial.hyperparameters.values)
+        write_config(folder / CONFIG, config)
+        try:
+            result = run_process(
+                self._plan.command, folder, self._plan.words, self._plan.environment
+            )
+        except TrialError as error:
+            raise FailedTrialError(str(error)) from None
+        self._require_same_images(folder)
+        return {OBJECTIVE: result["validation"]["rec"]}
+
+    def _require_same_images(self, folder: Path) -> None:
+        settings = json.loads((folder / "config.json").read_text())
+        try:
+            settle(
+                self._plan.folder / "data.json",
+                {k: settings[k] for k in ("data_fingerprint", "split_fingerprint")},
+                f"--run {self._plan.folder}: the images are not those of the earlier trials:",
+            )
+        except UserError as error:
+            raise ChangedImagesError(str(error)) from None
+
+    def on_trial_end(self, trial: Trial) -> None:
+        """Ends the trial; and the search where the first few trials all failed."""
+        super().on_trial_end(trial)
+        if self._is_worker() or len(self.oracle.end_order) != _HOPELESS:
+            return
+        first = [self.oracle.trials[trial_id] for trial_id in self.oracle.end_order]
+        if all(t.status == TrialStatus.FAILED for t in first):
+            folder = self._plan.folder / "trials" / trial.trial_id
+            raise UserError(
+                f"The first {_HOPELESS} trials failed, the last with: {last_line(folder)}\n"
+                f"Mend it and search in another --run; the logs are {folder.parent}/*/log.txt."
+            )
+
+    def save(self) -> None:
+        """Saves the oracle; the tuner itself has no state."""
+        if not self._is_worker():
+            self.oracle.save()

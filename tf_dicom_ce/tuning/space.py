@@ -1,0 +1,111 @@
+"""What is searched: one table, and what a point of it means for a run."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tf_dicom_ce.config import PretrainConfig
+from tf_dicom_ce.errors import UserError
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers between two bounds, even on a log scale.
+
+    Attributes:
+        low: Lower bound.
+        high: Upper bound.
+        relative: The bounds multiply the preset's value.
+    """
+
+    low: float
+    high: float
+    relative: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few values.
+
+    Attributes:
+        values: The values.
+        relative: The values multiply the preset's.
+    """
+
+    values: tuple
+    relative: bool = False
+
+
+#: Setting of `PretrainConfig` -> where it is searched. λ_rec is always 1 − λ_adv.
+SPACE: dict[str, Range | Choice] = {
+    "lambda_adv": Range(1e-4, 0.5),
+    "g_learning_rate": Range(0.1, 10, relative=True),
+    "d_learning_rate": Range(0.1, 10, relative=True),
+    "width": Choice((0.25, 0.5, 1.0), relative=True),
+    "discriminator_input": Choice(("patch", "composite")),
+    "adversarial": Choice(("nonsaturating", "minimax", "hinge")),
+    "spectral_norm": Choice((False, True)),
+}
+
+
+def choose(search: str | None, given: Sequence[str]) -> list[str]:
+    """The settings to search.
+
+    Args:
+        search: Names with commas between them, or None for all.
+        given: Settings that have been given a value by hand, and so are not searched.
+
+    Raises:
+        UserError: A name is not in the table, is given a value too, or none is left.
+    """
+    known = {field.name for field in dataclasses.fields(PretrainConfig)} & SPACE.keys()
+    names = [name for name in SPACE if name in known]
+    if search is not None:
+        asked = [name.strip().replace("-", "_") for name in search.split(",") if name.strip()]
+        for name in asked:
+            flag = "--" + name.replace("_", "-")
+            if name not in known:
+                raise UserError(f"--search {name}: choose from {', '.join(names)}.")
+            if name in given:
+                raise UserError(f"--search {name}: give it no value by {flag} as well.")
+        names = [name for name in names if name in asked]
+    names = [name for name in names if name not in given]
+    if not names:
+        raise UserError("Nothing is left to search: every searched setting has been given.")
+    return names
+
+
+def resolve(names: Sequence[str], base: PretrainConfig) -> dict[str, dict]:
+    """The space in absolute values, as plain JSON.
+
+    Args:
+        names: Settings to search.
+        base: The settings that relative bounds and values multiply.
+
+    Returns:
+        Setting -> {"low", "high", "default"} or {"values", "default"}; the default is the base's
+        value, or the bound next to it.
+    """
+    space = {}
+    for name in names:
+        entry, value = SPACE[name], getattr(base, name)
+        factor = value if entry.relative else 1
+        if isinstance(entry, Choice):
+            values = [v * factor for v in entry.values] if entry.relative else list(entry.values)
+            space[name] = {"values": values, "default": value}
+        else:
+            low, high = entry.low * factor, entry.high * factor
+            space[name] = {"low": low, "high": high, "default": min(max(value, low), high)}
+    return space
+
+
+def configuration(base: PretrainConfig, values: dict[str, Any]) -> PretrainConfig:
+    """The settings of a trial; numbers from a range keep three digits."""
+    changes = {
+        name: float(f"{value:.3g}") if isinstance(SPACE[name], Range) else value
+        for name, value in values.items()
+    }
+    if "lambda_adv" in changes:
+        changes["lambda_rec"] = round(1 - changes["lambda_adv"], 7)
+    return dataclasses.replace(base, **changes)
