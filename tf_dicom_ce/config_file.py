@@ -50,7 +50,7 @@ def write_config(path: Path, config: PretrainConfig) -> None:
     """Writes all settings so that the file is whole at any moment."""
     lines = (
         f"{key} = {_format(value)}\n"
-        for key, value in config.as_dict().items()
+        for key, value in dataclasses.asdict(config).items()
         if value is not None  # TOML has no word for it; it is the default where it is allowed
     )
     beside = path.with_name(path.name + ".part")

@@ -69,11 +69,16 @@ def open_strategy(name: str, batch_size: int) -> tf.distribute.Strategy:
     return strategy
 
 
+def is_cluster(strategy: tf.distribute.Strategy) -> bool:
+    """True for one of several workers: what reads all of them, all have to do at the same step."""
+    return strategy.cluster_resolver is not None and bool(strategy.cluster_resolver.task_type)
+
+
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """True for the process that writes: the only one, the chief, or else worker 0."""
-    resolver = strategy.cluster_resolver
-    if resolver is None or not resolver.task_type:
+    if not is_cluster(strategy):
         return True
+    resolver = strategy.cluster_resolver
     if "chief" in resolver.cluster_spec().jobs:
         return resolver.task_type == "chief"
     return resolver.task_type == "worker" and resolver.task_id == 0
@@ -121,7 +126,7 @@ def other_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
     try:
         yield
     except _GONE as error:
-        if strategy.cluster_resolver is None or not strategy.cluster_resolver.task_type:
+        if not is_cluster(strategy):
             raise
         raise UserError(
             f"another worker has gone ({type(error).__name__}). Start all workers again with "

@@ -6,11 +6,12 @@ as one that was never stopped.
 """
 
 import contextlib
+import dataclasses
+import math
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
@@ -21,7 +22,7 @@ from tf_dicom_ce.training.checkpoints import Checkpoint, Checkpoints
 from tf_dicom_ce.training.monitoring import BestWeights
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Data:
     """What a model is fitted on.
 
@@ -37,7 +38,7 @@ class Data:
     rows_at: Callable[[int], list[int]]
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Schedule:
     """How long a run is and how often it is saved.
 
@@ -82,7 +83,8 @@ def train(
 
     Raises:
         UserError: A loss or an input is not finite; the message names step and rows.
-        StoppedError: SIGTERM or Ctrl-C; the state has been saved.
+        StoppedError: SIGTERM or Ctrl-C; the state has been saved, but not by one of many workers,
+            for all of them would have to.
     """
     callbacks = [best, *callbacks]
     state = _State(model, best, callbacks)
@@ -96,6 +98,9 @@ def train(
         first_step=first,
     )
     told.on_train_begin()
+    cluster = devices.is_cluster(strategy)
+    if cluster:  # whose clocks differ
+        schedule = dataclasses.replace(schedule, minutes=math.inf)
     saver = _Saver(state, checkpoints, schedule)
     devices.require_agreement(strategy, first)
     train_step, evaluate = _train_step(model, strategy), evaluation(model, data, strategy)
@@ -118,13 +123,13 @@ def train(
                 logs |= {f"val_{name}": value for name, value in evaluate().items()}
                 told.on_epoch_end(epoch, logs)
                 saver.save(step + 1)
-            elif received or saver.is_due(step + 1):
+            elif saver.is_due(step + 1) or (received and not cluster):
                 saver.save(step + 1)
             if received and step + 1 < schedule.total:
                 told.on_train_end()
                 raise StoppedError(
-                    f"stopped after step {step + 1} of {schedule.total}. Its state is saved: the "
-                    "same command with --resume goes on from there.",
+                    f"stopped after step {step + 1} of {schedule.total}. The same command with "
+                    f"--resume goes on from {'the last checkpoint' if cluster else 'there'}.",
                     received[0],
                 )
     told.on_train_end()
