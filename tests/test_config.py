@@ -17,6 +17,14 @@ from tf_dicom_ce.errors import UserError
         ({"tag_dropout": -0.1}, "--tag-dropout -0.1: choose 0 or more, below 1"),
         ({"use_dicom": False, "tag_dropout": 0.1}, "--tag-dropout is about the tags"),
         ({"use_dicom": False, "conditioning": "auxiliary"}, "--conditioning auxiliary is about"),
+        ({"use_dicom": False, "shuffle_tags": True}, "--shuffle-tags is about the tags"),
+        ({"use_dicom": False, "tag_noise": 0.1}, "--tag-noise is about the tags"),
+        ({"tag_noise": -0.1}, "--tag-noise -0.1: choose 0 to 1"),
+        ({"tag_noise": float("nan")}, "--tag-noise nan: choose 0 to 1"),
+        ({"lambda_tags": -1.0}, "--lambda-tags -1.0: choose 0 or more"),
+        ({"lambda_rec": float("nan")}, "--lambda-rec nan: choose 0 or more"),
+        ({"lambda_adv": float("inf")}, "--lambda-adv inf: choose 0 or more"),
+        ({"lambda_rec": 0.0, "lambda_adv": 0.0}, "--lambda-rec, --lambda-adv and --lambda-tags"),
     ],
 )
 def test_refused_with_a_remedy(settings, message):
@@ -24,8 +32,18 @@ def test_refused_with_a_remedy(settings, message):
         PretrainConfig(**settings)
 
 
+def test_the_head_may_use_tags_that_d_does_not_see():
+    config = PretrainConfig(
+        use_dicom=False, lambda_tags=1.0, shuffle_tags=True, tag_noise=0.5, tag_dropout=0.1
+    )
+    assert config.predicts_tags
+    assert config.inpaints
+    assert not PretrainConfig(lambda_rec=0.0, lambda_adv=0.0, lambda_tags=1.0).inpaints
+
+
 def test_all_options_beyond_the_paper_are_off():
     config = PretrainConfig()
     assert config.conditioning == "projection"
     assert config.precision == "float32"
     assert not (config.spectral_norm or config.tag_dropout or config.balance_tags)
+    assert not (config.lambda_tags or config.shuffle_tags or config.tag_noise)

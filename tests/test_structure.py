@@ -18,19 +18,21 @@ ALLOWED = {
     "dicom": {"errors"},
     "intake": {"errors", "dicom", "workers"},
     "workers": {"dicom"},
+    "child_process": set(),
     "phantom": {"errors", "dicom", "workers"},
     "models": {"config"},
     "data": {"config", "errors", "dicom", "intake", "workers"},
     "training": {"config", "errors", "losses", "metrics", "data", "models"},
     "saved_model": {"config", "errors", "data", "models"},
-    "tuning": {"config", "config_file", "errors", "training"},
+    "tuning": {"config", "config_file", "child_process", "errors", "training"},
+    "study": {"config", "child_process", "errors", "metrics"},
     "cli": {
         *("config", "config_file", "errors", "workers", "dicom", "intake", "phantom", "data"),
-        *("training", "saved_model", "tuning"),
+        *("training", "saved_model", "tuning", "study", "child_process"),
     },
 }
 WITHOUT_TENSORFLOW = (
-    *("__init__", "errors", "config", "config_file", "workers"),
+    *("__init__", "errors", "config", "config_file", "workers", "child_process"),
     *("dicom", "intake", "phantom"),
 )
 

@@ -1,6 +1,7 @@
 """Every setting of a pretraining run on one screen, and the presets `paper` and `quick`."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -27,7 +28,8 @@ class PretrainConfig:
     """Settings of one pretraining run; the defaults are the paper's.
 
     Attributes:
-        use_dicom: Condition D on the encoded tags (Eq. 2); without, Eq. 1.
+        use_dicom: Condition D on the encoded tags (Eq. 2); without, Eq. 1. `lambda_tags` does
+            not depend on it.
         tags: Tag schema: `ultrasound`, `ultrasound-paper` or a path to a TOML file (section 3.2).
         image_size: Height and width of the network's input in pixels (section 4.3).
         width: Multiplies every channel count of the networks; 1.0 is VGG16 (section 4.2).
@@ -35,6 +37,9 @@ class PretrainConfig:
         epochs: Passes over the training images, without early stopping (section 4.3).
         lambda_rec: Weight of L_rec in Eq. 3 (section 4.3).
         lambda_adv: Weight of L_adv in Eq. 3 (section 4.3).
+        lambda_tags: Weight of the loss on tags of a linear head on the encoder, added to Eq. 3.
+            With `lambda_rec` and `lambda_adv` both 0 the encoder predicts the tags of whole images
+            and nothing else: nothing is painted, D is not trained.
         g_learning_rate: Adam's learning rate for the context encoder F (section 4.3).
         d_learning_rate: Adam's learning rate for the discriminator D (section 4.3).
         adversarial: F's loss on D's logits: `nonsaturating` −log D, or `minimax` as in Eq. 1;
@@ -45,6 +50,9 @@ class PretrainConfig:
         spectral_norm: Divide every weight of D by its largest singular value (Miyato et al., 2018).
         tag_dropout: Probability with which a tag of a training example is taken as absent.
         balance_tags: Draw training images so that all combinations of labels are equally likely.
+        shuffle_tags: Give every patient another patient's tags: the control of `use_dicom`.
+        tag_noise: Probability with which a tag of an image is replaced by that of another image,
+            once for all of the training.
         precision: What F and D compute in: `float32`, `bfloat16` or `float16`; weights and losses
             are float32 in any case.
         split: Keep each `patient` on one side, or split by `image` as in section 4.3.
@@ -67,6 +75,7 @@ class PretrainConfig:
     epochs: int = 200
     lambda_rec: float = 0.99
     lambda_adv: float = 0.01
+    lambda_tags: float = 0.0
     g_learning_rate: float = 1e-4
     d_learning_rate: float = 1e-5
     adversarial: str = "nonsaturating"
@@ -75,6 +84,8 @@ class PretrainConfig:
     spectral_norm: bool = False
     tag_dropout: float = 0.0
     balance_tags: bool = False
+    shuffle_tags: bool = False
+    tag_noise: float = 0.0
     precision: str = "float32"
     split: str = "patient"
     validation_fraction: float = 0.2
@@ -104,15 +115,40 @@ class PretrainConfig:
         _require_choice(self, "discriminator_input", "patch", "composite")
         _require_choice(self, "conditioning", "projection", "auxiliary")
         _require_choice(self, "precision", "float32", "bfloat16", "float16")
+        for name in ("lambda_rec", "lambda_adv", "lambda_tags"):
+            if not 0 <= getattr(self, name) < math.inf:
+                flag = "--" + name.replace("_", "-")
+                raise UserError(f"{flag} {getattr(self, name)}: choose 0 or more.")
+        if not (self.inpaints or self.predicts_tags):
+            raise UserError("--lambda-rec, --lambda-adv and --lambda-tags are all 0: raise one.")
         if not 0 <= self.tag_dropout < 1:
             raise UserError(f"--tag-dropout {self.tag_dropout}: choose 0 or more, below 1.")
-        if not self.use_dicom:
-            for flag, given in (
-                ("--conditioning auxiliary", self.conditioning == "auxiliary"),
-                ("--tag-dropout", self.tag_dropout > 0),
-            ):
-                if given:
-                    raise UserError(f"{flag} is about the tags, which --no-use-dicom leaves out.")
+        if not 0 <= self.tag_noise <= 1:
+            raise UserError(f"--tag-noise {self.tag_noise}: choose 0 to 1.")
+        self._require_tags()
+
+    def _require_tags(self):
+        if self.use_dicom:
+            return
+        without_head = not self.predicts_tags
+        for flag, refused in (
+            ("--conditioning auxiliary", self.conditioning == "auxiliary"),
+            ("--tag-dropout", self.tag_dropout > 0 and without_head),
+            ("--shuffle-tags", self.shuffle_tags and without_head),
+            ("--tag-noise", self.tag_noise > 0 and without_head),
+        ):
+            if refused:
+                raise UserError(f"{flag} is about the tags, which --no-use-dicom leaves out.")
+
+    @property
+    def inpaints(self) -> bool:
+        """Whether F paints and D judges; without, the encoder only predicts tags."""
+        return self.lambda_rec > 0 or self.lambda_adv > 0
+
+    @property
+    def predicts_tags(self) -> bool:
+        """Whether a head on the encoder predicts the tags."""
+        return self.lambda_tags > 0
 
     def as_dict(self) -> dict:
         """All settings as plain values, in the order in which they are declared.

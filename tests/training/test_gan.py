@@ -169,6 +169,117 @@ def test_spectral_norm_takes_one_power_iteration_a_step_and_none_in_validation(b
     assert {u.path for u in d.u} <= {v.path for v in model.variables}
 
 
+PRESENT = tf.constant([[1, 1, 0], [0, 0, 0], [1, 1, 1], [0, 0, 1]], tf.float32)
+TAGS_ONLY = {"lambda_rec": 0.0, "lambda_adv": 0.0, "lambda_tags": 1.0}
+
+
+def head_by_numpy(model, seen, y):
+    """L_tags and accuracy from the encoder's P5, over the labels in `PRESENT`."""
+    p5 = model.context_encoder.encoder(seen, training=False)["P5"].numpy()
+    kernel, bias = model.tag_head.get_weights()
+    z = p5.mean((1, 2)) @ kernel + bias
+    bce = np.log1p(np.exp(z)) - y.numpy() * z  # −[y log σ(z) + (1 − y) log(1 − σ(z))]
+    known = PRESENT.numpy()
+    loss = np.mean((bce * known).sum(1) / np.maximum(known.sum(1), 1))
+    return loss, (((z > 0) == (y.numpy() > 0)) * known).sum() / known.sum()
+
+
+@pytest.mark.parametrize("use_dicom", [True, False])
+def test_the_head_adds_its_loss_to_the_joint_loss(use_dicom, batch):
+    x, y = batch
+    model = gan(use_dicom=use_dicom, lambda_rec=0.7, lambda_adv=0.3, lambda_tags=2.0)
+    assert hasattr(model.discriminator, "w") == use_dicom
+    logs = {k: float(v) for k, v in model.test_step((x, y, PRESENT)).items()}
+    loss, accuracy = head_by_numpy(model, mask_centre(x), y)
+    assert logs["tags"] == pytest.approx(loss, rel=1e-5)
+    assert logs["tags_accuracy"] == pytest.approx(accuracy)
+    joint = 0.7 * logs["rec"] + 0.3 * logs["adv"] + 2 * loss
+    assert logs["joint"] == pytest.approx(joint, rel=1e-5)
+
+
+def test_tags_only_sees_whole_images(batch):
+    x, y = batch
+    model = gan(**TAGS_ONLY)
+    logs = {k: float(v) for k, v in model.test_step((x, y, PRESENT)).items()}
+    loss, accuracy = head_by_numpy(model, x, y)
+    assert logs["tags"] == logs["joint"] == pytest.approx(loss, rel=1e-5)
+    assert logs["tags_accuracy"] == pytest.approx(accuracy)
+
+
+def test_accuracy_is_over_the_labels_of_all_batches(batch):
+    """Images without a tag, and a whole batch of them, are left out of it."""
+    x, y = batch
+    model = gan(**TAGS_ONLY)
+    expected = float(model.test_step((x, y, PRESENT))["tags_accuracy"])
+    logs = model.test_step((x, y, tf.zeros_like(y)))
+    assert float(logs["tags_accuracy"]) == expected > 0
+    model.reset_metrics()
+    assert float(model.test_step((x, y, tf.zeros_like(y)))["tags_accuracy"]) == 0
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_tags_only_leaves_decoder_and_d_alone(precision, batch):
+    model = gan(**TAGS_ONLY, spectral_norm=True, precision=precision)
+    if precision == "float16":
+        model.g_optimizer.dynamic_scale.assign(2.0**8)
+    idle = (model.context_encoder.decoder, model.discriminator)
+    before = [network.get_weights() for network in idle]
+    trained = [v.numpy() for v in model.f_variables]
+    for _ in range(2):
+        model.train_step((*batch, PRESENT))
+    for network, weights in zip(idle, before, strict=True):
+        for old, new in zip(weights, network.get_weights(), strict=True):
+            np.testing.assert_array_equal(old, new)
+    for old, new in zip(trained, model.f_variables, strict=True):
+        assert not np.array_equal(old, new), new.path
+    assert model.context_encoder.encoder.blocks[0].get_layer("bn1").moving_mean.numpy().any()
+
+
+def gradients(model, data, loss, variables):
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(model._judge(*data, training=True)[loss])
+    return tape.gradient(total, variables)
+
+
+def test_l_tags_reaches_encoder_and_head_alone(batch):
+    model = gan(lambda_tags=1.0)
+    data, f = (*batch, PRESENT), model.context_encoder
+    reached = [*f.encoder.trainable_variables, *model.tag_head.trainable_variables]
+    assert all(np.any(g) for g in gradients(model, data, "tags", reached))
+    others = [*f.decoder.trainable_variables, *model.discriminator.trainable_variables]
+    assert gradients(model, data, "tags", others) == [None] * len(others)
+    for loss in ("rec", "adv", "disc"):
+        head = model.tag_head.trainable_variables
+        assert gradients(model, data, loss, head) == [None, None]
+
+
+@pytest.mark.parametrize("changes", [{}, {"spectral_norm": True}, {"conditioning": "auxiliary"}])
+def test_f_and_d_start_alike_with_a_head_and_without(changes):
+    one, two = gan(**changes), gan(**changes, lambda_tags=1.0)
+    for network in ("context_encoder", "discriminator"):
+        weights = (getattr(model, network).get_weights() for model in (one, two))
+        for a, b in zip(*weights, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("changes", [{"lambda_tags": 1.0, "use_dicom": False}, TAGS_ONLY])
+def test_to_the_head_an_absent_tag_has_no_say(changes, batch):
+    x, y = batch
+    model = gan(**changes)
+    known = y * PRESENT
+    a, b = (
+        gradients(model, (x, tags, PRESENT), "joint", model.f_variables)
+        for tags in (known, known + 1 - PRESENT)
+    )
+    for one, two in zip(a, b, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
+
+
+def test_a_head_needs_labels():
+    with pytest.raises(ValueError, match="labels=0"):
+        gan(labels=0, lambda_tags=1.0)
+
+
 @pytest.mark.parametrize(
     "changes, names",
     [
@@ -176,6 +287,7 @@ def test_spectral_norm_takes_one_power_iteration_a_step_and_none_in_validation(b
         ({"adversarial": "hinge", "spectral_norm": True}, "p g_norm d_norm"),
         ({"conditioning": "auxiliary"}, "tags_real tags_fake g_norm d_norm"),
         ({"precision": "float16"}, "p g_norm d_norm g_skipped d_skipped"),
+        ({"lambda_tags": 1.0, "use_dicom": False}, "p tags tags_accuracy g_norm d_norm"),
     ],
 )
 def test_names_in_the_logs(changes, names, batch):
@@ -186,3 +298,12 @@ def test_names_in_the_logs(changes, names, batch):
     only_in_training = {"g_norm", "d_norm", "g_skipped", "d_skipped"}
     logs = model.test_step((*batch, tf.ones_like(batch[1])))
     assert sorted(logs) == sorted(set(measured(model.config)) - only_in_training)
+
+
+@pytest.mark.parametrize("precision, skipped", [("float32", []), ("float16", ["g_skipped"])])
+def test_names_in_the_logs_of_tags_only(precision, skipped, batch):
+    model = gan(**TAGS_ONLY, precision=precision)
+    names = ["joint", "tags", "tags_accuracy"]
+    logs = model.train_step((*batch, PRESENT))
+    assert sorted(logs) == sorted([*names, "g_norm", *skipped]) == sorted(measured(model.config))
+    assert list(model.test_step((*batch, PRESENT))) == names

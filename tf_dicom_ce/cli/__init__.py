@@ -5,10 +5,17 @@ import sys
 from collections.abc import Sequence
 
 from tf_dicom_ce import __version__
-from tf_dicom_ce.cli import finetune, index, phantom, train, tune
+from tf_dicom_ce.cli import finetune, index, phantom, study, train, tune
 from tf_dicom_ce.errors import StoppedError, UserError
 
-_COMMANDS = {"phantom": phantom, "index": index, "train": train, "finetune": finetune, "tune": tune}
+_COMMANDS = {
+    "phantom": phantom,
+    "index": index,
+    "train": train,
+    "tune": tune,
+    "finetune": finetune,
+    "study": study,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

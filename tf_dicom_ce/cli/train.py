@@ -7,6 +7,9 @@
   python train.py --use-dicom --data DIR --labels CSV    tags from a CSV; PNG and JPEG as well
   python train.py --use-dicom --data DIR --preset quick  minutes on two CPU cores
   python train.py --no-use-dicom --data DIR              the control without tags (Eq. 1)
+  python train.py --shuffle-tags --data DIR              the control with other patients' tags
+  python train.py --no-use-dicom --lambda-tags 1 --data DIR   the encoder predicts the tags as well
+  python train.py --lambda-rec 0 --lambda-adv 0 --lambda-tags 1 --data DIR   and paints nothing
 
 The run's folder receives the coverage report, configuration, history, TensorBoard events and
 inpainting panels; look at it with `tensorboard --logdir runs`. The encoder goes to
@@ -38,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--width", type=float, metavar="X", help="multiplies every channel count; 1 is VGG16")
     add("--lambda-rec", type=float, metavar="X", help="weight of L_rec (Eq. 3)")
     add("--lambda-adv", type=float, metavar="X", help="weight of L_adv (Eq. 3)")
+    add("--lambda-tags", type=float, metavar="X", help="weight of tag prediction by the encoder")
     add("--g-learning-rate", type=float, metavar="X", help="of the context encoder F")
     add("--d-learning-rate", type=float, metavar="X", help="of the discriminator D")
     add("--adversarial", choices=("nonsaturating", "minimax", "hinge"), help="losses of F and D")
@@ -45,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--spectral-norm", action=flag, help="normalise D's weights (Miyato et al., 2018)")
     add("--tag-dropout", type=float, metavar="X", help="probability of hiding a tag, 0…1")
     add("--balance-tags", action=flag, help="draw all combinations of labels equally often")
+    add("--shuffle-tags", action=flag, help="control: give every patient another one's tags")
+    add("--tag-noise", type=float, metavar="X", help="share of tags taken from other images, 0…1")
     add("--discriminator-input", choices=("patch", "composite"), help="what D sees")
     add_source_arguments(parser)
     add("--frames", metavar="WHICH", help="of a cine: middle (default), all, or every:N")
@@ -115,7 +121,7 @@ def _train(
     """Store → split → datasets → training → export."""
     import numpy as np
 
-    from tf_dicom_ce.data import datasets, splits, store
+    from tf_dicom_ce.data import datasets, shuffling, splits, store
     from tf_dicom_ce.data.preprocessing import standardise
     from tf_dicom_ce.intake.decoding import ImageReader
     from tf_dicom_ce.training import devices, run_folder
@@ -135,16 +141,25 @@ def _train(
         _report(index, images, frames.refusals, config, folder)
 
     rows = np.array([k for k in range(len(images)) if k not in frames.refusals])
-    patients = np.array([index.rows[images[k].row].patient for k in rows])
+    patients = np.array([index.rows[image.row].patient for image in images])
     y = np.array([index.rows[image.row].y for image in images], np.float32)
     present = np.array([index.rows[image.row].present for image in images], np.float32)
-    present = present if config.conditioning == "auxiliary" else None
     split = splits.split_rows(
         rows,
-        groups=patients if config.split == "patient" else rows,
+        groups=patients[rows] if config.split == "patient" else rows,
         validation_fraction=config.validation_fraction,
         seed=config.seed,
     )
+    tags = tuple((tag.name, tag.labels) for tag in schema.tags)
+    spans, sides = [len(labels) for _, labels in tags], (split.train, split.validation)
+    if config.shuffle_tags:
+        y, present = shuffling.shuffle_among_patients(y, present, patients, sides, config.seed)
+    if config.tag_noise:
+        y, present = shuffling.add_tag_noise(
+            y, present, spans, sides, config.tag_noise, config.seed
+        )
+    if config.conditioning == "projection" and not config.predicts_tags:
+        present = None
     order = datasets.StepOrder(
         split.train,
         config.batch_size,
@@ -164,7 +179,6 @@ def _train(
         run_folder.write_config(folder, configuration)
     print(f"Training on {len(split.train)} images, validating on {len(split.validation)}.")
 
-    tags = tuple((tag.name, tag.labels) for tag in schema.tags)
     shown, watched = datasets.spread(split.validation), datasets.spread(split.validation, 32)
     watched = np.array([*shown, *(row for row in watched if row not in shown)])
     pretrained = pretrain(
@@ -180,7 +194,7 @@ def _train(
                 first,
                 parts,
                 present,
-                [len(labels) for _, labels in tags],
+                spans,
                 config.tag_dropout,
             ),
             datasets.evaluation_dataset(
@@ -250,8 +264,13 @@ def _export(options, config, pretrained, labels, provenance: dict, folder: Path)
         },
     )
     run_folder.write_json(folder / "result.json", result)
+    shown = {
+        "L_rec {rec:.4f} (painting the mean: {rec_of_mean:.4f})": config.inpaints,
+        "L_tags {tags:.4f} (accuracy {tags_accuracy:.4f})": config.predicts_tags,
+        "joint {joint:.4f}": True,
+    }
     print(
-        f"Best epoch {pretrained.epoch}: validation L_rec {measures['rec']:.4f} "
-        f"(painting the mean: {measures['rec_of_mean']:.4f}), joint {measures['joint']:.4f}.\n"
+        f"Best epoch {pretrained.epoch}: validation "
+        f"{', '.join(text for text, wanted in shown.items() if wanted).format(**measures)}.\n"
         f"Run: {folder}   (tensorboard --logdir {folder})\nEncoder: {version}"
     )

@@ -4,20 +4,15 @@ It waits until it is the only one in the trial's folder, goes on where an earlie
 and ends when the search that started it does.
 """
 
-import os
 import shutil
-import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tf_dicom_ce.child_process import end_with_parent
 from tf_dicom_ce.cli import main
 from tf_dicom_ce.tuning.folder import lock
 from tf_dicom_ce.tuning.trial import CONFIG, EXPORT, RESULT
-
-_GRACE = 60.0  # seconds to save the state
 
 
 def run(folder: Path, words: Sequence[str], train: Callable[[Sequence[str]], int] = main) -> int:
@@ -31,21 +26,12 @@ def run(folder: Path, words: Sequence[str], train: Callable[[Sequence[str]], int
     Returns:
         Exit code.
     """
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     with lock(folder / "trial.lock"):
         if not (folder / RESULT).exists():
             shutil.rmtree(folder / EXPORT, ignore_errors=True)  # perhaps a part of one
         places = ["--config", folder / CONFIG, "--run", folder, "--export", folder / EXPORT]
         return train(["train", *map(str, places), "--resume", *words])
-
-
-def _end_with_parent() -> None:
-    """Waits for the end of standard input, which is the end of the search's process."""
-    while os.read(0, 4096):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_GRACE)
-    os._exit(1)
 
 
 if __name__ == "__main__":

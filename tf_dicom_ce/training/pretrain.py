@@ -28,6 +28,8 @@ SCALARS = {
     "d_fake": "discriminator/D(fake)",
     "c_rf": "discriminator/size of C_rf",
     "p": "discriminator/size of P",
+    "tags": "loss/tags by the encoder",
+    "tags_accuracy": "tags/accuracy of the encoder",
     "tags_real": "loss/tags of true patches",
     "tags_fake": "loss/tags of predicted patches",
     "g_norm": "gradient norm/F",
@@ -43,7 +45,8 @@ class Pretrained:
 
     Attributes:
         encoder: With the weights of `epoch`.
-        epoch: The epoch with the lowest joint loss on the validation images, from 1.
+        epoch: The epoch with the lowest joint loss on the validation images, from 1; the lowest
+            L_rec where the encoder predicts tags as well.
         validation: That epoch's measures on the validation images.
     """
 
@@ -100,7 +103,7 @@ def pretrain(
     Args:
         config: Settings.
         data: Batches (x, y) or (x, y, present), see `tf_dicom_ce.data.datasets`; with `use_dicom`
-            off, y is not looked at (Eq. 1).
+            off, D does not look at y (Eq. 1).
         schedule: How long, and how often it is saved.
         watched: Validation images for panels and sentinel.
         configuration: Settings and provenance, to be shown.
@@ -116,20 +119,25 @@ def pretrain(
         StoppedError: See `fit_and_keep_best`.
     """
     with strategy.scope():
-        model = ContextEncoderGAN(config, watched.y.shape[1] if config.use_dicom else 0)
+        model = ContextEncoderGAN(config, watched.y.shape[1])
         model.compile()
+    tags = ("tags", "tags_accuracy") if config.predicts_tags else ()
     watch = Watch(
-        monitor="val_joint",  # "the ones with the lowest joint loss" (section 4.3)
+        # "The ones with the lowest joint loss" (section 4.3). With a head on the encoder, by L_rec:
+        # tags that cannot be learnt, as shuffled ones, would else end the training early.
+        monitor="val_rec" if config.inpaints and config.predicts_tags else "val_joint",
         scalars=SCALARS,
-        optimizers={"F": "g_optimizer", "D": "d_optimizer"},
+        optimizers={"F": "g_optimizer", **({"D": "d_optimizer"} if config.inpaints else {})},
         pictures=_pictures(model, watched),
         pictures_every=config.panel_every,
-        shown=("rec", "joint", "d_real", "d_fake"),
+        shown=(*(("rec", "joint", "d_real", "d_fake") if config.inpaints else ()), *tags),
         configuration=configuration,
         histograms=histograms,
-        guards=lambda run, writer: [
-            Sentinel(run, watched.x, watched.y, _spans(model, watched), writer)
-        ],
+        guards=lambda run, writer: (
+            [Sentinel(run, watched.x, watched.y, _spans(model, watched), writer)]
+            if config.inpaints  # else there is nothing between F and D to watch
+            else []
+        ),
     )
     epoch = fit_and_keep_best(model, data, schedule, watch, run, strategy)
     measures = evaluation(model, data, strategy)()
@@ -141,6 +149,8 @@ def _spans(model: ContextEncoderGAN, watched: Watched) -> tuple[tuple[str, int, 
 
 
 def _pictures(model: ContextEncoderGAN, watched: Watched) -> dict[str, Draw]:
+    if not model.config.inpaints:
+        return {}
     x, y = watched.x[: watched.shown], watched.y[: watched.shown]
     pictures = {"inpainting": lambda model: inpainting_panel(model, x)}
     if _spans(model, watched):

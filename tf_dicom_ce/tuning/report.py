@@ -15,7 +15,7 @@ from rich.table import Table
 
 from tf_dicom_ce.tuning.oracle import FINISHED, OBJECTIVE, SearchOracle
 from tf_dicom_ce.tuning.space import configuration
-from tf_dicom_ce.tuning.trial import CONFIG, RESULT, last_line
+from tf_dicom_ce.tuning.trial import CONFIG, RESULT, last_words
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Report:
         config = configuration(self._base, trial.hyperparameters.values)
         values = {name: getattr(config, name) for name in trial.hyperparameters.values}
         if trial.score is None:
-            return Row(trial.trial_id, "failed", None, None, values, last_line(folder))
+            return Row(trial.trial_id, "failed", None, None, values, last_words(folder))
         result = json.loads((folder / RESULT).read_text())
         return Row(
             trial.trial_id,

@@ -12,6 +12,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_tuner.errors import FailedTrialError, FatalError
 from keras_tuner.src import config as keras_tuner_config
 
+from tf_dicom_ce.child_process import ChildError
 from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.config_file import write_config
 from tf_dicom_ce.errors import UserError
@@ -19,7 +20,7 @@ from tf_dicom_ce.tuning.folder import settle, sole
 from tf_dicom_ce.tuning.oracle import OBJECTIVE, SearchOracle
 from tf_dicom_ce.tuning.report import Report, Row
 from tf_dicom_ce.tuning.space import configuration, resolve
-from tf_dicom_ce.tuning.trial import CONFIG, TrialError, last_line, run_process
+from tf_dicom_ce.tuning.trial import CONFIG, last_words, run_trial
 
 keras_tuner_config.DEBUG = False  # or it prints a traceback for each trial that failed
 _HOPELESS = 3  # so many failures at the start end the search
@@ -122,10 +123,8 @@ class ProcessTuner(BaseTuner):
         config = configuration(self._plan.base, trial.hyperparameters.values)
         write_config(folder / CONFIG, config)
         try:
-            result = run_process(
-                self._plan.command, folder, self._plan.words, self._plan.environment
-            )
-        except TrialError as error:
+            result = run_trial(self._plan.command, folder, self._plan.words, self._plan.environment)
+        except ChildError as error:
             raise FailedTrialError(str(error)) from None
         self._require_same_images(folder)
         return {OBJECTIVE: result["validation"]["rec"]}
@@ -150,7 +149,7 @@ class ProcessTuner(BaseTuner):
         if all(t.status == TrialStatus.FAILED for t in first):
             folder = self._plan.folder / "trials" / trial.trial_id
             raise UserError(
-                f"The first {_HOPELESS} trials failed, the last with: {last_line(folder)}\n"
+                f"The first {_HOPELESS} trials failed, the last with: {last_words(folder)}\n"
                 f"Mend it and search in another --run; the logs are {folder.parent}/*/log.txt."
             )
 

@@ -1,0 +1,100 @@
+import pytest
+
+from tf_dicom_ce.cli import study as command
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.study.protocol import ARMS, read_protocol
+
+TOML = """
+name = "mine"
+arms = ["none", "ce+dicom"]
+seeds = [3]
+fractions = [0.05, 1]
+freeze = [true]
+tasks = ["segmentation"]
+[pretraining]
+data = "dir"
+image_size = [32, 64]
+augment = true
+width = 0.25
+[segmentation]
+class_names = ["a", "b c"]
+epochs = 7
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read_text(text):
+        path = tmp_path / "mine.toml"
+        path.write_text(text)
+        return read_protocol(path)
+
+    return read_text
+
+
+def test_jobs_are_commands(read):
+    jobs = read(TOML).jobs()
+    assert [job.name for job in jobs] == [
+        "segmentation/none/frozen/0.05/seed-3",
+        "segmentation/none/frozen/1/seed-3",
+        "pretraining/ce+dicom/seed-3",
+        "segmentation/ce+dicom/frozen/0.05/seed-3",
+        "segmentation/ce+dicom/frozen/1/seed-3",
+    ]
+    assert jobs[2].command == (
+        *("train", "--use-dicom", "--data", "dir", "--image-size", "32", "64", "--augment"),
+        *("--width", "0.25", "--seed", "3"),
+    )
+    assert jobs[3].command == (
+        *("finetune", "--task", "segmentation", "--freeze", "--label-fraction", "0.05"),
+        *("--seed", "3", "--class-names", "a", "b c", "--epochs", "7"),
+    )
+    assert [job.needs for job in jobs] == [None, None, None, jobs[2].name, jobs[2].name]
+    assert jobs[3].cell == {
+        "arm": "ce+dicom",
+        "task": "segmentation",
+        "frozen": True,
+        "fraction": 0.05,
+        "seed": 3,
+    }
+
+
+@pytest.mark.parametrize("name", ["quick", "paper"])
+def test_shipped_studies(name):
+    path = command.resources.files("tf_dicom_ce.study") / f"{name}.toml"
+    protocol = read_protocol(path)
+    jobs = protocol.jobs()
+    assert len({job.name for job in jobs}) == len(jobs)
+    names = [job.name for job in jobs]
+    assert all(names.index(job.needs) < k for k, job in enumerate(jobs) if job.needs)
+    arms, conditions = len(protocol.arms), 2 * 2 * 2
+    assert len(jobs) == 3 * (arms * conditions + arms - 1)
+
+
+def test_every_arms_options_are_known():
+    import argparse
+
+    from tf_dicom_ce.cli import train
+
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    for options in ARMS.values():
+        if options is not None:
+            train.configure(parser.parse_args(["--preset", "quick", *options]))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"none"', '"nothing"', "no arm 'nothing'; there are: none, ce,"),
+        ('["segmentation"]', '["detection"]', "no task 'detection'"),
+        ("epochs = 7", "epoch = 7", r"\[segmentation\] unknown key 'epoch'; there are:.* epochs"),
+        ("epochs = 7", "seed = 7", r"\[segmentation\] unknown key 'seed'"),
+        ("seeds", "seed", "unknown key 'seed'; there are: arms"),
+        ("[3]", "[]", "need at least one entry"),
+        ("[3]", "[", "mine.toml: "),
+    ],
+)
+def test_mistakes_are_named(read, old, new, message):
+    with pytest.raises(UserError, match=message):
+        read(TOML.replace(old, new))

@@ -1,0 +1,279 @@
+"""The study's statistics against SciPy, plain NumPy, hand computation and simulation."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.study.statistics import (
+    average_heads,
+    cell_summary,
+    compare,
+    holm,
+    paired_test,
+    verdicts,
+)
+
+
+def arms(rng, runs, patients, spreads, images=2, gains=(0.0, 0.0)):
+    """Scores [runs, patients * images] for each gain, on the same patients, and the patients.
+
+    `spreads` are the sds of what an arm does to a patient, of a run, and of a run on a patient.
+    """
+    of_arm, of_run, of_both = spreads
+    base = rng.normal(size=patients)
+    scores = []
+    for gain in gains:
+        cell = gain + base + of_arm * rng.normal(size=patients)
+        cell = cell + of_run * rng.normal(size=(runs, 1))
+        cell = cell + of_both * rng.normal(size=(runs, patients))
+        noise = 0.3 * rng.normal(size=(runs, patients * images))
+        scores.append(np.repeat(cell, images, axis=1) + noise)
+    return scores, np.repeat(np.arange(patients), images)
+
+
+def by_patient(scores, patients):
+    """Mean of the seeds' mean for each patient, by plain NumPy."""
+    average = np.mean(scores, axis=0)
+    return np.array([average[patients == name].mean() for name in np.unique(patients)])
+
+
+@pytest.mark.parametrize("count", [2, 5, 12])
+def test_exact_p_is_scipys(count):
+    rng = np.random.default_rng(count)
+    (a, b), patients = arms(rng, 3, count, (0.5, 0.1, 0.2), gains=(0.4, 0.0))
+    found = paired_test(a, b, patients, seed=0)
+    x, y = by_patient(a, patients), by_patient(b, patients)
+    reference = stats.permutation_test(
+        (x, y), lambda x, y: np.mean(x - y), permutation_type="samples", n_resamples=np.inf
+    )
+    assert found.p == pytest.approx(reference.pvalue)
+    assert found.difference == pytest.approx((x - y).mean())
+    assert found.test.endswith("exact")
+
+
+def test_exact_p_counts_ties():
+    # All 16 flips of (1, 1, 1, -1) by hand: |sum| is 4 in 2, 2 in 8, 0 in 6.
+    a = np.array([[1.0, 1.0, 1.0, 0.0]])
+    b = np.array([[0.0, 0.0, 0.0, 1.0]])
+    assert paired_test(a, b, np.arange(4), seed=0).p == 10 / 16
+
+
+def test_random_p_is_near_the_exact_one_and_never_zero():
+    rng = np.random.default_rng(1)
+    (a, b), patients = arms(rng, 2, 16, (0.6, 0, 0.2), gains=(0.3, 0.0))
+    exact = stats.permutation_test(
+        (by_patient(a, patients), by_patient(b, patients)),
+        lambda x, y, axis: np.mean(x - y, axis=axis),
+        permutation_type="samples",
+        n_resamples=np.inf,
+        vectorized=True,
+        batch=10_000,
+    ).pvalue
+    assert 0.01 < exact < 0.5
+    found = paired_test(a, b, patients, seed=0)
+    assert found.p == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 10_000))
+    assert "10,000" in found.test
+    assert paired_test(a + 9, b, patients, seed=0).p == pytest.approx(1 / 10_001, abs=3e-4)
+    assert paired_test(a + 9, b, patients, seed=0).p >= 1 / 10_001
+
+
+def test_effect_sizes_by_hand():
+    a = np.array([[0.5, 0.7, 0.9, 0.4], [0.7, 0.9, 0.9, 0.4]])
+    b = np.array([[0.5, 0.6, 0.3, 0.4]])
+    found = paired_test(a, b, np.array([1, 1, 2, 3]), seed=0)
+    differences = np.array([0.15, 0.6, 0.0])  # ((0.6 + 0.8) - (0.5 + 0.6)) / 2
+    assert found.difference == pytest.approx(0.25)
+    assert found.effect_size == pytest.approx(0.25 / differences.std(ddof=1))
+    assert (found.share_better, found.share_worse) == pytest.approx((2 / 3, 0))
+    assert (found.n_patients, found.n_seeds) == (3, (2, 1))
+
+
+def test_one_seed_is_the_paired_t_test():
+    (a, b), patients = arms(np.random.default_rng(2), 1, 60, (0.5, 0, 0.3), gains=(0.3, 0))
+    found = paired_test(a, b, patients, seed=0)
+    differences = by_patient(a, patients) - by_patient(b, patients)
+    reference = stats.ttest_1samp(differences, 0)
+    assert found.p_seeds == pytest.approx(reference.pvalue)
+    assert found.interval_95 == pytest.approx(tuple(reference.confidence_interval()), abs=0.03)
+
+
+def test_of_seeds_alone_it_is_welchs_t_test():
+    # All patients alike: only the runs vary.
+    rng = np.random.default_rng(3)
+    a, b = 0.6 + 0.1 * rng.normal(size=(5, 1)), 0.3 + 0.2 * rng.normal(size=(4, 1))
+    found = paired_test(np.tile(a, 8), np.tile(b, 8), np.arange(8), seed=0)
+    reference = stats.ttest_ind(a[:, 0], b[:, 0], equal_var=False)
+    assert found.p_seeds == pytest.approx(reference.pvalue)
+    low, high = reference.confidence_interval()
+    assert found.interval_95 == pytest.approx((low, high), abs=0.25 * (high - low) / 2)
+
+
+def test_p_seeds_against_the_analysis_of_variance():
+    """Mean squares by loops: runs crossed with patients, runs of their own in each arm."""
+    rng = np.random.default_rng(13)
+    count = 6
+    (a, b), patients = arms(rng, 3, count, (0.3, 0.5, 0.4), images=1)
+    variance = np.var(a.mean(0) - b.mean(0), ddof=1) / count
+    spread = variance**2 / (count - 1)
+    for arm in (a, b):
+        runs = len(arm)
+        of_runs = sum(count * (row.mean() - arm.mean()) ** 2 for row in arm) / (runs - 1)
+        rest = sum(
+            (arm[s, p] - arm[s].mean() - arm[:, p].mean() + arm.mean()) ** 2
+            for s in range(runs)
+            for p in range(count)
+        ) / ((runs - 1) * (count - 1))
+        assert of_runs > rest > 0.05
+        variance += (of_runs - rest) / (runs * count)
+        spread += (of_runs / (runs * count)) ** 2 / (runs - 1)
+    t = abs(a.mean() - b.mean()) / np.sqrt(variance)
+    expected = 2 * stats.t.sf(t, variance**2 / spread)
+    assert paired_test(a, b, patients, seed=0).p_seeds == pytest.approx(expected)
+
+
+def test_holm_by_hand():
+    # Sorted: 4 x .005, 3 x .01, 2 x .03, then 1 x .04 raised to .06.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.6]) == pytest.approx([1, 1])
+    assert holm([0.02]) == pytest.approx([0.02])
+    assert len(holm([])) == 0
+
+
+def test_cell_by_hand():
+    scores = np.array([[0.0, 1.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0]])  # right or wrong
+    found = cell_summary(scores, np.array(["a", "a", "a", "b"]), seed=0)
+    assert found.mean == 0.625
+    assert found.sd_seeds == pytest.approx(np.std([0.75, 0.5], ddof=1))
+    assert (found.n_images, found.n_patients, found.n_seeds) == (4, 2, 2)
+    assert 0.5 <= found.bootstrap_mean <= 1  # the means of patients a and b
+
+
+def test_cell_of_one_seed_against_the_normal_interval():
+    values = np.random.default_rng(4).normal(0.6, 0.2, 400)
+    found = cell_summary(values[None], np.arange(400), seed=0)
+    error = values.std(ddof=1) / 20
+    assert found.sd_seeds is None
+    assert found.bootstrap_sd == pytest.approx(error, rel=0.7)
+    assert found.interval_95 == pytest.approx(
+        (values.mean() - 1.97 * error, values.mean() + 1.97 * error), abs=0.2 * error
+    )
+    # Ten images of each patient, all alike, are no more than one.
+    many = cell_summary(np.repeat(values, 10)[None], np.repeat(np.arange(400), 10), seed=0)
+    assert many.interval_95 == pytest.approx(found.interval_95)
+
+
+def test_seeds_widen_the_interval_and_not_the_papers_sd():
+    rng = np.random.default_rng(5)
+    scores = np.tile(rng.uniform(size=50), (3, 1))
+    shifted = scores + np.array([[-0.2], [0.0], [0.2]])
+    same, other = (cell_summary(s, np.arange(50), seed=0) for s in (scores, shifted))
+    assert other.bootstrap_sd == pytest.approx(same.bootstrap_sd)
+    assert np.diff(other.interval_95) > 2 * np.diff(same.interval_95)
+
+
+def test_images_without_a_score_in_every_run_do_not_count():
+    rng = np.random.default_rng(6)
+    a, b = rng.uniform(size=(2, 8)), rng.uniform(size=(3, 8))
+    patients = np.array([0, 0, 1, 1, 2, 2, 3, 3])
+    a[0, 1] = b[2, 2] = np.nan
+    a[:, 6:] = np.nan  # nothing of patient 3
+    kept = [0, 3, 4, 5]
+    assert paired_test(a, b, patients, 0) == paired_test(a[:, kept], b[:, kept], patients[kept], 0)
+    assert paired_test(a, b, patients, 0).n_patients == 3
+    kept = [0, 2, 3, 4, 5]
+    assert cell_summary(a, patients, 0) == cell_summary(a[:, kept], patients[kept], 0)
+    with pytest.raises(UserError, match="organ"):
+        cell_summary(a[:, 6:], patients[6:], 0)
+
+
+def test_one_patient_has_no_interval_and_shows_nothing():
+    a, b = np.full((2, 5), 0.9), np.full((2, 5), 0.1)
+    found = paired_test(a, b, np.zeros(5), seed=0)
+    assert (found.interval_95, found.p_seeds, found.effect_size, found.p) == (None, None, None, 1)
+    assert verdicts([found]) == [(1.0, "not shown")]
+    assert cell_summary(a, np.zeros(5), seed=0).interval_95 is None
+
+
+def test_equal_arms_show_nothing():
+    scores = np.random.default_rng(7).uniform(size=(1, 30))
+    found = paired_test(np.tile(scores, (3, 1)), np.tile(scores, (7, 1)), np.arange(30), seed=0)
+    assert (found.difference, found.p, found.effect_size) == (0, 1, None)
+    assert verdicts([found]) == [(1.0, "not shown")]
+
+
+def test_same_seed_same_numbers():
+    (a, b), patients = arms(np.random.default_rng(8), 3, 20, (0.5, 0.1, 0.2))
+    assert paired_test(a, b, patients, 1) == paired_test(a, b, patients, 1)
+    assert paired_test(a, b, patients, 1) != paired_test(a, b, patients, 2)
+    assert cell_summary(a, patients, 1) == cell_summary(a, patients, 1)
+    back = paired_test(b, a, patients, 1)
+    assert back.difference == -paired_test(a, b, patients, 1).difference
+
+
+def test_heads_on_one_encoder_are_one_run():
+    scores = np.arange(12.0).reshape(4, 3)
+    found = average_heads(scores, [7, 3, 7, 3])
+    assert found == pytest.approx(np.stack([scores[[1, 3]].mean(0), scores[[0, 2]].mean(0)]))
+
+
+def test_verdicts_of_a_family():
+    gains = (0.0, 0.5, 0.0, -0.5)
+    scores, patients = arms(np.random.default_rng(9), 3, 40, (0.2, 0.05, 0.2), gains=gains)
+    scores = dict(zip(("none", "ce", "shuffled", "tags"), scores, strict=True))
+    pairs = [("ce", "none"), ("tags", "none"), ("shuffled", "none"), ("none", "ce")]
+    found = compare(scores, pairs, patients, seed=0)
+    assert [(c.a, c.b) for c in found] == pairs
+    assert [c.verdict for c in found] == ["better", "worse", "not shown", "worse"]
+    raw = [max(c.result.p, c.result.p_seeds) for c in found]
+    assert [c.p_holm for c in found] == pytest.approx(holm(raw))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n_seeds": (1, 3)},
+        {"n_seeds": (3, 1)},
+        {"interval_95": (-0.01, 0.3)},
+        {"p": 0.05},
+        {"p_seeds": 0.05},
+    ],
+)
+def test_a_verdict_needs_everything(change):
+    (a, b), patients = arms(np.random.default_rng(10), 3, 30, (0.1, 0.02, 0.1), gains=(1, 0))
+    found = paired_test(a, b, patients, seed=0)
+    assert verdicts([found])[0][1] == "better"
+    assert verdicts([dataclasses.replace(found, **change)])[0][1] == "not shown"
+
+
+def test_p_is_uniform_where_only_patients_vary():
+    rng = np.random.default_rng(11)
+    found = []
+    for seed in range(300):
+        (a, b), patients = arms(rng, 1, 14, (0.5, 0, 0.3))
+        found.append(paired_test(a, b, patients, seed).p)
+    assert stats.kstest(found, "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("spreads", [(1, 0, 0.3), (0.3, 0.2, 0.5), (0.3, 1, 0.3)])
+def test_under_no_effect(spreads):
+    """Whatever varies, the interval covers 0 and the verdict is right; `p` alone is not enough."""
+    rng = np.random.default_rng(12)
+    repeats = 1000
+    covered = false = low_p = cell = 0
+    for seed in range(repeats):
+        (a, b), patients = arms(rng, 3, 12, spreads)
+        found = paired_test(a, b, patients, seed)
+        covered += found.interval_95[0] <= 0 <= found.interval_95[1]
+        false += verdicts([found])[0][1] != "not shown"
+        low_p += found.p < 0.05
+        if seed % 4 == 0:
+            low, high = cell_summary(a, patients, seed).interval_95
+            cell += low <= 0 <= high
+    assert covered / repeats >= 0.94
+    assert false / repeats <= 0.06
+    assert cell / (repeats / 4) > 0.91  # Satterthwaite's interval is a little short of one arm
+    if spreads[1] == 1:
+        assert low_p / repeats > 0.5

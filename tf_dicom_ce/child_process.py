@@ -1,0 +1,111 @@
+"""A command of ours in a process of its own, which ends when this one does."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_GRACE = 60.0  # seconds that a child has to save its state
+
+
+class ChildError(Exception):
+    """A child ended badly; the message is the last thing it said."""
+
+
+class Child:
+    """A process that adds what it prints to a log.
+
+    Args:
+        command: The words; the process calls `end_with_parent`.
+        log: The file.
+        environment: The process's environment.
+    """
+
+    def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str]):
+        self._log = log
+        with log.open("ab") as file:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,  # that nobody writes to: it ends with this process
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for the parent, which passes it on once
+            )
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is over."""
+        return self._process.poll() is not None
+
+    def wait(self) -> None:
+        """Waits for the end.
+
+        Raises:
+            ChildError: The exit code is not 0.
+        """
+        code = self._process.wait()
+        self._process.stdin.close()
+        if code < 0:
+            with self._log.open("ab") as file:
+                file.write(f"\nended by {signal.Signals(-code).name}\n".encode())
+        if code:
+            raise ChildError(last_line(self._log) or f"ended with code {code}")
+
+    def stop(self) -> None:
+        """Asks the process to save its state and end; kills it if it does not in a minute."""
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+            self._process.wait(_GRACE)
+        self._process.kill()
+        self._process.wait()
+        self._process.stdin.close()
+
+
+def run_child(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
+    """Runs a command to its end; Ctrl-C stops it, too.
+
+    Args:
+        command: See `Child`.
+        log: See `Child`.
+        environment: See `Child`.
+
+    Raises:
+        ChildError: The exit code is not 0.
+    """
+    child = Child(command, log, environment)
+    try:
+        child.wait()
+    except ChildError:
+        raise
+    except BaseException:
+        child.stop()
+        raise
+
+
+def end_with_parent() -> None:
+    """Has this process stop, as by SIGTERM, when its standard input ends."""
+    threading.Thread(target=_wait_for_the_end, daemon=True).start()
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that is not empty."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4000))
+            lines = file.read().decode(errors="replace").replace("\r", "\n").split("\n")
+    except FileNotFoundError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _wait_for_the_end() -> None:
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE)
+    os._exit(1)

@@ -1,0 +1,10 @@
+"""A command started by another of ours (`study`), not by hand: it ends when that one does."""
+
+import sys
+
+from tf_dicom_ce.child_process import end_with_parent
+from tf_dicom_ce.cli import main
+
+if __name__ == "__main__":
+    end_with_parent()
+    sys.exit(main(sys.argv[1:]))

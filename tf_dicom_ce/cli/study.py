@@ -1,0 +1,85 @@
+"""Compare ways to pretrain by the heads they lead to: the paper's Table 2, with its control.
+
+  tf-dicom-ce study quick                     on the phantom, minutes to hours on two CPU cores
+  tf-dicom-ce study mine.toml --out studies/mine
+  tf-dicom-ce study mine.toml --out DIR --list        jobs by number, and where each stands
+  tf-dicom-ce study mine.toml --out DIR --job 7       one job, for a cluster's scheduler
+  tf-dicom-ce study mine.toml --out DIR --report      the report of what is done so far
+
+Every pretraining and every head is a job in a process of its own. A study that was killed goes on
+with the same command; what is done is not done again. The report lands in --out: report.html,
+report.md, table2.csv, table2.tex, comparisons.csv. docs/study.md describes the TOML file.
+"""
+
+import argparse
+import dataclasses
+from importlib import resources
+from pathlib import Path
+
+from tf_dicom_ce.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    add = parser.add_argument
+    add("protocol", metavar="TOML", help="quick, paper, or a file")
+    add("--out", type=Path, metavar="DIR", help="the study's folder (default: studies/<name>)")
+    add("--parallel", type=int, default=2, metavar="N", help="jobs at a time (default: 2)")
+    add("--retry-failed", action="store_true", help="run jobs that have failed again")
+    add("--list", action="store_true", help="list the jobs and stop")
+    add("--job", type=int, metavar="K", help="run job K alone, as numbered by --list")
+    add("--report", action="store_true", help="write the report and stop")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Runs the command."""
+    from tf_dicom_ce.study.protocol import read_protocol
+    from tf_dicom_ce.study.report import write_report
+    from tf_dicom_ce.study.runner import State, Study, run_all, run_job, settle
+
+    shipped = resources.files("tf_dicom_ce.study") / f"{options.protocol}.toml"
+    path = Path(str(shipped)) if shipped.is_file() else Path(options.protocol)
+    protocol = read_protocol(path)
+    jobs = protocol.jobs()
+    study = Study(options.out or Path("studies") / protocol.name, jobs)
+    if options.list:
+        for k, job in enumerate(jobs):
+            print(f"{k:4}  {study.state(job):8} {job.name}")
+        return
+    settle(study.folder, dataclasses.asdict(protocol))
+    if options.job is not None:
+        if not 0 <= options.job < len(jobs):
+            raise UserError(f"--job {options.job}: there are jobs 0 to {len(jobs) - 1}.")
+        job = jobs[options.job]
+        needed = next((j for j in jobs if j.name == job.needs), None)
+        if needed and study.state(needed) is not State.DONE:
+            raise UserError(f"--job {options.job}: it needs '{needed.name}', which is not done.")
+        if run_job(study, job) is not State.DONE:
+            raise UserError(f"job '{job.name}' failed; its log is {study.place(job.name)}.log.")
+        return
+    if not options.report:
+        _render_phantom(protocol)
+        run_all(study, options.parallel, options.retry_failed)
+    write_report(study, study.folder, _difficulty(protocol))
+    states = [study.state(job) for job in jobs]
+    counts = ", ".join(f"{states.count(s)} {s}" for s in State if s in states)
+    print(f"Jobs: {counts}.\nReport: {study.folder / 'report.html'}")
+
+
+def _render_phantom(protocol) -> None:
+    """Makes the phantom's cohorts that jobs want, before several of them want them at once."""
+    from tf_dicom_ce.phantom.cohort import default_cohort
+
+    wanted = [options for options in protocol.options.values() if not options.get("data")]
+    for preset in sorted({options.get("preset") or "quick" for options in wanted}):
+        default_cohort(preset)
+
+
+def _difficulty(protocol) -> str | None:
+    """How hard the phantom's tasks are, where they are the study's and that was measured."""
+    from tf_dicom_ce.phantom.cohort import default_cohort
+
+    if any(protocol.options[task].get("data") for task in protocol.tasks):
+        return None
+    table = default_cohort(protocol.options["pretraining"].get("preset", "quick")) / "difficulty.md"
+    return table.read_text() if table.exists() else None

@@ -1,0 +1,120 @@
+"""Charts as SVG to stand inside a page: text as text, colours for light and dark."""
+
+import io
+import re
+from collections.abc import Sequence
+
+from tf_dicom_ce.study.formats import percent, state
+from tf_dicom_ce.study.protocol import ARMS
+from tf_dicom_ce.study.tables import CONTROLS, MEASURES, Compared, Entry
+
+# Mid-tones: at least 3 to 1 against the page, light or dark.
+_COLOURS = (
+    *("#868686", "#3f87d0", "#d4662a", "#b3820f", "#2f9a70", "#b65ba6"),
+    *("#8f74d6", "#d05565", "#a9704a", "#7f8a3e", "#4d939f"),
+)
+_MARKERS = "so^vDPXphd*"
+_STYLES = {
+    arm: {"color": colour, "marker": marker, "ls": "--" if "shuffled" in arm else "-"}
+    for arm, colour, marker in zip(ARMS, _COLOURS, _MARKERS, strict=True)
+}
+_INK = "#010203"  # stands for the page's colour of text
+_SETTINGS = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    **{
+        f"{name}color": _INK
+        for name in ("text.", "axes.edge", "axes.label", "xtick.", "ytick.", "grid.")
+    },
+}
+# Ids that every chart has; the others, which are referred to, are hashed with the chart's name.
+_NUMBERED = re.compile(r'id="([A-Za-z][\w.]*_\d+)"')
+_STEP = 0.04  # of the fraction, between the arms, so that intervals do not hide each other
+
+
+def have_matplotlib() -> bool:
+    """Whether charts can be drawn."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def efficiency(table: Sequence[Entry], task: str, frozen: bool) -> str | None:
+    """Label-efficiency curves of all arms, with 95 % intervals, as SVG; None without a result."""
+    entries = [e for e in table if (e.task, e.frozen) == (task, frozen) and e.summary]
+    if not entries:
+        return None
+    arms = list(dict.fromkeys(entry.arm for entry in entries))
+
+    def draw(axes):
+        for k, arm in enumerate(arms):
+            of_arm = sorted((e for e in entries if e.arm == arm), key=lambda e: e.fraction)
+            means = [e.summary.mean for e in of_arm]
+            ends = [e.summary.interval_95 or (e.summary.mean,) * 2 for e in of_arm]
+            axes.errorbar(
+                [e.fraction * (1 + _STEP * (k - (len(arms) - 1) / 2)) for e in of_arm],
+                means,
+                [
+                    [max(0, m - low) for m, (low, _) in zip(means, ends, strict=True)],
+                    [max(0, high - m) for m, (_, high) in zip(means, ends, strict=True)],
+                ],
+                **{**_STYLES[arm], "markersize": 5, "linewidth": 1.5, "capsize": 2},
+                label=arm,
+            )
+        fractions = sorted({e.fraction for e in entries})
+        axes.set_xscale("log")
+        axes.set_xticks(fractions, [percent(f) for f in fractions])
+        axes.set_xticks([], minor=True)
+        axes.set_xlim(fractions[0] / 1.3, fractions[-1] * 1.3)
+        axes.set_xlabel("labelled patients used")
+        axes.set_ylabel(MEASURES[task])
+        axes.grid(axis="y", alpha=0.15)
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+
+    return _svg(draw, (6.2, 3.4), f"{task}-{state(frozen)}")
+
+
+def true_against_shuffled(compared: Sequence[Compared], task: str) -> str | None:
+    """What true tags add to shuffled ones, with 95 % intervals, as SVG; None without a result."""
+    shown = [c for c in compared if c.task == task and (c.a, c.b) in CONTROLS and c.test]
+    if not shown:
+        return None
+
+    def draw(axes):
+        for k, c in enumerate(shown):
+            low, high = c.test.interval_95 or (c.test.difference,) * 2
+            style = _STYLES[c.a]
+            axes.plot([low, high], [k, k], color=style["color"], linewidth=2)
+            axes.plot(c.test.difference, k, color=style["color"], marker=style["marker"])
+        axes.axvline(0, color=_INK, linewidth=0.8)
+        names = [f"{c.a}, {state(c.frozen)}, {percent(c.fraction)}" for c in shown]
+        axes.set_yticks(range(len(shown)), names)
+        axes.set_ylim(len(shown) - 0.5, -0.5)
+        axes.set_xlabel(f"{MEASURES[task]}: true tags less shuffled tags (95 % interval)")
+        axes.grid(axis="x", alpha=0.15)
+
+    return _svg(draw, (6.2, 1 + 0.34 * len(shown)), f"control-{task}")
+
+
+def _svg(draw, size: tuple[float, float], name: str) -> str:
+    """The <svg> element alone; `name` keeps its ids apart from those of the page's other charts."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": name}):
+        figure = Figure(size, layout="constrained")
+        draw(figure.add_subplot())
+        file = io.StringIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    # A page's styles hold for all of it, and the metadata names what drew the chart.
+    text = re.sub(r"<(metadata|style).*?</\1>", "", text, flags=re.DOTALL)
+    text = _NUMBERED.sub(rf'id="{name}-\1"', text)
+    return text.replace(_INK, "currentColor")

@@ -1,0 +1,178 @@
+"""What the runs left beside scores: pictures, losses, sensitivities, and their provenance."""
+
+import base64
+import csv
+import io
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tf_dicom_ce.study.formats import without_paths
+from tf_dicom_ce.study.results import pretraining_losses
+from tf_dicom_ce.study.runner import State, Study
+
+_KIND = 1_500_000  # bytes of all pictures of one kind, before base64
+_WIDTHS = (900, 700, 500, 350)  # pixels
+_PLACES = {"data", "labels"}  # options that are paths
+_FINGERPRINTS = ("data_fingerprint", "split_fingerprint")
+
+Numbers = dict[str, dict[str, tuple[float, int]]]
+
+
+def panels(study: Study) -> dict[str, str]:
+    """Arm -> the last inpainting panel of its first pretraining that is done, JPEG, base64."""
+    found: dict[str, Path] = {}
+    for job in study.jobs:
+        if job.cell["task"] == "pretraining" and study.state(job) is State.DONE:
+            pictures = sorted((study.place(job.name) / "panels").glob("epoch_*.png"))
+            if pictures:
+                found.setdefault(job.cell["arm"], pictures[-1])
+    return _embed(found)
+
+
+def overlays(study: Study) -> tuple[tuple[bool, float] | None, dict[str, str]]:
+    """Arm -> test segmentations of its first run, all under one condition, JPEG, base64.
+
+    The condition is the smallest label fraction, tuned if the study has that: (frozen, fraction),
+    or None without a segmentation.
+    """
+    jobs = [job for job in study.jobs if job.cell["task"] == "segmentation"]
+    if not jobs:
+        return None, {}
+    condition = min((job.cell["frozen"], job.cell["fraction"]) for job in jobs)
+    found: dict[str, Path] = {}
+    for job in jobs:
+        picture = study.place(job.name) / "segmentations.png"
+        if (job.cell["frozen"], job.cell["fraction"]) == condition and picture.exists():
+            found.setdefault(job.cell["arm"], picture)
+    return condition, _embed(found)
+
+
+def losses(study: Study) -> Numbers:
+    """Arm -> validation measure -> mean over its pretrainings, and their number."""
+    return {arm: _mean(runs) for arm, runs in pretraining_losses(study).items()}
+
+
+def sensitivities(study: Study) -> Numbers:
+    """Arm -> tag -> what `sentinel.csv` says last, mean over its pretrainings, and their number."""
+    found: dict[str, list[dict[str, float]]] = {}
+    for job in study.jobs:
+        path = study.place(job.name) / "sentinel.csv"
+        if job.cell["task"] == "pretraining" and path.exists():
+            with path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            if rows and study.state(job) is State.DONE:
+                tags = {
+                    name.removeprefix("sensitivity "): float(value)
+                    for name, value in rows[-1].items()
+                    if name.startswith("sensitivity ")
+                }
+                found.setdefault(job.cell["arm"], []).append(tags)
+    return {arm: numbers for arm, runs in found.items() if (numbers := _mean(runs))}
+
+
+def failures(study: Study) -> list[tuple[str, str]]:
+    """Name and last words, without paths, of every job that failed."""
+    return [
+        (job.name, without_paths((study.place(job.name) / "failed.txt").read_text().strip()))
+        for job in study.jobs
+        if study.state(job) is State.FAILED
+    ]
+
+
+def provenance(study: Study) -> list[tuple[str, str]]:
+    """What the numbers rest on, as pairs of a name and a value; no paths."""
+    rows = [
+        ("arms", ", ".join(dict.fromkeys(job.cell["arm"] for job in study.jobs))),
+        ("seeds", ", ".join(map(str, dict.fromkeys(job.cell["seed"] for job in study.jobs)))),
+    ]
+    for part, options in read_protocol_file(study).get("options", {}).items():
+        shown = {k: v for k, v in options.items() if k not in _PLACES}
+        rows.append((f"protocol, {part}", _line(shown) or "defaults"))
+    done = [job for job in study.jobs if study.state(job) is State.DONE]
+    configs: dict[str, list[dict]] = {}
+    for job in done:
+        path = study.place(job.name) / "config.json"
+        if path.exists():
+            configs.setdefault(job.cell["task"], []).append(json.loads(path.read_text()))
+    for task, of_task in configs.items():
+        for name in (*_FINGERPRINTS, "synthetic_data", "schema", "images"):
+            rows.append((f"{task}, {name.replace('_', ' ')}", _distinct(of_task, name)))
+    everything = [config for of_task in configs.values() for config in of_task]
+    rows.append(("environment", _distinct(everything, "environment")))
+    return [row for row in (*rows, *_times(study, done)) if row[1]]
+
+
+def read_protocol_file(study: Study) -> dict:
+    """The content of `protocol.json`, or nothing where the study has none yet."""
+    path = study.folder / "protocol.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _times(study: Study, done: Sequence) -> list[tuple[str, str]]:
+    """By the files' times: `config.json` is of a run's start, `result.json` of its end."""
+    starts, ends = [], []
+    for job in done:
+        config = study.place(job.name) / "config.json"
+        if config.exists():
+            starts.append(config.stat().st_mtime)
+            ends.append((study.place(job.name) / "result.json").stat().st_mtime)
+    if not starts:
+        return []
+    minutes = sum(max(0, e - s) for s, e in zip(starts, ends, strict=True)) / 60
+    ends_of_all = (min(starts), max(ends))
+    first, last = (time.strftime("%Y-%m-%d %H:%M", time.gmtime(t)) for t in ends_of_all)
+    return [
+        ("first start and last end, UTC", f"{first} to {last}"),
+        ("time of all finished jobs", f"{minutes:.0f} min, each from its last start"),
+    ]
+
+
+def _distinct(configs: Sequence[dict], name: str) -> str:
+    """All values of a setting, most common first, with how many runs have each if they differ."""
+    values = [_line(config[name]) for config in configs if config.get(name) is not None]
+    counts = {value: values.count(value) for value in values}
+    if len(counts) < 2:
+        return "".join(counts)
+    ordered = sorted(counts, key=counts.get, reverse=True)
+    return "; ".join(f"{value} ({counts[value]} runs)" for value in ordered)
+
+
+def _line(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {_line(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return " ".join(map(_line, value))
+    return without_paths(str(value))
+
+
+def _mean(runs: Sequence[dict[str, float]]) -> dict[str, tuple[float, int]]:
+    """Name -> mean over the runs that have a finite number, and how many have."""
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        for name, value in run.items():
+            if value is not None and math.isfinite(value):
+                found.setdefault(name, []).append(value)
+    return {name: (float(np.mean(values)), len(values)) for name, values in found.items()}
+
+
+def _embed(pictures: dict[str, Path]) -> dict[str, str]:
+    """Pictures small enough that the page stays below 5 MB with two kinds of them."""
+    embedded = {}
+    for arm, path in pictures.items():
+        with Image.open(path) as file:
+            picture = file.convert("RGB")
+        for width in _WIDTHS:
+            small = picture.copy()
+            small.thumbnail((width, 2 * width))
+            content = io.BytesIO()
+            small.save(content, "JPEG", quality=80)
+            if content.tell() * len(pictures) < _KIND:
+                break
+        embedded[arm] = base64.b64encode(content.getvalue()).decode()
+    return embedded

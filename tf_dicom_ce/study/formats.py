@@ -1,0 +1,192 @@
+"""Numbers as text, and the tables as CSV and LaTeX."""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+
+from tf_dicom_ce.study.tables import MEASURES, Compared, Entry
+
+NOTHING = "–"
+_TEX = {
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    NOTHING: "--",
+    "±": r"$\pm$",
+    "−": "$-$",
+}
+# From a word with a slash to the next ": " or the end: file names may have spaces.
+_PATH = re.compile(r"\S*[/\\].*?(?=: |$)", re.MULTILINE)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with a true minus, or a dash for None."""
+    return NOTHING if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def signed(value: float | None) -> str:
+    """A difference, with its sign."""
+    return NOTHING if value is None else f"{value:+.3f}".replace("-", "−")
+
+
+def p_value(value: float | None) -> str:
+    """A p-value; what is below 0.001 is not told apart."""
+    if value is None:
+        return NOTHING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def percent(fraction: float) -> str:
+    """A label fraction."""
+    return f"{100 * fraction:g} %"
+
+
+def state(frozen: bool) -> str:
+    """The encoder's state, as in the names of the jobs."""
+    return "frozen" if frozen else "tuned"
+
+
+def interval(value: tuple[float, float] | None, write=number) -> str:
+    """An interval in brackets, or a dash."""
+    return NOTHING if value is None else f"[{write(value[0])}, {write(value[1])}]"
+
+
+def plus_minus(mean: float, sd: float, digits: int = 3) -> str:
+    """Mean ± sd."""
+    return f"{number(mean)} ± {number(sd, digits)}"
+
+
+def without_paths(text: str) -> str:
+    """A message without the paths in it, which may name patients."""
+    return _PATH.sub("(path)", text)
+
+
+def markdown(text: object) -> str:
+    """Text that Markdown and its HTML leave as it is, on one line."""
+    return re.sub(r"([\\`*_{}\[\]<>|#~&])", r"\\\1", " ".join(str(text).split()))
+
+
+def rows_of_markdown(text: str) -> list[list[str]]:
+    """Cells of a Markdown table, its heading first; other lines are left out."""
+    lines = [line.strip() for line in text.splitlines() if line.strip().startswith("|")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [row for row in rows if set("".join(row)) - set("-: ")]
+
+
+def latex(text: object) -> str:
+    """Text that LaTeX leaves as it is."""
+    return "".join(_TEX.get(c, c) for c in str(text))
+
+
+def table2_csv(table: Sequence[Entry]) -> str:
+    """Table 2, a row for each cell; nothing stands where a number is missing."""
+    rows = []
+    for entry in table:
+        s = entry.summary
+        low, high = s.interval_95 or (None, None) if s else (None, None)
+        mean, sd = entry.paper or (None, None)
+        rows.append(
+            {
+                "task": entry.task,
+                "measure": MEASURES[entry.task],
+                "arm": entry.arm,
+                "freeze": str(entry.frozen).lower(),
+                "fraction": entry.fraction,
+                "seeds": s.n_seeds if s else 0,
+                "seeds_planned": entry.planned,
+                "mean": s and s.mean,
+                "low_95": low,
+                "high_95": high,
+                "sd_seeds": s and s.sd_seeds,
+                "bootstrap_mean": s and s.bootstrap_mean,
+                "bootstrap_sd": s and s.bootstrap_sd,
+                "n_images": s and s.n_images,
+                "n_patients": s and s.n_patients,
+                "paper_mean": mean,
+                "paper_sd": sd,
+            }
+        )
+    return _csv(rows)
+
+
+def comparisons_csv(compared: Sequence[Compared]) -> str:
+    """All comparisons, a row each."""
+    rows = []
+    for c in compared:
+        t = c.test
+        low, high = t.interval_95 or (None, None) if t else (None, None)
+        seeds_a, seeds_b = t.n_seeds if t else (None, None)
+        rows.append(
+            {
+                "task": c.task,
+                "measure": MEASURES[c.task],
+                "freeze": str(c.frozen).lower(),
+                "fraction": c.fraction,
+                "a": c.a,
+                "b": c.b,
+                "difference": t and t.difference,
+                "low_95": low,
+                "high_95": high,
+                "p": t and t.p,
+                "p_seeds": t and t.p_seeds,
+                "p_holm": c.p_holm,
+                "effect_size": t and t.effect_size,
+                "share_better": t and t.share_better,
+                "share_worse": t and t.share_worse,
+                "n_patients": t and t.n_patients,
+                "seeds_a": seeds_a,
+                "seeds_b": seeds_b,
+                "verdict": c.verdict,
+                "test": t and t.test,
+                "paper_difference": None if c.paper is None else round(c.paper, 3),
+            }
+        )
+    return _csv(rows)
+
+
+def table2_tex(table: Sequence[Entry], note: str) -> str:
+    """Table 2 as a LaTeX table, the paper's ten-bootstrap mean ± sd, with the paper's beside it.
+
+    Args:
+        table: The cells.
+        note: What a reader has to know first.
+    """
+    cells = {(e.task, e.arm, e.frozen, e.fraction): e for e in table}
+    rows = list(dict.fromkeys((e.arm, e.frozen) for e in table))
+    columns = list(dict.fromkeys((e.task, e.fraction) for e in table))
+    heads = [f"{task} ({MEASURES[task]}), {percent(fraction)}" for task, fraction in columns]
+    lines = [
+        r"\begin{table}",
+        r"\caption{Mean $\pm$ standard deviation of ten bootstraps on the test images; the paper's "
+        r"own values in parentheses are of another data set, not comparable in level. "
+        + latex(note)
+        + "}",
+        rf"\begin{{tabular}}{{ll{'l' * len(columns)}}}",
+        r"\hline",
+        " & ".join(["Pretraining", "Encoder", *map(latex, heads)]) + r" \\",
+        r"\hline",
+    ]
+    for arm, frozen in rows:
+        shown = [_tex_cell(cells.get((task, arm, frozen, f))) for task, f in columns]
+        lines.append(" & ".join([latex(arm), state(frozen), *shown]) + r" \\")
+    return "\n".join([*lines, r"\hline", r"\end{tabular}", r"\end{table}", ""])
+
+
+def _tex_cell(entry: Entry | None) -> str:
+    ours = NOTHING
+    if entry and entry.summary:
+        ours = plus_minus(entry.summary.bootstrap_mean, entry.summary.bootstrap_sd)
+    paper = f" ({plus_minus(*entry.paper[:2], 2)})" if entry and entry.paper else ""
+    return latex(ours + paper)
+
+
+def _csv(rows: Sequence[dict]) -> str:
+    file = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    return file.getvalue()

@@ -1,0 +1,181 @@
+"""What a study compares: a TOML file to a list of jobs, each a command of its own.
+
+An arm is a way to pretrain. For every arm and seed there is a pretraining; for every pretraining,
+task, state of the encoder (frozen or tuned) and label fraction there is a head, trained with the
+pretraining's seed. So seeds vary weights, order, split of the pretraining images and which labels
+are among the few, the same in all arms; the test images are always the same.
+"""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from tf_dicom_ce.config import FinetuneConfig, PretrainConfig
+from tf_dicom_ce.errors import UserError
+
+#: Arm -> options of `train`; None: no pretraining, the paper's first row.
+ARMS: dict[str, tuple[str, ...] | None] = {
+    "none": None,
+    "ce": ("--no-use-dicom",),
+    "ce+dicom": ("--use-dicom",),
+    "ce+shuffled": ("--use-dicom", "--shuffle-tags"),
+    "tags": (
+        *("--no-use-dicom", "--lambda-rec", "0", "--lambda-adv", "0"),
+        *("--lambda-tags", "1"),
+    ),
+    "ce+tags": ("--no-use-dicom", "--lambda-tags", "1"),
+    "ce+tags shuffled": ("--no-use-dicom", "--lambda-tags", "1", "--shuffle-tags"),
+    "ce+acgan": ("--use-dicom", "--conditioning", "auxiliary"),
+    "ce+dicom noise 10": ("--use-dicom", "--tag-noise", "0.1"),
+    "ce+dicom noise 30": ("--use-dicom", "--tag-noise", "0.3"),
+    "ce+dicom noise 50": ("--use-dicom", "--tag-noise", "0.5"),
+}
+#: The arms of the paper's Table 2, and the control.
+BASIC_ARMS = ("none", "ce", "ce+dicom", "ce+shuffled", "tags", "ce+tags")
+TASKS = ("classification", "segmentation")
+# Options of the commands beside the fields of their configurations.
+_PRETRAINING_PLACES = {"data", "labels", "preset"}
+_HEAD_PLACES = {"data", "labels", "preset", "class_names"}
+_KEYS = {"name", "arms", "seeds", "fractions", "freeze", "tasks", "pretraining", *TASKS}
+# What the study itself decides.
+_DECIDED = {"seed", "freeze", "label_fraction", "task", "use_dicom", "shuffle_tags", "tag_noise"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One command.
+
+    Attributes:
+        name: Path of its folder below `jobs/`, e.g. "segmentation/ce/frozen/0.05/seed-0".
+        command: Words after `tf-dicom-ce`, without those that name folders.
+        needs: Name of the job whose encoder it uses, or None.
+        cell: Arm, task (or "pretraining"), frozen, fraction, seed.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    needs: str | None
+    cell: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """A study.
+
+    Attributes:
+        name: Its name.
+        arms: Names of `ARMS`.
+        seeds: Seeds of pretraining and head.
+        fractions: Shares of the labelled patients.
+        freeze: States of the encoder.
+        tasks: Names of `TASKS`.
+        options: "pretraining" and each task -> options of the command.
+    """
+
+    name: str
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    fractions: tuple[float, ...]
+    freeze: tuple[bool, ...]
+    tasks: tuple[str, ...]
+    options: dict[str, dict[str, Any]]
+
+    def jobs(self) -> tuple[Job, ...]:
+        """All jobs; a job stands behind the one that it needs."""
+        return tuple(
+            job
+            for seed in self.seeds
+            for arm in self.arms
+            for job in (*self._pretraining(arm, seed), *self._heads(arm, seed))
+        )
+
+    def _pretraining(self, arm: str, seed: int) -> tuple[Job, ...]:
+        if ARMS[arm] is None:
+            return ()
+        words = ("train", *ARMS[arm], *_words(self.options["pretraining"]), "--seed", str(seed))
+        cell = {"arm": arm, "task": "pretraining", "seed": seed}
+        return (Job(_pretraining_name(arm, seed), words, None, cell),)
+
+    def _heads(self, arm: str, seed: int) -> tuple[Job, ...]:
+        needs = None if ARMS[arm] is None else _pretraining_name(arm, seed)
+        jobs = []
+        for task in self.tasks:
+            for frozen in self.freeze:
+                for fraction in self.fractions:
+                    state = "frozen" if frozen else "tuned"
+                    name = f"{task}/{arm}/{state}/{fraction:g}/seed-{seed}"
+                    words = (
+                        *("finetune", "--task", task, "--freeze" if frozen else "--no-freeze"),
+                        *("--label-fraction", f"{fraction:g}", "--seed", str(seed)),
+                        *_words(self.options[task]),
+                    )
+                    cell = {"arm": arm, "task": task, "frozen": frozen, "fraction": fraction}
+                    jobs.append(Job(name, words, needs, cell | {"seed": seed}))
+        return tuple(jobs)
+
+
+def read_protocol(path: Path) -> Protocol:
+    """Reads a study's TOML file.
+
+    Args:
+        path: The file; `data` and `labels` in it are relative to the current folder, as on the
+            command line.
+
+    Raises:
+        UserError: Unreadable, or an unknown key, arm, task or setting; the message names the file.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}.") from None
+    except ValueError as error:  # also what is not TOML, or not UTF-8
+        raise UserError(f"{path}: {error}.") from None
+    _require_known(path, "", content, _KEYS)
+    protocol = Protocol(
+        content.get("name", path.stem),
+        tuple(content.get("arms", BASIC_ARMS)),
+        tuple(content.get("seeds", (0, 1, 2))),
+        tuple(content.get("fractions", (0.05, 1.0))),
+        tuple(content.get("freeze", (True, False))),
+        tuple(content.get("tasks", TASKS)),
+        {name: content.get(name, {}) for name in ("pretraining", *TASKS)},
+    )
+    for what, found, known in (("arm", protocol.arms, ARMS), ("task", protocol.tasks, TASKS)):
+        for name in found:
+            if name not in known:
+                raise UserError(f"{path}: no {what} '{name}'; there are: {', '.join(known)}.")
+    if not (protocol.arms and protocol.seeds and protocol.fractions and protocol.tasks):
+        raise UserError(f"{path}: arms, seeds, fractions and tasks need at least one entry each.")
+    for name, config, places in (
+        ("pretraining", PretrainConfig, _PRETRAINING_PLACES),
+        *((task, FinetuneConfig, _HEAD_PLACES) for task in TASKS),
+    ):
+        fields = {field.name for field in dataclasses.fields(config)} - _DECIDED
+        _require_known(path, f"[{name}] ", content.get(name, {}), fields | places)
+    return protocol
+
+
+def _require_known(path: Path, where: str, content: dict, known: set[str]) -> None:
+    for key in content:
+        if key not in known:
+            raise UserError(
+                f"{path}: {where}unknown key '{key}'; there are: {', '.join(sorted(known))}."
+            )
+
+
+def _pretraining_name(arm: str, seed: int) -> str:
+    return f"pretraining/{arm}/seed-{seed}"
+
+
+def _words(options: dict[str, Any]) -> tuple[str, ...]:
+    """Options as on the command line: {"image_size": [64, 96]} -> --image-size 64 96."""
+    words: list[str] = []
+    for name, value in options.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            values = value if isinstance(value, list) else [value]
+            words += (f"--{flag}", *map(str, values))
+    return tuple(words)

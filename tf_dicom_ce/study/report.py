@@ -1,0 +1,200 @@
+"""The report on a study: a page to look at, and its tables as Markdown, CSV and LaTeX."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from tf_dicom_ce.study import charts, exhibits, formats
+from tf_dicom_ce.study.protocol import ARMS
+from tf_dicom_ce.study.results import Cell, collect
+from tf_dicom_ce.study.runner import State, Study
+from tf_dicom_ce.study.tables import MEASURES, PAIRS, Compared, Entry, comparisons, entries
+
+_WORDS = {
+    "none": "no pretraining",
+    "ce": "context encoder (inpainting), no tags",
+    "ce+dicom": "context encoder whose discriminator sees the DICOM tags: the paper's method",
+    "ce+shuffled": "the same with the tags shuffled among patients: the control",
+    "tags": "predicting the tags, no inpainting",
+    "ce+tags": "inpainting and predicting the tags",
+    "ce+tags shuffled": "the same with the tags shuffled among patients: the control",
+    "ce+acgan": "context encoder whose discriminator predicts the tags (AC-GAN)",
+    **{f"ce+dicom noise {n}": f"ce+dicom with {n} % of the tags wrong" for n in (10, 30, 50)},
+}
+_FEW = 6  # patients; of fewer the sign-flip test cannot reach p < 0.05
+
+
+def write_report(study: Study, folder: Path, difficulty: str | None = None) -> None:
+    """Writes `report.html`, `report.md`, `table2.csv`, `table2.tex` and `comparisons.csv`.
+
+    Args:
+        study: The study; what is done of it is reported.
+        folder: Receives the files, each whole at any moment.
+        difficulty: Markdown table of how far simple methods get on the data.
+
+    Raises:
+        UserError: Heads of a task were tested on different images, or on none with a score.
+    """
+    cells = collect(study)
+    table = entries(study, cells)
+    compared = comparisons(table, cells)
+    states = [study.state(job) for job in study.jobs]
+    counts = ", ".join(f"{states.count(s)} {s}" for s in State if s in states)
+    note = "" if set(states) == {State.DONE} else f"This study is not complete: {counts}."
+    tasks = list(dict.fromkeys(entry.task for entry in table))
+    content = {
+        "name": exhibits.read_protocol_file(study).get("name", "study"),
+        "note": note,
+        "numbers": _numbers(study, cells, states),
+        "summary": _summary(compared),
+        "warnings": _warnings(table, compared),
+        "tasks": [_task(task, table, compared) for task in tasks],
+        "arms": [(arm, _WORDS[arm]) for arm in ARMS if arm in {e.arm for e in table}],
+        "measures": MEASURES,
+        "losses": _matrix(exhibits.losses(study)),
+        "sensitivities": _matrix(exhibits.sensitivities(study)),
+        "difficulty": formats.rows_of_markdown(difficulty or ""),
+        "provenance": exhibits.provenance(study),
+        "failures": exhibits.failures(study),
+    }
+    condition, overlays = exhibits.overlays(study)
+    pictures = {
+        "charts": _charts(tasks, table, compared),
+        "have_charts": charts.have_matplotlib(),
+        "panels": exhibits.panels(study),
+        "overlays": overlays,
+        "condition": condition,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "report.html", _render("study.html.jinja", content | pictures))
+    _write(folder / "report.md", _render("study.md.jinja", content))
+    _write(folder / "table2.csv", formats.table2_csv(table))
+    _write(folder / "table2.tex", formats.table2_tex(table, note))
+    _write(folder / "comparisons.csv", formats.comparisons_csv(compared))
+
+
+def _numbers(study: Study, cells: Sequence[Cell], states: Sequence[State]) -> list[tuple[str, str]]:
+    """What the study has, in large print."""
+    seeds = len({job.cell["seed"] for job in study.jobs})
+    shown = [(f"{states.count(State.DONE)} / {len(states)}", "jobs done"), (f"{seeds}", "seeds")]
+    for cell in {cell.task: cell for cell in cells}.values():
+        counts = f"{len(cell.patients):,} / {len(np.unique(cell.patients)):,}"
+        shown.append((counts, f"test images / patients, {cell.task}"))
+    return shown
+
+
+def _summary(compared: Sequence[Compared]) -> list[tuple[str, list[dict]]]:
+    """For each question and task: where a is shown better or worse than b, and where it is not."""
+    questions: dict[tuple[str, str], dict[str, dict[str | None, list[Compared]]]] = {}
+    for c in compared:
+        verdicts = questions.setdefault((c.a, c.b), {}).setdefault(c.task, {})
+        verdicts.setdefault(c.verdict, []).append(c)
+    return [
+        (
+            PAIRS[a, b],
+            [
+                {
+                    "a": a,
+                    "b": b,
+                    "task": task,
+                    "better": found.get("better", []),
+                    "worse": found.get("worse", []),
+                    "not_shown": found.get("not shown", []),
+                    "missing": found.get(None, []),
+                }
+                for task, found in tasks.items()
+            ],
+        )
+        for (a, b), tasks in questions.items()
+    ]
+
+
+def _warnings(table: Sequence[Entry], compared: Sequence[Compared]) -> list[str]:
+    """Why little can be shown, where that is so."""
+    tests = [c.test for c in compared if c.test]
+    warnings = []
+    if any(min(t.n_seeds) < 2 for t in tests):
+        warnings.append("Some arms have one finished seed: of one run nothing can be shown.")
+    if any(t.n_patients < _FEW for t in tests):
+        warnings.append("Fewer than six test patients count: no test can reach p < 0.05.")
+    if not any(entry.summary for entry in table):
+        warnings.append("No head is done yet: there is nothing to compare.")
+    return warnings
+
+
+def _task(task: str, table: Sequence[Entry], compared: Sequence[Compared]) -> dict:
+    """A task's Table 2, a row for each arm and state, and its comparisons."""
+    of_task = {(e.arm, e.frozen, e.fraction): e for e in table if e.task == task}
+    rows = list(dict.fromkeys((arm, frozen) for arm, frozen, _ in of_task))
+    fractions = sorted({fraction for *_, fraction in of_task})
+    in_paper = [f for f in fractions if any(of_task[*row, f].paper for row in rows)]
+    return {
+        "name": task,
+        "measure": MEASURES[task],
+        "fractions": fractions,
+        "in_paper": in_paper,
+        "rows": [
+            {
+                "arm": arm,
+                "frozen": frozen,
+                "cells": [of_task[arm, frozen, f] for f in fractions],
+                "paper": [of_task[arm, frozen, f].paper for f in in_paper],
+            }
+            for arm, frozen in rows
+        ],
+        "compared": [c for c in compared if c.task == task],
+        "tests": sorted({c.test.test for c in compared if c.task == task and c.test}),
+    }
+
+
+def _charts(
+    tasks: Sequence[str], table: Sequence[Entry], compared: Sequence[Compared]
+) -> list[tuple[str, Markup]]:
+    """Title and <svg> of every chart that has something to show."""
+    if not charts.have_matplotlib():
+        return []
+    states = list(dict.fromkeys(entry.frozen for entry in table))
+    drawn = [
+        *(
+            (f"{task}, {formats.state(frozen)} encoder", charts.efficiency(table, task, frozen))
+            for task in tasks
+            for frozen in states
+        ),
+        *(
+            (f"{task}, true against shuffled tags", charts.true_against_shuffled(compared, task))
+            for task in tasks
+        ),
+    ]
+    return [(title.capitalize(), Markup(svg)) for title, svg in drawn if svg]
+
+
+def _matrix(numbers: exhibits.Numbers) -> dict:
+    """Columns, and for each arm a number of each or None."""
+    columns = list(dict.fromkeys(name for of_arm in numbers.values() for name in of_arm))
+    rows = [(arm, [of_arm.get(c) for c in columns]) for arm, of_arm in numbers.items()]
+    return {"columns": columns, "rows": rows}
+
+
+def _render(template: str, content: dict) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tf_dicom_ce.study", "."),
+        autoescape=template.endswith(".html.jinja"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    names = ("number", "signed", "p_value", "percent", "state", "interval", "markdown")
+    environment.filters |= {name: getattr(formats, name) for name in names}
+    environment.globals |= {"signed": formats.signed, "plus_minus": formats.plus_minus}
+    return environment.get_template(template).render(content)
+
+
+def _write(path: Path, text: str) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)

@@ -1,0 +1,198 @@
+"""Runs a study's jobs, each in a process of its own; can be killed and started again."""
+
+import dataclasses
+import enum
+import fcntl
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from tf_dicom_ce.child_process import Child, ChildError
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.study.protocol import Job
+
+_POLL = 0.2  # seconds
+_CHILD = (sys.executable, "-m", "tf_dicom_ce.cli.child")
+
+
+class State(enum.StrEnum):
+    """Where a job stands."""
+
+    DONE = "done"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+    """It needs a job that failed."""
+    OPEN = "open"
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A study's folder.
+
+    Attributes:
+        folder: Holds `jobs/<name>/` and the report.
+        jobs: All jobs, in an order in which they can run.
+    """
+
+    folder: Path
+    jobs: tuple[Job, ...]
+
+    def place(self, name: str) -> Path:
+        """The folder of a job: the run's folder, as `train` and `finetune` leave it."""
+        return self.folder / "jobs" / name
+
+    def state(self, job: Job) -> State:
+        """Where a job stands, by what lies in its folder."""
+        if (self.place(job.name) / "result.json").exists():
+            return State.DONE
+        if (self.place(job.name) / "failed.txt").exists():
+            return State.FAILED
+        if job.needs and (self.place(job.needs) / "failed.txt").exists():
+            return State.BLOCKED
+        return State.OPEN
+
+    def command(self, job: Job) -> tuple[str, ...]:
+        """All words after `tf-dicom-ce`."""
+        place = self.place(job.name)
+        words = [*job.command, "--run", place, "--export", place / "export", "--resume"]
+        if job.command[0] == "finetune":
+            needs = self.place(job.needs) / "export" / "encoder" if job.needs else "none"
+            words += ["--encoder", needs]
+        return tuple(map(str, words))
+
+
+def run_job(study: Study, job: Job) -> State:
+    """Runs one job to its end, unless it has ended before; what an earlier start left goes on.
+
+    Args:
+        study: The study.
+        job: The job; the one it needs has to be done.
+
+    Returns:
+        DONE or FAILED.
+    """
+    child = None if study.state(job) is State.DONE else _start(study, job, os.environ)
+    if child is None:
+        return State.DONE
+    try:
+        return _finish(study, job, child)
+    except KeyboardInterrupt:
+        child.stop()
+        raise
+
+
+def _start(study: Study, job: Job, environment: Mapping[str, str]) -> Child:
+    place = study.place(job.name)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    log = place.with_name(place.name + ".log")
+    return Child((*_CHILD, *study.command(job)), log, environment)
+
+
+def _finish(study: Study, job: Job, child: Child) -> State:
+    """Waits for the end of a job; `failed.txt` keeps the last words of one that failed."""
+    try:
+        child.wait()
+    except ChildError as error:
+        study.place(job.name).mkdir(exist_ok=True)
+        (study.place(job.name) / "failed.txt").write_text(f"{error}\n")
+        return State.FAILED
+    return State.DONE
+
+
+def run_all(study: Study, parallel: int, retry_failed: bool) -> None:
+    """Runs all jobs that are open, several at a time, and tells of each as it ends.
+
+    Args:
+        study: The study.
+        parallel: Jobs at a time; each gets its share of the cores.
+        retry_failed: Run those that have failed again.
+
+    Raises:
+        UserError: Another process runs this study.
+    """
+    study.folder.mkdir(parents=True, exist_ok=True)
+    with (study.folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{study.folder}: another process runs this study.") from None
+        if retry_failed:
+            for job in study.jobs:
+                (study.place(job.name) / "failed.txt").unlink(missing_ok=True)
+        _Scheduler(study, parallel).run()
+
+
+class _Scheduler:
+    """Starts jobs as they become possible."""
+
+    def __init__(self, study: Study, parallel: int):
+        self._study, self._parallel = study, parallel
+        threads = str(max(1, (os.cpu_count() or 1) // parallel))
+        self._environment = {
+            **os.environ,
+            "TF_NUM_INTRAOP_THREADS": threads,
+            "TF_NUM_INTEROP_THREADS": "1",
+            "OMP_NUM_THREADS": threads,
+        }
+        self._console = Console(stderr=True, highlight=False)
+        self._seconds: list[float] = []
+
+    def run(self) -> None:
+        jobs = list(self._study.jobs)
+        open_jobs = [job for job in jobs if self._study.state(job) is State.OPEN]
+        if len(open_jobs) < len(jobs):
+            self._console.print(f"{len(jobs) - len(open_jobs)} of {len(jobs)} jobs ended before.")
+        running: dict[Child, tuple[Job, float]] = {}
+        try:
+            while True:
+                for job in self._possible(open_jobs)[: self._parallel - len(running)]:
+                    open_jobs.remove(job)
+                    child = _start(self._study, job, self._environment)
+                    running[child] = (job, time.monotonic())
+                if not running:
+                    return  # what is left needs jobs that failed
+                time.sleep(_POLL)
+                for child in [child for child in running if child.has_ended]:
+                    job, start = running.pop(child)
+                    state = _finish(self._study, job, child)
+                    self._seconds.append(time.monotonic() - start)
+                    self._tell(job, state, len(open_jobs) + len(running))
+                    open_jobs = [j for j in open_jobs if self._study.state(j) is State.OPEN]
+        finally:
+            for child in running:
+                child.stop()
+
+    def _possible(self, open_jobs: Sequence[Job]) -> list[Job]:
+        place = self._study.place
+        return [j for j in open_jobs if not j.needs or (place(j.needs) / "result.json").exists()]
+
+    def _tell(self, job: Job, state: State, left: int) -> None:
+        minutes = left * sum(self._seconds) / len(self._seconds) / self._parallel / 60
+        self._console.print(f"{state}: {job.name}   ({left} left, about {minutes:.0f} min)")
+
+
+def settle(folder: Path, protocol: dict) -> None:
+    """Writes `protocol.json`, or checks that a study that is gone on with has the same.
+
+    Raises:
+        UserError: It has not.
+    """
+    path = folder / "protocol.json"
+    now = json.loads(json.dumps(protocol))
+    if path.exists():
+        before = json.loads(path.read_text())
+        # Arms, seeds, fractions and tasks may be added; what is done stays as it was done.
+        if before["options"] != now["options"]:
+            raise UserError(
+                f"{folder}: the study in this folder has other settings. Choose another --out, or "
+                "put the settings back."
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    beside.write_text(json.dumps(now, indent=2) + "\n")
+    beside.replace(path)

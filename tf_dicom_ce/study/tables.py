@@ -1,0 +1,155 @@
+"""Table 2 and the comparisons between arms, as rows to write."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from tf_dicom_ce.study.results import Cell
+from tf_dicom_ce.study.runner import Study
+from tf_dicom_ce.study.statistics import (
+    CellSummary,
+    PairedTest,
+    cell_summary,
+    paired_test,
+    verdicts,
+)
+
+#: (a, b) -> what their comparison asks.
+PAIRS = {
+    ("ce", "none"): "Does inpainting help against no pretraining?",
+    ("ce+dicom", "ce"): "Do tags in the discriminator help (the paper's claim)?",
+    ("ce+dicom", "ce+shuffled"): "Is it the tags: do true tags help more than shuffled ones?",
+    ("ce+tags", "ce"): "Does predicting the tags beside inpainting help?",
+    ("ce+tags", "tags"): "Does inpainting help beside predicting the tags?",
+    ("ce+tags", "ce+tags shuffled"): "Do true tags to predict help more than shuffled ones?",
+}
+#: The pairs that tell true tags from shuffled ones.
+CONTROLS = (("ce+dicom", "ce+shuffled"), ("ce+tags", "ce+tags shuffled"))
+#: What a test image's score is.
+MEASURES = {"classification": "accuracy", "segmentation": "Dice"}
+_SEED = 0  # of resampling and flips: a report of the same runs is the same
+
+Condition = tuple[str, bool, float]
+Paper = dict[tuple[str, str, bool, float], tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell of Table 2.
+
+    Attributes:
+        arm: Name of the arm.
+        task: Name of the task.
+        frozen: Whether the encoder stayed as it was.
+        fraction: Share of the labelled patients.
+        planned: Number of seeds that the study asks for.
+        summary: Of the runs that are done; None where there is none.
+        paper: The paper's mean and sd, or None.
+    """
+
+    arm: str
+    task: str
+    frozen: bool
+    fraction: float
+    planned: int
+    summary: CellSummary | None
+    paper: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Arm a against arm b under one condition.
+
+    Attributes:
+        a: Name of an arm.
+        b: Name of an arm.
+        task: Name of the task.
+        frozen: Whether the encoder stayed as it was.
+        fraction: Share of the labelled patients.
+        test: None where an arm has no run that is done.
+        p_holm: Adjusted over all tests of the task.
+        verdict: "better", "worse" or "not shown", of a against b; None without a test.
+        paper: The paper's difference, or None.
+    """
+
+    a: str
+    b: str
+    task: str
+    frozen: bool
+    fraction: float
+    test: PairedTest | None
+    p_holm: float | None
+    verdict: str | None
+    paper: float | None
+
+
+def entries(study: Study, cells: Sequence[Cell]) -> tuple[Entry, ...]:
+    """All cells of the table, done or not, in the order of the jobs."""
+    done = {(c.arm, c.task, c.frozen, c.fraction): c for c in cells}
+    paper = _read_paper()
+    planned: dict[tuple, int] = {}
+    for job in study.jobs:
+        if job.cell["task"] != "pretraining":
+            key = tuple(job.cell[name] for name in ("arm", "task", "frozen", "fraction"))
+            planned[key] = planned.get(key, 0) + 1
+    return tuple(
+        Entry(
+            *key,
+            count,
+            cell_summary(done[key].scores, done[key].patients, _SEED) if key in done else None,
+            paper.get(key),
+        )
+        for key, count in planned.items()
+    )
+
+
+def comparisons(table: Sequence[Entry], cells: Sequence[Cell]) -> tuple[Compared, ...]:
+    """All pairs of `PAIRS` of which the study has both arms; each task is a family of its own.
+
+    Args:
+        table: What `entries` gives.
+        cells: What is done.
+    """
+    conditions = list(dict.fromkeys((e.task, e.frozen, e.fraction) for e in table))
+    arms = {entry.arm for entry in table}
+    done = {(c.arm, c.task, c.frozen, c.fraction): c for c in cells}
+    paper = {(e.arm, e.task, e.frozen, e.fraction): e.paper for e in table if e.paper}
+    found = []
+    for task in dict.fromkeys(task for task, _, _ in conditions):
+        asked = [
+            (pair, condition)
+            for pair in PAIRS
+            if arms.issuperset(pair)
+            for condition in conditions
+            if condition[0] == task
+        ]
+        tests = [_test(pair, condition, done) for pair, condition in asked]
+        family = iter(verdicts([test for test in tests if test]))
+        for ((a, b), condition), test in zip(asked, tests, strict=True):
+            p_holm, verdict = next(family) if test else (None, None)
+            level_a, level_b = (paper.get((arm, *condition)) for arm in (a, b))
+            difference = level_a[0] - level_b[0] if level_a and level_b else None
+            found.append(Compared(a, b, *condition, test, p_holm, verdict, difference))
+    return tuple(found)
+
+
+def _test(pair: tuple[str, str], condition: Condition, done: dict) -> PairedTest | None:
+    a, b = (done.get((arm, *condition)) for arm in pair)
+    return paired_test(a.scores, b.scores, a.patients, _SEED) if a and b else None
+
+
+def _read_paper() -> Paper:
+    """(arm, task, frozen, fraction) -> mean and sd over ten bootstraps, from the paper's Table 2.
+
+    Its arm "None" has no mark under "Freeze Encoder", so it stands here as tuned.
+    """
+    path = resources.files("tf_dicom_ce.study") / "paper_table2.csv"
+    with path.open(newline="") as file:
+        return {
+            (row["arm"], row["task"], row["freeze"] == "true", float(row["fraction"])): (
+                float(row["mean"]),
+                float(row["sd"]),
+            )
+            for row in csv.DictReader(file)
+        }
