@@ -1,8 +1,13 @@
+import signal
+
 import numpy as np
 import pytest
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+# A shell that starts the tests in the background has them ignore it, and all their children too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ULTRASOUND = "1.2.840.10008.5.1.4.1.1.6.1"
 

@@ -141,5 +141,5 @@ def test_other_settings_are_refused(tmp_path):
     first = {"name": "a", "seeds": (0,), "options": {"segmentation": {"epochs": 3}}}
     runner.settle(tmp_path, first)
     runner.settle(tmp_path, {**first, "seeds": (0, 1)})
-    with pytest.raises(UserError, match="other settings. Choose another --out"):
+    with pytest.raises(UserError, match=r"other settings. Choose another --out"):
         runner.settle(tmp_path, {**first, "options": {"segmentation": {"epochs": 4}}})
