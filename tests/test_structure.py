@@ -12,28 +12,29 @@ ALLOWED = {
     "__init__": set(),
     "errors": set(),
     "config": {"errors"},
-    "config_file": {"config", "errors"},
+    "whole_files": {"errors"},
+    "config_file": {"config", "errors", "whole_files"},
     "losses": {"config"},
     "metrics": {"config"},
     "dicom": {"errors"},
-    "intake": {"errors", "dicom", "workers"},
+    "intake": {"whole_files", "errors", "dicom", "workers"},
     "workers": {"dicom"},
     "child_process": set(),
-    "phantom": {"errors", "dicom", "workers"},
+    "phantom": {"whole_files", "errors", "dicom", "workers"},
     "models": {"config"},
     "data": {"config", "errors", "dicom", "intake", "workers"},
-    "training": {"config", "errors", "losses", "metrics", "data", "models"},
+    "training": {"whole_files", "config", "errors", "losses", "metrics", "data", "models"},
     "saved_model": {"config", "errors", "data", "models"},
-    "tuning": {"config", "config_file", "child_process", "errors", "training"},
-    "study": {"config", "child_process", "errors", "metrics"},
+    "tuning": {"whole_files", "config", "config_file", "child_process", "errors", "training"},
+    "study": {"whole_files", "config", "child_process", "errors", "metrics"},
     "cli": {
         *("config", "config_file", "errors", "workers", "dicom", "intake", "phantom", "data"),
-        *("training", "saved_model", "tuning", "study", "child_process"),
+        *("training", "saved_model", "tuning", "study", "child_process", "whole_files"),
     },
 }
 WITHOUT_TENSORFLOW = (
     *("__init__", "errors", "config", "config_file", "workers", "child_process"),
-    *("dicom", "intake", "phantom"),
+    *("whole_files", "dicom", "intake", "phantom"),
 )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.whole_files import write_text
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -53,9 +54,7 @@ def write_config(path: Path, config: PretrainConfig) -> None:
         for key, value in dataclasses.asdict(config).items()
         if value is not None  # TOML has no word for it; it is the default where it is allowed
     )
-    beside = path.with_name(path.name + ".part")
-    beside.write_text("".join(lines), encoding="utf-8")
-    beside.replace(path)
+    write_text(path, "".join(lines))
 
 
 def _place(path: Path, text: str, key: str) -> str:

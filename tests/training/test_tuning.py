@@ -16,9 +16,9 @@ import pytest
 from tf_dicom_ce.config import PRESETS
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.tuning import space
-from tf_dicom_ce.tuning.folder import sole
 from tf_dicom_ce.tuning.oracle import SearchOracle
 from tf_dicom_ce.tuning.search import Plan, search
+from tf_dicom_ce.whole_files import sole
 
 # keras-tuner 1.4.8 calls threading.currentThread
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -183,7 +183,8 @@ def test_a_folder_with_something_else_is_refused(plan):
 
 def test_two_searches_in_one_folder_are_refused(plan):
     plan(1).folder.mkdir()
-    with sole(plan(1).folder), pytest.raises(UserError, match="another process searches here"):
+    lock = plan(1).folder / "lock"
+    with sole(lock, ""), pytest.raises(UserError, match="another process searches here"):
         search(plan(1))
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from tf_dicom_ce.cli.runs import add_run_arguments, schedule_of
 from tf_dicom_ce.config import FINETUNE_PRESETS, FinetuneConfig
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.whole_files import write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -172,7 +173,7 @@ def _finetune(
     content = {"task": config.task, **config.as_dict(), **provenance, **result}
     del content["image_size"]
     version = write_head(head.model, head.answer, options.export, config.task, size, content)
-    run_folder.write_json(folder / "result.json", result)
+    write_json(folder / "result.json", result)
     for name, m in measures.items():
         if m["value"] is not None:
             low, high = m["interval_95"]

@@ -51,9 +51,8 @@ def run(options: argparse.Namespace) -> None:
         if not 0 <= options.job < len(jobs):
             raise UserError(f"--job {options.job}: there are jobs 0 to {len(jobs) - 1}.")
         job = jobs[options.job]
-        needed = next((j for j in jobs if j.name == job.needs), None)
-        if needed and study.state(needed) is not State.DONE:
-            raise UserError(f"--job {options.job}: it needs '{needed.name}', which is not done.")
+        if job.needs and not study.is_done(job.needs):
+            raise UserError(f"--job {options.job}: it needs '{job.needs}', which is not done.")
         if run_job(study, job) is not State.DONE:
             raise UserError(f"job '{job.name}' failed; its log is {study.place(job.name)}.log.")
         return
@@ -61,9 +60,7 @@ def run(options: argparse.Namespace) -> None:
         _render_phantom(protocol)
         run_all(study, options.parallel, options.retry_failed)
     write_report(study, study.folder, _difficulty(protocol))
-    states = [study.state(job) for job in jobs]
-    counts = ", ".join(f"{states.count(s)} {s}" for s in State if s in states)
-    print(f"Jobs: {counts}.\nReport: {study.folder / 'report.html'}")
+    print(f"Jobs: {study.counts()}.\nReport: {study.folder / 'report.html'}")
 
 
 def _render_phantom(protocol) -> None:

@@ -24,6 +24,7 @@ from tf_dicom_ce.cli.runs import add_run_arguments, schedule_of
 from tf_dicom_ce.cli.sources import TAGS_HELP, add_source_arguments, index_source
 from tf_dicom_ce.config import PRESETS, PretrainConfig
 from tf_dicom_ce.config_file import read_config
+from tf_dicom_ce.whole_files import write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -245,7 +246,6 @@ def _show(pretrained, batches, rows, y, tags, configuration: dict, folder: Path)
 def _export(options, config, pretrained, labels, provenance: dict, folder: Path) -> None:
     """The encoder to the model repository; the run has ended with its result."""
     from tf_dicom_ce.saved_model import write_encoder
-    from tf_dicom_ce.training import run_folder
 
     measures = pretrained.validation
     result = {"best_epoch": pretrained.epoch, "validation": measures}
@@ -263,7 +263,7 @@ def _export(options, config, pretrained, labels, provenance: dict, folder: Path)
             **result,
         },
     )
-    run_folder.write_json(folder / "result.json", result)
+    write_json(folder / "result.json", result)
     shown = {
         "L_rec {rec:.4f} (painting the mean: {rec_of_mean:.4f})": config.inpaints,
         "L_tags {tags:.4f} (accuracy {tags_accuracy:.4f})": config.predicts_tags,

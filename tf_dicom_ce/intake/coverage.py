@@ -14,6 +14,7 @@ from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.coverage_counts import Coverage, TagCoverage
 from tf_dicom_ce.intake.coverage_page import render_page
 from tf_dicom_ce.intake.index import Index
+from tf_dicom_ce.whole_files import write_text
 
 __all__ = [
     "Coverage",
@@ -51,10 +52,10 @@ def write_coverage(
     refusals = sorted((*index.refusals, *paths.items()), key=lambda pair: pair[0])
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / "coverage.html", render_page(index, find_sector, undecodable))
-    _replace(folder / "coverage.md", to_markdown(coverage, refusals))
-    _replace(folder / "coverage.json", to_json(coverage))
-    _replace(folder / "files.csv", _files_csv(index, paths))
+    write_text(folder / "coverage.html", render_page(index, find_sector, undecodable))
+    write_text(folder / "coverage.md", to_markdown(coverage, refusals))
+    write_text(folder / "coverage.json", to_json(coverage))
+    write_text(folder / "files.csv", _files_csv(index, paths))
 
 
 def summary(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -> str:
@@ -231,14 +232,3 @@ def _files_csv(index: Index, undecodable: dict[str, Refusal]) -> str:
     writer.writerow(_FILE_COLUMNS)
     writer.writerows((path, *rows[path]) for path in sorted(rows))
     return file.getvalue()
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes beside and renames: a reader sees the old file or the new one, never half of it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # File names need not be Unicode; the odd byte is shown, not fatal.
-        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

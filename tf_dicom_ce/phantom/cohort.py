@@ -16,6 +16,7 @@ from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.phantom.contact_sheet import contact_sheet
 from tf_dicom_ce.phantom.examination import Order, render
 from tf_dicom_ce.phantom.vendors import VENDOR_A, VENDOR_B
+from tf_dicom_ce.whole_files import replacing, write_json
 from tf_dicom_ce.workers import Loss, guarded_map
 
 _VERSION = 2  # raise when the same seed gives other files
@@ -92,13 +93,13 @@ def make_cohort(
         raise UserError(f"--out {out}: the folder is not empty. Choose another one.")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        _write_json(started, cohort)
+        write_json(started, cohort)
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written ({type(error).__name__}).") from None
     _render_all(_orders(preset, seed, domain_shift), out, workers)
     _write_tables(out)
     shutil.rmtree(out / "unfinished", ignore_errors=True)
-    _write_json(finished, cohort)
+    write_json(finished, cohort)
     started.unlink()
     return out
 
@@ -157,12 +158,10 @@ def _write_tables(out: Path) -> None:
 
 
 def _write_csv(path: Path, columns: tuple[str, ...], rows: list[dict]) -> None:
-    beside = path.with_name(path.name + ".part")
-    with beside.open("w", newline="") as file:
+    with replacing(path) as beside, beside.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    beside.replace(path)
 
 
 def _read_json(path: Path) -> dict | None:
@@ -170,9 +169,3 @@ def _read_json(path: Path) -> dict | None:
         return json.loads(path.read_text())
     except ValueError:  # not of this program
         return None
-
-
-def _write_json(path: Path, content: dict) -> None:
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(content, indent=2) + "\n")
-    beside.replace(path)

@@ -1,6 +1,5 @@
 """The report on a study: a page to look at, and its tables as Markdown, CSV and LaTeX."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from tf_dicom_ce.study.protocol import ARMS
 from tf_dicom_ce.study.results import Cell, collect
 from tf_dicom_ce.study.runner import State, Study
 from tf_dicom_ce.study.tables import MEASURES, PAIRS, Compared, Entry, comparisons, entries
+from tf_dicom_ce.whole_files import write_text
 
 _WORDS = {
     "none": "no pretraining",
@@ -43,8 +43,8 @@ def write_report(study: Study, folder: Path, difficulty: str | None = None) -> N
     table = entries(study, cells)
     compared = comparisons(table, cells)
     states = [study.state(job) for job in study.jobs]
-    counts = ", ".join(f"{states.count(s)} {s}" for s in State if s in states)
-    note = "" if set(states) == {State.DONE} else f"This study is not complete: {counts}."
+    complete = set(states) == {State.DONE}
+    note = "" if complete else f"This study is not complete: {study.counts()}."
     tasks = list(dict.fromkeys(entry.task for entry in table))
     content = {
         "name": exhibits.read_protocol_file(study).get("name", "study"),
@@ -70,11 +70,11 @@ def write_report(study: Study, folder: Path, difficulty: str | None = None) -> N
         "condition": condition,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "report.html", _render("study.html.jinja", content | pictures))
-    _write(folder / "report.md", _render("study.md.jinja", content))
-    _write(folder / "table2.csv", formats.table2_csv(table))
-    _write(folder / "table2.tex", formats.table2_tex(table, note))
-    _write(folder / "comparisons.csv", formats.comparisons_csv(compared))
+    write_text(folder / "report.html", _render("study.html.jinja", content | pictures))
+    write_text(folder / "report.md", _render("study.md.jinja", content))
+    write_text(folder / "table2.csv", formats.table2_csv(table))
+    write_text(folder / "table2.tex", formats.table2_tex(table, note))
+    write_text(folder / "comparisons.csv", formats.comparisons_csv(compared))
 
 
 def _numbers(study: Study, cells: Sequence[Cell], states: Sequence[State]) -> list[tuple[str, str]]:
@@ -192,9 +192,3 @@ def _render(template: str, content: dict) -> str:
     environment.filters |= {name: getattr(formats, name) for name in names}
     environment.globals |= {"signed": formats.signed, "plus_minus": formats.plus_minus}
     return environment.get_template(template).render(content)
-
-
-def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)

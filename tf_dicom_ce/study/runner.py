@@ -1,8 +1,8 @@
 """Runs a study's jobs, each in a process of its own; can be killed and started again."""
 
+import collections
 import dataclasses
 import enum
-import fcntl
 import json
 import os
 import sys
@@ -15,6 +15,7 @@ from rich.console import Console
 from tf_dicom_ce.child_process import Child, ChildError
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.study.protocol import Job
+from tf_dicom_ce.whole_files import sole, write_json
 
 _POLL = 0.2  # seconds
 _CHILD = (sys.executable, "-m", "tf_dicom_ce.cli.child")
@@ -46,15 +47,24 @@ class Study:
         """The folder of a job: the run's folder, as `train` and `finetune` leave it."""
         return self.folder / "jobs" / name
 
+    def is_done(self, name: str) -> bool:
+        """Whether the job of this name has ended well."""
+        return (self.place(name) / "result.json").exists()
+
     def state(self, job: Job) -> State:
         """Where a job stands, by what lies in its folder."""
-        if (self.place(job.name) / "result.json").exists():
+        if self.is_done(job.name):
             return State.DONE
         if (self.place(job.name) / "failed.txt").exists():
             return State.FAILED
         if job.needs and (self.place(job.needs) / "failed.txt").exists():
             return State.BLOCKED
         return State.OPEN
+
+    def counts(self) -> str:
+        """How many jobs stand where, e.g. "3 done, 1 open"."""
+        counts = collections.Counter(map(self.state, self.jobs))
+        return ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
 
     def command(self, job: Job) -> tuple[str, ...]:
         """All words after `tf-dicom-ce`."""
@@ -76,9 +86,9 @@ def run_job(study: Study, job: Job) -> State:
     Returns:
         DONE or FAILED.
     """
-    child = None if study.state(job) is State.DONE else _start(study, job, os.environ)
-    if child is None:
+    if study.state(job) is State.DONE:
         return State.DONE
+    child = _start(study, job, os.environ)
     try:
         return _finish(study, job, child)
     except KeyboardInterrupt:
@@ -116,11 +126,7 @@ def run_all(study: Study, parallel: int, retry_failed: bool) -> None:
         UserError: Another process runs this study.
     """
     study.folder.mkdir(parents=True, exist_ok=True)
-    with (study.folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{study.folder}: another process runs this study.") from None
+    with sole(study.folder / ".lock", f"{study.folder}: another process runs this study."):
         if retry_failed:
             for job in study.jobs:
                 (study.place(job.name) / "failed.txt").unlink(missing_ok=True)
@@ -143,7 +149,7 @@ class _Scheduler:
         self._seconds: list[float] = []
 
     def run(self) -> None:
-        jobs = list(self._study.jobs)
+        jobs = self._study.jobs
         open_jobs = [job for job in jobs if self._study.state(job) is State.OPEN]
         if len(open_jobs) < len(jobs):
             self._console.print(f"{len(jobs) - len(open_jobs)} of {len(jobs)} jobs ended before.")
@@ -168,8 +174,7 @@ class _Scheduler:
                 child.stop()
 
     def _possible(self, open_jobs: Sequence[Job]) -> list[Job]:
-        place = self._study.place
-        return [j for j in open_jobs if not j.needs or (place(j.needs) / "result.json").exists()]
+        return [j for j in open_jobs if not j.needs or self._study.is_done(j.needs)]
 
     def _tell(self, job: Job, state: State, left: int) -> None:
         minutes = left * sum(self._seconds) / len(self._seconds) / self._parallel / 60
@@ -193,6 +198,4 @@ def settle(folder: Path, protocol: dict) -> None:
                 "put the settings back."
             )
     folder.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    beside.write_text(json.dumps(now, indent=2) + "\n")
-    beside.replace(path)
+    write_json(path, now)

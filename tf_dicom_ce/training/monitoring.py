@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.whole_files import replacing
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -76,10 +77,8 @@ class History(keras.callbacks.Callback):
         if not self.state:
             self.state.append(["epoch", *logs])
         self.state.append([str(epoch + 1), *(f"{value:.9g}" for value in logs.values())])
-        beside = self._path.with_name(self._path.name + ".part")
-        with beside.open("w", newline="") as file:
+        with replacing(self._path) as beside, beside.open("w", newline="") as file:
             csv.writer(file).writerows(self.state)
-        beside.replace(self._path)
 
 
 class BestWeights(keras.callbacks.Callback):
@@ -106,9 +105,8 @@ class BestWeights(keras.callbacks.Callback):
             self.state = [epoch + 1, float(logs[self._monitor])]
             self.weights = [variable.numpy() for variable in self.model.variables]
             if self._path is not None:
-                beside = self._path.with_name("part." + self._path.name)
-                self.model.save_weights(beside)
-                beside.replace(self._path)
+                with replacing(self._path) as beside:
+                    self.model.save_weights(beside)
 
     def restore(self) -> int:
         """Gives the model the kept weights; returns their epoch.

@@ -1,7 +1,6 @@
 """The folder of a run: one process at a time, and a configuration that stays what it is."""
 
 import contextlib
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -10,10 +9,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from tf_dicom_ce import __version__
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.whole_files import sole, write_json
 
 _LOCK = ".lock"
 _PACKAGES = ("tensorflow", "keras", "numpy", "pydicom", "pillow", "pyjpegls", "pylibjpeg-openjpeg")
@@ -46,10 +45,14 @@ def open_run_folder(
         yield path
         return
     path = path or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    busy = (
+        f"--run {path}: another process is at work in this folder. Wait for it, or choose another "
+        "--run."
+    )
     with contextlib.ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True)
-            _lock(path, stack.enter_context((path / _LOCK).open("w")))
+            stack.enter_context(sole(path / _LOCK, busy))
             if not resume and any(p.name != _LOCK for p in path.iterdir()):
                 raise UserError(
                     f"--run {path}: the folder is not empty. Choose another name, or --resume to "
@@ -102,23 +105,6 @@ def require_writable(folder: Path, option: str) -> None:
         raise UserError(
             f"{option} {folder}: {error.strerror}. Choose a folder you can write."
         ) from None
-
-
-def _lock(folder: Path, file: IO) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(
-            f"--run {folder}: another process is at work in this folder. Wait for it, or choose "
-            "another --run."
-        ) from None
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Writes `content` as JSON so that the file is whole at any moment."""
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    beside.replace(path)
 
 
 def environment() -> dict:

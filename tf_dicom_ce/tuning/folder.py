@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -42,18 +41,3 @@ def settle(path: Path, content: dict, problem: str) -> None:
     )
     if differences:
         raise UserError(f"{problem}{differences}\nChoose another --run.")
-
-
-@contextlib.contextmanager
-def sole(folder: Path) -> Iterator[None]:
-    """Makes this process the only one that searches in a folder.
-
-    Raises:
-        UserError: Another one does.
-    """
-    with (folder / "lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"--run {folder}: another process searches here right now.") from None
-        yield

@@ -10,7 +10,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_tuner.oracles import BayesianOptimizationOracle
 from sklearn.exceptions import ConvergenceWarning
 
-from tf_dicom_ce.training.run_folder import write_json
+from tf_dicom_ce.whole_files import write_json
 
 OBJECTIVE = "val_rec"
 FINISHED = (TrialStatus.COMPLETED, TrialStatus.FAILED)

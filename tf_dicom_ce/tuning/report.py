@@ -16,6 +16,7 @@ from rich.table import Table
 from tf_dicom_ce.tuning.oracle import FINISHED, OBJECTIVE, SearchOracle
 from tf_dicom_ce.tuning.space import configuration
 from tf_dicom_ce.tuning.trial import CONFIG, RESULT, last_words
+from tf_dicom_ce.whole_files import replacing
 
 
 @dataclass(frozen=True)
@@ -73,18 +74,18 @@ class Report:
         rows = [self._row(t) for t in oracle.trials.values() if t.status in FINISHED]
         rows.sort(key=lambda row: (row.score is None, row.score, row.trial))
         names = [hp.name for hp in oracle.hyperparameters.space]
-        beside = self._folder / "trials.csv.part"
-        with beside.open("w", newline="") as file:
+        with (
+            replacing(self._folder / "trials.csv") as beside,
+            beside.open("w", newline="") as file,
+        ):
             table = csv.writer(file)
             table.writerow(["trial", "status", OBJECTIVE, "best_epoch", *names, "error"])
             for row in rows:
                 values = [row.values[name] for name in names]
                 table.writerow([row.trial, row.status, row.score, row.epoch, *values, row.error])
-        beside.replace(self._folder / "trials.csv")
         if rows and rows[0].score is not None:
-            beside = self._folder / "best.toml.part"
-            shutil.copyfile(self._folder / "trials" / rows[0].trial / CONFIG, beside)
-            beside.replace(self._folder / "best.toml")
+            with replacing(self._folder / "best.toml") as beside:
+                shutil.copyfile(self._folder / "trials" / rows[0].trial / CONFIG, beside)
         return rows
 
     def show(self, rows: Sequence[Row]) -> None:

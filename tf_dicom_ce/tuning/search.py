@@ -16,11 +16,12 @@ from tf_dicom_ce.child_process import ChildError
 from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.config_file import write_config
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.tuning.folder import settle, sole
+from tf_dicom_ce.tuning.folder import settle
 from tf_dicom_ce.tuning.oracle import OBJECTIVE, SearchOracle
 from tf_dicom_ce.tuning.report import Report, Row
 from tf_dicom_ce.tuning.space import configuration, resolve
 from tf_dicom_ce.tuning.trial import CONFIG, last_words, run_trial
+from tf_dicom_ce.whole_files import sole
 
 keras_tuner_config.DEBUG = False  # or it prints a traceback for each trial that failed
 _HOPELESS = 3  # so many failures at the start end the search
@@ -69,7 +70,8 @@ def search(plan: Plan) -> list[Row] | None:
         raise UserError(f"--run {plan.folder}: the folder holds no search. Choose another name.")
     space = resolve(plan.names, plan.base)
     report = Report(plan.folder, plan.base)
-    with contextlib.nullcontext() if worker else sole(plan.folder):
+    busy = f"--run {plan.folder}: another process searches here right now."
+    with contextlib.nullcontext() if worker else sole(plan.folder / "lock", busy):
         settle(
             plan.folder / "search.json",
             {**plan.base.as_dict(), "train": list(plan.words), "search": space},
