@@ -5,14 +5,18 @@ import struct
 from typing import NamedTuple
 
 from pydicom import Dataset
-from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.tag import BaseTag
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
+
+from tf_dicom_ce.dicom.values import converted
 
 PREAMBLE = 132
 _SYNTAX = 0x00020010
-# Explicit VRs whose length has four bytes.
-_LONG = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
+_LONG = frozenset(vr.value.encode() for vr in EXPLICIT_VR_LENGTH_32)
+# The transfer syntax of thousands of files is converted once.
+_converted = functools.lru_cache(maxsize=1 << 8)(converted)
 
 
 class FileMeta(NamedTuple):
@@ -57,13 +61,3 @@ def parse(head: bytes) -> FileMeta:
         value = head[start:position]
         elements[tag] = RawDataElement(tag, vr.decode("latin-1"), length, value, start, False, True)
     return FileMeta(elements, position)
-
-
-@functools.lru_cache(maxsize=1 << 8)
-def _converted(syntax: RawDataElement) -> RawDataElement | DataElement:
-    """The transfer syntax of thousands of files is converted once."""
-    try:
-        return convert_raw_data_element(syntax)
-    # Whoever looks at it will meet the error.
-    except Exception:
-        return syntax

@@ -11,9 +11,12 @@ import struct
 
 from pydicom import Dataset
 from pydicom.charset import convert_encodings, default_encoding
-from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.filereader import data_element_generator
 from pydicom.tag import BaseTag
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
+
+from tf_dicom_ce.dicom.values import converted
 
 _EXPLICIT = struct.Struct("<HH2sH").unpack_from
 _IMPLICIT = struct.Struct("<HHL").unpack_from
@@ -22,13 +25,11 @@ _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PIXEL_DATA = 0x7FE00010
 _CHARACTER_SET = 0x00080005
-_LONG = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"))
-_SHORT = (
-    *("AE", "AS", "AT", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "LO"),
-    *("LT", "PN", "SH", "SL", "SS", "ST", "TM", "UI", "UL", "US"),
-)
 # By their bytes: the name, and whether the length has four bytes.
-_VRS = {name.encode(): (name, name in _LONG) for name in (*_LONG, *_SHORT)}
+_VRS = {
+    vr.value.encode(): (vr.value, vr in EXPLICIT_VR_LENGTH_32)
+    for vr in EXPLICIT_VR_LENGTH_16 | EXPLICIT_VR_LENGTH_32
+}
 # What is asked of nearly every header, and is the same in many of them.
 _SHARED = frozenset(
     (
@@ -137,10 +138,4 @@ def _shared(
     """Parses and converts the bytes of one element; leaves it raw if it is malformed."""
     encoding = encoding if isinstance(encoding, str) else list(encoding)
     (found,) = data_element_generator(io.BytesIO(element), implicit, True, encoding=encoding)
-    if isinstance(found, RawDataElement):
-        try:
-            return convert_raw_data_element(found, encoding=encoding)
-        # Whoever looks at it will meet the error.
-        except Exception:
-            return found
-    return found
+    return converted(found, encoding) if isinstance(found, RawDataElement) else found
