@@ -57,7 +57,7 @@ def inflate(file: BinaryIO) -> BinaryIO:
     head = file.read(4096)
     file.seek(0)
     meta = file_meta.parse(head)
-    if meta.syntax.rstrip(b"\0 ") != DeflatedExplicitVRLittleEndian.encode():
+    if meta.uid != DeflatedExplicitVRLittleEndian:
         return file
     plain, native = io.BytesIO(), ExplicitVRLittleEndian.encode().ljust(len(meta.syntax), b"\0")
     plain.write(file.read(meta.end).replace(meta.syntax, native))

@@ -36,6 +36,11 @@ class FileMeta(NamedTuple):
         found = self.elements.get(BaseTag(_SYNTAX))
         return found.value if found else b""
 
+    @property
+    def uid(self) -> str:
+        """The Transfer Syntax UID; empty if there is none."""
+        return self.syntax.rstrip(b"\0 ").decode("latin-1")
+
     def to_dataset(self) -> FileMetaDataset:
         """The same as pydicom reads it, in a tenth of the time."""
         elements = dict(self.elements)

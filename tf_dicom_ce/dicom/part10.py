@@ -1,12 +1,10 @@
 """From the bytes of a file to a parsed header and the place of its pixel data."""
 
 import dataclasses
-import io
 import os
 import re
 import stat
 import struct
-from collections.abc import Callable
 from typing import BinaryIO
 
 from pydicom import Dataset
@@ -23,6 +21,7 @@ from pydicom.uid import (
 
 from tf_dicom_ce.dicom import file_meta
 from tf_dicom_ce.dicom.bounded import BoundedReader, TooLargeError, inflate
+from tf_dicom_ce.dicom.file_meta import FileMeta
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.scanning import scan
 
@@ -108,11 +107,8 @@ def parse(file: BinaryIO) -> Part10 | Refusal:
             head = file.read(_PREFIX)
             file.seek(0)
         bounded = BoundedReader(file)
-        return (
-            _scan(file, head, bare)
-            or _parse_prefix(file, head, bare)
-            or _parse(file, bounded, head, bare)
-        )
+        meta = None if bare else file_meta.parse(head)
+        return _scan(file, head, meta) or _parse(file, bounded, head, meta)
     except TooLargeError:
         return Refusal(Code.TOO_LARGE, "header or inflated size")
     except InvalidDicomError:
@@ -124,43 +120,25 @@ def parse(file: BinaryIO) -> Part10 | Refusal:
         return Refusal(Code.NOT_DICOM if bare else Code.DAMAGED_HEADER, type(error).__name__)
 
 
-def _scan(file: BinaryIO, head: bytes, bare: bool) -> Part10 | None:
+def _scan(file: BinaryIO, head: bytes, meta: FileMeta | None) -> Part10 | None:
     """Finds the elements of a usual header, which ends within the first bytes; else None."""
-    meta = file_meta.parse(head)
-    syntax = meta.syntax.rstrip(b"\0 ").decode("latin-1")
-    if bare or syntax in ("", ExplicitVRBigEndian):
+    if meta is None or meta.uid in ("", ExplicitVRBigEndian):
         return None
-    implicit = syntax == ImplicitVRLittleEndian
     try:
-        found = scan(head, meta.end, implicit, _MAX_ELEMENT)
+        found = scan(head, meta.end, meta.uid == ImplicitVRLittleEndian, _MAX_ELEMENT)
     # A sequence may be malformed in any way.
     except Exception:
         return None
     if found is None:
         return None
     dataset, position = found
-    header = FileDataset(None, dataset, head[:128], meta.to_dataset(), implicit, True)
-    header.set_original_encoding(implicit, True, dataset.original_character_set)
-    header.buffer = None
+    header = _with_meta(dataset, head, meta)
     file.seek(position)
     return Part10(file, header, _find_pixel_data(file, header), is_cut=False)
 
 
-def _parse_prefix(file: BinaryIO, head: bytes, bare: bool) -> Part10 | None:
-    """Parses from the first bytes of a file; None if the header does not end within them."""
-    whole = len(head) < _PREFIX
-    try:
-        part10 = _parse(file, io.BytesIO(head), head, bare)
-    # An element that was cut off fails in any way.
-    except Exception:
-        if whole:
-            raise
-        return None
-    return part10 if whole or part10.pixels else None
-
-
-def _parse(file: BinaryIO, reader: BinaryIO | BoundedReader, head: bytes, bare: bool) -> Part10:
-    """Parses the header from `reader`, which stands for the start of `file`."""
+def _parse(file: BinaryIO, reader: BoundedReader, head: bytes, meta: FileMeta | None) -> Part10:
+    """Has pydicom parse the header from `reader`, which stands for `file`."""
     suspects = []
 
     def stop(tag: int, vr: str | None, length: int) -> bool:
@@ -168,34 +146,31 @@ def _parse(file: BinaryIO, reader: BinaryIO | BoundedReader, head: bytes, bare: 
             suspects.append(tag)
         return tag in _ANY_PIXEL_DATA
 
-    header = None if bare else _read_dataset(reader, head, stop)
-    if header is None:
-        header = read_partial(reader, stop, defer_size=_MAX_ELEMENT, force=bare)
+    # What follows may be damaged, or elements of a network message.
+    if meta is None or not meta.uid or head[meta.end : meta.end + 2] in (b"", b"\0\0"):
+        header = read_partial(reader, stop, defer_size=_MAX_ELEMENT, force=meta is None)
+        header.buffer = None
+    else:  # as `read_partial` does it, but for the group's own length
+        implicit = meta.uid == ImplicitVRLittleEndian
+        little_endian = meta.uid != ExplicitVRBigEndian
+        reader.seek(meta.end)
+        dataset = read_dataset(reader, implicit, little_endian, None, stop, _MAX_ELEMENT)
+        header = _with_meta(dataset, head, meta)
     for tag in suspects:
         # pydicom would read these from the file at the first access.
         if tag in header and header.get_item(tag, keep_deferred=True).value is None:
             del header[tag]
-    header.buffer = None
     _complete_transfer_syntax(header)
     pixels = _find_pixel_data(reader, header)
     return Part10(file, header, pixels, pixels is None and _is_cut(reader, header))
 
 
-def _read_dataset(
-    reader: BinaryIO | BoundedReader, head: bytes, stop: Callable[[int, str | None, int], bool]
-) -> FileDataset | None:
-    """Reads the header as `read_partial` does, at twice the speed; None if it is unusual."""
-    meta = file_meta.parse(head)
-    syntax = meta.syntax.rstrip(b"\0 ").decode("latin-1")
-    # What follows may be damaged, or elements of a network message.
-    if not syntax or head[meta.end : meta.end + 2] in (b"", b"\0\0"):
-        return None
-    implicit, little_endian = syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
-    reader.seek(meta.end)
-    dataset = read_dataset(reader, implicit, little_endian, None, stop, _MAX_ELEMENT)
+def _with_meta(dataset: Dataset, head: bytes, meta: FileMeta) -> FileDataset:
+    """A data set in the encoding that was found, whatever the transfer syntax says."""
+    implicit, little_endian = dataset.original_encoding
     header = FileDataset(None, dataset, head[:128], meta.to_dataset(), implicit, little_endian)
-    implicit, little_endian = dataset.original_encoding  # as found, whatever the syntax says
     header.set_original_encoding(implicit, little_endian, dataset.original_character_set)
+    header.buffer = None
     return header
 
 
@@ -208,7 +183,7 @@ def _complete_transfer_syntax(header: Dataset) -> None:
     header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else found
 
 
-def _is_cut(reader: BinaryIO | BoundedReader, header: Dataset) -> bool:
+def _is_cut(reader: BoundedReader, header: Dataset) -> bool:
     """Tells whether the bytes end elsewhere than the last element that they hold."""
     end, size = reader.tell(), reader.seek(0, os.SEEK_END)
     last = header.get_item(list(header.keys())[-1], keep_deferred=True) if header else None
