@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from tf_dicom_ce.dicom.refusals import Refusal
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake.coverage_counts import Coverage, TagCoverage
+from tf_dicom_ce.intake.coverage_counts import Coverage, TagCoverage, in_words
 from tf_dicom_ce.intake.coverage_page import render_page
 from tf_dicom_ce.intake.index import Index
 from tf_dicom_ce.whole_files import write_text
@@ -172,8 +172,9 @@ def _tag_sections(name: str, tag: TagCoverage, images: int) -> list[str]:
         parts += [f"- {sentence}\n" for sentence in tag.suspicious]
     if tag.unmapped_values:
         rows = (
-            (_shown(v), n, *_suggested(tag.suggestions.get(v)))
+            (_shown(v), n, known and _shown(known), labels)
             for v, n in tag.unmapped_values.items()
+            for known, labels in [tag.hint(v)]
         )
         header = ("value", "files", "closest known value", "its labels")
         parts += [f"### Unmapped values: {name}\n", _table(header, rows)]
@@ -185,16 +186,9 @@ def _tag_sections(name: str, tag: TagCoverage, images: int) -> list[str]:
             rows = ((_shown(v), n) for v, n in values.items())
             parts += [f"### {title}: {name}\n", _table(("value", "files"), rows)]
     if tag.mapped_values:
-        rows = (
-            (_shown(v), n, ", ".join(labels) or "(no label)")
-            for v, (n, labels) in tag.mapped_values.items()
-        )
+        rows = ((_shown(v), n, in_words(labels)) for v, (n, labels) in tag.mapped_values.items())
         parts += [f"### Mapped values: {name}\n", _table(("value", "files", "labels"), rows)]
     return parts
-
-
-def _suggested(found: tuple[str, tuple[str, ...]] | None) -> tuple[str, str]:
-    return ("", "") if found is None else (_shown(found[0]), ", ".join(found[1]) or "(no label)")
 
 
 def _shown(value: str) -> str:

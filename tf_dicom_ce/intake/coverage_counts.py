@@ -3,13 +3,18 @@
 import collections
 import dataclasses
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.suggestions import closest, suspicious
 from tf_dicom_ce.dicom.tags import STATES, Encoding, Tag, TagSchema
 
 _SUGGESTIONS = 300  # values that are looked at, so that a folder of free text takes no minutes
+
+
+def in_words(labels: Sequence[str]) -> str:
+    """Labels for a table."""
+    return ", ".join(labels) or "(no label)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +43,13 @@ class TagCoverage:
     suspicious: tuple[str, ...]
     untidy_values: dict[str, int]
     ignored_values: dict[str, int]
+
+    def hint(self, value: str) -> tuple[str, str]:
+        """What an unmapped value may be: the closest known one and its labels, or twice nothing."""
+        if value not in self.suggestions:
+            return "", ""
+        known, labels = self.suggestions[value]
+        return known, in_words(labels)
 
 
 @dataclasses.dataclass(frozen=True)

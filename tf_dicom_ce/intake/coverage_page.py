@@ -9,13 +9,13 @@ import numpy as np
 from PIL import Image
 
 from tf_dicom_ce.dicom.refusals import Refusal
+from tf_dicom_ce.intake.coverage_counts import in_words
 from tf_dicom_ce.intake.decoding import ImageReader, decode_images
 from tf_dicom_ce.intake.frames import choose_frames
 from tf_dicom_ce.intake.index import Index
 
 _PICTURES = 4  # a group
 _SIZE = (240, 180)
-_NO_LABEL = "(no label)"
 
 
 def render_page(index: Index, find_sector: bool, undecodable: Mapping[int, Refusal]) -> str:
@@ -65,12 +65,10 @@ def render_page(index: Index, find_sector: bool, undecodable: Mapping[int, Refus
                 ],
                 "suspicious": tag.suspicious,
                 "unmapped": [
-                    (value, n, *_suggestion(tag.suggestions.get(value)))
-                    for value, n in tag.unmapped_values.items()
+                    (value, n, *tag.hint(value)) for value, n in tag.unmapped_values.items()
                 ],
                 "mapped": [
-                    (value, n, ", ".join(labels) or _NO_LABEL)
-                    for value, (n, labels) in tag.mapped_values.items()
+                    (value, n, in_words(labels)) for value, (n, labels) in tag.mapped_values.items()
                 ],
                 "untidy": tuple(tag.untidy_values.items()),
                 "ignored": tuple(tag.ignored_values.items()),
@@ -81,10 +79,6 @@ def render_page(index: Index, find_sector: bool, undecodable: Mapping[int, Refus
         refusals=tuple(coverage.refusals.items()),
         unreadable=sorted(unreadable.items()),
     )
-
-
-def _suggestion(found: tuple[str, tuple[str, ...]] | None) -> tuple[str, str]:
-    return ("", "") if found is None else (found[0], ", ".join(found[1]) or _NO_LABEL)
 
 
 def _groups(index: Index) -> dict[tuple[str, str], list[int]]:

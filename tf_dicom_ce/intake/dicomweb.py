@@ -8,7 +8,6 @@ import fcntl
 import fnmatch
 import functools
 import hashlib
-import logging
 import os
 import re
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from urllib.parse import quote
 from rich.console import Console
 from rich.progress import Progress
 
+from tf_dicom_ce.dicom.quiet import muted
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.dicomweb_server import (
     PASSWORD,
@@ -136,7 +136,7 @@ def download(
     server = Server(url, credentials.token, credentials.user, credentials.password)
     try:
         with (
-            _quiet(),
+            muted("urllib3", "python_multipart"),  # which quote addresses with identifiers in them
             _alone(folder),
             server,
             Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar,
@@ -257,20 +257,6 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppresses the logs of the libraries, which quote addresses with identifiers in them."""
-    loggers = [logging.getLogger(name) for name in ("urllib3", "python_multipart")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _is_range(dates: str) -> bool:

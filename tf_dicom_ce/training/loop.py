@@ -215,7 +215,10 @@ class _State:
     @property
     def size(self) -> int:
         """Bytes of a checkpoint, about: the best weights are no more than the variables."""
-        return 2 * sum(variable.numpy().nbytes for variable in self._variables)
+        return 2 * sum(
+            math.prod(variable.shape) * tf.as_dtype(variable.dtype).size
+            for variable in self._variables
+        )
 
     def restore(self, checkpoint: Checkpoint | None) -> int:
         """Takes a checkpoint's state; returns the number of the step to go on with."""
