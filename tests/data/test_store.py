@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pydicom import Dataset
 
 from tf_dicom_ce.data import store
 from tf_dicom_ce.data.preprocessing import resize
@@ -38,6 +39,19 @@ def test_frames_are_the_resized_files(files, tmp_path):
     assert frames.dtype == np.uint8
     np.testing.assert_array_equal(frames[0], resize(files[2][..., None], SIZE))
     np.testing.assert_array_equal(frames[1], resize(files[0][..., None], SIZE))
+
+
+def test_places_are_where_frames_were_in_their_sources(files, write, tmp_path):
+    region = Dataset()
+    region.RegionSpatialFormat, region.RegionDataType = 1, 1
+    region.RegionLocationMinX0, region.RegionLocationMaxX1 = 10, 59
+    region.RegionLocationMinY0, region.RegionLocationMaxY1 = 5, 34
+    write("data/1.dcm", files[1], SequenceOfUltrasoundRegions=[region])
+    for _ in range(2):  # as built and as found
+        np.testing.assert_array_equal(
+            open_store(tmp_path).places,
+            [[40, 70, 0, 40, 0, 70], [41, 70, 5, 35, 10, 60], [42, 70, 0, 42, 0, 70]],
+        )
 
 
 def test_direct_reading_gives_the_same_pixels(files, tmp_path):

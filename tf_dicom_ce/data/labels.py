@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from tf_dicom_ce.dicom.reader import Frame, Refusal
 from tf_dicom_ce.errors import UserError
 
 SPLITS = {
@@ -146,13 +145,13 @@ def class_labels(
     return names, np.array([number[example.target] for example in examples], np.int32)
 
 
-def read_mask(example: Example, data: Path, frame: Frame | Refusal) -> np.ndarray:
+def read_mask(example: Example, data: Path, place: np.ndarray) -> np.ndarray:
     """The mask of an example, cropped as the reader cropped its image.
 
     Args:
         example: With a mask as target.
         data: The data folder.
-        frame: What the reader made of the image.
+        place: Where the frame was in its source, as in `Store.places`.
 
     Returns:
         Class of every pixel, uint8 [H, W]; 0 is background.
@@ -165,17 +164,16 @@ def read_mask(example: Example, data: Path, frame: Frame | Refusal) -> np.ndarra
             mask = np.asarray(image)
     except (OSError, UnidentifiedImageError):
         raise UserError(f"{example.where}: mask '{example.target}' cannot be read.") from None
-    if isinstance(frame, Refusal):
-        raise UserError(f"{example.where}: the image cannot be read ({frame.code}).")
     if mask.dtype == bool:
         mask = mask.astype(np.uint8)
     if mask.ndim != 2 or mask.dtype != np.uint8:
         raise UserError(
             f"{example.where}: mask '{example.target}' is not an 8-bit indexed picture."
         )
-    if mask.shape != tuple(frame.source_shape):
+    rows, columns, top, bottom, left, right = place.tolist()
+    if mask.shape != (rows, columns):
         raise UserError(
             f"{example.where}: the mask has {mask.shape[0]}×{mask.shape[1]} pixels, the image "
-            f"{frame.source_shape[0]}×{frame.source_shape[1]}."
+            f"{rows}×{columns}."
         )
-    return mask[frame.crop]
+    return mask[top:bottom, left:right]

@@ -24,7 +24,7 @@ from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.intake.decoding import ImageReader, decode_images
 
-_VERSION = 2  # raise when reader or resize give other pixels
+_VERSION = 3  # raise when reader or resize give other pixels
 
 
 class Image(Protocol):
@@ -42,11 +42,14 @@ class Store:
 
     Attributes:
         images: uint8 memory map [rows, H, W]; rows of refused files are zeros.
+        places: int32 [rows, 6], where the frame was in its source: rows and columns of the source,
+            then top, bottom, left and right of the frame in it.
         refusals: Refusal by row number, for files whose pixels could not be decoded.
         built: Whether this call decoded the files (False: found ready).
     """
 
     images: np.ndarray
+    places: np.ndarray
     refusals: dict[int, Refusal]
     built: bool
 
@@ -130,6 +133,7 @@ def open_store(
     codes = json.loads((folder / "refusals.json").read_text())
     return Store(
         images=np.load(folder / "images.npy", mmap_mode="r"),
+        places=np.load(folder / "places.npy"),
         refusals={int(k): Refusal(Code(code), detail) for k, (code, detail) in codes.items()},
         built=built,
     )
@@ -156,13 +160,17 @@ def _build(
     pixels = np.lib.format.open_memmap(
         folder / "images.npy", "w+", np.uint8, (len(images), *image_size)
     )
+    places = np.zeros((len(images), 6), np.int32)
     refusals = {}
     for k, frame in decode_images(reader, images, workers):
         if isinstance(frame, Refusal):
             refusals[k] = (frame.code, frame.detail)
         else:
             pixels[k] = _resized(frame, image_size)[..., 0]
+            sides = (end for side in frame.crop for end in (side.start, side.stop))
+            places[k] = (*frame.source_shape, *sides)
     pixels.flush()
+    np.save(folder / "places.npy", places)
     (folder / "refusals.json").write_text(json.dumps(refusals))
 
 

@@ -11,7 +11,7 @@ from tf_dicom_ce.data.labels import Example, class_labels, read_labels, read_mas
 from tf_dicom_ce.data.preprocessing import resize_mask
 from tf_dicom_ce.dicom.sop_classes import ULTRASOUND
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake.decoding import ImageReader, decode_images
+from tf_dicom_ce.intake.decoding import ImageReader
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,10 @@ def load_task(
         raise UserError(f"{where}: the image cannot be read. {refusal.code}: {refusal.code.remedy}")
     _, patients = np.unique([example.patient for example in examples], return_inverse=True)
     if segmentation:
-        masks = _source_masks(examples, reader)
+        masks = [
+            read_mask(example, data, place)
+            for example, place in zip(examples, frames.places, strict=True)
+        ]
         classes = _mask_classes(examples, masks, class_names)
         targets = np.stack([resize_mask(mask, config.image_size) for mask in masks])
         strata = np.zeros(len(examples), int)
@@ -117,11 +120,6 @@ def _check_classes(classes, targets, split) -> None:
             f"No training example of class {', '.join(absent)}. Add labels, use a larger "
             "--label-fraction, or another --seed."
         )
-
-
-def _source_masks(examples: tuple[Example, ...], reader: ImageReader) -> list[np.ndarray]:
-    found = decode_images(reader, examples)
-    return [read_mask(examples[k], reader.root, frame) for k, frame in found]
 
 
 def _mask_classes(examples, masks, class_names) -> tuple[str, ...]:
