@@ -110,7 +110,13 @@ def open_encoder(
         UserError: There is no such encoder.
     """
     if name == "none":
-        return lambda width, trainable: VGG16Encoder(width, trainable=trainable), None
+
+        def build(width, trainable):
+            encoder = VGG16Encoder(width)
+            encoder.trainable = trainable  # as an argument it would not reach the blocks
+            return encoder
+
+        return build, None
     path = Path(name)
     if path.suffix == ".keras":
         folder, metadata = read_encoder(path.parent)

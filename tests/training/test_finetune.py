@@ -88,6 +88,9 @@ def test_from_scratch_is_the_same_architecture(exported):
         sum(v.shape.num_elements() for v in m.model.trainable_variables) for m in (scratch, tuned)
     ]
     assert count[0] == count[1]
+    _, changed = fitted("segmentation", "none", freeze=True)
+    assert len(changed) == 13 * 5
+    assert not any(changed)
 
 
 @pytest.mark.slow

@@ -72,7 +72,7 @@ def batches(first, parts, spoilt=None):
 
 def run(folder, *more, training=batches, rate=1e-2):
     model = build(rate)
-    best = BestWeights(folder / "best.weights.h5", "val_loss")
+    best = BestWeights("val_loss")
     validation = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
     train(
         model,
@@ -196,7 +196,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
             other,
             Data(batches, None, None),
             SCHEDULE,
-            BestWeights(tmp_path / "b", "val_loss"),
+            BestWeights("val_loss"),
             [],
             Checkpoints(tmp_path / "checkpoints"),
             tf.distribute.get_strategy(),

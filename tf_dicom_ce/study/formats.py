@@ -117,7 +117,6 @@ def comparisons_csv(compared: Sequence[Compared]) -> str:
     for c in compared:
         t = c.test
         low, high = t.interval_95 or (None, None) if t else (None, None)
-        seeds_a, seeds_b = t.n_seeds if t else (None, None)
         rows.append(
             {
                 "task": c.task,
@@ -136,8 +135,7 @@ def comparisons_csv(compared: Sequence[Compared]) -> str:
                 "share_better": t and t.share_better,
                 "share_worse": t and t.share_worse,
                 "n_patients": t and t.n_patients,
-                "seeds_a": seeds_a,
-                "seeds_b": seeds_b,
+                "seeds": t and t.n_seeds,
                 "verdict": c.verdict,
                 "test": t and t.test,
                 "paper_difference": None if c.paper is None else round(c.paper, 3),

@@ -117,8 +117,10 @@ def _warnings(table: Sequence[Entry], compared: Sequence[Compared]) -> list[str]
     """Why little can be shown, where that is so."""
     tests = [c.test for c in compared if c.test]
     warnings = []
-    if any(min(t.n_seeds) < 2 for t in tests):
-        warnings.append("Some arms have one finished seed: of one run nothing can be shown.")
+    if any(t.n_seeds < 2 for t in tests):
+        warnings.append(
+            "Some pairs of arms have one finished seed in common: of one run nothing can be shown."
+        )
     if any(t.n_patients < _FEW for t in tests):
         warnings.append("Fewer than six test patients count: no test can reach p < 0.05.")
     if not any(entry.summary for entry in table):

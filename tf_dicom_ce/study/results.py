@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,10 @@ class Cell:
     scores: np.ndarray
     patients: np.ndarray
     folders: tuple[Path, ...]
+
+    def scores_of(self, seeds: Sequence[int]) -> np.ndarray:
+        """The rows of `scores` of these seeds, in their order."""
+        return self.scores[[self.seeds.index(seed) for seed in seeds]]
 
 
 def collect(study: Study) -> tuple[Cell, ...]:

@@ -1,16 +1,16 @@
 """Table 2 with seeds: cells with intervals, and tests between arms.
 
-A cell is scores [S, N]: S runs of one arm, each with its own seeds, on the same N test images. Of
-a score more is better: Dice, or 1 where the class is right and else 0, whose mean is the accuracy.
+A cell is scores [S, N]: S runs of one arm, one of each seed, on the same N test images. Of a score
+more is better: Dice, or 1 where the class is right and else 0, whose mean is the accuracy. Runs of
+one seed in two arms have the same few labels, order and first weights of the head, so arms are
+compared seed by seed.
 
 An image counts only where every run at hand has a score (not NaN). Dice is NaN where neither truth
 nor prediction has the organ; so of the images without it stay only those on which all runs are
 wrong (0), which tell no two arms apart. A patient without an image that counts is left out.
-
-Rows are taken as independent. Heads that share a pretraining are not: see `average_heads`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -42,11 +42,11 @@ class CellSummary:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Arm a against arm b on the same patients.
+    """Arm a against arm b on the same patients, seed by seed.
 
     `p` covers the choice of patients and takes the trained runs as given: these runs differ.
-    `p_seeds` and `interval_95` cover seeds, too: other runs on other patients would differ. The
-    seeds of an arm that has only one are covered by nothing here.
+    `p_seeds` and `interval_95` cover seeds, too: other runs on other patients would differ. Of one
+    seed nothing covers the choice of it.
     """
 
     difference: float  # a − b, mean over patients
@@ -57,32 +57,8 @@ class PairedTest:
     share_better: float  # of the patients, on which a is above b
     share_worse: float  # on which it is below; the two differ by Cliff's delta for pairs
     n_patients: int
-    n_seeds: tuple[int, int]  # of a and of b
+    n_seeds: int
     test: str  # name of the test
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A test in its family: `a` is "better" or "worse" than `b`, or that is "not shown"."""
-
-    a: str
-    b: str
-    result: PairedTest
-    p_holm: float
-    verdict: str
-
-
-def average_heads(scores: np.ndarray, pretrainings: Sequence) -> np.ndarray:
-    """One row [S, N] for each pretraining: the mean of the heads trained on it.
-
-    Heads on one encoder share its luck, so they are not runs of their own.
-
-    Args:
-        scores: float [R, N].
-        pretrainings: Seed or name of the pretraining of each row, [R].
-    """
-    names, rows = np.unique(np.asarray(pretrainings), return_inverse=True)
-    return np.stack([np.asarray(scores, float)[rows == k].mean(axis=0) for k in range(len(names))])
 
 
 def cell_summary(scores: np.ndarray, patients: np.ndarray, seed: int) -> CellSummary:
@@ -108,7 +84,7 @@ def cell_summary(scores: np.ndarray, patients: np.ndarray, seed: int) -> CellSum
         sd_seeds=float(means.std(ddof=1)) if len(means) > 1 else None,
         bootstrap_mean=float(ten.mean()),
         bootstrap_sd=float(ten.std(ddof=1)),
-        interval_95=_two_level(values, np.zeros((1, len(names))), seed)[0],
+        interval_95=_two_level(values, seed)[0],
         n_images=scores.shape[1],
         n_patients=len(names),
         n_seeds=len(scores),
@@ -118,32 +94,31 @@ def cell_summary(scores: np.ndarray, patients: np.ndarray, seed: int) -> CellSum
 def paired_test(a: np.ndarray, b: np.ndarray, patients: np.ndarray, seed: int) -> PairedTest:
     """Whether arm a differs from arm b, by patient.
 
-    m_sp is the mean over the images of patient p in run s, and d_p the mean of m_sp over the runs
-    of a less that over the runs of b. The difference is the mean of d_p: a patient with many images
-    counts as much as one with few, so it need not be the difference of two cells' means.
+    d_sp is the mean over the images of patient p of the run of a with seed s less that of the run
+    of b, and d_p its mean over the seeds. The difference is the mean of d_p: a patient with many
+    images counts as much as one with few, so it need not be the difference of two cells' means.
 
     `p`: T = |Σ d_p|; were the arms alike, d_p and −d_p would be as likely (the assumption: patients
     independent, d_p symmetric about 0). Up to 12 patients all 2^P flips of signs are tried and p is
     their share with T or more; beyond, 10,000 random ones, and p = (1 + count) / (1 + 10,000)
     (Phipson & Smyth 2010). Five patients cannot reach p < 0.05, 2 / 2⁵ = 0.0625.
 
-    `p_seeds`, `interval_95`: see `_two_level`. Seeds of the two arms are taken as independent.
+    `p_seeds`, `interval_95`: those of `_two_level` on d_sp.
 
     Args:
-        a: float [S_a, N].
-        b: float [S_b, N], the same images in the same order.
+        a: float [S, N].
+        b: float [S, N], the same seeds and images in the same order.
         patients: [N].
         seed: Of flips and resampling.
     """
-    a, b = np.atleast_2d(a), np.atleast_2d(b)
     both, patients = _complete(np.concatenate([a, b]), patients)
     names, sums = _by_patient(both, patients)
     means = sums / _by_patient(np.ones((1, len(patients))), patients)[1]
-    of_a, of_b = means[: len(a)], means[len(a) :]
-    differences = of_a.mean(axis=0) - of_b.mean(axis=0)
-    differences[np.abs(differences) < _ROUNDING] = 0
+    by_seed = means[: len(a)] - means[len(a) :]
+    by_seed[np.abs(by_seed) < _ROUNDING] = 0
+    differences = by_seed.mean(axis=0)
     p, test = _sign_flip(differences, seed)
-    interval, p_seeds = _two_level(of_a, of_b, seed)
+    interval, p_seeds = _two_level(by_seed, seed)
     sd = differences.std(ddof=1) if len(names) > 1 else 0.0
     return PairedTest(
         difference=float(differences.mean()),
@@ -154,7 +129,7 @@ def paired_test(a: np.ndarray, b: np.ndarray, patients: np.ndarray, seed: int) -
         share_better=float((differences > 0).mean()),
         share_worse=float((differences < 0).mean()),
         n_patients=len(names),
-        n_seeds=(len(a), len(b)),
+        n_seeds=len(a),
         test=test,
     )
 
@@ -177,8 +152,8 @@ def verdicts(tests: Sequence[PairedTest]) -> list[tuple[float, str]]:
 
     A difference must hold for these runs and for other ones: Holm adjusts the larger of `p` and
     `p_seeds` (intersection-union test, Berger 1982). "better" and "worse" need that below 0.05, an
-    interval without 0, and two seeds or more in both arms, since one run says nothing about its
-    arm. All else is "not shown", which is not "the same".
+    interval without 0, and two seeds or more, since one run says nothing about its arm. All else is
+    "not shown", which is not "the same".
 
     Args:
         tests: The family: all tests that one claim or one table rests on.
@@ -187,30 +162,9 @@ def verdicts(tests: Sequence[PairedTest]) -> list[tuple[float, str]]:
     found = []
     for test, p in zip(tests, family, strict=True):
         low, high = test.interval_95 or (0, 0)
-        shown = p < 0.05 and min(test.n_seeds) > 1 and (low > 0 or high < 0)
+        shown = p < 0.05 and test.n_seeds > 1 and (low > 0 or high < 0)
         found.append((float(p), ("better" if low > 0 else "worse") if shown else "not shown"))
     return found
-
-
-def compare(
-    scores: Mapping[str, np.ndarray],
-    pairs: Sequence[tuple[str, str]],
-    patients: np.ndarray,
-    seed: int,
-) -> list[Comparison]:
-    """Tests all pairs as one family; for one over several tasks or fractions, see `verdicts`.
-
-    Args:
-        scores: Arm -> float [S, N]; S may differ.
-        pairs: Names (a, b): is a better or worse than b?
-        patients: [N].
-        seed: As in `paired_test`, the same for every pair.
-    """
-    tests = [paired_test(scores[a], scores[b], patients, seed) for a, b in pairs]
-    return [
-        Comparison(a, b, test, p, verdict)
-        for (a, b), test, (p, verdict) in zip(pairs, tests, verdicts(tests), strict=True)
-    ]
 
 
 def _complete(scores: np.ndarray, patients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -241,57 +195,52 @@ def _sign_flip(differences: np.ndarray, seed: int) -> tuple[float, str]:
     return p, f"sign-flip permutation test by patient, {_FLIPS:,} random flips"
 
 
-def _two_level(a: np.ndarray, b: np.ndarray, seed: int) -> tuple:
-    """95 % interval and two-sided p of mean(a) − mean(b), patients and seeds random.
+def _two_level(x: np.ndarray, seed: int) -> tuple:
+    """95 % interval of the mean of x_sp, and two-sided p of its being 0, seeds and patients random.
 
     Seeds are crossed with patients, as readers with cases in a study of readers (Obuchowski &
-    Rockette 1995). With d_p = mean_s a_sp − mean_s b_sp,
+    Rockette 1995). With x_p the mean over the seeds, x_s that over the patients,
 
-        V = var(d_p) / P + v_a + v_b,    v = max(0, M − E),
+        V = var(x_p) / P + max(0, M − E),    M = var(x_s) / S,
 
-    M the variance of the seeds' means / S, and E = Σ (a_sp − a_s· − a_·p + a_··)² /
-    ((S − 1)(P − 1) S P) the part of it that var(d_p) holds already; v = 0 of one seed. p is of
-    t = (mean(a) − mean(b)) / √V with Satterthwaite's (1946) degrees of freedom,
-    f = V² / ((var(d_p) / P)² / (P − 1) + M_a² / (S_a − 1) + M_b² / (S_b − 1)).
+    and E = Σ (x_sp − x_s − x_p + x)² / ((S − 1)(P − 1) S P) the part of M that var(x_p) / P holds
+    already; M = 0 of one seed. p is of t = x / √V with Satterthwaite's (1946) degrees of freedom,
+    f = V² / ((var(x_p) / P)² / (P − 1) + M² / (S − 1)).
 
-    The interval is of 2,000 resamples with replacement, each of P patients, the same for both arms,
-    S_a runs of a and S_b of b (Owen 2007, "pigeonhole bootstrap"). Resamples of few seeds vary too
-    little: where seeds matter most, percentiles of two or three cover the truth in 68 to 85 % of
-    cases. So their distances from the difference are stretched by t_{f, .975} √V / (1.96 sd of the
-    resamples); with one seed that is Hesterberg's (2015) expanded percentile interval. Assumes
-    independent runs, and effects of seeds that are about normal: few cannot show it.
+    The interval is of 2,000 resamples with replacement of P patients and S seeds (Owen 2007,
+    "pigeonhole bootstrap"). Resamples of few seeds vary too little: where seeds matter most,
+    percentiles of two or three cover the truth in 68 to 85 % of cases. So their distances from the
+    mean are stretched by t_{f, .975} √V / (1.96 sd of the resamples); with one seed that is
+    Hesterberg's (2015) expanded percentile interval. Assumes effects of seeds that are about
+    normal: few cannot show it.
 
     Args:
-        a: float [S_a, P].
-        b: float [S_b, P].
+        x: float [S, P].
         seed: Of the resampling.
 
     Returns:
         Low and high end, or None of one patient; p, or None.
     """
-    count = a.shape[1]
-    if count < 2:
+    seeds, patients = x.shape
+    if patients < 2:
         return None, None
     rng = np.random.default_rng(seed)
-    difference = float(a.mean() - b.mean())
-    variance = float((a.mean(axis=0) - b.mean(axis=0)).var(ddof=1) / count)
-    spread = variance**2 / (count - 1)
-    draws = np.zeros((_RESAMPLES, count))
-    for sign, arm in ((1, a), (-1, b)):
-        draws += sign * _weights(len(arm), rng) @ arm
-        if len(arm) > 1:
-            means = arm.mean(axis=1, keepdims=True)
-            whole = means.var(ddof=1) / len(arm)
-            rest = ((arm - means - arm.mean(axis=0) + arm.mean()) ** 2).sum()
-            variance += max(0.0, whole - rest / ((len(arm) - 1) * (count - 1) * arm.size))
-            spread += whole**2 / (len(arm) - 1)
-    draws = (draws * _weights(count, rng)).sum(axis=1)
+    mean = float(x.mean())
+    variance = float(x.mean(axis=0).var(ddof=1) / patients)
+    spread = variance**2 / (patients - 1)
+    if seeds > 1:
+        of_seeds = x.mean(axis=1, keepdims=True)
+        whole = of_seeds.var(ddof=1) / seeds
+        rest = ((x - of_seeds - x.mean(axis=0) + mean) ** 2).sum()
+        variance += max(0.0, whole - rest / ((seeds - 1) * (patients - 1) * x.size))
+        spread += whole**2 / (seeds - 1)
     if variance < _ROUNDING**2:
-        return (difference, difference), float(abs(difference) < _ROUNDING)
+        return (mean, mean), float(abs(mean) < _ROUNDING)
+    draws = ((_weights(seeds, rng) @ x) * _weights(patients, rng)).sum(axis=1)
     error, freedom = np.sqrt(variance), variance**2 / spread
-    p = float(2 * stats.t.sf(abs(difference) / error, freedom))
+    p = float(2 * stats.t.sf(abs(mean) / error, freedom))
     stretch = stats.t.ppf(0.975, freedom) * error / (stats.norm.ppf(0.975) * draws.std())
-    low, high = difference + stretch * (np.percentile(draws, [2.5, 97.5]) - difference)
+    low, high = mean + stretch * (np.percentile(draws, [2.5, 97.5]) - mean)
     return (float(low), float(high)), p
 
 

@@ -67,8 +67,8 @@ class Compared:
         task: Name of the task.
         frozen: Whether the encoder stayed as it was.
         fraction: Share of the labelled patients.
-        test: None where an arm has no run that is done.
-        p_holm: Adjusted over all tests of the task.
+        test: Over the seeds that both arms have done; None where there is none.
+        p_holm: Adjusted over the conditions of the task.
         verdict: "better", "worse" or "not shown", of a against b; None without a test.
         paper: The paper's difference, or None.
     """
@@ -105,7 +105,9 @@ def entries(study: Study, cells: Sequence[Cell]) -> tuple[Entry, ...]:
 
 
 def comparisons(table: Sequence[Entry], cells: Sequence[Cell]) -> tuple[Compared, ...]:
-    """All pairs of `PAIRS` of which the study has both arms; each task is a family of its own.
+    """All pairs of `PAIRS` of which the study has both arms.
+
+    A question about a task, under all its conditions, is a family of its own.
 
     Args:
         table: What `entries` gives.
@@ -117,26 +119,26 @@ def comparisons(table: Sequence[Entry], cells: Sequence[Cell]) -> tuple[Compared
     paper = {(e.arm, e.task, e.frozen, e.fraction): e.paper for e in table if e.paper}
     found = []
     for task in dict.fromkeys(task for task, _, _ in conditions):
-        asked = [
-            (pair, condition)
-            for pair in PAIRS
-            if arms.issuperset(pair)
-            for condition in conditions
-            if condition[0] == task
-        ]
-        tests = [_test(pair, condition, done) for pair, condition in asked]
-        family = iter(verdicts([test for test in tests if test]))
-        for ((a, b), condition), test in zip(asked, tests, strict=True):
-            p_holm, verdict = next(family) if test else (None, None)
-            level_a, level_b = (paper.get((arm, *condition)) for arm in (a, b))
-            difference = level_a[0] - level_b[0] if level_a and level_b else None
-            found.append(Compared(a, b, *condition, test, p_holm, verdict, difference))
+        of_task = [condition for condition in conditions if condition[0] == task]
+        for pair in PAIRS:
+            if not arms.issuperset(pair):
+                continue
+            tests = [_test(pair, condition, done) for condition in of_task]
+            family = iter(verdicts([test for test in tests if test]))
+            for condition, test in zip(of_task, tests, strict=True):
+                p_holm, verdict = next(family) if test else (None, None)
+                levels = [paper.get((arm, *condition)) for arm in pair]
+                difference = levels[0][0] - levels[1][0] if all(levels) else None
+                found.append(Compared(*pair, *condition, test, p_holm, verdict, difference))
     return tuple(found)
 
 
 def _test(pair: tuple[str, str], condition: Condition, done: dict) -> PairedTest | None:
     a, b = (done.get((arm, *condition)) for arm in pair)
-    return paired_test(a.scores, b.scores, a.patients, _SEED) if a and b else None
+    seeds = [seed for seed in a.seeds if seed in b.seeds] if a and b else []
+    if not seeds:
+        return None
+    return paired_test(*(c.scores_of(seeds) for c in (a, b)), a.patients, _SEED)
 
 
 def _read_paper() -> Paper:

@@ -12,6 +12,7 @@ from tf_dicom_ce.training.checkpoints import Checkpoints
 from tf_dicom_ce.training.loop import Data, Schedule, train
 from tf_dicom_ce.training.monitoring import BestWeights, History, ProgressBar
 from tf_dicom_ce.training.tensorboard import Draw, TensorBoard
+from tf_dicom_ce.whole_files import replacing
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,15 @@ def fit_and_keep_best(
         StoppedError: See `loop.train`.
     """
     writes = devices.is_chief(strategy)
-    best = BestWeights(run / "best.weights.h5" if writes else None, watch.monitor)
+    best = BestWeights(watch.monitor)
     callbacks = _callbacks(watch, run) if writes else []
     checkpoints = Checkpoints(run / "checkpoints", writes=writes)
     train(model, data, schedule, best, callbacks, checkpoints, strategy)
-    return best.restore()
+    epoch = best.restore()
+    if writes:
+        with replacing(run / "best.weights.h5") as beside:
+            model.save_weights(beside)
+    return epoch
 
 
 def _callbacks(watch: Watch, run: Path) -> list[keras.callbacks.Callback]:

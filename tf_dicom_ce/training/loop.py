@@ -21,6 +21,8 @@ from tf_dicom_ce.training import devices
 from tf_dicom_ce.training.checkpoints import Checkpoint, Checkpoints
 from tf_dicom_ce.training.monitoring import BestWeights
 
+_SHORT = 5.0  # seconds
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -40,7 +42,9 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """How long a run is and how often it is saved.
+    """How long a run is and how often it is saved: after an epoch, and as often as asked within.
+
+    Of epochs that take less than five seconds some are not saved.
 
     Attributes:
         epochs: Passes over the training images.
@@ -122,8 +126,7 @@ def train(
                 logs = {k: float(v) for k, v in model.get_metrics_result().items()}
                 logs |= {f"val_{name}": value for name, value in evaluate().items()}
                 told.on_epoch_end(epoch, logs)
-                saver.save(step + 1)
-            elif saver.is_due(step + 1) or (received and not cluster):
+            if saver.is_due(step + 1, cluster) or (received and not cluster):
                 saver.save(step + 1)
             if received and step + 1 < schedule.total:
                 told.on_train_end()
@@ -248,10 +251,14 @@ class _Saver:
         self._state, self._checkpoints, self._schedule = state, checkpoints, schedule
         self._saved = time.monotonic()
 
-    def is_due(self, step: int) -> bool:
-        every = self._schedule.steps
-        late = time.monotonic() - self._saved > 60 * self._schedule.minutes
-        return late or (every is not None and step % every == 0)
+    def is_due(self, step: int, cluster: bool) -> bool:
+        schedule, seconds = self._schedule, time.monotonic() - self._saved
+        if step % schedule.steps_per_epoch == 0 and (
+            cluster or seconds > _SHORT or step == schedule.total
+        ):
+            return True
+        late = seconds > 60 * schedule.minutes
+        return late or (schedule.steps is not None and step % schedule.steps == 0)
 
     def save(self, step: int) -> None:
         self._saved = time.monotonic()

@@ -85,7 +85,6 @@ class BestWeights(keras.callbacks.Callback):
     """Keeps the weights of the epoch with the lowest value of a metric.
 
     Args:
-        path: The `.weights.h5` file to write, whole at any moment; None to write none.
         monitor: The metric.
 
     Attributes:
@@ -93,9 +92,8 @@ class BestWeights(keras.callbacks.Callback):
         weights: All of the model's variables at that epoch, for checkpoints.
     """
 
-    def __init__(self, path: Path | None, monitor: str):
+    def __init__(self, monitor: str):
         super().__init__()
-        self._path = path
         self._monitor = monitor
         self.state: list = [0, float("inf")]
         self.weights: list[np.ndarray] = []
@@ -104,9 +102,6 @@ class BestWeights(keras.callbacks.Callback):
         if logs[self._monitor] < self.state[1]:
             self.state = [epoch + 1, float(logs[self._monitor])]
             self.weights = [variable.numpy() for variable in self.model.variables]
-            if self._path is not None:
-                with replacing(self._path) as beside:
-                    self.model.save_weights(beside)
 
     def restore(self) -> int:
         """Gives the model the kept weights; returns their epoch.
