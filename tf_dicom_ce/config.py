@@ -185,6 +185,7 @@ class FinetuneConfig:
         dropout: Rate in the classifier's head; not given in the paper.
         batch_size: Images per step: 4 for classification, 8 for segmentation.
         epochs: 300 for classification, 500 for segmentation.
+        epoch_steps: Least number of steps of an epoch: few images are passed several times.
         learning_rate: Adam's (A.2).
         image_size: Height and width; an exported encoder brings its own.
         width: Multiplies every channel count; an exported encoder brings its own.
@@ -202,6 +203,7 @@ class FinetuneConfig:
     dropout: float = 0.5
     batch_size: int = 4
     epochs: int = 300
+    epoch_steps: int = 1
     learning_rate: float = 1e-4
     image_size: tuple[int, int] = (256, 384)
     width: float = 1.0
@@ -214,7 +216,7 @@ class FinetuneConfig:
         PretrainConfig(image_size=self.image_size, width=self.width)  # the same rules
         if not 0 < self.label_fraction <= 1:
             raise UserError(f"--label-fraction {self.label_fraction}: above 0, at most 1.")
-        _require_positive(self, "batch_size", "epochs")
+        _require_positive(self, "batch_size", "epochs", "epoch_steps")
 
     def as_dict(self) -> dict:
         """All settings as plain values, in the order in which they are declared."""
@@ -226,12 +228,13 @@ FINETUNE_PRESETS = {
     ("paper", "segmentation"): FinetuneConfig(task="segmentation", batch_size=8, epochs=500),
     # Minutes on two CPU cores, at the size of the quick encoder.
     ("quick", "classification"): FinetuneConfig(
-        epochs=40, learning_rate=1e-3, image_size=(64, 96), width=0.25
+        epochs=40, epoch_steps=30, learning_rate=1e-3, image_size=(64, 96), width=0.25
     ),
     ("quick", "segmentation"): FinetuneConfig(
         task="segmentation",
         batch_size=8,
         epochs=120,
+        epoch_steps=10,
         learning_rate=1e-3,
         image_size=(64, 96),
         width=0.25,

@@ -86,6 +86,8 @@ def test_classification(run, tmp_path, encoding):
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["freeze"] is True
     assert config["images"] == {"train": 16, "validation": 4, "test": 4}
+    # Two epochs of four batches would be 8 steps; the preset asks for 30 an epoch.
+    assert (tmp_path / "run" / "checkpoints" / "step-000000060.npz").is_file()
     with (tmp_path / "run" / "test.csv").open() as file:
         rows = list(csv.DictReader(file))
     result = json.loads((tmp_path / "run" / "result.json").read_text())["test"]

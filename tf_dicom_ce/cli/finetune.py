@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--label-fraction", type=float, metavar="X", help="share of the labelled patients, 0…1")
     add("--label-encoding", choices=("ordinal", "categorical"), help="are classes in an order?")
     add("--epochs", type=int, metavar="N", help="passes over the training images")
+    add("--epoch-steps", type=int, metavar="N", help="least steps of an epoch, for few images")
     add("--batch-size", type=int, metavar="N", help="images a step")
     add("--image-size", type=int, nargs=2, metavar=("H", "W"), help="only with --encoder none")
     add("--width", type=float, metavar="X", help="only with --encoder none")
@@ -163,7 +164,7 @@ def _finetune(
             passes(task.split.validation),
             lambda step: order.rows_at(step).tolist(),
         ),
-        schedule_of(options, config.epochs, order.steps_per_epoch),
+        schedule_of(options, config.epochs, max(order.steps_per_epoch, config.epoch_steps)),
         _panel(config, head, task, shown, passes(shown)),
         {**config.as_dict(), **provenance},
         folder,
