@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--difficulty",
         action="store_true",
-        help="also measure what simple methods reach: difficulty.md (takes a minute)",
+        help="also measure what simple methods reach: difficulty.md (takes seconds)",
     )
 
 

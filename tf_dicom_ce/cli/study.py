@@ -66,10 +66,13 @@ def run(options: argparse.Namespace) -> None:
 def _render_phantom(protocol) -> None:
     """Makes the phantom's cohorts that jobs want, before several of them want them at once."""
     from tf_dicom_ce.phantom.cohort import default_cohort
+    from tf_dicom_ce.phantom.difficulty import write_difficulty
 
     wanted = [options for options in protocol.options.values() if not options.get("data")]
     for preset in sorted({options.get("preset") or "quick" for options in wanted}):
-        default_cohort(preset)
+        cohort = default_cohort(preset)
+        if not (cohort / "difficulty.md").exists():
+            write_difficulty(cohort)
 
 
 def _difficulty(protocol) -> str | None:

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 
 from tf_dicom_ce.dicom.reader import read_frame
-from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.phantom.quality import ceiling
+from tf_dicom_ce.whole_files import write_text
 
 _THUMBNAIL = 24, 16
 _ORGANS = {1: "liver", 2: "kidney"}
@@ -22,23 +22,14 @@ def write_difficulty(cohort: Path) -> str:
 
     Returns:
         The table, Markdown.
-
-    Raises:
-        UserError: scikit-learn is not installed.
     """
-    try:
-        import sklearn  # noqa: F401
-    except ImportError:
-        raise UserError(
-            "--difficulty needs scikit-learn: pip install 'tf-dicom-ce[test]'"
-        ) from None
     rows = [*_classification(cohort), *_segmentation(cohort)]
     lines = ["| task | baseline | measure | value |", "|---|---|---|---|"]
     lines += [
         f"| {task} | {name} | {measure} | {value:.3f} |" for task, name, measure, value in rows
     ]
     text = "\n".join(lines) + "\n"
-    (cohort / "difficulty.md").write_text(text)
+    write_text(cohort / "difficulty.md", text)
     return text
 
 
