@@ -81,10 +81,14 @@ def load(table, text, tmp_path, **changes):
     return load_task(dataclasses.replace(CONFIG, **changes), labels, data, None, tmp_path / "cache")
 
 
-def test_a_class_without_training_examples(table, tmp_path):
-    text = rows(lambda k: int(k >= 28), split=lambda k: ["train", "validation", "test"][k // 10])
-    with pytest.raises(UserError, match="No training example of class 1"):
-        load(table, text, tmp_path)
+def test_a_class_without_training_examples(table, tmp_path, capsys):
+    def split(k):
+        return ["train", "validation", "test"][k // 10]
+
+    load(table, rows(lambda k: k % 2 + (k >= 28), split=split), tmp_path)
+    assert "No training example of class 2: it will hardly be found" in capsys.readouterr().err
+    with pytest.raises(UserError, match="All training examples are of one class"):
+        load(table, rows(lambda k: int(k >= 28), split=split), tmp_path)
 
 
 def test_the_split_column_is_taken_as_it_is(table, tmp_path):

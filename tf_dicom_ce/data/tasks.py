@@ -1,6 +1,7 @@
 """The labelled images of a task: frames, targets and splits."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -115,10 +116,13 @@ def _check_classes(classes, targets, split) -> None:
     if len(classes) < 2:
         raise UserError(f"All labels are '{classes[0]}'; a classifier needs two classes.")
     absent = [name for k, name in enumerate(classes) if not (targets[split.train] == k).any()]
-    if absent:
-        raise UserError(
-            f"No training example of class {', '.join(absent)}. Add labels, use a larger "
-            "--label-fraction, or another --seed."
+    remedy = "Add labels, use a larger --label-fraction, or another --seed."
+    if len(absent) > len(classes) - 2:
+        raise UserError(f"All training examples are of one class. {remedy}")
+    if absent:  # so it is with few labels
+        print(
+            f"No training example of class {', '.join(absent)}: it will hardly be found. {remedy}",
+            file=sys.stderr,
         )
 
 
