@@ -1,4 +1,8 @@
+import json
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,7 +51,7 @@ def own_folders(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(own / "cache"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build():
     """The function `build_dataset`."""
     return build_dataset
@@ -76,3 +80,136 @@ def ramp():
 def colours():
     """(20, 30, 3) uint8 random colours."""
     return np.random.default_rng(5).integers(0, 256, (20, 30, 3), np.uint8)
+
+
+@pytest.fixture(scope="session")
+def heads(tmp_path_factory):
+    """Exported heads of 32 × 64 whose answers can be told by hand; returns their root.
+
+    `segmentation/1`: liver where a pixel is brighter than the image's mean. `classification/1`:
+    "left" or "right", whichever half is brighter.
+    """
+    import keras
+
+    from tf_dicom_ce.saved_model import write_head
+
+    size, root = (32, 64), tmp_path_factory.mktemp("heads")
+    half = np.repeat([1.0, -1.0], 32)[None, :, None].repeat(32, axis=0).reshape(-1, 1)
+    layers = {
+        "segmentation": [keras.layers.Conv2D(2, 1)],
+        "classification": [keras.layers.Flatten(), keras.layers.Dense(2)],
+    }
+    weights = {
+        "segmentation": [np.array([[[[0.0, 1.0]]]]), np.zeros(2)],
+        "classification": [np.hstack([half, -half]) / 2048, np.zeros(2)],
+    }
+    classes = {"segmentation": ["background", "liver"], "classification": ["left", "right"]}
+    for task, own in layers.items():
+        model = keras.Sequential([keras.Input((*size, 1)), *own])
+        model.layers[-1].set_weights(weights[task])
+
+        def answer(logits, task=task):
+            found = {"probabilities": keras.ops.softmax(logits)}
+            label = keras.ops.argmax(logits, axis=-1)
+            if task == "segmentation":
+                return {**found, "mask": keras.ops.cast(label, "uint8")}
+            return {**found, "class_id": keras.ops.cast(label, "int32")}
+
+        content = {"task": task, "classes": classes[task], "find_sector": False}
+        content |= {"data_fingerprint": "f" * 64, "synthetic_data": True}
+        write_head(model, answer, root, task, size, content)
+    return root
+
+
+ORTHANC, PLUGIN = "/usr/sbin/Orthanc", "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
+
+UPLOAD = """
+import sys, time, urllib.request
+from pathlib import Path
+passwords = urllib.request.HTTPPasswordMgrWithPriorAuth()
+passwords.add_password(None, "http://127.0.0.1:8042/", "joe", "hunter2", is_authenticated=True)
+opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(passwords))
+for _ in range(300):
+    try:
+        opener.open("http://127.0.0.1:8042/system").read()
+        break
+    except OSError:
+        time.sleep(0.1)
+else:
+    sys.exit("Orthanc does not answer")
+for path in Path(sys.argv[1]).iterdir() if sys.argv[1:] else ():
+    opener.open("http://127.0.0.1:8042/instances", path.read_bytes()).read()
+"""
+
+
+class Orthanc:
+    """One that can be killed and started again, in a network namespace of its own.
+
+    It has a user "joe" with the password "hunter2".
+
+    Attributes:
+        url: Of its DICOMweb service, for processes that are started `inside`.
+    """
+
+    url = "http://127.0.0.1:8042/dicom-web"
+
+    def __init__(self, folder):
+        self.log = folder / "log"
+        self.configuration = folder / "orthanc.json"
+        storage = str(folder / "storage")
+        self.configuration.write_text(
+            json.dumps(
+                {
+                    "StorageDirectory": storage,
+                    "IndexDirectory": storage,
+                    "DicomServerEnabled": False,
+                    "AuthenticationEnabled": True,
+                    "RegisteredUsers": {"joe": "hunter2"},
+                    "Plugins": [PLUGIN],
+                    "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+                }
+            )
+        )
+        # `cat` holds the namespace until this process ends.
+        command = ["unshare", "-n", "sh", "-c", "ip link set lo up && echo ready && exec cat"]
+        self.namespace = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self.namespace.stdout.readline() == "ready\n", "needs root and iproute2"
+        self.server = None
+
+    def start(self, *upload):
+        """Starts it, and sends it the files of a folder."""
+        with self.log.open("ab") as log:
+            command = self.inside(ORTHANC, str(self.configuration))
+            self.server = subprocess.Popen(command, stdout=log, stderr=log)
+        subprocess.run(self.inside(sys.executable, "-c", UPLOAD, *upload), check=True)
+
+    def kill(self):
+        self.server.kill()
+        self.server.wait()
+
+    def close(self):
+        self.kill()
+        self.namespace.communicate()
+
+    def inside(self, *command):
+        """A command as one that runs in the namespace."""
+        return ["nsenter", f"--net=/proc/{self.namespace.pid}/ns/net", *command]
+
+
+@pytest.fixture(scope="module")
+def start_orthanc(tmp_path_factory):
+    """Starts an `Orthanc` that holds the files of a folder: start_orthanc(folder)."""
+    servers = []
+
+    def start(sent):
+        for path in (ORTHANC, PLUGIN):
+            assert Path(path).exists(), "apt-get install orthanc orthanc-dicomweb iproute2"
+        servers.append(Orthanc(tmp_path_factory.mktemp("orthanc")))
+        servers[-1].start(str(sent))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()

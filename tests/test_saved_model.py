@@ -12,6 +12,7 @@ from PIL import Image
 from tf_dicom_ce.data.preprocessing import resize, standardise
 from tf_dicom_ce.models.encoder import SCALES, VGG16Encoder
 from tf_dicom_ce.saved_model import write_encoder
+from tf_dicom_ce.saved_model.card import model_card
 
 SIZE = (32, 64)
 
@@ -81,6 +82,17 @@ def test_keras_file_is_the_same_encoder(exported):
 def test_json_beside_it(exported):
     content = json.loads((exported[1] / "encoder.json").read_text())
     assert content == {"image_size": [32, 64], "width": 1 / 32, "seed": 3}
+
+
+def test_a_card_and_golden_inputs_beside_it(exported):
+    folder = exported[1]
+    assert (folder / "MODEL_CARD.md").read_text() == model_card(
+        "encoder", json.loads((folder / "encoder.json").read_text())
+    )
+    assert {path.name for path in folder.iterdir()} == {
+        *("saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra"),
+        *("encoder.json", "encoder.keras", "MODEL_CARD.md"),
+    }
 
 
 def test_versions_count_up_and_nothing_is_overwritten(exported):

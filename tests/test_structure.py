@@ -20,21 +20,33 @@ ALLOWED = {
     "intake": {"whole_files", "errors", "dicom", "workers"},
     "workers": {"dicom"},
     "child_process": set(),
+    "outlines": set(),
+    "results": {"dicom", "outlines"},
     "phantom": {"whole_files", "errors", "dicom", "workers"},
     "models": {"config"},
     "data": {"config", "errors", "dicom", "intake", "workers"},
-    "training": {"whole_files", "config", "errors", "losses", "metrics", "data", "models"},
-    "saved_model": {"config", "errors", "data", "models"},
+    "training": {
+        *("whole_files", "config", "errors", "losses", "metrics", "data", "models", "outlines"),
+    },
+    "saved_model": {"whole_files", "config", "errors", "data", "models"},
     "tuning": {"whole_files", "config", "config_file", "child_process", "errors", "training"},
     "study": {"whole_files", "config", "child_process", "errors", "metrics"},
+    "prediction": {
+        *("whole_files", "errors", "workers", "dicom", "intake", "data", "saved_model", "results"),
+    },
+    "serving": {
+        *("whole_files", "errors", "workers", "dicom", "intake", "data", "saved_model"),
+        *("results", "outlines"),
+    },
     "cli": {
         *("config", "config_file", "errors", "workers", "dicom", "intake", "phantom", "data"),
         *("training", "saved_model", "tuning", "study", "child_process", "whole_files"),
+        *("results", "prediction", "serving"),
     },
 }
 WITHOUT_TENSORFLOW = (
     *("__init__", "errors", "config", "config_file", "workers", "child_process"),
-    *("whole_files", "dicom", "intake", "phantom"),
+    *("whole_files", "dicom", "intake", "phantom", "outlines", "results"),
 )
 
 

@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import forkserver
@@ -59,7 +60,7 @@ def guarded_map(
     """
     items = iter(items)
     chunks = enumerate(iter(lambda: collections.deque(itertools.islice(items, chunk)), _NO_MORE))
-    pool = _Pool(function, lost, workers or os.cpu_count() or 1, timeout)
+    pool = Pool(function, lost, workers or os.cpu_count() or 1, timeout)
     turn = 0  # number of the chunk whose results are yielded next
     try:
         while True:
@@ -89,7 +90,7 @@ def warm_up() -> None:
         forkserver.ensure_running()
 
 
-class _Pool:
+class Pool:
     """Workers, and the chunks that they are done with but whose turn has not come."""
 
     def __init__(self, function: Callable, lost: Callable, size: int, timeout: float):
@@ -100,6 +101,7 @@ class _Pool:
 
     @property
     def has_room(self) -> bool:
+        """Whether another chunk may be submitted."""
         return len(self.busy) < self._size and len(self.busy) + len(self.done) < (
             _AHEAD * self._size
         )
@@ -111,6 +113,14 @@ class _Pool:
         results: Iterable[Any] = (),
         one_by_one: bool = False,
     ) -> None:
+        """Starts a chunk.
+
+        Args:
+            number: Of the chunk; its results will be `done[number]`.
+            items: What is left of it.
+            results: What is known of it.
+            one_by_one: Send each result as soon as it is there, to know which item is to blame.
+        """
         worker = self._idle.pop() if self._idle else _Worker(self._function)
         self.busy.append(worker)
         worker.number, worker.items, worker.results = number, items, list(results)
@@ -154,6 +164,7 @@ class _Pool:
         self.done[worker.number] = worker.results
 
     def kill(self) -> None:
+        """Ends all workers."""
         for worker in (*self.busy, *self._idle):
             worker.kill()
 
@@ -195,16 +206,20 @@ def _context() -> ForkServerContext:
     return context
 
 
+_MAIN = threading.Lock()
+
+
 @contextlib.contextmanager
 def _without_main() -> Iterator[None]:
     """Keeps a new process from running the user's script again, of which it needs nothing."""
     main = vars(sys.modules["__main__"])
-    kept = {name: main.get(name) for name in ("__file__", "__spec__")}
-    main.update(dict.fromkeys(kept))
-    try:
-        yield
-    finally:
-        main.update(kept)
+    with _MAIN:
+        kept = {name: main.get(name) for name in ("__file__", "__spec__")}
+        main.update(dict.fromkeys(kept))
+        try:
+            yield
+        finally:
+            main.update(kept)
 
 
 def _serve(connection: multiprocessing.connection.Connection, function: Callable) -> None:

@@ -89,7 +89,15 @@ def test_direct_reading_trains_the_same_encoder(train, tmp_path):
 
 
 def test_without_tags(train, tmp_path):
-    folder = train("run", "--no-use-dicom", "--split", "image", "--adversarial", "minimax")
+    """And with the models below the run's folder, which has to be empty at the start."""
+    words = "--no-use-dicom --split image --adversarial minimax"
+    folder = train("run", *words.split(), "--export", tmp_path / "run" / "export")
+    encoder = json.loads((folder / "export" / "encoder" / "1" / "encoder.json").read_text())
+    assert (encoder["use_dicom"], encoder["adversarial"]) == (False, "minimax")
+    assert (
+        "not used in the pretraining"
+        in (folder / "export" / "encoder" / "1" / "MODEL_CARD.md").read_text()
+    )
     history = (folder / "history.csv").read_text().splitlines()
     values = dict(zip(history[0].split(","), history[-1].split(","), strict=True))
     assert float(values["val_p"]) == 0

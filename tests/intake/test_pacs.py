@@ -19,28 +19,8 @@ from tf_dicom_ce.dicom.reader import Refusal, read_frame
 
 pytestmark = pytest.mark.pacs
 
-ORTHANC, PLUGIN = "/usr/sbin/Orthanc", "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
-URL = "http://127.0.0.1:8042/dicom-web"
 STUDIES, ULTRASOUND = 10, 9 * 18
 US, CT = "1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.2"
-
-UPLOAD = """
-import sys, time, urllib.request
-from pathlib import Path
-passwords = urllib.request.HTTPPasswordMgrWithPriorAuth()
-passwords.add_password(None, "http://127.0.0.1:8042/", "joe", "hunter2", is_authenticated=True)
-opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(passwords))
-for _ in range(300):
-    try:
-        opener.open("http://127.0.0.1:8042/system").read()
-        break
-    except OSError:
-        time.sleep(0.1)
-else:
-    sys.exit("Orthanc does not answer")
-for path in Path(sys.argv[1]).iterdir() if sys.argv[1:] else ():
-    opener.open("http://127.0.0.1:8042/instances", path.read_bytes()).read()
-"""
 
 # Slowed down, so that there is a midway.
 DOWNLOAD = """
@@ -62,61 +42,16 @@ except UserError as error:
 """
 
 
-class Orthanc:
-    """One that can be killed and started again, and what talks to it."""
-
-    def __init__(self, folder):
-        self.log = folder / "log"
-        self.configuration = folder / "orthanc.json"
-        storage = str(folder / "storage")
-        self.configuration.write_text(
-            json.dumps(
-                {
-                    "StorageDirectory": storage,
-                    "IndexDirectory": storage,
-                    "DicomServerEnabled": False,
-                    "AuthenticationEnabled": True,
-                    "RegisteredUsers": {"joe": "hunter2"},
-                    "Plugins": [PLUGIN],
-                    "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-                }
-            )
-        )
-        # `cat` holds the namespace until this process ends.
-        command = ["unshare", "-n", "sh", "-c", "ip link set lo up && echo ready && exec cat"]
-        self.namespace = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self.namespace.stdout.readline() == "ready\n", "needs root and iproute2"
-        self.server = None
-
-    def start(self, *upload):
-        with self.log.open("ab") as log:
-            command = self.inside(ORTHANC, str(self.configuration))
-            self.server = subprocess.Popen(command, stdout=log, stderr=log)
-        subprocess.run(self.inside(sys.executable, "-c", UPLOAD, *upload), check=True)
-
-    def kill(self):
-        self.server.kill()
-        self.server.wait()
-
-    def close(self):
-        self.kill()
-        self.namespace.communicate()
-
-    def inside(self, *command):
-        return ["nsenter", f"--net=/proc/{self.namespace.pid}/ns/net", *command]
-
-    def download(self, folder, pause=0, password="hunter2", **query):
-        """Starts a download as a process."""
-        arguments = (URL, str(folder), json.dumps(query), str(pause))
-        return subprocess.Popen(
-            self.inside(sys.executable, "-W", "error", "-c", DOWNLOAD, *arguments),
-            env={"TF_DICOM_CE_PACS_USER": "joe", "TF_DICOM_CE_PACS_PASSWORD": password},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+def download(orthanc, folder, pause=0, password="hunter2", **query):
+    """Starts a download as a process."""
+    arguments = (orthanc.url, str(folder), json.dumps(query), str(pause))
+    return subprocess.Popen(
+        orthanc.inside(sys.executable, "-W", "error", "-c", DOWNLOAD, *arguments),
+        env={"TF_DICOM_CE_PACS_USER": "joe", "TF_DICOM_CE_PACS_PASSWORD": password},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -169,15 +104,8 @@ def compressed(pixels):
 
 
 @pytest.fixture(scope="module")
-def orthanc(tmp_path_factory, sent):
-    for path in (ORTHANC, PLUGIN):
-        assert Path(path).exists(), "apt-get install orthanc orthanc-dicomweb iproute2"
-    server = Orthanc(tmp_path_factory.mktemp("orthanc"))
-    try:
-        server.start(str(sent))
-        yield server
-    finally:
-        server.close()
+def orthanc(start_orthanc, sent):
+    return start_orthanc(sent)
 
 
 def finish(process):
@@ -199,7 +127,7 @@ def wait_for_some(folder):
 
 
 def test_all_ultrasound_arrives_as_it_was_sent(orthanc, sent, tmp_path):
-    result = finish(orthanc.download(tmp_path / "pacs"))
+    result = finish(download(orthanc, tmp_path / "pacs"))
     assert result == {"instances": ULTRASOUND, "fetched": ULTRASOUND, "skipped": 0}
     arrived = {dcmread(path).SOPInstanceUID: path for path in files(tmp_path / "pacs")}
     originals = {dcmread(path).SOPInstanceUID: path for path in files(sent)}
@@ -216,22 +144,22 @@ def test_all_ultrasound_arrives_as_it_was_sent(orthanc, sent, tmp_path):
 
 def test_a_killed_download_goes_on(orthanc, tmp_path):
     folder = tmp_path / "pacs"
-    process = orthanc.download(folder, pause=0.02)
+    process = download(orthanc, folder, pause=0.02)
     wait_for_some(folder)
     process.kill()
     process.communicate()
     there = len(files(folder))
     assert 20 <= there < ULTRASOUND
     assert all(not isinstance(read_frame(path), Refusal) for path in files(folder))
-    result = finish(orthanc.download(folder))
+    result = finish(download(orthanc, folder))
     assert result == {"instances": ULTRASOUND, "fetched": ULTRASOUND - there, "skipped": 0}
-    assert finish(orthanc.download(folder))["fetched"] == 0
+    assert finish(download(orthanc, folder))["fetched"] == 0
     assert len([path for path in folder.rglob("*") if path.is_file()]) == ULTRASOUND
 
 
 def test_a_server_that_goes_down_for_a_moment(orthanc, tmp_path):
     folder = tmp_path / "pacs"
-    process = orthanc.download(folder, pause=0.02)
+    process = download(orthanc, folder, pause=0.02)
     wait_for_some(folder)
     orthanc.kill()
     assert len(files(folder)) < ULTRASOUND
@@ -255,7 +183,7 @@ def test_a_server_that_goes_down_for_a_moment(orthanc, tmp_path):
     ],
 )
 def test_filters(orthanc, tmp_path, query, instances):
-    assert finish(orthanc.download(tmp_path / "pacs", **query))["instances"] == instances
+    assert finish(download(orthanc, tmp_path / "pacs", **query))["instances"] == instances
 
 
 @pytest.mark.parametrize(
@@ -268,7 +196,7 @@ def test_filters(orthanc, tmp_path, query, instances):
     ],
 )
 def test_messages(orthanc, tmp_path, query, message):
-    process = orthanc.download(tmp_path / "pacs", **query)
+    process = download(orthanc, tmp_path / "pacs", **query)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert message in errors
@@ -283,7 +211,12 @@ def test_training_starts_from_the_url(orthanc, tmp_path):
         folders = ["--run", str(tmp_path / "run"), "--export", str(tmp_path / "export")]
         return subprocess.run(
             orthanc.inside(
-                *(str(Path(sys.executable).with_name("tf-dicom-ce")), "train", "--data", URL),
+                *(
+                    str(Path(sys.executable).with_name("tf-dicom-ce")),
+                    "train",
+                    "--data",
+                    orthanc.url,
+                ),
                 *(*words.split(), *folders),
             ),
             env={

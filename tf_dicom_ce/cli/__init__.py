@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from tf_dicom_ce import __version__
-from tf_dicom_ce.cli import finetune, index, phantom, study, train, tune
+from tf_dicom_ce.cli import finetune, index, phantom, predict, serve, study, train, tune
 from tf_dicom_ce.errors import StoppedError, UserError
 
 _COMMANDS = {
@@ -15,6 +15,8 @@ _COMMANDS = {
     "tune": tune,
     "finetune": finetune,
     "study": study,
+    "predict": predict,
+    "serve": serve,
 }
 
 

@@ -106,11 +106,11 @@ def run(options: argparse.Namespace) -> None:
     if options.data is None and config.task == "segmentation":
         class_names = ("liver", "kidney")
     task = load_task(config, labels, data, class_names, default_cache())
-    run_folder.require_writable(options.export, "--export")
     with run_folder.open_run_folder(options.run, config.task, options.resume) as folder:
         if run_folder.is_finished(folder):
             print(f"The run in {folder} has ended already.")
         else:
+            run_folder.require_writable(options.export, "--export")
             _finetune(options, config, build_encoder, metadata, task, folder)
 
 
@@ -171,8 +171,8 @@ def _finetune(
     )
     measures, headline = _measure(config, head, task, passes(task.split.test), folder)
     result = {"best_epoch": epoch, "test": measures}
-    content = {"task": config.task, **config.as_dict(), **provenance, **result}
-    del content["image_size"]
+    patients = {side: len(set(task.patients[getattr(task.split, side)].tolist())) for side in sides}
+    content = {**config.as_dict(), **provenance, "patients": patients, **result}
     version = write_head(head.model, head.answer, options.export, config.task, size, content)
     write_json(folder / "result.json", result)
     for name, m in measures.items():

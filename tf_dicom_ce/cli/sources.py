@@ -7,16 +7,20 @@ TAGS_HELP = "tag schema: ultrasound (default), ultrasound-paper, or a TOML file"
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what goes with a source of images."""
-    add = parser.add_argument
-    add(
+    """Declares what goes with a source of images whose tags count."""
+    parser.add_argument(
         "--labels",
         type=Path,
         metavar="CSV",
         help="tag values for cleaned headers, or for PNG and JPEG: columns path and "
         "StudyDescription, TransducerData, …; perhaps patient",
     )
-    add(
+    add_reading_arguments(parser)
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares how images are found and read."""
+    parser.add_argument(
         "--find-sector",
         action=argparse.BooleanOptionalAction,
         help="crop to the ultrasound where the header names no region (default: no)",

@@ -106,13 +106,13 @@ def run(options: argparse.Namespace) -> None:
     from tf_dicom_ce.training import devices, run_folder
 
     strategy = devices.open_strategy(options.strategy, config.batch_size)
-    run_folder.require_writable(options.export, "--export")
     with run_folder.open_run_folder(
         options.run, "pretrain", options.resume, devices.is_chief(strategy)
     ) as folder:
         if run_folder.is_finished(folder):
             print(f"The run in {folder} has ended already.")
         else:
+            run_folder.require_writable(options.export, "--export")
             _train(options, config, index, images, folder, strategy)
 
 
@@ -254,11 +254,10 @@ def _export(options, config, pretrained, labels, provenance: dict, folder: Path)
         options.export,
         config.image_size,
         {
-            "use_dicom": config.use_dicom,
+            **config.as_dict(),
             "tag_vocabulary": list(labels),
             "preset": _preset(options),
             "synthetic_data": options.data is None,
-            "seed": config.seed,
             **provenance,
             **result,
         },

@@ -49,6 +49,6 @@ def muted(*names: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    with muted("pydicom"), warnings.catch_warnings():
+    with muted("pydicom", "highdicom"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

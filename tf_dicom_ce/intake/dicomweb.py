@@ -21,15 +21,8 @@ from rich.progress import Progress
 
 from tf_dicom_ce.dicom.quiet import muted
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake.dicomweb_server import (
-    PASSWORD,
-    TOKEN,
-    USER,
-    GoneError,
-    RefusedError,
-    Server,
-    value,
-)
+from tf_dicom_ce.intake.dicomweb_access import Credentials
+from tf_dicom_ce.intake.dicomweb_server import GoneError, RefusedError, Server, value
 
 _STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
 _MODALITY, _STUDY_DESCRIPTION = "00080060", "00081030"
@@ -71,29 +64,6 @@ class Query:
         if not re.search(r"[*?[]", pattern):
             return pattern in description.lower()
         return fnmatch.fnmatchcase(description.lower(), pattern)
-
-
-@dataclasses.dataclass(frozen=True)
-class Credentials:
-    """What the PACS asks for: a bearer token, or a user and a password, or nothing."""
-
-    token: str = dataclasses.field(default="", repr=False)
-    user: str = dataclasses.field(default="", repr=False)
-    password: str = dataclasses.field(default="", repr=False)
-
-    @classmethod
-    def from_environment(cls) -> "Credentials":
-        """Reads TF_DICOM_CE_PACS_TOKEN, or TF_DICOM_CE_PACS_USER and TF_DICOM_CE_PACS_PASSWORD.
-
-        Raises:
-            UserError: Only one of user and password is set.
-        """
-        token, user, password = (
-            os.environ.get(name, "").strip() for name in (TOKEN, USER, PASSWORD)
-        )
-        if not token and bool(user) != bool(password):
-            raise UserError(f"set {USER} and {PASSWORD} together, or neither")
-        return cls(token, user, password)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,26 +1,31 @@
 """A DICOMweb service over HTTP: searches and files, asked for again until they are whole."""
 
 import os
-import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake.dicomweb_access import (
+    PASSWORD,
+    REMEDY,
+    TOKEN,
+    USER,
+    Bearer,
+    certificate_fails,
+    checked_address,
+)
 
 if TYPE_CHECKING:
     from requests import Response
-
-TOKEN, USER, PASSWORD = (f"TF_DICOM_CE_PACS_{name}" for name in ("TOKEN", "USER", "PASSWORD"))
 
 _JSON = "application/dicom+json"
 # As stored: by default a server may decompress to Explicit VR Little Endian.
 _FILE = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 # Packing takes Orthanc five times as long as sending the pixels as they are.
 _PLAIN = {"Accept-Encoding": "identity"}
-_REMEDY = "give the address of a DICOMweb service, e.g. https://host/dicom-web"
 _CHUNK = 1 << 17
 _TIMEOUT = (10, 60)
 _ATTEMPTS = 5
@@ -74,12 +79,12 @@ class Server:
             raise UserError(
                 "a PACS needs more libraries: install with pip install 'tf-dicom-ce[pacs]'"
             ) from None
-        self.url = _checked(url)
+        self.url = checked_address(url)
         self._stopped = threading.Event()
         self._session = requests.Session()
         # A header would give way to the user's .netrc file.
         if token:
-            self._session.auth = _Bearer(token)
+            self._session.auth = Bearer(token)
         elif user:
             self._session.auth = (user.encode(), password.encode())
 
@@ -111,11 +116,11 @@ class Server:
         offset: dict[str, int] = {}
         while True:
             try:
-                page = self._get(path, {**filters, **offset}, _JSON, self._read_rows)
+                page = self._ask(path, _JSON, _read_rows, params={**filters, **offset})
             except GoneError:
                 raise
             except RefusedError as error:
-                raise UserError(f"{self.url} refused a search: {error}; {_REMEDY}") from None
+                raise UserError(f"{self.url} refused a search: {error}; {REMEDY}") from None
             known = len(rows)
             rows |= {value(row, key): row for row in page}
             # Some servers ignore the offset and answer the same for ever.
@@ -147,14 +152,42 @@ class Server:
                 output.flush()
                 os.fsync(output.fileno())
 
-        self._get(path, {}, _FILE, read)
+        self._ask(path, _FILE, read)
 
-    def _get(
+    def send(self, path: str, content: bytes, kind: str) -> list[dict[str, Any]]:
+        """Posts something that may arrive twice without harm, until the server has taken it.
+
+        Args:
+            path: From the address on.
+            content: The body.
+            kind: Its Content-Type.
+
+        Returns:
+            The answer in DICOM JSON; empty if the server took all without a word.
+
+        Raises:
+            GoneError: There is nothing at `path`.
+            RefusedError: The server does not take it.
+            UserError: The service cannot be used.
+        """
+
+        def read(response: "Response") -> list[dict[str, Any]]:
+            if response.status_code not in (200, 202):
+                raise RefusedError(f"HTTP {response.status_code}")
+            is_json = "json" in response.headers.get("Content-Type", "")
+            return _read_rows(response) if is_json or response.status_code == 202 else []
+
+        request = {"data": content, "headers": {"Content-Type": kind}, "allow_redirects": False}
+        return self._ask(path, _JSON, read, "POST", **request)
+
+    def _ask(
         self,
         path: str,
-        parameters: dict[str, Any],
         accept: str,
         read: "Callable[[Response], _T]",
+        method: str = "GET",
+        headers: Mapping[str, str] = MappingProxyType({}),
+        **request: Any,
     ) -> _T:
         """Asks until `read` got through the whole answer."""
         import requests
@@ -163,12 +196,13 @@ class Server:
         for attempt in range(1, _ATTEMPTS + 1):
             asked_pause = 0.0
             try:
-                with self._session.get(
+                with self._session.request(
+                    method,
                     self.url + path,
-                    params=parameters,
-                    headers={"Accept": accept, **_PLAIN},
+                    headers={"Accept": accept, **_PLAIN, **headers},
                     timeout=_TIMEOUT,
                     stream=True,
+                    **request,
                 ) as response:
                     status = response.status_code
                     if status < 400:
@@ -187,9 +221,9 @@ class Server:
             except _CutError:
                 failure, status = "answer cut off", None
             except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
-                raise UserError(f"{self.url} is no address of the web; {_REMEDY}") from None
+                raise UserError(f"{self.url} is no address of the web; {REMEDY}") from None
             except requests.RequestException as error:
-                if _certificate_fails(error):
+                if certificate_fails(error):
                     raise UserError(
                         f"{self.url} has a certificate that is not trusted; name the file with the "
                         "certificate of its authority in the environment as REQUESTS_CA_BUNDLE"
@@ -204,18 +238,6 @@ class Server:
             f"{self.url} failed {_ATTEMPTS} times in a row ({failure}); check the address and the "
             "network, and start again to go on where it stopped"
         )
-
-    def _read_rows(self, response: "Response") -> list[dict[str, Any]]:
-        if response.status_code == 204:
-            return []
-        try:
-            rows = response.json()
-        except ValueError:
-            raise RefusedError("the answer is not DICOM JSON") from None
-        rows = [rows] if isinstance(rows, dict) else rows
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise RefusedError("the answer is not DICOM JSON")
-        return rows
 
     def _copy_part(self, response: "Response", write: Callable[[bytes], object]) -> None:
         """Copies the file out of its MIME wrapping."""
@@ -253,32 +275,17 @@ def value(row: dict[str, Any], tag: str) -> str:
     return str(values[0] or "") if isinstance(values, list) and values else ""
 
 
-class _Bearer:
-    def __init__(self, token: str):
-        self._header = f"Bearer {token}".encode()
-
-    def __call__(self, request: Any) -> Any:
-        request.headers["Authorization"] = self._header
-        return request
-
-
-def _checked(url: str) -> str:
-    if "@" in url:
-        raise UserError(
-            f"the address holds a user or a password; never on the command line: set {USER} and "
-            f"{PASSWORD} in the environment"
-        )
+def _read_rows(response: "Response") -> list[dict[str, Any]]:
+    if response.status_code == 204:
+        return []
     try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        rows = response.json()
     except ValueError:
-        usable = False
-    if not usable or "?" in url or "#" in url:
-        raise UserError(f"the address is none of the web, or ends in a query; {_REMEDY}")
-    bundle = os.environ.get("REQUESTS_CA_BUNDLE")
-    if bundle and not Path(bundle).exists():
-        raise UserError(f"REQUESTS_CA_BUNDLE is {bundle}, which does not exist")
-    return url.rstrip("/")
+        raise RefusedError("the answer is not DICOM JSON") from None
+    rows = [rows] if isinstance(rows, dict) else rows
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise RefusedError("the answer is not DICOM JSON")
+    return rows
 
 
 def _retry_after(response: "Response") -> float:
@@ -289,9 +296,3 @@ def _retry_after(response: "Response") -> float:
         return min(Retry().get_retry_after(response.raw) or 0.0, _LONGEST_PAUSE)
     except InvalidHeader:
         return 0.0
-
-
-def _certificate_fails(error: BaseException | None) -> bool:
-    while error and not isinstance(error, ssl.SSLCertVerificationError):
-        error = error.__cause__ or error.__context__
-    return error is not None

@@ -2,15 +2,13 @@
 
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import platformdirs
 
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake import archive, dicomweb
+from tf_dicom_ce.intake.dicomweb_access import travels_unencrypted
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
-
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def open_source(source: str, query: dicomweb.Query) -> Path:
@@ -39,7 +37,7 @@ def open_source(source: str, query: dicomweb.Query) -> Path:
 
 
 def _fetch(url: str, query: dicomweb.Query, cache: Path) -> Path:
-    if urlsplit(url).scheme == "http" and urlsplit(url).hostname not in _LOOPBACK:
+    if travels_unencrypted(url):
         print(f"{url}: images and credentials travel unencrypted; better https.", file=sys.stderr)
     # A folder for each query: an earlier, wider one must not add to this one.
     folder = cache / pseudonym(load_secret(), "PACS", f"{url.rstrip('/')}|{query}")

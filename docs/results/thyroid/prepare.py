@@ -23,9 +23,8 @@ with (source / "truth.csv").open(newline="") as file:
     rows = [row for row in csv.DictReader(file) if row["dataset"] == "ddti" and row["mask"]]
 patients = np.random.default_rng(0).permutation(sorted({row["patient"] for row in rows}))
 test, validation = (round(share * len(patients)) for share in (0.3, 0.4))
-sides = {name: "test" for name in patients[:test]} | {
-    name: "validation" for name in patients[test:validation]
-}
+sides = dict.fromkeys(patients[:test], "test")
+sides |= dict.fromkeys(patients[test:validation], "validation")
 with (out / "thyroid.csv").open("w", newline="") as file:
     table = csv.writer(file)
     table.writerow(["path", "mask", "patient", "split"])

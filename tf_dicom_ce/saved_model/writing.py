@@ -1,22 +1,5 @@
-"""Artefacts: exported models as `<root>/<name>/<version>/`, read by heads and by servers.
+"""The next version of a model in a repository: whole, or not there."""
 
-A folder holds the SavedModel and `<name>.json` (what the network expects, and where it comes
-from); an encoder's also `encoder.keras`. Every SavedModel has two signatures with the preprocessing
-inside,
-
-    serving_default   image_bytes: string [N], PNG or JPEG files
-    serving_image     image: float32 [N, H, W, 1], gray levels 0…255, any H and W
-
-and an encoder's has two endpoints on z-scored images at the model's own size, float32
-[N, height, width, 1],
-
-    serve             BatchNorm at its moving statistics
-    train             BatchNorm on the batch, moving statistics updated
-
-An encoder answers with the five scales by name, `P1`…`P5`.
-"""
-
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -26,109 +9,12 @@ import keras
 import tensorflow as tf
 
 from tf_dicom_ce.data.preprocessing import decode_image_bytes, resize, standardise
-from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.models.encoder import VGG16Encoder
+from tf_dicom_ce.saved_model.card import model_card
+from tf_dicom_ce.saved_model.golden import write_golden
+from tf_dicom_ce.whole_files import write_json, write_text
 
 Answer = Callable[[tf.Tensor], dict[str, tf.Tensor]]
-
-
-class EncoderLayer(keras.layers.TFSMLayer):
-    """An exported encoder as a layer: truly frozen, or truly tuned.
-
-    Two faults of the stock layer are mended: variable names that Adam refuses, and BatchNorm
-    statistics that move although `trainable` is False.
-
-    Args:
-        folder: Folder of one version.
-        trainable: Whether `fit` changes it.
-
-    Call:
-        x: float [N, height, width, 1], z-scored, at the encoder's size.
-
-    Returns:
-        dict of the five scales.
-    """
-
-    def __init__(self, folder: Path, trainable: bool):
-        super().__init__(
-            str(folder),
-            call_endpoint="serve",
-            call_training_endpoint="train",
-            trainable=trainable,
-            name="encoder",
-        )
-
-    def _add_existing_weight(self, weight):
-        variable = keras.Variable(
-            weight,
-            trainable=weight.trainable,
-            dtype=weight.dtype,
-            name=weight.name.replace("/", "_").replace(":", "_"),
-        )
-        self._track_variable(variable)
-
-    def call(self, x, training=False):
-        """Uses the endpoint `train` only where the layer may change."""
-        return super().call(x, training=training and self.trainable)
-
-
-def read_encoder(path: Path) -> tuple[Path, dict]:
-    """Finds an exported encoder and what it says of itself.
-
-    Args:
-        path: Folder of one version, or of all versions: then the newest.
-
-    Returns:
-        Folder of the version, and the content of its `encoder.json`.
-
-    Raises:
-        UserError: There is none.
-    """
-    versions = [int(p.name) for p in path.glob("*") if p.name.isdecimal()] if path.is_dir() else []
-    folder = path / str(max(versions)) if versions else path
-    if not (folder / "encoder.json").is_file():
-        raise UserError(
-            f"--encoder {path}: no exported encoder here. Train one with train.py, give the folder "
-            "export/encoder, or train from scratch with --encoder none."
-        )
-    return folder, json.loads((folder / "encoder.json").read_text())
-
-
-def open_encoder(
-    name: str,
-) -> tuple[Callable[[float, bool], keras.Layer], dict | None]:
-    """Finds the encoder that a head is to stand on.
-
-    Args:
-        name: Folder of an exported encoder, an `encoder.keras` file, or `none`.
-
-    Returns:
-        A function (width, trainable) -> layer from z-scored images to the five scales, and what
-        the encoder says of itself (None from scratch).
-
-    Raises:
-        UserError: There is no such encoder.
-    """
-    if name == "none":
-
-        def build(width, trainable):
-            encoder = VGG16Encoder(width)
-            encoder.trainable = trainable  # as an argument it would not reach the blocks
-            return encoder
-
-        return build, None
-    path = Path(name)
-    if path.suffix == ".keras":
-        folder, metadata = read_encoder(path.parent)
-
-        def load(width, trainable):
-            encoder = keras.saving.load_model(path)
-            encoder.trainable = trainable
-            return encoder
-
-        return load, metadata
-    folder, metadata = read_encoder(path)
-    return lambda width, trainable: EncoderLayer(folder, trainable), metadata
 
 
 def write_encoder(
@@ -224,8 +110,9 @@ def _write_version(root: Path, name: str, write: Callable[[Path], None], content
     beside = models / f".{os.getpid()}.part"
     try:
         write(beside)
-        text = json.dumps(content, indent=2, ensure_ascii=False)
-        (beside / f"{name}.json").write_text(text + "\n")
+        write_json(beside / f"{name}.json", content)
+        write_text(beside / "MODEL_CARD.md", model_card(name, content))
+        write_golden(beside, name)
         return _rename_to_next_version(beside, models)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

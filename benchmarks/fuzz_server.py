@@ -1,0 +1,190 @@
+"""Sends hostile requests to `tf-dicom-ce serve`, beside clients that behave, and watches.
+
+    python benchmarks/fuzz_server.py --count 20000 --seed 0
+
+Bad JSON, ragged and wrong tensors, damaged images and DICOM, bombs, paths that lead elsewhere, and
+what is hardly HTTP. Prints how often each status came, by kind. Exits with 1 if the server died,
+answered 5xx other than 503, left a request without an answer that was HTTP, logged a fault of its
+own, gave a good client another answer than when it was alone, or ended with more memory than it
+had early on.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import contextlib
+import re
+import socket
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from hostile_requests import MODELS, Hostile
+from served import export_untrained, served
+from serving_latency import Client, picture
+
+from tf_dicom_ce.config import FinetuneConfig
+
+SECONDS = 60  # for an answer
+GROWTH_MB = 100  # of the server and its children, from the first third to the last one
+SIZE = (64, 96)
+
+
+def ask(port: int, request: bytes, hang_up: bool) -> int | str:
+    """Sends the bytes, perhaps as the last ones; the status, or what came in place of an answer."""
+    with socket.create_connection(("127.0.0.1", port), SECONDS) as connection:
+        # A server may answer and hang up before it has everything.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(request)
+            if hang_up:
+                connection.shutdown(socket.SHUT_WR)
+        content = b""
+        try:
+            while len(content) < 200 and (part := connection.recv(1 << 16)):
+                content += part
+            while connection.recv(1 << 16):
+                pass
+        except ConnectionResetError:
+            pass
+        except TimeoutError:
+            return "no answer in time"
+    found = re.match(rb"(?:HTTP/1\.1 100 \w*\r\n\r\n)?HTTP/1\.1 (\d{3}) ", content)
+    return int(found[1]) if found else "closed"
+
+
+def megabytes(pid: int) -> float:
+    """Memory of a process and all below it; what they share counts once (Linux's Pss)."""
+    total, todo = 0.0, [pid]
+    while todo:
+        folder = Path("/proc") / str(todo.pop())
+        with contextlib.suppress(OSError):  # it has just ended
+            rollup = (folder / "smaps_rollup").read_text()
+            total += int(re.search(r"^Pss: +(\d+) kB", rollup, re.M)[1]) / 1024
+            for task in (folder / "task").iterdir():
+                todo += map(int, (task / "children").read_text().split())
+    return total
+
+
+class Neighbour(threading.Thread):
+    """A client that asks for the same good image all the time, and compares."""
+
+    def __init__(self, port: int, model: str, stop: threading.Event):
+        super().__init__()
+        self._client = Client(port, model, picture(*SIZE, seed=1))
+        self._true, self._stop_asking = self._numbers(self._client.answer), stop
+        self.asked, self.busy, self.faults = 0, 0, []
+
+    @staticmethod
+    def _numbers(answer: bytes) -> np.ndarray:
+        text = re.search(rb'"probabilities": *(\[[^a-z"]*\])', answer)[1]
+        return np.array(re.findall(rb"[-+.\de]+", text), float)
+
+    def run(self) -> None:
+        """Asks until it is told to stop."""
+        while not self._stop_asking.is_set():
+            self.asked += 1
+            try:
+                found = self._numbers(self._client.ask())
+                if not np.allclose(found, self._true, atol=1e-5):
+                    self.faults.append("another answer")
+            except Exception as error:
+                if "HTTP 503" in str(error):
+                    self.busy += 1
+                else:
+                    self.faults.append(repr(error)[:200])
+
+
+class Attack:
+    """All requests of a run, and what came of them."""
+
+    def __init__(self, port: int, pid: int, hostile: Hostile):
+        self._port, self._pid, self._hostile = port, pid, hostile
+        self.counts: collections.Counter = collections.Counter()
+        self.faults: list[str] = []
+        self.memory: list[float] = []
+
+    def send(self, number: int) -> None:
+        """Sends one request and notes the status."""
+        kind, request = self._hostile.request(number)
+        try:
+            status = ask(self._port, request, hang_up=kind == "http")
+        except OSError as error:
+            status = type(error).__name__
+        self.counts[kind, status] += 1
+        answered = isinstance(status, int) and (status < 500 or status == 503)
+        # Who does not speak HTTP may be hung up on, and who talks on beyond the limit as well.
+        if not answered and (status != "closed" or kind not in ("http", "paths", "bombs")):
+            self.faults.append(f"request {number}, {kind}: {status}")
+        if number % 100 == 99:
+            self.memory.append(megabytes(self._pid))
+
+    def growth(self) -> float:
+        """Megabytes from the median of the second sixth to that of the last third."""
+        n = len(self.memory)
+        first, last = self.memory[n // 6 : n // 3], self.memory[-(n // 3) :]
+        return statistics.median(last) - statistics.median(first) if n >= 6 else 0.0
+
+
+def table(counts: collections.Counter) -> str:
+    """How often each status came, by kind."""
+    statuses = sorted({status for _, status in counts}, key=str)
+    rows = [["", *map(str, statuses)]]
+    for kind in sorted({kind for kind, _ in counts}):
+        rows.append([kind, *(str(counts[kind, status] or "") for status in statuses)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--count", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--clients", type=int, default=4, help="hostile ones at a time")
+    options = parser.parse_args()
+    start, stop = time.perf_counter(), threading.Event()
+    hostile = Hostile(options.seed, picture(*SIZE, seed=0))
+    with tempfile.TemporaryDirectory() as folder:
+        root, log = Path(folder) / "models", Path(folder) / "log"
+        for task in MODELS:
+            export_untrained(root, FinetuneConfig(task=task, image_size=SIZE, width=1 / 16))
+        with served(root, log) as (port, pid):
+            neighbours = [Neighbour(port, model, stop) for model in MODELS]
+            attack = Attack(port, pid, hostile)
+            for neighbour in neighbours:
+                neighbour.start()
+            try:
+                with concurrent.futures.ThreadPoolExecutor(options.clients) as pool:
+                    for _ in pool.map(attack.send, range(options.count)):
+                        pass
+            finally:
+                stop.set()
+                for neighbour in neighbours:
+                    neighbour.join()
+        said = [line for line in log.read_text().splitlines() if "fault of the server" in line]
+    faults = attack.faults + said
+    for neighbour in neighbours:
+        faults += [f"good neighbour: {fault}" for fault in neighbour.faults]
+    print(table(attack.counts))
+    growth = attack.growth()
+    if growth > GROWTH_MB:
+        faults.append(f"memory grew by {growth:.0f} MB")
+    for fault in faults[:50]:
+        print(fault)
+    print(
+        f"{options.count} requests, seed {options.seed}: {len(faults)} faults. Memory "
+        f"{min(attack.memory, default=0):.0f} to {max(attack.memory, default=0):.0f} MB, "
+        f"{growth:+.0f} MB in the long run. Good neighbours: "
+        f"{sum(n.asked for n in neighbours)} requests, {sum(n.busy for n in neighbours)} of them "
+        f"503. {time.perf_counter() - start:.0f} s"
+    )
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

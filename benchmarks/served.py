@@ -1,0 +1,93 @@
+"""A model repository with an untrained head, and `tf-dicom-ce serve` on it, for other scripts."""
+
+import contextlib
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+
+from tf_dicom_ce.config import FinetuneConfig
+from tf_dicom_ce.saved_model import open_encoder, write_head
+from tf_dicom_ce.training.finetune import build_head
+
+CLASSES = {
+    "classification": ["poor", "fair", "good"],
+    "segmentation": ["background", "liver", "kidney"],
+}
+
+
+def export_untrained(root: Path, config: FinetuneConfig, encoder: str = "none") -> Path:
+    """Exports a head of three classes on an encoder (`none`: untrained); the version's folder."""
+    keras.utils.set_random_seed(0)
+    build, metadata = open_encoder(encoder)
+    if metadata:
+        size = {"image_size": tuple(metadata["image_size"]), "width": metadata["width"]}
+        config = FinetuneConfig(task=config.task, **size)
+    classes = CLASSES[config.task]
+    head = build_head(config, build(config.width, True), len(classes))
+    content = {**config.as_dict(), "classes": classes, "data_fingerprint": "none"}
+    content["synthetic_data"] = True
+    return write_head(head.model, head.answer, root, config.task, config.image_size, content)
+
+
+@contextlib.contextmanager
+def served(root: Path, log: Path) -> Iterator[tuple[int, int]]:
+    """Serves a repository in a process of its own, at a free port of this machine.
+
+    Args:
+        root: The repository.
+        log: File for what the server writes to stderr.
+
+    Yields:
+        Port and process id, when the models are loaded. Afterwards the server is asked to end.
+
+    Raises:
+        RuntimeError: It ended by itself, or does not end when asked to.
+    """
+    command = ["-m", "tf_dicom_ce.cli.child", "serve", str(root), "--port", "0"]
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(
+            [sys.executable, *command],
+            stdin=subprocess.PIPE,  # that nobody writes to: the server ends with this process
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        ) as process,
+    ):
+        line = next((line for line in process.stdout if "http://" in line), "")
+        try:
+            found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
+            if not found:
+                raise RuntimeError(f"The server did not start: {log.read_text()}")
+            port = int(found[1])
+            _wait(process, f"http://127.0.0.1:{port}/readyz")
+            yield port, process.pid
+            if process.poll() is not None:
+                raise RuntimeError(f"The server has ended with code {process.returncode}.")
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise RuntimeError("The server does not end on SIGTERM.") from None
+
+
+def _wait(process: subprocess.Popen, url: str) -> None:
+    for _ in range(1200):
+        if process.poll() is not None:
+            break
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.1)
+    raise RuntimeError("The server did not become ready.")

@@ -1,0 +1,170 @@
+"""What HTTP adds to a prediction: `tf-dicom-ce serve` against the SavedModel in this process.
+
+    python benchmarks/serving_latency.py                       heads of the paper's size
+    python benchmarks/serving_latency.py --width 0.25
+    python benchmarks/serving_latency.py --encoder export/encoder
+
+An image is a PNG of the head's size, 256 x 384 by default. Two things are measured, by turns
+(A B A B ...), and told as medians: one image, asked for by one client; and images a second, in
+batches of 8 in process, and by 8 clients that ask for one image each over HTTP. A client sends what
+it has ready and reads the whole answer; it does not parse it. Exits with 1 if HTTP adds more than
+10 ms, or if 8 clients get less than 0.9 of the images. Wants an idle machine.
+"""
+
+import argparse
+import base64
+import concurrent.futures
+import http.client
+import io
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from served import CLASSES, export_untrained, served
+
+from tf_dicom_ce.config import FinetuneConfig
+
+CLIENTS = BATCH = 8
+MOST_ADDED_MS = 10
+LEAST_RATIO = 0.9
+
+
+def picture(height: int, width: int, seed: int) -> bytes:
+    """A PNG with the speckle of ultrasound, about as large a file as a real one."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.uniform(20, 200, (height // 8, width // 8)).astype(np.uint8)
+    smooth = np.asarray(Image.fromarray(coarse).resize((width, height)), float)
+    pixels = smooth * rng.rayleigh(0.6, (height, width))
+    file = io.BytesIO()
+    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+class Client:
+    """A connection that is kept, and a request that is ready to be sent.
+
+    Args:
+        port: Of the server, on this machine.
+        model: Name of the model.
+        image: PNG.
+    """
+
+    def __init__(self, port: int, model: str, image: bytes):
+        self._connection = http.client.HTTPConnection("127.0.0.1", port)
+        self._path = f"/v1/models/{model}:predict"
+        instance = {"image_bytes": {"b64": base64.b64encode(image).decode()}}
+        self._body = json.dumps({"instances": [instance]})
+        self.answer = self.ask()
+
+    def ask(self) -> bytes:
+        """Sends it and reads the answer."""
+        self._connection.request("POST", self._path, self._body)
+        response = self._connection.getresponse()
+        content = response.read()
+        if response.status != 200:
+            raise RuntimeError(f"HTTP {response.status}: {content[:200]!r}")
+        return content
+
+
+def seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def by_turns(a: Callable, b: Callable, rounds: int) -> tuple[list[float], list[float]]:
+    """Seconds of each call of the two, A B A B ..., after one of each that does not count."""
+    a(), b()
+    times = [(seconds(a), seconds(b)) for _ in range(rounds)]
+    return tuple(zip(*times, strict=True))
+
+
+def measure(task: str, options: argparse.Namespace) -> bool:
+    """Measures one head and prints two lines; whether both goals are met."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool,
+    ):
+        config = FinetuneConfig(task=task, width=options.width)
+        root = Path(folder) / "models"
+        version = export_untrained(root, config, options.encoder)
+        content = json.loads((version / f"{task}.json").read_text())
+        height, width = content["image_size"]
+        images = [picture(height, width, seed) for seed in range(BATCH)]
+        predict = tf.saved_model.load(str(version)).signatures["serving_default"]
+
+        def in_process(chosen):
+            answers = predict(image_bytes=tf.constant(chosen))
+            return {name: value.numpy() for name, value in answers.items()}
+
+        with served(root, Path(folder) / "log") as (port, _):
+            clients = [Client(port, task, image) for image in images]
+            check(clients, in_process(images))
+            one_here, one_http = by_turns(
+                lambda: in_process(images[:1]), clients[0].ask, options.rounds
+            )
+
+            def batches():
+                for _ in range(options.requests):
+                    in_process(images)
+
+            def together():
+                list(pool.map(lambda c: [c.ask() for _ in range(options.requests)], clients))
+
+            many_here, many_http = by_turns(batches, together, options.turns)
+    print(f"{task}, {height} x {width}, width {content['width']:g}, PNG of {len(images[0])} bytes,")
+    print(f"an answer of {len(clients[0].answer)} bytes")
+    here, there = (1000 * statistics.median(times) for times in (one_here, one_http))
+    added = there - here
+    spread = f"middle half of A {halves(one_here)}, of B {halves(one_http)} ms"
+    row("1 client, ms", here, there, f"added {added:.1f}", f"at most {MOST_ADDED_MS}")
+    print(f"  {spread}")
+    count = BATCH * options.requests
+    rates = [count / statistics.median(times) for times in (many_here, many_http)]
+    ratio = rates[1] / rates[0]
+    row("8 clients, images/s", *rates, f"ratio {ratio:.2f}", f"at least {LEAST_RATIO}")
+    return added <= MOST_ADDED_MS and ratio >= LEAST_RATIO
+
+
+def check(clients: list[Client], true: dict[str, np.ndarray]) -> None:
+    """Both sides have to answer the same, or there is nothing to compare."""
+    for k, client in enumerate(clients):
+        (found,) = json.loads(client.answer)["predictions"]
+        np.testing.assert_allclose(found["probabilities"], true["probabilities"][k], atol=1e-4)
+
+
+def halves(times: list[float]) -> str:
+    low, _, high = statistics.quantiles(times, n=4)
+    return f"{1000 * low:.1f}…{1000 * high:.1f}"
+
+
+def row(what: str, here: float, there: float, result: str, goal: str) -> None:
+    print(f"  {what:20} A in process {here:8.1f}   B HTTP {there:8.1f}   {result} (goal: {goal})")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    add = parser.add_argument
+    add("--task", choices=CLASSES, nargs="+", default=list(CLASSES), help="default: both")
+    add("--width", type=float, default=1.0, help="of the networks; 1 is VGG16 (default)")
+    add("--encoder", default="none", metavar="DIR", help="exported encoder; brings its own size")
+    add("--rounds", type=int, default=40, help="turns of one image (default: 40)")
+    add("--turns", type=int, default=5, help="turns of many images (default: 5)")
+    add("--requests", type=int, default=4, help="of each client in a turn (default: 4)")
+    options = parser.parse_args()
+    print(f"{os.cpu_count()} cores, TensorFlow {tf.__version__}; medians, A B A B")
+    met = [measure(task, options) for task in options.task]
+    print("Goals met." if all(met) else "Goals NOT met.")
+    return 0 if all(met) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""`predict` from a source to its results, killed and resumed; the mistakes it names."""
+
+import csv
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom import dcmread
+
+from tf_dicom_ce.cli import main
+
+SIZE = (32, 64)
+CINE = "1.2.840.10008.5.1.4.1.1.3.1"
+
+# Slowed down, so that there is a midway.
+SLOW = """
+import sys, time
+from tf_dicom_ce.cli import main
+from tf_dicom_ce.prediction import batch
+def slowly(*arguments, map=batch.guarded_map, **options):
+    for result in map(*arguments, **options):
+        time.sleep(0.05)
+        yield result
+batch.guarded_map = slowly
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def picture(seed):
+    return (np.random.default_rng(seed).random(SIZE) < 0.4).astype(np.uint8) * 255
+
+
+@pytest.fixture
+def source(write, tmp_path):
+    """A cine of 30 frames, 10 single images, a PNG, and a file that was cut off."""
+    frames = [picture(k) for k in range(30)]
+    stacked = np.stack(frames).tobytes()
+    elements = {"SOPClassUID": CINE, "NumberOfFrames": 30, "PixelData": stacked}
+    write("Planted_folder/cine.dcm", frames[0], **elements)
+    for k in range(10):
+        write(f"Planted_folder/{k}.dcm", picture(100 + k), PatientID="Planted")
+    cut = write("Planted_folder/cut.dcm", picture(0))
+    cut.write_bytes(cut.read_bytes()[:-300])
+    Image.fromarray(picture(200)).save(tmp_path / "Planted_folder" / "a.png")
+    return tmp_path / "Planted_folder"
+
+
+@pytest.fixture
+def words(heads, source):
+    def of(out, task="segmentation"):
+        model = str(heads / task)
+        return ["predict", str(source), "--model", model, "--out", str(out), "--frames", "all"]
+
+    return of
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def results(out):
+    """What is in a folder of results, but for the time that stands in DICOM."""
+    dicom = {p.name: dcmread(p) for p in (out / "dicom").iterdir()}
+    return (
+        {name: (d.SOPInstanceUID, d.pixel_array.tobytes()) for name, d in dicom.items()},
+        {p.name: p.read_bytes() for p in (out / "overlay").iterdir()},
+        table(out / "predictions.csv"),
+        table(out / "skipped.csv"),
+    )
+
+
+def test_a_folder(words, source, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(words(out)) == 0
+    printed = capsys.readouterr()
+    assert "segmentation 1: 41 images, 41 answered now\n" in printed.out
+    assert "PNG or JPEG among them: 1;" in printed.out
+    assert f"Without an answer: 1 truncated; see {out / 'skipped.csv'}" in printed.out
+    assert "trained on synthetic images alone" in printed.out
+    dicom, overlays, rows, skipped = results(out)
+    assert (len(dicom), len(overlays), len(rows)) == (40, 41, 41)
+    assert [row["path"] for row in skipped] == ["cut.dcm"]
+    # Names and paths of patients stand in results, files.csv and skipped.csv alone.
+    for path in out.rglob("*"):
+        name = path.relative_to(out)
+        assert "Planted" not in str(name)
+        if path.is_file() and name.parts[0] not in ("dicom", "files.csv", "skipped.csv"):
+            assert b"Planted" not in path.read_bytes()
+    assert "Planted" not in (printed.out + printed.err).replace(str(source), "")
+
+
+def test_an_archive(words, source, tmp_path, capsys):
+    archive = shutil.make_archive(str(tmp_path / "archive"), "zip", source)
+    arguments = words(tmp_path / "out", "classification")
+    arguments[1] = archive
+    assert main([*arguments, "--frames", "middle"]) == 0
+    assert "classification 1: 12 images, 12 answered now" in capsys.readouterr().out
+    rows = table(tmp_path / "out" / "predictions.csv")
+    assert {row["class"] for row in rows} <= {"left", "right"}
+    assert len(list((tmp_path / "out" / "dicom").iterdir())) == 11
+
+
+@pytest.mark.slow
+def test_killed_at_some_point_and_resumed(words, tmp_path, capsys):
+    """Ends in what a run left alone gives; all that is there meanwhile is whole."""
+    assert main(words(tmp_path / "alone")) == 0
+    out = tmp_path / "out"
+    for least in (3, 20):
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", SLOW, *words(out)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        until = time.monotonic() + 120
+        while lines(out / "predictions.csv") <= least:
+            assert time.monotonic() < until
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        there = table(out / "predictions.csv")
+        assert least <= len(there) < 41
+        for row in there:
+            # The PNG has no DICOM result.
+            named = [row[name] for name in ("dicom", "overlay") if row[name]]
+            assert named
+            assert all((out / name).is_file() for name in named)
+        for path in (out / "dicom").glob("[!.]*"):
+            dcmread(path).pixel_array  # noqa: B018
+        for path in (out / "overlay").glob("[!.]*"):
+            with Image.open(path) as image:
+                image.load()
+    capsys.readouterr()
+    assert main(words(out)) == 0
+    assert f"{41 - len(there)} answered now, {len(there)} before" in capsys.readouterr().out
+    assert results(out) == results(tmp_path / "alone")
+    assert not list(out.rglob("*.part*"))
+
+
+def lines(path):
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def test_mistakes(words, source, tmp_path, capsys):
+    def message(*extra, out=tmp_path / "out"):
+        assert main([*words(out), *map(str, extra)]) == 2
+        return capsys.readouterr().err
+
+    assert "no exported head here" in message("--model", tmp_path / "none")
+    assert "choose middle, all, or every:N" in message("--frames", "first")
+    assert "would travel unencrypted" in message("--stow", "http://pacs.example/dicom-web")
+    assert "none of the web" in message("--stow", "pacs.example")
+    assert "lies in" in message(out=source / "out")
+    assert not (tmp_path / "out").exists()
+    assert not (source / "out").exists()
+
+
+def test_a_source_of_which_nothing_can_be_read(heads, tmp_path, capsys):
+    folder = tmp_path / "src"
+    folder.mkdir()
+    Image.fromarray(picture(0)).save(folder / "a.png")
+    path = folder / "a.png"
+    path.write_bytes(path.read_bytes()[:80])
+    arguments = ["predict", str(folder), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--model", str(heads / "segmentation")]) == 2
+    assert "none of the images could be read" in capsys.readouterr().err
+    assert [row["code"] for row in table(tmp_path / "out" / "skipped.csv")] == ["decode-failed"]

@@ -1,0 +1,288 @@
+"""One pass over a folder: results checked against NumPy, refusals, memory, going on."""
+
+import csv
+import io
+import tracemalloc
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom import dcmread
+from pydicom.encaps import encapsulate
+
+from tf_dicom_ce.dicom.refusals import Code, Refusal
+from tf_dicom_ce.dicom.tags import TagSchema
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake.index import scan
+from tf_dicom_ce.intake.tag_table import Entry
+from tf_dicom_ce.prediction import batch, writing
+from tf_dicom_ce.prediction.batch import predict
+from tf_dicom_ce.prediction.folder import open_results
+from tf_dicom_ce.prediction.heads import open_head
+from tf_dicom_ce.prediction.writing import Answered, Writer
+from tf_dicom_ce.workers import Loss
+
+SIZE = (32, 64)
+ULTRASOUND_CINE = "1.2.840.10008.5.1.4.1.1.3.1"
+NAME = "Secret^Name"
+
+
+def picture(seed):
+    """Black and white pixels of the heads' own size: nothing is resized."""
+    return (np.random.default_rng(seed).random(SIZE) < 0.4).astype(np.uint8) * 255
+
+
+def cine(frames):
+    return {
+        "SOPClassUID": ULTRASOUND_CINE,
+        "NumberOfFrames": len(frames),
+        "PixelData": np.stack(frames).tobytes(),
+    }
+
+
+@pytest.fixture
+def run(heads, tmp_path):
+    """Predicts on tmp_path/src and returns the pass, and the rows by path and frame."""
+
+    def predict_source(task="segmentation", choice="all", pictures=()):
+        out = tmp_path / "out"
+        head = open_head(heads / task)
+        table = {name: Entry("", {}, None) for name in pictures}
+        index = scan(tmp_path / "src", TagSchema.load("ultrasound"), table, progress=False)
+        with open_results(out, head.model, False):
+            done = predict(index, head, out, choice, False)
+        paths = {row["file"]: row["path"] for row in table_of(out / "files.csv")}
+        rows = table_of(out / "predictions.csv")
+        return done, {(paths[row["file"]], int(row["frame"])): row for row in rows}
+
+    return predict_source
+
+
+def table_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_masks_land_where_the_pixels_are(run, write, tmp_path):
+    frames = [picture(k) for k in range(11)]
+    write("src/a/cine.dcm", frames[0], **cine(frames), PatientName=NAME)
+    write("src/single.dcm", picture(20), PatientName=NAME)
+    done, rows = run()
+    assert (done.images, done.new, done.before, done.pictures) == (12, 12, 0, 0)
+    assert not done.skipped
+    truth = {("a/cine.dcm", k): frame for k, frame in enumerate(frames)}
+    truth["single.dcm", 0] = picture(20)
+    assert set(rows) == set(truth)
+    assert done.dicom == [row["dicom"] for row in rows.values()]
+    for (path, frame), row in rows.items():
+        bright = truth[path, frame] > 0
+        result = dcmread(tmp_path / "out" / row["dicom"])
+        np.testing.assert_array_equal(result.pixel_array.reshape(SIZE), bright)
+        assert float(row["share liver"]) == pytest.approx(bright.mean(), abs=1e-6)
+        assert float(row["share background"]) == pytest.approx(1 - bright.mean(), abs=1e-6)
+        assert (row["model"], row["version"]) == ("segmentation", "1")
+        with Image.open(tmp_path / "out" / row["overlay"]) as overlay:
+            assert overlay.width == SIZE[1]
+        assert str(result.PatientName) == NAME
+        (source,) = result.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+        original = dcmread(tmp_path / "src" / path)
+        assert source.ReferencedSOPInstanceUID == original.SOPInstanceUID
+        assert NAME not in row["dicom"] + row["overlay"]
+        assert path not in row["dicom"] + row["overlay"]
+    uids = [dcmread(tmp_path / "out" / file).SOPInstanceUID for file in done.dicom]
+    assert len(set(uids)) == 12
+
+
+def test_middle_and_every(run, write):
+    frames = [picture(k) for k in range(7)]
+    write("src/cine.dcm", frames[0], **cine(frames))
+    _, rows = run(choice="middle")
+    assert [frame for _, frame in rows] == [3]
+    done, rows = run(choice="every:3")
+    assert [frame for _, frame in rows] == [3, 0, 6]
+    assert (done.images, done.before, done.new) == (3, 1, 2)
+
+
+def test_a_cropped_image(run, build, tmp_path):
+    """The region is the right lower part; results are of the whole image's size."""
+    pixels = np.zeros((80, 120), np.uint8)
+    pixels[40:72, 50:114] = picture(1)
+    dataset = build(pixels)
+    region = type(dataset)()
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = 50, 40
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 113, 71
+    region.RegionSpatialFormat = region.RegionDataType = 1
+    region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = 3
+    region.PhysicalDeltaX = region.PhysicalDeltaY = 0.01
+    region.RegionFlags = 0
+    dataset.SequenceOfUltrasoundRegions = [region]
+    (tmp_path / "src").mkdir()
+    dataset.save_as(tmp_path / "src" / "a.dcm", enforce_file_format=True)
+    done, rows = run()
+    result = dcmread(tmp_path / "out" / done.dicom[0]).pixel_array.reshape(80, 120)
+    np.testing.assert_array_equal(result, pixels > 0)
+    # Shares are of the region.
+    assert float(rows["a.dcm", 0]["share liver"]) == pytest.approx(
+        (picture(1) > 0).mean(), abs=1e-6
+    )
+
+
+def test_reports_of_a_classifier(run, write, tmp_path):
+    image = np.zeros(SIZE, np.uint8)
+    image[:, 32:] = 100
+    write("src/right.dcm", image)
+    write("src/left.dcm", image[:, ::-1])
+    done, rows = run(task="classification")
+    expected = 1 / (1 + np.exp(-2.0))
+    assert {path: row["class"] for (path, _), row in rows.items()} == {
+        "right.dcm": "right",
+        "left.dcm": "left",
+    }
+    row = rows["right.dcm", 0]
+    assert float(row["probability right"]) == pytest.approx(expected, abs=1e-6)
+    assert row["overlay"] == ""
+    report = dcmread(tmp_path / "out" / row["dicom"])
+    assert report.Modality == "SR"
+    assert not list((tmp_path / "out" / "overlay").iterdir())
+    assert len(done.dicom) == 2
+
+
+def test_pictures_get_overlay_and_row_only(run, write, tmp_path):
+    write("src/a.dcm", picture(1))
+    Image.fromarray(picture(2)).save(tmp_path / "src" / "b.png")
+    done, rows = run(pictures=["b.png"])
+    assert (done.images, done.pictures) == (2, 1)
+    row = rows["b.png", 0]
+    assert row["dicom"] == ""
+    assert float(row["share liver"]) == pytest.approx((picture(2) > 0).mean(), abs=1e-6)
+    assert (tmp_path / "out" / row["overlay"]).is_file()
+    assert run(pictures=["b.png"])[0].new == 0
+
+
+def test_what_cannot_be_read_is_named_and_counted(run, write, tmp_path):
+    write("src/good.dcm", picture(1))
+    cut = write("src/cut.dcm", picture(2))
+    cut.write_bytes(cut.read_bytes()[:-100])
+    (tmp_path / "src" / "notes.txt").write_text("hello")
+    stream = io.BytesIO()
+    Image.fromarray(picture(3)).save(stream, "JPEG")
+    broken = stream.getvalue()[:200] + bytes(400)
+    jpeg = "1.2.840.10008.1.2.4.50"
+    write("src/jpeg.dcm", picture(3), syntax=jpeg, PixelData=encapsulate([broken]))
+    done, rows = run()
+    assert list(rows) == [("good.dcm", 0)]
+    assert (done.images, done.new) == (2, 1)
+    assert done.skipped == {"truncated": 1, "not-dicom": 1, "decode-failed": 1}
+    skipped = {row["path"]: row for row in table_of(tmp_path / "out" / "skipped.csv")}
+    assert {path: row["code"] for path, row in skipped.items()} == {
+        "cut.dcm": "truncated",
+        "notes.txt": "not-dicom",
+        "jpeg.dcm": "decode-failed",
+    }
+    assert skipped["cut.dcm"]["kind"] == "unreadable"
+    assert skipped["notes.txt"]["kind"] == "skipped"
+    assert skipped["jpeg.dcm"]["frame"] == "0"
+    assert all(row["remedy"] for row in skipped.values())
+
+
+def test_a_worker_that_dies_costs_one_image(run, write, monkeypatch):
+    """`guarded_map` has tests of its own; here it says at once what it says of a dead worker."""
+
+    def guarded_map(function, items, lost, **_):
+        for item in items:
+            yield lost(Loss.DIED) if item.path == "2.dcm" else function(item)
+
+    for k in range(6):
+        write(f"src/{k}.dcm", picture(k))
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "guarded_map", guarded_map)
+        done, rows = run()
+    assert [path for path, _ in rows] == [f"{k}.dcm" for k in (0, 1, 3, 4, 5)]
+    assert done.skipped == {"reader-died": 1}
+    done, rows = run()
+    assert (done.before, done.new, len(rows)) == (5, 1, 6)
+    assert not done.skipped
+
+
+def test_a_header_that_no_result_can_be_made_of(heads, write, tmp_path, monkeypatch):
+    path = write("src/a.dcm", picture(1))
+    model = open_head(heads / "segmentation").model
+    image = Answered("a.dcm", "n", 0, (0, 0, *SIZE), picture(1), {"mask": picture(1) // 255})
+    writer = Writer(tmp_path / "src", TagSchema.load("ultrasound").sop_classes, tmp_path, model)
+
+    def fail(*_):
+        raise RecursionError(NAME)
+
+    monkeypatch.setattr(writing, "dicom_file", fail)
+    assert writer(image) == Refusal(Code.DAMAGED_HEADER, "RecursionError")
+    path.unlink()
+    assert writer(image) == Refusal(Code.OS_ERROR, "FileNotFoundError")
+    assert {p.name for p in tmp_path.iterdir()} == {"src"}
+
+
+def test_what_is_lost_is_made_again(run, write, tmp_path):
+    for k in range(4):
+        write(f"src/{k}.dcm", picture(k))
+    first, rows = run()
+    uids = {file: dcmread(tmp_path / "out" / file).SOPInstanceUID for file in first.dicom}
+    (tmp_path / "out" / rows["1.dcm", 0]["dicom"]).unlink()
+    (tmp_path / "out" / rows["2.dcm", 0]["overlay"]).unlink()
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "dicom").iterdir()}
+    second, again = run()
+    assert (second.before, second.new) == (2, 2)
+    assert again == rows
+    assert len(table_of(tmp_path / "out" / "predictions.csv")) == 4
+    assert {f: dcmread(tmp_path / "out" / f).SOPInstanceUID for f in second.dicom} == uids
+    untouched = tmp_path / "out" / rows["0.dcm", 0]["dicom"]
+    assert untouched.stat().st_mtime_ns == stamps[untouched]
+
+
+def test_a_changed_file_is_answered_anew(run, write):
+    write("src/a.dcm", picture(1))
+    run()
+    write("src/a.dcm", picture(2), ImageComments="longer than before")
+    done, _ = run()
+    assert (done.images, done.before, done.new) == (1, 0, 1)
+    assert len(done.dicom) == 2
+
+
+def test_another_model_or_process_keeps_out(heads, run, write, tmp_path):
+    write("src/a.dcm", picture(1))
+    run()
+    with pytest.raises(UserError, match="holds results of segmentation 1"):
+        run(task="classification")
+    model = open_head(heads / "segmentation").model
+    with open_results(tmp_path / "out", model, False), pytest.raises(UserError, match="another"):
+        run()
+
+
+def test_a_full_disk_is_told(heads, tmp_path):
+    model = open_head(heads / "segmentation").model
+    with pytest.raises(UserError, match="No space left"), open_results(tmp_path, model, False):
+        raise OSError(28, "No space left on device")
+
+
+def test_what_a_kill_left_behind_is_swept_away(heads, tmp_path):
+    part = tmp_path / "dicom" / ".123.part.x.dcm"
+    part.parent.mkdir()
+    part.write_bytes(b"half")
+    with open_results(tmp_path, open_head(heads / "segmentation").model, False):
+        assert not part.exists()
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_a_cine(run, write, monkeypatch):
+    """300 frames, of which 128 a reading process may be ready ahead of the head."""
+    frame = np.zeros((200, 300), np.uint8)
+    frame[:, 150:] = 200
+    write("src/cine.dcm", frame, **cine([frame] * 300))
+    monkeypatch.setattr(batch, "_READERS", 1)
+    run(task="classification", choice="every:300")  # what is loaded once
+    tracemalloc.start()
+    try:
+        done, _ = run(task="classification")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (done.before, done.new) == (1, 299)
+    assert peak < 200 * frame.nbytes

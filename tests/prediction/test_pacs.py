@@ -1,0 +1,141 @@
+"""From Orthanc and back: images out, results in; Orthanc in a network namespace of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.uid import generate_uid
+
+pytestmark = pytest.mark.pacs
+
+SIZE = (32, 64)
+CINE = "1.2.840.10008.5.1.4.1.1.3.1"
+
+# Orthanc's own interface, not the one that the results were sent by.
+FETCH = """
+import json, sys, urllib.request
+from pathlib import Path
+root = "http://127.0.0.1:8042"
+passwords = urllib.request.HTTPPasswordMgrWithPriorAuth()
+passwords.add_password(None, root, "joe", "hunter2", is_authenticated=True)
+opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(passwords))
+for name in json.load(opener.open(f"{root}/instances")):
+    Path(sys.argv[1], name).write_bytes(opener.open(f"{root}/instances/{name}/file").read())
+"""
+
+
+def picture(seed):
+    return (np.random.default_rng(seed).random(SIZE) < 0.4).astype(np.uint8) * 255
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return {"single": [picture(0)], "cine": [picture(k) for k in (1, 2, 3)]}
+
+
+@pytest.fixture(scope="module")
+def orthanc(start_orthanc, tmp_path_factory, frames, build):
+    folder = tmp_path_factory.mktemp("sent")
+    for name, images in frames.items():
+        dataset = build(images[0])
+        dataset.PatientName = name
+        dataset.Modality = "US"
+        dataset.SeriesInstanceUID = generate_uid()
+        if len(images) > 1:
+            dataset.SOPClassUID, dataset.NumberOfFrames = CINE, len(images)
+            dataset.PixelData = np.stack(images).tobytes()
+        dataset.save_as(folder / name, enforce_file_format=True)
+    return start_orthanc(folder)
+
+
+@pytest.fixture
+def predict(orthanc, heads, tmp_path):
+    """Runs `predict` on what the PACS holds, and stores the results there."""
+
+    def run(task, password="hunter2"):
+        words = f"predict {orthanc.url} --model {heads / task} --frames all --stow {orthanc.url}"
+        program = str(Path(sys.executable).with_name("tf-dicom-ce"))
+        return subprocess.run(
+            orthanc.inside(program, *words.split(), "--out", str(tmp_path / "out")),
+            env={
+                **os.environ,
+                "TF_DICOM_CE_PACS_USER": "joe",
+                "TF_DICOM_CE_PACS_PASSWORD": password,
+            },
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+
+    return run
+
+
+@pytest.fixture
+def fetch(orthanc, tmp_path):
+    """All instances of a modality that Orthanc holds, as (data set, bytes) by UID."""
+
+    def run(modality):
+        folder = tmp_path / "fetched"
+        folder.mkdir(exist_ok=True)
+        command = orthanc.inside(sys.executable, "-c", FETCH, str(folder))
+        subprocess.run(command, check=True, timeout=60)
+        found = [(dcmread(path), path.read_bytes()) for path in folder.iterdir()]
+        return {d.SOPInstanceUID: (d, content) for d, content in found if d.Modality == modality}
+
+    return run
+
+
+def test_masks_go_there_and_come_back(predict, fetch, frames, tmp_path):
+    done = predict("segmentation")
+    assert done.returncode == 0, done.stderr
+    assert "PACS: 4 results stored, 4 of them sent now" in done.stdout
+    assert "single" not in done.stdout + done.stderr
+    stored = fetch("SEG")
+    written = {dcmread(p).SOPInstanceUID: p for p in (tmp_path / "out" / "dicom").iterdir()}
+    assert set(stored) == set(written)
+    assert len(stored) == 4
+    images = {d.SOPInstanceUID: d for d, _ in fetch("US").values()}
+    assert len(images) == 2
+    seen = set()
+    for uid, (result, content) in stored.items():
+        assert content == written[uid].read_bytes()
+        (reference,) = result.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+        image = images[reference.ReferencedSOPInstanceUID]
+        assert result.StudyInstanceUID == image.StudyInstanceUID
+        assert result.PatientName == image.PatientName
+        name, frame = str(image.PatientName), int(result.InstanceNumber) - 1
+        truth = frames[name][frame if name == "cine" else 0]
+        np.testing.assert_array_equal(result.pixel_array.reshape(SIZE), truth > 0)
+        seen.add((name, frame if name == "cine" else 0))
+    assert seen == {("single", 0), ("cine", 0), ("cine", 1), ("cine", 2)}
+
+    again = predict("segmentation")
+    assert again.returncode == 0, again.stderr
+    # The results in the PACS are no images to answer.
+    assert "4 images, 0 answered now, 4 before" in again.stdout
+    assert "PACS: 4 results stored, 0 of them sent now" in again.stdout
+    assert set(fetch("SEG")) == set(stored)
+
+
+def test_reports_go_there_and_come_back(predict, fetch, tmp_path):
+    done = predict("classification")
+    assert done.returncode == 0, done.stderr
+    assert "PACS: 4 results stored, 4 of them sent now" in done.stdout
+    stored = fetch("SR")
+    written = {dcmread(p).SOPInstanceUID: p for p in (tmp_path / "out" / "dicom").iterdir()}
+    assert len(written) == 4
+    assert {uid: content for uid, (_, content) in stored.items()} == {
+        uid: path.read_bytes() for uid, path in written.items()
+    }
+
+
+def test_wrong_password(predict):
+    done = predict("segmentation", "hunter3")
+    assert done.returncode == 2
+    assert "refused the credentials (HTTP 401)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "hunter" not in done.stderr

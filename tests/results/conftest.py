@@ -1,0 +1,61 @@
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from tf_dicom_ce.results.files import encode
+from tf_dicom_ce.results.model import Model
+
+
+@pytest.fixture
+def segmenter():
+    return Model(
+        name="segmentation",
+        version="3",
+        task="segmentation",
+        classes=("background", "liver", "Kidney", "cyst, simple"),
+        fingerprint="c0ffee",
+        synthetic=True,
+    )
+
+
+@pytest.fixture
+def classifier():
+    return Model(
+        name="quality",
+        version="12",
+        task="classification",
+        classes=("poor", "good", "übrig"),
+        fingerprint="c0ffee",
+        synthetic=False,
+    )
+
+
+@pytest.fixture
+def cine(write, ramp):
+    """Writes a cine of three frames of 20 × 30 pixels, all different; further elements by name."""
+
+    def write_cine(name="cine", **elements):
+        frames = np.stack([ramp, ramp // 2, 255 - ramp])
+        elements = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.3.1", **elements}
+        return write(name, ramp, NumberOfFrames=3, PixelData=frames.tobytes(), **elements)
+
+    return write_cine
+
+
+@pytest.fixture
+def dciodvfy(tmp_path):
+    """Lists the errors that dciodvfy finds in a result."""
+    tool = shutil.which("dciodvfy")
+    assert tool, "install Debian's dicom3tools"
+
+    def errors(result, kind):
+        path = tmp_path / "result.dcm"
+        path.write_bytes(encode(result))
+        done = subprocess.run([tool, path], capture_output=True, text=True, errors="replace")
+        lines = (done.stdout + done.stderr).splitlines()
+        assert kind in lines  # it knew the class
+        return [line for line in lines if line.startswith("Error")]
+
+    return errors

@@ -1,0 +1,234 @@
+"""Odd headers give valid results all the same, and only what belongs there gets into them."""
+
+import dataclasses
+import io
+import logging
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom import Dataset, Sequence
+from pydicom.dataelem import DataElement
+
+from tf_dicom_ce.results.evidence import made_up_uids
+from tf_dicom_ce.results.files import encode
+from tf_dicom_ce.results.seg import segmentation
+from tf_dicom_ce.results.source import open_image
+from tf_dicom_ce.results.sr import report
+
+MASK = np.arange(12, dtype=np.uint8).reshape(3, 4) % 4
+PROBABILITIES = np.array([0.1, 0.65, 0.25])
+
+
+@pytest.fixture
+def both(segmenter, classifier):
+    """A SEG and an SR of a source."""
+
+    def make(source):
+        seg = segmentation(source, MASK, segmenter)
+        return seg, report(source, 1, PROBABILITIES, classifier)
+
+    return make
+
+
+def changed(path, change):
+    """Rewrites a file after `change` of its data set, without pydicom's checks."""
+    dataset = pydicom.dcmread(path)
+    change(dataset)
+    dataset.save_as(path, enforce_file_format=True)
+    # Numbers that pydicom would not make.
+    content = path.read_bytes().replace(b"IS\x06\x0055555 ", b"IS\x06\x00first ")
+    path.write_bytes(content.replace(b"DS\x06\x0044444 ", b"DS\x06\x00large "))
+    return path
+
+
+def raw(tag, vr, value):
+    """An element whose value is what no writer should write."""
+    return DataElement(tag, vr, value, validation_mode=pydicom.config.IGNORE)
+
+
+def nothing_of_the_patient(dataset):
+    for keyword in ("PatientID", "StudyInstanceUID"):
+        delattr(dataset, keyword)
+
+
+def malformed(dataset):
+    dataset[0x00100030] = raw(0x00100030, "DA", "19ABCDEF")
+    dataset[0x00080020] = raw(0x00080020, "DA", "2020")
+    dataset[0x00080030] = raw(0x00080030, "TM", "noon")
+    dataset[0x00100040] = raw(0x00100040, "CS", "female?")
+    dataset.InstanceNumber = 55555
+    dataset.LossyImageCompression = "01"
+    dataset.LossyImageCompressionRatio = "44444"
+    dataset[0x00200010] = raw(0x00200010, "SH", "ID\0\x07 5")
+    dataset[0x00100020] = raw(0x00100020, "LO", "A\\B")
+
+
+def wrong_character_set(dataset):
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset[0x00100010] = raw(0x00100010, "PN", b"M\xfcller^J\xf6rg")
+
+
+def unknown_character_set(dataset):
+    dataset[0x00080005] = raw(0x00080005, "CS", "EBCDIC 500")
+    dataset[0x00100010] = raw(0x00100010, "PN", b"M\xfcller")
+
+
+def lossy(dataset):
+    dataset.LossyImageCompression = "01"
+    dataset.LossyImageCompressionRatio = [10, 2.5]
+    dataset.LossyImageCompressionMethod = ["ISO_10918_1", "ISO_15444_1"]
+
+
+def old_date(dataset):
+    dataset[0x00100030] = raw(0x00100030, "DA", "1950.12.31")
+    dataset[0x00080030] = raw(0x00080030, "TM", "12:30:05")
+
+
+def private(dataset):
+    block = dataset.private_block(0x0011, "VENDOR", create=True)
+    item = Dataset()
+    item.PatientComments = "LEAK-1"
+    block.add_new(1, "SQ", Sequence([item]))
+    block.add_new(2, "LO", "LEAK-2")
+    nested = Dataset()
+    nested.PatientID = "LEAK-3"
+    nested.private_block(0x0013, "VENDOR", create=True).add_new(1, "LO", "LEAK-4")
+    dataset.OtherPatientIDsSequence = [nested]
+    dataset.InstitutionName = "LEAK-5"
+    dataset.PatientAddress = "LEAK-6"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of pydicom, as the files are made
+@pytest.mark.parametrize(
+    "change",
+    [
+        nothing_of_the_patient,
+        malformed,
+        wrong_character_set,
+        unknown_character_set,
+        lossy,
+        old_date,
+        private,
+    ],
+)
+@pytest.mark.parametrize("many", [False, True], ids=["single", "cine"])
+def test_odd_headers_give_valid_results(write, cine, ramp, both, dciodvfy, change, many):
+    path = changed(cine() if many else write("a", ramp), change)
+    seg, sr = both(open_image(path))
+    assert dciodvfy(seg, "Segmentation") == []
+    assert dciodvfy(sr, "ComprehensiveSR") == []
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_is_malformed_is_left_empty(write, ramp, both):
+    for result in both(open_image(changed(write("a", ramp), malformed))):
+        assert not result.PatientBirthDate
+        assert not result.StudyDate
+        assert not result.StudyTime
+        assert result.PatientSex == ""
+        assert result.InstanceNumber == 1
+        assert (result.StudyID, result.PatientID) == ("ID 5", "A")
+
+
+def test_old_dates_are_written_as_today(write, ramp, both):
+    for result in both(open_image(changed(write("a", ramp), old_date))):
+        assert (result.PatientBirthDate, result.StudyTime) == ("19501231", "123005")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [("ISO_IR 100", "Müller^Jörg"), ("ISO_IR 144", "Люк^Х"), ("ISO_IR 192", "山田^太郎")],
+)
+def test_names_become_unicode(write, ramp, both, encoding, name):
+    path = write("a", ramp, SpecificCharacterSet=encoding, PatientName=name)
+    for result in both(open_image(path)):
+        back = pydicom.dcmread(io.BytesIO(encode(result)))
+        assert back.SpecificCharacterSet == "ISO_IR 192"
+        assert back.PatientName == name
+
+
+def test_a_mask_of_a_lossy_image_says_so(write, ramp, both):
+    seg, _ = both(open_image(changed(write("a", ramp), lossy)))
+    assert seg.LossyImageCompression == "01"
+    assert seg.LossyImageCompressionRatio == [10, 2.5]
+    assert seg.LossyImageCompressionMethod == ["ISO_10918_1", "ISO_15444_1"]
+
+
+def test_only_what_ties_a_result_to_its_study_gets_in(write, ramp, both):
+    for result in both(open_image(changed(write("a", ramp), private))):
+        assert b"LEAK" not in encode(result)
+        assert not any(element.tag.is_private for element in result.iterall())
+        assert result.PatientID == "P1"
+
+
+def test_names_are_not_logged(write, ramp, both, caplog):
+    with caplog.at_level(logging.WARNING):
+        both(open_image(write("a", ramp, PatientName="SECRETIVE")))
+    assert "SECRETIVE" not in caplog.text
+
+
+def uids(result):
+    """All UIDs, in order, those in sequences included."""
+    return [element.value for element in result.iterall() if element.VR == "UI"]
+
+
+def test_the_same_twice_has_the_same_uids(cine, both):
+    path = cine()
+    for first, second in zip(both(open_image(path)), both(open_image(path)), strict=True):
+        assert uids(first) == uids(second)
+        assert first.file_meta.MediaStorageSOPInstanceUID == first.SOPInstanceUID
+
+
+def test_other_frames_models_and_kinds_have_others(cine, both, segmenter):
+    path = cine()
+    seg, sr = both(open_image(path, frame=0))
+    other_frame = segmentation(open_image(path, frame=1), MASK, segmenter)
+    newer = dataclasses.replace(segmenter, version="4")
+    other_model = segmentation(open_image(path, frame=0), MASK, newer)
+    results = (seg, sr, other_frame, other_model)
+    assert len({result.SOPInstanceUID for result in results}) == 4
+    assert seg.SeriesInstanceUID == other_frame.SeriesInstanceUID
+    assert len({result.SeriesInstanceUID for result in results}) == 3
+
+
+def test_images_of_a_series_share_one_of_results(write, ramp, segmenter):
+    series = {"SeriesInstanceUID": "1.2.3"}
+    a, b = (segmentation(open_image(write(name, ramp, **series)), MASK, segmenter) for name in "ab")
+    assert a.SeriesInstanceUID == b.SeriesInstanceUID != "1.2.3"
+    assert a.SOPInstanceUID != b.SOPInstanceUID
+
+
+def test_made_up_uids_are_told_and_stay(write, ramp, both):
+    path = write("a", ramp, SeriesInstanceUID="1.2.3")
+    assert made_up_uids(open_image(path)) == ()
+    changed(path, lambda dataset: delattr(dataset, "StudyInstanceUID"))
+    source = open_image(path)
+    assert made_up_uids(source) == ("StudyInstanceUID",)
+    seg, sr = both(source)
+    assert seg.StudyInstanceUID == sr.StudyInstanceUID
+    assert pydicom.uid.UID(seg.StudyInstanceUID).is_valid
+
+
+def test_the_instance_uid_may_stand_in_the_file_meta_only(write, ramp, both):
+    path = write("a", ramp, SeriesInstanceUID="1.2.3")
+    content = path.read_bytes()
+    uid = pydicom.dcmread(path).SOPInstanceUID
+    # Rename the element in the data set, not in the file meta information.
+    start = content.index(b"\x08\x00\x18\x00UI")
+    path.write_bytes(content[:start] + b"\x08\x00\x19\x00UI" + content[start + 6 :])
+    source = open_image(path)
+    assert "SOPInstanceUID" not in source.header
+    assert made_up_uids(source) == ()
+    seg, _ = both(source)
+    assert seg.SourceImageSequence[0].ReferencedSOPInstanceUID == uid
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_uids_that_the_standard_forbids_stay(write, ramp, both):
+    path = changed(
+        write("a", ramp),
+        lambda dataset: dataset.__setitem__(0x0020000D, raw(0x0020000D, "UI", "82.31.007")),
+    )
+    for result in both(open_image(path)):
+        assert result.StudyInstanceUID == "82.31.007"

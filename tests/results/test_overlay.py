@@ -1,0 +1,71 @@
+"""Outlines, legends and masks brought back to the size of their image."""
+
+import io
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+
+from tf_dicom_ce.data.preprocessing import resize_mask
+from tf_dicom_ce.outlines import colour, outline
+from tf_dicom_ce.results.files import encode
+from tf_dicom_ce.results.masks import on_source, resized
+from tf_dicom_ce.results.overlay import overlay
+from tf_dicom_ce.results.source import Source, open_image
+
+CLASSES = ("background", "liver", "kidney")
+
+
+def test_borders_only_in_the_colour_of_their_class():
+    image, mask = np.full((6, 7), 90, np.uint8), np.zeros((6, 7), np.uint8)
+    mask[1:5, 1:6] = 2
+    expected = np.full((6, 7, 3), 90, np.uint8)
+    expected[1:5, 1:6] = colour(2)
+    expected[2:4, 2:5] = 90  # inside
+    np.testing.assert_array_equal(outline(image, mask), expected)
+
+
+def test_colours_differ_and_come_round():
+    assert len({colour(label) for label in range(1, 6)}) == 5
+    assert colour(6) == colour(1)
+
+
+@pytest.mark.parametrize("shape", [(8, 12), (16, 24), (5, 7), (31, 29), (3, 40), (1, 1)])
+def test_resizes_as_training_does(shape):
+    mask = np.random.default_rng(0).integers(0, 4, (8, 12), np.uint8)
+    np.testing.assert_array_equal(resized(mask, shape), resize_mask(mask, shape))
+
+
+def test_goes_back_to_its_place():
+    header = pydicom.Dataset()
+    header.Rows, header.Columns = 5, 6
+    source = Source(header, 0, (1, 2, 2, 4), np.zeros((2, 4), np.uint8))
+    expected = [
+        [0, 0, 0, 0, 0, 0],
+        [0, 0, 1, 1, 2, 2],
+        [0, 0, 1, 1, 2, 2],
+        [0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0],
+    ]
+    np.testing.assert_array_equal(on_source(np.uint8([[1, 2]]), source), expected)
+
+
+def test_a_picture_of_the_image_with_a_legend_below(write, ramp):
+    mask = np.zeros((10, 15), np.uint8)
+    mask[2:8, 3:12] = 1
+    picture = np.asarray(Image.open(io.BytesIO(overlay(ramp, mask, CLASSES))))
+    assert picture.shape == (20 + 2 * 14, 30, 3)
+    doubled = mask.repeat(2, axis=0).repeat(2, axis=1)
+    np.testing.assert_array_equal(picture[:20], outline(ramp, doubled))
+    for label, line in ((1, picture[20:34]), (2, picture[34:])):
+        tint = line.sum(axis=(0, 1)) / line.sum(axis=(0, 1)).max()  # letters have soft edges
+        np.testing.assert_allclose(tint, np.array(colour(label)) / max(colour(label)), atol=0.05)
+    source = open_image(write("a", ramp))
+    assert overlay(source, mask, CLASSES) == overlay(ramp, mask, CLASSES)
+
+
+def test_encodes_a_whole_file(build, ramp):
+    content = encode(build(ramp))
+    assert content[128:132] == b"DICM"
+    np.testing.assert_array_equal(pydicom.dcmread(io.BytesIO(content)).pixel_array, ramp)

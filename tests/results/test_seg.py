@@ -1,0 +1,153 @@
+"""A mask comes back from its SEG pixel by pixel, and the SEG says where it is from."""
+
+import io
+
+import highdicom
+import numpy as np
+import pydicom
+import pytest
+from pydicom import Dataset, Sequence
+from pydicom.data import get_testdata_file
+
+from tf_dicom_ce.results.files import encode
+from tf_dicom_ce.results.seg import segmentation
+from tf_dicom_ce.results.source import open_image
+
+ULTRASOUND_FILES = (
+    "examples_rgb_color.dcm",
+    "examples_palette.dcm",
+    "examples_jpeg2k.dcm",
+    "examples_ybr_color.dcm",
+    "ExplVR_BigEnd.dcm",
+)
+
+
+def read(result):
+    return highdicom.seg.segread(io.BytesIO(encode(result)))
+
+
+def some_mask(shape=(8, 12), classes=4):
+    return np.random.default_rng(3).integers(0, classes, shape, np.uint8)
+
+
+def regional(write, ramp, **elements):
+    """A file whose region is rows 2 to 18 and columns 5 to 28."""
+    item = Dataset()
+    item.RegionSpatialFormat = item.RegionDataType = 1
+    item.RegionLocationMinY0, item.RegionLocationMaxY1 = 2, 17
+    item.RegionLocationMinX0, item.RegionLocationMaxX1 = 5, 28
+    return write("a", ramp, SequenceOfUltrasoundRegions=Sequence([item]), **elements)
+
+
+def test_reads_back_pixel_by_pixel(write, ramp, segmenter):
+    mask = some_mask()
+    result = read(segmentation(open_image(regional(write, ramp)), mask, segmenter))
+    expected = np.zeros((20, 30), np.uint8)
+    expected[2:18, 5:29] = mask.repeat(2, axis=0).repeat(2, axis=1)  # 8 × 12 to 16 × 24
+    assert result.pixel_array.shape == (3, 20, 30)
+    for number in (1, 2, 3):
+        np.testing.assert_array_equal(result.pixel_array[number - 1], expected == number)
+    uids = [result.SourceImageSequence[0].ReferencedSOPInstanceUID]
+    combined = result.get_pixels_by_source_instance(uids, combine_segments=True)
+    np.testing.assert_array_equal(combined[0], expected)
+
+
+def test_an_empty_mask_keeps_every_segment(write, ramp, segmenter):
+    result = read(
+        segmentation(open_image(write("a", ramp)), np.zeros((8, 12), np.uint8), segmenter)
+    )
+    assert [item.SegmentLabel for item in result.SegmentSequence] == list(segmenter.classes[1:])
+    assert result.pixel_array.shape == (3, 20, 30)
+    assert not result.pixel_array.any()
+
+
+def test_a_class_too_many_is_refused(write, ramp, segmenter):
+    with pytest.raises(ValueError, match="class 4"):
+        segmentation(open_image(write("a", ramp)), np.full((8, 12), 4, np.uint8), segmenter)
+
+
+def test_says_what_and_by_whom(write, ramp, segmenter):
+    path = write("a", ramp, StudyDescription="LIVER", AccessionNumber="A7", StudyDate="20200229")
+    source = open_image(path)
+    result = read(segmentation(source, some_mask(), segmenter))
+    header = source.header
+    assert result.SOPClassUID.keyword == "SegmentationStorage"
+    assert result.SegmentationType == "BINARY"
+    assert result.StudyInstanceUID == header.StudyInstanceUID
+    assert (result.PatientID, result.StudyDescription) == ("P1", "LIVER")
+    assert (result.AccessionNumber, result.StudyDate) == ("A7", "20200229")
+    codes = [item.SegmentedPropertyTypeCodeSequence[0] for item in result.SegmentSequence]
+    assert [(c.CodeValue, c.CodingSchemeDesignator) for c in codes[:2]] == [
+        ("10200004", "SCT"),
+        ("64033007", "SCT"),
+    ]
+    assert (codes[2].CodeMeaning, codes[2].CodingSchemeDesignator) == (
+        "cyst, simple",
+        "99TFDICOMCE",
+    )
+    for item in result.SegmentSequence:
+        assert item.SegmentAlgorithmType == "AUTOMATIC"
+        (algorithm,) = item.SegmentationAlgorithmIdentificationSequence
+        assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("segmentation", "3")
+        assert algorithm.AlgorithmFamilyCodeSequence[0].CodeMeaning == "Artificial Intelligence"
+        assert "c0ffee" in algorithm.AlgorithmParameters
+    assert result.ContentDescription == "Research use only; trained on synthetic images"
+    assert result.SeriesDescription.startswith("Research use only")
+    assert result.ContentQualification == "RESEARCH"
+
+
+@pytest.mark.parametrize("frame", [0, 2])
+def test_a_frame_of_a_cine_is_named(cine, segmenter, frame):
+    source = open_image(cine(), frame=frame)
+    result = read(segmentation(source, some_mask(), segmenter))
+    references = [
+        item.DerivationImageSequence[0].SourceImageSequence[0]
+        for item in result.PerFrameFunctionalGroupsSequence
+    ]
+    for reference in (*references, *result.SourceImageSequence):
+        assert reference.ReferencedSOPClassUID.keyword == "UltrasoundMultiFrameImageStorage"
+        assert reference.ReferencedSOPInstanceUID == source.header.SOPInstanceUID
+        assert reference.ReferencedFrameNumber == frame + 1
+    (series,) = result.ReferencedSeriesSequence
+    (instance,) = series.ReferencedInstanceSequence
+    assert instance.ReferencedSOPClassUID.keyword == "UltrasoundMultiFrameImageStorage"
+    assert "ReferencedFrameNumber" not in instance
+    assert result.InstanceNumber == frame + 1
+
+
+def test_a_single_frame_is_not_numbered(write, ramp, segmenter):
+    result = segmentation(open_image(write("a", ramp, InstanceNumber=17)), some_mask(), segmenter)
+    assert not [e for e in result.iterall() if e.keyword == "ReferencedFrameNumber"]
+    assert result.InstanceNumber == 17
+
+
+def test_white_is_black_no_more(write, ramp, segmenter):
+    """MONOCHROME1 turns the pixels, not the mask."""
+    source = open_image(write("a", ramp, PhotometricInterpretation="MONOCHROME1"))
+    np.testing.assert_array_equal(source.pixels, 255 - ramp)
+    result = read(segmentation(source, some_mask((20, 30)), segmenter))
+    assert result.PhotometricInterpretation == "MONOCHROME2"
+    np.testing.assert_array_equal(result.pixel_array[0], some_mask((20, 30)) == 1)
+
+
+@pytest.mark.parametrize("name", ULTRASOUND_FILES)
+def test_real_files_give_valid_segs(name, segmenter, dciodvfy):
+    path = get_testdata_file(name)
+    source = open_image(path)
+    mask = some_mask(source.pixels.shape)
+    result = segmentation(source, mask, segmenter)
+    assert dciodvfy(result, "Segmentation") == []
+    top, left, height, width = source.region
+    expected = np.zeros((source.header.Rows, source.header.Columns), np.uint8)
+    expected[top : top + height, left : left + width] = mask
+    for number in (1, 2, 3):
+        np.testing.assert_array_equal(read(result).pixel_array[number - 1], expected == number)
+    reference = result.SourceImageSequence[0]
+    original = pydicom.dcmread(path, stop_before_pixels=True)
+    assert reference.ReferencedSOPClassUID == original.SOPClassUID
+    assert reference.ReferencedSOPInstanceUID == original.SOPInstanceUID
+
+
+def test_a_frame_of_a_cine_gives_a_valid_seg(cine, segmenter, dciodvfy):
+    source = open_image(cine(), frame=2)
+    assert dciodvfy(segmentation(source, some_mask(), segmenter), "Segmentation") == []

@@ -1,0 +1,87 @@
+"""A source is the reader's frame, with its number, its place and the header."""
+
+import pickle
+
+import numpy as np
+import pytest
+from pydicom import Dataset, Sequence
+from pydicom.data import get_testdata_file
+
+from tf_dicom_ce.dicom.reader import read_frame
+from tf_dicom_ce.dicom.refusals import Code
+from tf_dicom_ce.results.source import open_image
+
+
+def region(top, left, height, width):
+    item = Dataset()
+    item.RegionSpatialFormat = item.RegionDataType = 1
+    item.RegionLocationMinY0, item.RegionLocationMaxY1 = top, top + height - 1
+    item.RegionLocationMinX0, item.RegionLocationMaxX1 = left, left + width - 1
+    return Sequence([item])
+
+
+def test_pixels_are_those_of_the_region(write, ramp):
+    path = write("a", ramp, SequenceOfUltrasoundRegions=region(2, 5, 17, 20))
+    source = open_image(path)
+    assert source.region == (2, 5, 17, 20)
+    assert source.frame == 0
+    np.testing.assert_array_equal(source.pixels, ramp[2:19, 5:25])
+    assert source.header.PatientID == "P1"
+    assert source.header.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.1"
+    assert "PixelData" not in source.header
+
+
+def test_without_a_region_it_is_all(write, ramp):
+    source = open_image(write("a", ramp))
+    assert source.region == (0, 0, 20, 30)
+    np.testing.assert_array_equal(source.pixels, ramp)
+
+
+@pytest.mark.parametrize(("asked", "given"), [(None, 1), (0, 0), (2, 2)])
+def test_frames_of_a_cine(cine, ramp, asked, given):
+    source = open_image(cine(), frame=asked)
+    assert source.frame == given
+    np.testing.assert_array_equal(source.pixels, (ramp, ramp // 2, 255 - ramp)[given])
+
+
+def test_content_and_path_give_the_same(cine):
+    path = cine()
+    a, b = open_image(path, frame=2), open_image(path.read_bytes(), frame=2)
+    np.testing.assert_array_equal(a.pixels, b.pixels)
+    assert (a.region, a.frame, a.header.to_json()) == (b.region, b.frame, b.header.to_json())
+
+
+def test_nothing_of_a_content_stays_on_disk(cine, tmp_path, monkeypatch):
+    content, folder = cine().read_bytes(), tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    open_image(content)
+    assert open_image(b"nothing").code == Code.NOT_DICOM
+    assert not list(folder.iterdir())
+
+
+def test_refusals_come_through(cine, write, ramp, tmp_path):
+    assert open_image(tmp_path / "none").code == Code.OS_ERROR
+    assert open_image(cine(), frame=3).code == Code.FRAME_OUT_OF_RANGE
+    ct = write("ct", ramp, SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
+    assert open_image(ct).code == Code.NOT_ULTRASOUND
+    assert open_image(ct, frozenset({"1.2.840.10008.5.1.4.1.1.2"})).region == (0, 0, 20, 30)
+
+
+def test_the_sector_is_where_the_reader_finds_it(write):
+    picture = np.zeros((120, 160), np.uint8)
+    picture[30:100, 40:120] = np.random.default_rng(0).integers(60, 200, (70, 80))
+    path = write("a", picture)
+    rows, columns = read_frame(path, find_sector=True).crop
+    assert (rows.start, columns.start) != (0, 0)
+    top, left, height, width = open_image(path, find_sector=True).region
+    assert (top, left) == (rows.start, columns.start)
+    assert (top + height, left + width) == (rows.stop, columns.stop)
+
+
+def test_a_source_travels_between_processes():
+    source = open_image(get_testdata_file("examples_ybr_color.dcm"))
+    copy = pickle.loads(pickle.dumps(source))
+    np.testing.assert_array_equal(copy.pixels, source.pixels)
+    assert copy.header.SOPInstanceUID == source.header.SOPInstanceUID
+    assert copy.header.file_meta == source.header.file_meta

@@ -1,0 +1,71 @@
+"""A model repository with a tiny classifier and a tiny segmentation head."""
+
+import io
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from tf_dicom_ce.config import FinetuneConfig
+from tf_dicom_ce.models.encoder import VGG16Encoder
+from tf_dicom_ce.saved_model import write_head
+from tf_dicom_ce.training.finetune import build_head
+
+SIZE = (32, 64)
+CLASSES = {
+    "classification": ["poor", "fair", "good"],
+    "segmentation": ["background", "liver", "kidney"],
+}
+
+
+def export_head(root, task, seed):
+    """Exports an untrained head of width 1/32 as the next version below `root`; its folder."""
+    keras.utils.set_random_seed(seed)
+    config = FinetuneConfig(task=task, image_size=SIZE, width=1 / 32)
+    head = build_head(config, VGG16Encoder(config.width), len(CLASSES[task]))
+    content = {
+        "task": task,
+        "classes": CLASSES[task],
+        "label_encoding": config.label_encoding,
+        "data_fingerprint": "0123456789abcdef",
+        "synthetic_data": True,
+    }
+    return write_head(head.model, head.answer, root, task, SIZE, content)
+
+
+@pytest.fixture(scope="session")
+def repository_folder(tmp_path_factory):
+    """<root>/classification/1 and <root>/segmentation/1 at 32 x 64; only to be read.
+
+    A test that adds, overwrites or removes versions copies it with `shutil.copytree` first.
+    """
+    root = tmp_path_factory.mktemp("repository")
+    for seed, task in enumerate(CLASSES):
+        export_head(root, task, seed)
+    return root
+
+
+@pytest.fixture(scope="session")
+def second_classifier(tmp_path_factory):
+    """Folder of a version of `classification` with other weights, to be copied over the first."""
+    return export_head(tmp_path_factory.mktemp("second"), "classification", 7)
+
+
+@pytest.fixture
+def images():
+    """Three uint8 images [H, W] of different sizes."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, shape, dtype=np.uint8) for shape in ((50, 70), (32, 64), (20, 31))]
+
+
+@pytest.fixture
+def encode():
+    """Function (uint8 [H, W], format) -> the file's bytes; PNG unless said otherwise."""
+
+    def encode_image(image, form="PNG"):
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, form)
+        return file.getvalue()
+
+    return encode_image

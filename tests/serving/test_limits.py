@@ -1,0 +1,326 @@
+"""Limits around apps that block, fail and read as the tests want it."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import threading
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.routing import Route
+
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.serving import limits
+from tf_dicom_ce.serving.errors import RequestError
+from tf_dicom_ce.serving.limits import Limits, Workers, error_response
+from tf_dicom_ce.serving.settings import Settings, token_from_environment
+
+
+class Site:
+    """An app behind limits; `gate` lets the threads of /work go on."""
+
+    def __init__(self, **settings):
+        self.settings = Settings(**settings)
+        self.workers = Workers(self.settings.threads)
+        self.gate = threading.Event()
+        self.app = Starlette(
+            routes=[
+                Route("/work", self.work, methods=["POST"]),
+                Route("/echo", self.echo, methods=["POST"]),
+                Route("/late", self.late),
+                Route("/fail", self.fail),
+                Route("/refuse", self.refuse),
+                *(Route(path, self.fine) for path in ("/healthz", "/readyz", "/", "/static/a.js")),
+            ],
+            middleware=[Middleware(Limits, settings=self.settings)],
+        )
+
+    async def work(self, request):
+        await self.workers.run(self.gate.wait, 30)
+        return PlainTextResponse("done")
+
+    async def echo(self, request):
+        return PlainTextResponse(await request.body())
+
+    async def fine(self, request):
+        return PlainTextResponse("fine")
+
+    async def late(self, request):
+        async def parts():
+            yield b"begun"
+            await asyncio.sleep(30)
+
+        return StreamingResponse(parts())
+
+    async def fail(self, request):
+        raise ValueError(request.url.query)
+
+    async def refuse(self, request):
+        raise RequestError(418, "no tea")
+
+    @contextlib.asynccontextmanager
+    async def client(self):
+        transport = httpx.ASGITransport(self.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            try:
+                yield client
+            finally:
+                self.gate.set()
+
+
+def run(site, scenario):
+    async def whole():
+        async with site.client() as client:
+            return await scenario(client)
+
+    return asyncio.run(whole())
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def error(response):
+    content = response.json()
+    assert list(content) == ["error"]
+    assert response.headers["content-type"] == "application/json"
+    return response.status_code, content["error"]
+
+
+async def pieces(*contents):
+    for content in contents:
+        yield content
+
+
+def scope(method, path, headers=()):
+    scope = {"type": "http", "method": method, "path": path, "query_string": b""}
+    return scope | {"headers": list(headers)}
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_long_bodies(announced):
+    async def scenario(client):
+        def post(content):
+            body = content if announced else pieces(content[:5], content[5:])
+            return client.post("/echo", content=body)
+
+        assert (await post(b"x" * 10)).text == "x" * 10
+        status, message = error(await post(b"x" * 11))
+        assert (status, message) == (413, "A request has at most 10 bytes.")
+
+    run(Site(max_body=10), scenario)
+
+
+def test_a_body_without_end(monkeypatch):
+    monkeypatch.setattr(limits, "_PATIENCE", 0.2)
+
+    async def endless():
+        while True:
+            yield b"x" * 4
+            await asyncio.sleep(0.001)
+
+    async def scenario(client):
+        assert error(await client.post("/echo", content=endless()))[0] == 413
+
+    run(Site(max_body=10), scenario)
+
+
+def test_nobody_is_asked_to_go_on_with_what_is_too_long():
+    sent = []
+
+    async def receive():
+        raise AssertionError("this would send 100 Continue")
+
+    async def send(message):
+        sent.append(message.get("status"))
+
+    headers = [(b"content-length", b"11"), (b"expect", b"100-continue")]
+    asyncio.run(Site(max_body=10).app(scope("POST", "/echo", headers), receive, send))
+    assert sent == [413, None]
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ("Bearer s3cret", 200),
+        ("bearer  s3cret ", 200),
+        (None, 401),
+        ("", 401),
+        ("Bearer", 401),
+        ("Bearer ", 401),
+        ("Bearer s3cre", 401),
+        ("Bearer s3crett", 401),
+        ("Bearer s3creT", 401),
+        ("Basic s3cret", 401),
+        ("s3cret", 401),
+        (b"Bearer \xff\xfe", 401),
+    ],
+)
+def test_token(header, status):
+    async def scenario(client):
+        headers = {} if header is None else {"Authorization": header}
+        response = await client.post("/echo", content=b"x", headers=headers)
+        assert response.status_code == status
+        if status == 401:
+            assert response.headers["www-authenticate"] == "Bearer"
+            assert "s3cret" not in error(response)[1]
+        nowhere = await client.get("/nowhere", headers=headers)
+        assert nowhere.status_code == (404 if status == 200 else 401)
+        for path in ("/healthz", "/readyz", "/", "/static/a.js"):
+            assert (await client.get(path)).status_code == 200
+
+    run(Site(token="s3cret"), scenario)
+
+
+def test_the_queue_is_bounded():
+    site = Site(threads=2, queue=1)
+
+    async def scenario(client):
+        under_way = [asyncio.create_task(client.post("/work")) for _ in range(3)]
+        await until(lambda: (site.workers.running, site.workers.waiting) == (2, 1))
+        response = await client.post("/work")
+        assert error(response)[0] == 503
+        assert int(response.headers["retry-after"]) >= 1
+        assert (await client.get("/healthz")).status_code == 200
+        site.gate.set()
+        assert [r.status_code for r in await asyncio.gather(*under_way)] == [200] * 3
+        assert (await client.post("/work")).text == "done"
+
+    run(site, scenario)
+
+
+def test_a_thread_beyond_its_time_is_accounted_for_until_it_ends():
+    site = Site(threads=1, queue=5, seconds=0.2)
+
+    async def scenario(client):
+        status, message = error(await client.post("/work"))
+        assert (status, message) == (504, "No answer within 0.2 seconds.")
+        assert (site.workers.running, site.workers.waiting) == (1, 0)
+        assert error(await client.post("/work"))[0] == 504  # it never got the only thread
+        assert (site.workers.running, site.workers.waiting) == (1, 0)
+        site.gate.set()
+        await until(lambda: site.workers.running == 0)
+        assert (await client.post("/work")).text == "done"
+
+    run(site, scenario)
+
+
+def test_a_slow_body():
+    async def slow():
+        yield b"x"
+        await asyncio.sleep(30)
+
+    async def scenario(client):
+        status, message = error(await client.post("/echo", content=slow()))
+        assert (status, message) == (408, "No whole body within 0.1 seconds.")
+
+    run(Site(seconds=0.1), scenario)
+
+
+def test_a_slow_answer_ends_without_a_second_one():
+    sent = []
+
+    async def receive():
+        await asyncio.sleep(30)
+
+    async def send(message):
+        sent.append(message["type"])
+
+    asyncio.run(Site(seconds=0.1).app(scope("GET", "/late"), receive, send))
+    assert sent == ["http.response.start", "http.response.body"]
+
+
+def test_faults_are_told_without_what_was_sent(caplog):
+    async def scenario(client):
+        with caplog.at_level(logging.ERROR):
+            status, message = error(await client.get("/fail?DOE^JOHN"))
+        assert status == 500
+        assert "DOE" not in message + caplog.text
+        assert "ValueError" in caplog.text and "in fail" in caplog.text
+        assert error(await client.get("/refuse")) == (418, "no tea")
+
+    run(Site(), scenario)
+
+
+@pytest.mark.parametrize("path", ["/" + "a" * 1000, "/v1/models/m/versions/" + "9" * 5000])
+def test_endless_paths(path):
+    async def scenario(client):
+        assert error(await client.get(path))[0] == 414
+
+    run(Site(), scenario)
+
+
+def test_a_client_that_goes_away_is_no_fault(caplog):
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        raise AssertionError(message)
+
+    asyncio.run(Site().app(scope("POST", "/echo"), receive, send))
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_loopback_needs_no_token(host):
+    assert Settings(host=host).token is None
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", "", "127.0.0.1.x"])
+def test_any_other_host_needs_a_token(host):
+    with pytest.raises(UserError, match="TF_DICOM_CE_SERVE_TOKEN"):
+        Settings(host=host)
+    assert "s3cret" not in repr(Settings(host=host, token="s3cret"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"port": -1},
+        {"port": 65536},
+        {"max_body": 0},
+        {"seconds": 0},
+        {"seconds": float("nan")},
+        {"seconds": float("inf")},
+        {"threads": 0},
+        {"queue": -1},
+    ],
+)
+def test_wrong_settings(wrong):
+    (name, value), *_ = wrong.items()
+    option = {"max_body": "--max-body", "seconds": "--timeout"}.get(name, f"--{name}")
+    with pytest.raises(UserError, match=f"{option} {value}"):
+        Settings(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("value", "token"),
+    [(None, None), ("", None), ("  ", None), ("abc\n", "abc"), ("a-_~=", "a-_~=")],
+)
+def test_token_of_the_environment(monkeypatch, value, token):
+    monkeypatch.delenv("TF_DICOM_CE_SERVE_TOKEN", raising=False)
+    if value is not None:
+        monkeypatch.setenv("TF_DICOM_CE_SERVE_TOKEN", value)
+    assert token_from_environment() == token
+
+
+@pytest.mark.parametrize("value", ["two words", "pässword", "a\tb"])
+def test_a_token_that_no_header_can_hold(monkeypatch, value):
+    monkeypatch.setenv("TF_DICOM_CE_SERVE_TOKEN", value)
+    with pytest.raises(UserError, match="TF_DICOM_CE_SERVE_TOKEN") as caught:
+        token_from_environment()
+    assert value not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [('a "quoted" \x00 word', 'a "quoted" \x00 word'), ("\ud800ü", "?ü")],
+)
+def test_refusals_are_json(message, expected):
+    assert json.loads(error_response(RequestError(400, message)).body) == {"error": expected}

@@ -1,0 +1,405 @@
+"""TensorFlow Serving's REST dialect: every form its page shows, and every error in its words."""
+
+import base64
+import json
+import math
+
+import numpy as np
+import pytest
+
+from tf_dicom_ce.serving.errors import RequestError
+from tf_dicom_ce.serving.tensors import Signature, TensorSpec, format_predict, parse_predict
+
+FLOAT, TEXT = np.dtype(np.float32), np.dtype(object)
+
+
+def signature(name="serving_default", outputs=(), **inputs):
+    return Signature(
+        name,
+        {k: TensorSpec(k, np.dtype(d), s) for k, (d, s) in inputs.items()},
+        {k: TensorSpec(k, FLOAT, None) for k in outputs},
+    )
+
+
+THREE = signature(
+    tag=(TEXT, (None,)), signal=(FLOAT, (None, 5)), sensor=(np.int32, (None, None, 2))
+)
+IMAGE = signature(image=(FLOAT, (None, None, None, 1)))
+BYTES = signature(image_bytes=(TEXT, (None,)))
+ANY = {k: signature(x=(k, None)) for k in ("float32", "float64", "int32", "uint8", "bool", "O")}
+
+
+def parse(content, *signatures):
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return parse_predict(body, {s.name: s for s in signatures})
+
+
+def refused(content, *signatures):
+    with pytest.raises(RequestError) as caught:
+        parse(content, *signatures)
+    return caught.value.status, caught.value.message
+
+
+ROWS = [
+    {"tag": "foo", "signal": [1, 2, 3, 4, 5], "sensor": [[1, 2], [3, 4]]},
+    {"tag": "bar", "signal": [3, 4, 1, 2, 5], "sensor": [[4, 5], [6, 8]]},
+]
+COLUMNS = {name: [row[name] for row in ROWS] for name in ROWS[0]}
+
+
+@pytest.mark.parametrize(
+    ("content", "is_row"), [({"instances": ROWS}, True), ({"inputs": COLUMNS}, False)]
+)
+def test_the_three_named_inputs_of_the_documentation(content, is_row):
+    found, inputs, row = parse(content, THREE)
+    assert found is THREE
+    assert row is is_row
+    assert inputs["tag"].tolist() == [b"foo", b"bar"]
+    assert inputs["signal"].tolist() == [[1, 2, 3, 4, 5], [3, 4, 1, 2, 5]]
+    assert inputs["sensor"].tolist() == [[[1, 2], [3, 4]], [[4, 5], [6, 8]]]
+    assert [inputs[k].dtype for k in ("tag", "signal", "sensor")] == ["O", "float32", "int32"]
+
+
+@pytest.mark.parametrize("key", ["instances", "inputs"])
+@pytest.mark.parametrize(
+    ("value", "shape"),
+    [(["foo", "bar"], (2,)), ([[["a", "b"]], [["c", "d"]]], (2, 1, 2)), ([[], []], (2, 0))],
+)
+def test_a_single_input_needs_no_name(key, value, shape):
+    _, inputs, _ = parse({key: value}, ANY["O"])
+    assert inputs["x"].shape == shape
+    np.testing.assert_array_equal(inputs["x"], np.char.encode(np.array(value, str)))
+
+
+def test_a_scalar_and_a_base64_object_as_inputs():
+    assert parse({"inputs": 1.5}, ANY["float32"])[1]["x"].shape == ()
+    value = parse({"inputs": {"b64": "/+8="}}, ANY["O"])[1]["x"]
+    assert value.shape == ()
+    assert value[()] == b"\xff\xef"
+
+
+@pytest.mark.parametrize("text", ["/+8=", "/+8", " /+\n8= "])
+@pytest.mark.parametrize("named", [False, True])
+def test_base64_bytes(text, named):
+    item = {"b64": text}
+    row = {"image_bytes": item} if named else item
+    assert parse({"instances": [row, row]}, BYTES)[1]["image_bytes"].tolist() == [b"\xff\xef"] * 2
+
+
+def test_text_is_utf_8_and_a_byte_order_mark_is_skipped():
+    body = '\ufeff{"instances": ["Grüße", "\\u00fc"]}'.encode()
+    assert parse(body, BYTES)[1]["image_bytes"].tolist() == ["Grüße".encode(), "ü".encode()]
+
+
+def test_the_signature_by_name():
+    other = signature("other", x=(FLOAT, None))
+    assert parse({"signature_name": "other", "inputs": 1}, BYTES, other)[0] is other
+    assert parse({"signature_name": "", "inputs": ["a"]}, BYTES, other)[0] is BYTES
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_numbers(dtype):
+    body = b'{"instances": [NaN, Infinity, -Infinity, 1e-3, -2, 16777215, 1e30, 0.1, -9e-999]}'
+    array = parse(body, ANY[dtype])[1]["x"]
+    assert array.dtype == dtype
+    expected = [math.nan, math.inf, -math.inf, 1e-3, -2, 2**24 - 1, 1e30, 0.1, 0]
+    np.testing.assert_array_equal(array, np.array(expected, dtype))
+
+
+def test_booleans():
+    array = parse({"instances": [[True, False]]}, ANY["bool"])[1]["x"]
+    assert array.dtype == bool
+    assert array.tolist() == [[True, False]]
+
+
+B64 = {"b64": "AAAA"}
+ELEMENT = "Failed to process element: {} of 'instances' list. Error: INVALID_ARGUMENT: "
+EXPECTED_TYPE = "JSON Value: {} Type: {} is not of expected type: {}"
+LOSSY = "Cannot convert JSON value: {} to {} without loss of precision."
+
+
+@pytest.mark.parametrize(
+    ("signature", "content", "message"),
+    [
+        # the document
+        (BYTES, b"", "JSON Parse error: The document is empty"),
+        (
+            BYTES,
+            b"{",
+            "JSON Parse error: Expecting property name enclosed in double quotes at offset: 1",
+        ),
+        (BYTES, b'{"instances": [1}', "JSON Parse error: Expecting ',' delimiter at offset: 16"),
+        (BYTES, b"\xff{}", "JSON Parse error: Invalid encoding in string. at offset: 0"),
+        (BYTES, [1, 2], "JSON Value: [1, 2] Is not object"),
+        (BYTES, {}, "Missing 'inputs' or 'instances' key"),
+        (
+            BYTES,
+            {"inputs": 1, "instances": 1},
+            (
+                'JSON Value: {"inputs": 1, "instances": 1} Not formatted correctly '
+                "expecting only one of 'inputs' or 'instances' keys to exist "
+            ),
+        ),
+        (
+            BYTES,
+            {"signature_name": 1},
+            (
+                "JSON Value: {\"signature_name\": 1} not formatted correctly. 'signature_name' "
+                "key must be a string value."
+            ),
+        ),
+        (
+            BYTES,
+            {"signature_name": "no"},
+            'Serving signature name: "no" not found in signature def',
+        ),
+        (
+            BYTES,
+            {"instances": 1},
+            "JSON Value: {\"instances\": 1} Excepting 'instances' to be an list/array",
+        ),
+        (
+            BYTES,
+            {"instances": []},
+            "JSON Value: {\"instances\": []} No values in 'instances' array",
+        ),
+        # rows
+        (
+            THREE,
+            {"instances": [1]},
+            (
+                "instances is a plain list, but expecting list of objects as multiple input "
+                "tensors required as per tensorinfo_map"
+            ),
+        ),
+        (
+            THREE,
+            {"instances": [ROWS[0], 1]},
+            "Expecting object but got list at item 1 of input list",
+        ),
+        (
+            BYTES,
+            {"instances": [B64, {"image_bytes": B64}]},
+            "Expecting value/list but got object at item 1 of input list",
+        ),
+        (
+            THREE,
+            {"instances": [{"tag": "a"}]},
+            (
+                'Failed to process element: 0 of \'instances\' list. JSON object: {"tag": "a"} '
+                "keys must be equal to: sensor,signal,tag"
+            ),
+        ),
+        (
+            THREE,
+            {"instances": [{"nose": 1}]},
+            (
+                "Failed to process element: 0 key: nose of 'instances' list. Error: "
+                "INVALID_ARGUMENT: JSON object: does not have named input: nose"
+            ),
+        ),
+        (
+            ANY["float32"],
+            {"instances": [[1, 2], [1]]},
+            ELEMENT.format(1) + "Expecting tensor size: 2 but got: 1",
+        ),
+        (
+            ANY["float32"],
+            {"instances": [[[1, 2]], [[1], [2]]]},
+            ELEMENT.format(1) + "Expecting shape [1,2] but got: [2,1]",
+        ),
+        (BYTES, {"instances": ["a"] * 33}, "33 instances: at most 32 in a request"),
+        # columns
+        (
+            THREE,
+            {"inputs": [1]},
+            (
+                "inputs is a plain value/list, but expecting an object as multiple input "
+                "tensors required as per tensorinfo_map"
+            ),
+        ),
+        (THREE, {"inputs": {"tag": ["a"]}}, "Missing named input: signal in 'inputs' object."),
+        # ragged, wrong shape
+        (
+            ANY["float32"],
+            {"inputs": [[1, 2], [3]]},
+            "Encountered list at unexpected size: 1 at level: 1 expected size: 2",
+        ),
+        (
+            ANY["float32"],
+            {"inputs": [[1], 2]},
+            "JSON Value: 2 found at incorrect level: 2 in the JSON DOM. Expected at level: 2",
+        ),
+        (
+            ANY["float32"],
+            {"inputs": [1, [2]]},
+            "Encountered list at unexpected level: 1 expected < 1",
+        ),
+        (IMAGE, {"inputs": [[1, 2]]}, "input image: shape [1,2] does not fit [-1,-1,-1,1]"),
+        (
+            IMAGE,
+            {"instances": [[[[1, 2]]]]},
+            "input image: shape [1,1,1,2] does not fit [-1,-1,-1,1]",
+        ),
+        # wrong type
+        (ANY["float32"], {"inputs": ["a"]}, EXPECTED_TYPE.format('"a"', "String", "float")),
+        (ANY["float32"], {"inputs": [1, True]}, EXPECTED_TYPE.format("true", "True", "float")),
+        (ANY["float64"], {"inputs": None}, EXPECTED_TYPE.format("null", "Null", "double")),
+        (
+            ANY["float32"],
+            {"inputs": [{"a": 1}]},
+            EXPECTED_TYPE.format('{"a": 1}', "Object", "float"),
+        ),
+        (ANY["int32"], {"inputs": [1.5]}, EXPECTED_TYPE.format("1.5", "Number", "int32")),
+        (ANY["int32"], {"inputs": [2**31]}, EXPECTED_TYPE.format("2147483648", "Number", "int32")),
+        (ANY["uint8"], {"inputs": [-1]}, EXPECTED_TYPE.format("-1", "Number", "uint8")),
+        (ANY["bool"], {"inputs": [0]}, EXPECTED_TYPE.format("0", "Number", "bool")),
+        (ANY["O"], {"inputs": [0]}, EXPECTED_TYPE.format("0", "Number", "string")),
+        (
+            ANY["O"],
+            {"inputs": [{"b64": 1}]},
+            'JSON Value: {"b64": 1} not formatted correctly for base64 data',
+        ),
+        (ANY["O"], {"inputs": [{"b64": "?"}]}, "Unable to base64 decode"),
+        (ANY["O"], {"inputs": [{"b64": "ü"}]}, "Unable to base64 decode"),
+        (ANY["O"], {"inputs": [{"b64": "A"}]}, "Unable to base64 decode"),
+        (
+            ANY["O"],
+            b'{"inputs": ["\\ud800"]}',
+            "JSON Parse error: The surrogate pair in string is invalid.",
+        ),
+        # numbers that do not fit
+        (ANY["float32"], {"inputs": [1, 2**24]}, LOSSY.format(2**24, "float")),
+        (ANY["float64"], {"inputs": -(2**53)}, LOSSY.format(-(2**53), "double")),
+        (ANY["float32"], {"inputs": 1e39}, LOSSY.format("1e+39", "float")),
+        (
+            ANY["float64"],
+            b'{"inputs": [1, 1' + b"0" * 400 + b"]}",
+            LOSSY.format("1" + "0" * 199 + "…", "double"),
+        ),
+        (
+            ANY["float64"],
+            b'{"inputs": 1e400}',
+            "JSON Parse error: Number too big to be stored in double.",
+        ),
+        (
+            ANY["float64"],
+            b'{"inputs": 1' + b"0" * 9000 + b"}",
+            "JSON Parse error: Number too big to be stored in double.",
+        ),
+    ],
+)
+def test_errors_in_the_words_of_tensorflow_serving(signature, content, message):
+    assert refused(content, signature) == (400, message)
+
+
+def test_a_whole_number_of_more_than_64_bits_is_a_decimal():
+    assert parse({"inputs": 10**30}, ANY["float32"])[1]["x"] == np.float32(1e30)
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}"), (b'[{"inputs":', b"}]")]
+)
+@pytest.mark.parametrize("depth", [40, 900, 5000, 100_000])
+def test_deep_nesting(opening, closing, depth):
+    unfinished = b'{"inputs":' + opening * depth
+    for body in (unfinished, unfinished + b"1" + closing * depth + b"}"):
+        status, message = refused(body, BYTES)
+        assert status == 400
+        assert len(message) < 400
+
+
+def test_more_values_than_fit_in_memory():
+    status, message = refused(b'{"inputs": [' + b"{}," * 2_000_000 + b"1]}", BYTES)
+    assert status == 413
+    assert "PNG" in message
+
+
+def test_an_error_quotes_little():
+    assert len(refused({"inputs": "x" * 10_000}, ANY["float32"])[1]) < 300
+    assert len(refused({"instances": [{"n" * 10_000: 1}]}, ANY["float32"])[1]) < 600
+
+
+def test_a_type_that_json_cannot_fill():
+    content = {"inputs": [1.0]}
+    assert refused(content, signature(x=(np.float16, None))) == (
+        501,
+        "Conversion of JSON Value to type: float16",
+    )
+
+
+def answer(row, **outputs):
+    arrays = {name: np.array(value) for name, value in outputs.items()}
+    return format_predict(arrays, row, signature(outputs=outputs))
+
+
+def test_one_output_has_no_name():
+    one = np.array([3.5, 4.0, 5.5], np.float32)
+    assert answer(True, y=one) == b'{"predictions":[3.5,4.0,5.5]}'
+    assert answer(False, y=one) == b'{"outputs":[3.5,4.0,5.5]}'
+    assert answer(False, y=np.float32(2)) == b'{"outputs":2.0}'
+
+
+def test_several_outputs():
+    mask = np.array([[0, 1], [2, 255]], np.uint8)
+    sure, label = np.array([True, False]), np.array([-1, 2**40])
+    assert json.loads(answer(True, mask=mask, sure=sure, label=label)) == {
+        "predictions": [
+            {"mask": [0, 1], "sure": True, "label": -1},
+            {"mask": [2, 255], "sure": False, "label": 2**40},
+        ]
+    }
+    assert json.loads(answer(False, mask=mask, sure=sure)) == {
+        "outputs": {"mask": [[0, 1], [2, 255]], "sure": [True, False]}
+    }
+
+
+def test_floats_are_written_as_what_they_are():
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 2**32, 5000, dtype=np.uint32).view(np.float32)
+    values = values[np.isfinite(values)]
+    written = json.loads(answer(True, y=values))["predictions"]
+    np.testing.assert_array_equal(np.array(written, np.float32), values)
+    assert answer(True, y=np.array([0.2], np.float32)) == b'{"predictions":[0.2]}'
+    assert answer(True, y=np.array([1 / 3])) == b'{"predictions":[0.3333333333333333]}'
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nan_and_infinity_are_tokens(dtype):
+    values = np.array([[math.nan, math.inf], [-math.inf, 0.2]], dtype)
+    expected = "[[NaN, Infinity], [-Infinity, 0.2]]"
+    assert answer(True, y=values).decode() == f'{{"predictions": {expected}}}'
+    several = answer(True, y=values[0], z=np.array([1, 2], np.int32))
+    assert several == b'{"predictions": [{"y": NaN, "z": 1}, {"y": Infinity, "z": 2}]}'
+
+
+def test_strings_and_bytes():
+    text = np.array([["a", "Grüße"]], str).astype(object)
+    text = np.frompyfunc(str.encode, 1, 1)(text)
+    assert json.loads(answer(True, label=text)) == {"predictions": [["a", "Grüße"]]}
+    raw = np.array([b"\xff\xef", b""], object)
+    assert json.loads(answer(True, crop_bytes=raw)) == {
+        "predictions": [{"b64": base64.b64encode(b"\xff\xef").decode()}, {"b64": ""}]
+    }
+    assert json.loads(answer(False, crop=raw)) == {"outputs": ["\ufffd\ufffd", ""]}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ({"y": 1.0}, "Tensor name: y has no shape information "),
+        (
+            {"y": [1.0], "z": [1.0, 2.0]},
+            "Tensor name: z has inconsistent batch size: 2 expecting: 1",
+        ),
+    ],
+)
+def test_outputs_that_are_no_rows(outputs, message):
+    with pytest.raises(RequestError) as caught:
+        answer(True, **outputs)
+    assert (caught.value.status, caught.value.message) == (400, message)
+
+
+def test_an_output_that_json_has_no_form_for():
+    with pytest.raises(RequestError, match="Failed to write JSON value for tensor type: complex"):
+        answer(False, y=np.array([1j]))

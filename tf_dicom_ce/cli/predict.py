@@ -1,0 +1,121 @@
+"""Let a head answer for every image of a folder, archive or PACS, and write DICOM results.
+
+  tf-dicom-ce predict DIR --out results                          with export/segmentation
+  tf-dicom-ce predict DIR --out results --model export/classification --frames every:10
+  tf-dicom-ce predict https://HOST/dicom-web --out results --stow https://HOST/dicom-web
+
+--out receives predictions.csv (a row an image: shares of the classes, or class and probabilities),
+dicom/ (a Segmentation or Structured Report an image), overlay/ (outlines, of a segmentation) and
+skipped.csv (what could not be read, and why). Of PNG and JPEG there are overlay and row only: a
+DICOM result needs a DICOM header. Names there are pseudonyms; files.csv says which file is which.
+files.csv and skipped.csv quote paths, and results hold what headers and pictures say of the
+patient: keep them where the images are.
+
+The same command goes on where it was stopped, however that was. With --stow the results are sent
+to a PACS, each once. For research; not a medical device.
+"""
+
+import argparse
+from pathlib import Path
+
+from tf_dicom_ce.cli.sources import add_reading_arguments
+from tf_dicom_ce.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    add = parser.add_argument
+    add("source", metavar="SRC", help="folder, zip or tar of DICOM, PNG or JPEG files, or URL")
+    add("--out", type=Path, metavar="DIR", required=True, help="folder to write to, or to go on in")
+    add(
+        "--model",
+        type=Path,
+        default=Path("export/segmentation"),
+        metavar="DIR",
+        help="exported head (default: export/segmentation), its newest version or one of them",
+    )
+    add(
+        "--frames",
+        default="middle",
+        metavar="WHICH",
+        help="of a cine: middle (default), all, or every:N",
+    )
+    add("--stow", metavar="URL", help="DICOMweb service to send the DICOM results to")
+    add_reading_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Runs the command: head → index → answers → results → PACS."""
+    from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
+    from tf_dicom_ce.workers import warm_up
+
+    warm_up()
+    load_tensorflow()
+
+    from tf_dicom_ce.intake.dicomweb_access import Credentials
+    from tf_dicom_ce.intake.frames import check_choice
+    from tf_dicom_ce.prediction import stow
+    from tf_dicom_ce.prediction.batch import predict
+    from tf_dicom_ce.prediction.folder import open_results
+    from tf_dicom_ce.prediction.heads import open_head
+
+    check_choice(options.frames)
+    _check_paths(options)
+    if options.stow:
+        stow.check_target(options.stow)
+    credentials = Credentials.from_environment()
+    head = open_head(options.model)
+    sector = head.find_sector if options.find_sector is None else options.find_sector
+    index = _index(options)
+    with open_results(options.out, head.model, sector):
+        done = predict(index, head, options.out, options.frames, sector)
+        _print(done, head, options.out)
+        if not done.before + done.new:
+            raise UserError(f"none of the images could be read: see {options.out / 'skipped.csv'}.")
+        if options.stow:
+            stored = stow.store(options.stow, credentials, options.out, done.dicom)
+            print(
+                f"PACS: {stored.instances} results stored, {stored.sent} of them sent now"
+                + (f", {stored.refused} refused by the server" if stored.refused else "")
+            )
+
+
+def _check_paths(options: argparse.Namespace) -> None:
+    if options.out.resolve().is_relative_to(Path(options.source).resolve()):
+        raise UserError(
+            f"--out {options.out}: lies in {options.source}, so that overlays would be read as "
+            "images the next time. Choose a folder beside it."
+        )
+
+
+def _index(options: argparse.Namespace):
+    """The index of the source, in which every PNG and JPEG counts as listed."""
+    from tf_dicom_ce.dicom.pictures import picture_format
+    from tf_dicom_ce.dicom.tags import TagSchema
+    from tf_dicom_ce.intake.dicomweb import Query
+    from tf_dicom_ce.intake.index import scan
+    from tf_dicom_ce.intake.sources import open_source
+    from tf_dicom_ce.intake.tag_table import Entry
+
+    query = Query(options.pacs_modality, options.pacs_dates, options.pacs_description)
+    root = open_source(options.source, query)
+    pictures = (path for path in root.rglob("*") if picture_format(path))
+    table = {path.relative_to(root).as_posix(): Entry("", {}, None) for path in pictures}
+    return scan(root, TagSchema.load("ultrasound"), table)
+
+
+def _print(done, head, folder: Path) -> None:
+    """Says what was done, and what was not."""
+    model = head.model
+    print(
+        f"{model.name} {model.version}: {done.images} images, {done.new} answered now"
+        + (f", {done.before} before" if done.before else "")
+    )
+    if done.pictures:
+        print(f"PNG or JPEG among them: {done.pictures}; no DICOM result, as they have no header")
+    if done.skipped:
+        counts = ", ".join(f"{number} {code}" for code, number in done.skipped.most_common())
+        print(f"Without an answer: {counts}; see {folder / 'skipped.csv'}")
+    if model.synthetic:
+        print("The head was trained on synthetic images alone.")
+    print(f"Results: {folder}")

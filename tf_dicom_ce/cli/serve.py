@@ -1,0 +1,110 @@
+r"""Serve exported models over HTTP, as TensorFlow Serving does, and for DICOM files.
+
+  tf-dicom-ce serve                          all models under export/, at http://127.0.0.1:8501/
+  tf-dicom-ce serve DIR --port 0             another model repository, any free port
+  tf-dicom-ce serve --selftest               do the models still answer as they did at export?
+
+Open the address in a browser to try a model on a DICOM, PNG or JPEG file; /docs describes the API.
+export/client.py asks about PNG and JPEG files, and asks TensorFlow Serving the same way. A DICOM
+file is answered by JSON, or by a DICOM SEG or SR:
+
+  curl --data-binary @image.dcm -H 'Content-Type: application/dicom' \
+      -H 'Accept: application/dicom' http://127.0.0.1:8501/v1/models/segmentation/dicom -o seg.dcm
+
+DIR holds <name>/<version>/saved_model.pb. New versions are found while the server runs and take
+over when they are loaded; an older one stays at /v1/models/<name>/versions/<version>.
+
+Only this machine can reach 127.0.0.1. Any other --host needs a token in the environment, which
+clients send as 'Authorization: Bearer <token>':
+
+  TF_DICOM_CE_SERVE_TOKEN=$(openssl rand -hex 32) tf-dicom-ce serve --host 0.0.0.0
+
+The token and the images travel in clear: put a proxy with TLS in front of it in a network.
+/healthz and /readyz answer without a token, /metrics is for Prometheus. SIGTERM ends the server
+when everything under way is answered. Not a medical device.
+"""
+
+import argparse
+from pathlib import Path
+
+from tf_dicom_ce.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    add = parser.add_argument
+    add(
+        "root",
+        type=Path,
+        nargs="?",
+        default=Path("export"),
+        metavar="DIR",
+        help="model repository (default: export)",
+    )
+    add("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
+    add("--port", type=int, default=8501, metavar="N", help="default: 8501; 0 is any free one")
+    add("--selftest", action="store_true", help="replay the golden inputs of all models and stop")
+    limits = parser.add_argument_group("limits").add_argument
+    limits(
+        "--max-body",
+        type=int,
+        default=64,
+        metavar="MIB",
+        help="largest request; longer ones are answered 413 (default: 64)",
+    )
+    limits(
+        "--timeout",
+        type=float,
+        default=30,
+        metavar="SECONDS",
+        help="longest time for a request; then 504 (default: 30)",
+    )
+    limits(
+        "--threads",
+        type=int,
+        default=16,
+        metavar="N",
+        help="requests worked on at a time (default: 16)",
+    )
+    limits(
+        "--queue",
+        type=int,
+        default=48,
+        metavar="N",
+        help="requests that may wait besides; then 503 (default: 48)",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Runs the command."""
+    from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
+    from tf_dicom_ce.serving.settings import Settings, token_from_environment
+
+    settings = Settings(
+        host=options.host,
+        port=options.port,
+        token=token_from_environment(),
+        max_body=options.max_body << 20,
+        seconds=options.timeout,
+        threads=options.threads,
+        queue=options.queue,
+    )
+    load_tensorflow()
+    if options.selftest:
+        _selftest(options.root)
+        return
+    from tf_dicom_ce.serving.server import serve
+
+    serve(options.root, settings)
+
+
+def _selftest(root: Path) -> None:
+    from tf_dicom_ce.serving.selftest import selftest
+
+    outcomes = selftest(root)
+    for outcome in outcomes:
+        difference = "" if outcome.difference is None else f"{outcome.difference:.2g}"
+        print(f"{outcome.model:16} {outcome.version:5} {difference:>8}  {outcome.note}")
+    failed = [f"{one.model}/{one.version}" for one in outcomes if one.failed]
+    if failed:
+        raise UserError(f"{', '.join(failed)}: export again, or remove it from {root}.")

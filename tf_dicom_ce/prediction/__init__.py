@@ -1,0 +1,1 @@
+"""An exported head over a whole source of images: DICOM results, overlays and a table."""

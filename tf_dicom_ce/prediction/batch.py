@@ -1,0 +1,171 @@
+"""One pass of a head over the images of an index; it goes on where an earlier one ended."""
+
+import collections
+import dataclasses
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tf_dicom_ce.dicom.refusals import Refusal
+from tf_dicom_ce.intake.decoding import ImageReader, decode_images, refusal_of
+from tf_dicom_ce.intake.frames import choose_frames
+from tf_dicom_ce.intake.index import Index
+from tf_dicom_ce.intake.secret import load_secret, pseudonym
+from tf_dicom_ce.prediction.folder import OUTPUTS
+from tf_dicom_ce.prediction.heads import Head
+from tf_dicom_ce.prediction.journal import Journal, write_table
+from tf_dicom_ce.prediction.writing import Answered, Writer, columns
+from tf_dicom_ce.workers import guarded_map
+
+_TOGETHER = 8  # images that the head is given at once
+_READERS = 4  # processes at most: each may hold decoded frames of a cine ready
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """One frame to be looked at.
+
+    Attributes:
+        path: Of the file, relative to the source's folder.
+        frame: From 0.
+        name: Of the file in the results: a pseudonym of its path, size and time of change.
+    """
+
+    path: str
+    frame: int
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Pass:
+    """What a pass came to.
+
+    Attributes:
+        images: Images of the source that were asked for.
+        before: How many of them had an answer already.
+        new: How many of them this pass answered.
+        pictures: How many of those are PNG or JPEG, which get no DICOM result.
+        skipped: Files and frames without an answer, by code.
+        dicom: DICOM results in the folder, relative to it, in the order they were made.
+    """
+
+    images: int
+    before: int
+    new: int
+    pictures: int
+    skipped: collections.Counter[str]
+    dicom: list[str]
+
+
+def predict(index: Index, head: Head, folder: Path, choice: str, find_sector: bool) -> Pass:
+    """Answers every chosen image that has no answer in the folder yet.
+
+    A row of `predictions.csv` is written after the files that it names, and every file is whole or
+    absent: a kill costs the few images under way. `files.csv` and `skipped.csv` alone quote paths.
+
+    Args:
+        index: The images, and the files that are none.
+        head: What answers.
+        folder: One that `open_results` holds open.
+        choice: Frames of a cine, see `intake.frames.choose_frames`.
+        find_sector: Look for the ultrasound in the picture where no region is given.
+
+    Returns:
+        The counts.
+
+    Raises:
+        UserError: A table in the folder is not from this command.
+        OSError: The folder cannot be written.
+    """
+    images = _images(index, choice)
+    _note_names(images, folder)
+    rows = Journal(
+        folder / "predictions.csv",
+        columns(head.model),
+        lambda row: all((folder / row[name]).exists() for name in OUTPUTS),
+    )
+    done = {(row["file"], row["frame"]) for row in rows.rows}
+    missing = [image for image in images if (image.name, str(image.frame)) not in done]
+    reader = ImageReader(index.root, index.schema.sop_classes, find_sector)
+    skipped = [(path, "", refusal) for path, refusal in index.refusals]
+    under_way: collections.deque[Image] = collections.deque()
+    results = guarded_map(
+        Writer(index.root, index.schema.sop_classes, folder, head.model),
+        _answered(head, reader, missing, under_way, skipped),
+        refusal_of,
+        chunk=1,
+    )
+    new = pictures = 0
+    for result in results:
+        image = under_way.popleft()
+        if isinstance(result, Refusal):
+            skipped.append((image.path, str(image.frame), result))
+        else:
+            rows.add(result)
+            new += 1
+            pictures += not result["dicom"]
+    _write_skipped(folder, skipped)
+    return Pass(
+        images=len(images),
+        before=len(images) - len(missing),
+        new=new,
+        pictures=pictures,
+        skipped=collections.Counter(refusal.code.value for _, _, refusal in skipped),
+        dicom=[row["dicom"] for row in rows.rows if row["dicom"]],
+    )
+
+
+def _images(index: Index, choice: str) -> list[Image]:
+    secret, images = load_secret(), []
+    for sample in choose_frames(index.rows, choice):
+        name = pseudonym(secret, "result", f"{sample.path}\0{sample.size}\0{sample.mtime_ns}")
+        middle = index.rows[sample.row].frames // 2
+        images.append(Image(sample.path, middle if sample.frame is None else sample.frame, name))
+    return images
+
+
+def _note_names(images: list[Image], folder: Path) -> None:
+    """Keeps which file a name stands for."""
+    journal = Journal(folder / "files.csv", ("file", "path"))
+    known = {row["file"] for row in journal.rows}
+    new = {image.name: image.path for image in images if image.name not in known}
+    journal.add(*({"file": name, "path": path} for name, path in new.items()))
+
+
+def _answered(
+    head: Head,
+    reader: ImageReader,
+    images: list[Image],
+    under_way: collections.deque[Image],
+    skipped: list[tuple[str, str, Refusal]],
+) -> Iterator[Answered]:
+    """Decodes and answers as results are asked for, notes what is under way and what is not."""
+    found = decode_images(reader, images, min(_READERS, os.cpu_count() or 1))
+    while group := list(itertools.islice(found, _TOGETHER)):
+        frames = []
+        for k, frame in group:
+            if isinstance(frame, Refusal):
+                skipped.append((images[k].path, str(images[k].frame), frame))
+            else:
+                frames.append((images[k], frame))
+        answers = head.answer([frame.pixels for _, frame in frames]) if frames else []
+        for (image, frame), answer in zip(frames, answers, strict=True):
+            under_way.append(image)
+            region = (frame.crop[0].start, frame.crop[1].start, *frame.pixels.shape)
+            yield Answered(image.path, image.name, image.frame, region, frame.pixels, answer)
+
+
+def _write_skipped(folder: Path, skipped: list[tuple[str, str, Refusal]]) -> None:
+    names = ("path", "frame", "code", "kind", "remedy")
+    rows = [
+        (
+            path,
+            frame,
+            found.code,
+            "skipped" if found.code.is_skip else "unreadable",
+            found.code.remedy,
+        )
+        for path, frame, found in skipped
+    ]
+    write_table(folder / "skipped.csv", names, (dict(zip(names, row, strict=True)) for row in rows))

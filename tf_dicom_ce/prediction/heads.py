@@ -1,0 +1,84 @@
+"""An exported head, ready to answer."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tf_dicom_ce.data.preprocessing import resize
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.results.model import Model
+
+_TASKS = ("segmentation", "classification")
+
+
+class Head:
+    """A head with the encoder inside.
+
+    Attributes:
+        model: How results name it.
+        find_sector: Whether it was trained on images that were cropped by looking.
+    """
+
+    def __init__(self, folder: Path, content: dict):
+        """Loads the network.
+
+        Args:
+            folder: Of one version.
+            content: Of its `<task>.json`.
+
+        Raises:
+            OSError: There is no SavedModel in the folder.
+        """
+        self.model = Model.of(folder.parent.name, folder.name, content)
+        self.find_sector = content["find_sector"]
+        self._size = tuple(content["image_size"])
+        self._loaded = tf.saved_model.load(str(folder))  # kept: its variables go with it
+
+    def answer(self, pixels: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
+        """Answers some images in one batch.
+
+        Each is brought to the model's size as training's store does it, which the signature then
+        leaves as it is: so sizes may be mixed, and memory is bounded by the model's size.
+
+        Args:
+            pixels: Gray levels, uint8 [H, W] each; at least one image.
+
+        Returns:
+            For each image `mask` uint8 [height, width] at the model's size, or `class_id` int32
+            and `probabilities` float32 [K].
+        """
+        images = tf.stack([resize(image[..., np.newaxis], self._size) for image in pixels])
+        found = self._loaded.signatures["serving_image"](image=images)
+        names = ("mask",) if self.model.task == "segmentation" else ("class_id", "probabilities")
+        answers = {name: found[name].numpy() for name in names}
+        return [{name: answers[name][k] for name in names} for k in range(len(pixels))]
+
+
+def open_head(path: Path) -> Head:
+    """Opens an exported head.
+
+    Args:
+        path: Folder of one version, or of all versions: then the newest.
+
+    Raises:
+        UserError: There is none, or it cannot be loaded.
+    """
+    path = path.resolve()
+    versions = [int(p.name) for p in path.glob("*") if p.name.isdecimal()] if path.is_dir() else []
+    folder = path / str(max(versions)) if versions else path
+    file = next((f for task in _TASKS if (f := folder / f"{task}.json").is_file()), None)
+    if file is None:
+        raise UserError(
+            f"--model {path}: no exported head here. Train one with finetune.py, or give a folder "
+            "like export/segmentation or export/segmentation/1."
+        )
+    try:
+        return Head(folder, json.loads(file.read_text()))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"--model {folder}: cannot be loaded ({type(error).__name__}). Copy the whole folder "
+            "again, or export the head again with finetune.py."
+        ) from None

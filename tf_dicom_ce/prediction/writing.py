@@ -1,0 +1,116 @@
+"""An answer to its files and its row; done in workers, for headers are as hostile as pixels."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from tf_dicom_ce.dicom.pictures import picture_format
+from tf_dicom_ce.dicom.reader import read_header
+from tf_dicom_ce.dicom.refusals import Code, Refusal
+from tf_dicom_ce.prediction.folder import OUTPUTS
+from tf_dicom_ce.results.files import dicom_file
+from tf_dicom_ce.results.masks import resized
+from tf_dicom_ce.results.model import Model
+from tf_dicom_ce.results.overlay import overlay
+from tf_dicom_ce.results.source import Source
+from tf_dicom_ce.whole_files import replacing
+
+
+@dataclasses.dataclass(frozen=True)
+class Answered:
+    """An image and what the head said.
+
+    Attributes:
+        path: Of the file, relative to the source's folder.
+        name: Of the file in the results.
+        frame: From 0.
+        region: Top, left, height and width of `pixels` in Rows × Columns.
+        pixels: uint8 [height, width].
+        answer: Of `Head.answer`.
+    """
+
+    path: str
+    name: str
+    frame: int
+    region: tuple[int, int, int, int]
+    pixels: np.ndarray
+    answer: dict[str, np.ndarray]
+
+
+def columns(model: Model) -> tuple[str, ...]:
+    """The columns of `predictions.csv`."""
+    is_mask = model.task == "segmentation"
+    said = () if is_mask else ("class",)
+    values = (f"{'share' if is_mask else 'probability'} {name}" for name in model.classes)
+    return ("file", "frame", "model", "version", *said, *values, *OUTPUTS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Writer:
+    """Writes results.
+
+    Attributes:
+        root: Folder of the sources.
+        classes: SOP classes that are read.
+        folder: Folder of the results.
+        model: Who answered.
+    """
+
+    root: Path
+    classes: frozenset[str]
+    folder: Path
+    model: Model
+
+    def __call__(self, image: Answered) -> dict[str, str] | Refusal:
+        """Writes the files of one image.
+
+        Args:
+            image: The image; of a PNG or JPEG no DICOM is made.
+
+        Returns:
+            Its row for `predictions.csv`: shares of the region, or class and probabilities, with
+            six decimals; files relative to the folder, empty where there is none. Or why there is
+            no result: no content of a source raises.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+        contents = {}
+        if not picture_format(self.root / image.path):
+            result = self._dicom(image)
+            if isinstance(result, Refusal):
+                return result
+            contents["dicom"] = result
+        if self.model.task == "segmentation":
+            mask = image.answer["mask"]
+            contents["overlay"] = overlay(image.pixels, mask, self.model.classes)
+        stem = f"{image.name}-{image.frame}"
+        files = {"dicom": f"dicom/{stem}.dcm", "overlay": f"overlay/{stem}.png"}
+        for name, content in contents.items():
+            with replacing(self.folder / files[name]) as beside:
+                beside.write_bytes(content)
+        identity = (image.name, image.frame, self.model.name, self.model.version)
+        written = (files[name] if name in contents else "" for name in OUTPUTS)
+        row = (*map(str, identity), *self._said(image), *written)
+        return dict(zip(columns(self.model), row, strict=True))
+
+    def _dicom(self, image: Answered) -> bytes | Refusal:
+        header = read_header(self.root / image.path, self.classes)
+        if isinstance(header, Refusal):
+            return header
+        source = Source(header, image.frame, image.region, image.pixels)
+        try:
+            return dicom_file(source, self.model, image.answer)
+        # A header may be malformed in any way.
+        except Exception as error:
+            return Refusal(Code.DAMAGED_HEADER, type(error).__name__)
+
+    def _said(self, image: Answered) -> list[str]:
+        classes = self.model.classes
+        if self.model.task == "segmentation":
+            seen = resized(image.answer["mask"], image.pixels.shape)
+            values = np.bincount(seen.ravel(), minlength=len(classes)) / seen.size
+            return [f"{value:.6f}" for value in values]
+        values = [f"{value:.6f}" for value in image.answer["probabilities"]]
+        return [classes[int(image.answer["class_id"])], *values]

@@ -1,0 +1,183 @@
+"""The source as highdicom asks for it: a complete single frame without anything private.
+
+highdicom fails on headers that lack elements or have odd values, and refuses cines that have no
+frame of reference (highdicom#284). So results are made from this stand-in, which has only the few
+elements that tie a result to its patient and study. UIDs stay as they are, even where the standard
+forbids them: another one would not be found. `refer_to_original` then puts the true SOP class and
+the frame's number into the references.
+"""
+
+import contextlib
+import copy
+import hashlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+from pydicom import DataElement, Dataset
+from pydicom.multival import MultiValue
+from pydicom.uid import UltrasoundImageStorage, generate_uid
+from pydicom.valuerep import DA, TM
+
+from tf_dicom_ce.dicom.quiet import quiet
+from tf_dicom_ce.dicom.reader import number_of_frames
+from tf_dicom_ce.results.model import Model
+from tf_dicom_ce.results.source import Source
+
+_UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+_TEXTS = (
+    *("PatientID", "PatientName", "IssuerOfPatientID", "StudyID", "StudyDescription"),
+    *("AccessionNumber", "ReferringPhysicianName"),
+)
+_OPTIONAL = ("IssuerOfPatientID", "StudyDescription")  # left out where empty
+_UID = re.compile(r"[0-9.]{1,64}", re.ASCII)
+
+
+def made_up_uids(source: Source) -> tuple[str, ...]:
+    """Keywords of the UIDs that the source lacks: results then name ones that no PACS knows."""
+    with quiet():
+        return tuple(keyword for keyword in _UIDS if not _uid(source, keyword))
+
+
+def evidence(source: Source) -> Dataset:
+    """The stand-in for the source.
+
+    Args:
+        source: Any source; what is absent or malformed is left empty, UIDs are derived.
+
+    Returns:
+        An Ultrasound Image Storage instance without pixels, its text in Unicode.
+    """
+    header, stand_in = source.header, Dataset()
+    with quiet():
+        for keyword in _UIDS:
+            setattr(stand_in, keyword, _uid(source, keyword) or _derived_uid(source, keyword))
+        for keyword in _TEXTS:
+            text = _text(header, keyword)
+            if text or keyword not in _OPTIONAL:
+                setattr(stand_in, keyword, text)
+        for keyword in ("PatientBirthDate", "StudyDate"):
+            setattr(stand_in, keyword, _checked(_text(header, keyword).replace(".", ""), DA))
+        stand_in.StudyTime = _checked(_text(header, "StudyTime").replace(":", ""), TM)
+        sex = _text(header, "PatientSex").upper()
+        stand_in.PatientSex = sex if sex in ("F", "M", "O") else ""
+        if _text(header, "LossyImageCompression") == "01":
+            stand_in.LossyImageCompression = "01"
+            for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+                if found := _value(header, keyword):
+                    with contextlib.suppress(ValueError):  # malformed
+                        setattr(stand_in, keyword, found)
+        stand_in.Rows, stand_in.Columns = int(header.Rows), int(header.Columns)
+    stand_in.SpecificCharacterSet = "ISO_IR 192"
+    stand_in.SOPClassUID = UltrasoundImageStorage
+    stand_in.Modality = "US"
+    return stand_in
+
+
+def refer_to_original(result: Dataset, source: Source) -> None:
+    """Puts the true SOP class, and the number of a cine's frame, where the stand-in is named.
+
+    Args:
+        result: Made from `evidence(source)` alone; changed.
+        source: The source.
+    """
+    with quiet():
+        sop_class, cine = original_class(source), is_cine(source)
+    if "SourceImageSequence" in result:
+        # highdicom has the same items stand where no frame number may.
+        result.SourceImageSequence = copy.deepcopy(result.SourceImageSequence)
+
+    def correct(_: Dataset, element: DataElement) -> None:
+        for item in element.value if element.VR == "SQ" else ():
+            if "ReferencedSOPClassUID" in item:
+                item.ReferencedSOPClassUID = sop_class
+            if element.keyword == "SourceImageSequence" and cine:
+                item.ReferencedFrameNumber = source.frame + 1
+
+    result.walk(correct)
+
+
+def is_cine(source: Source) -> bool:
+    """Whether the file has several frames."""
+    return number_of_frames(source.header) > 1
+
+
+def original_class(source: Source) -> str:
+    """(0008,0016) SOP Class UID of the source."""
+    return source.header.get("SOPClassUID") or source.header.file_meta.MediaStorageSOPClassUID
+
+
+def instance_identity(source: Source, model: Model, kind: str) -> dict[str, str | int]:
+    """UIDs and numbers of a result, the same for the same source, model and kind.
+
+    A series holds all results of one kind that a model made from a series of images, or from a
+    cine.
+
+    Args:
+        source: What it is made from.
+        model: What makes it.
+        kind: E.g. "SEG".
+
+    Returns:
+        Arguments of highdicom's constructors.
+    """
+    stand_in = evidence(source)
+    who = (model.name, model.version, model.fingerprint, kind)
+    with quiet():
+        cine, number = is_cine(source), _text(source.header, "InstanceNumber")
+    where = (stand_in.SOPInstanceUID, f"{source.frame}", f"{source.region}")
+    series = stand_in.SOPInstanceUID if cine else stand_in.SeriesInstanceUID
+    numbered = number.isdecimal() and 0 < int(number) < 1 << 31
+    return {
+        "series_instance_uid": hashed_uid("series", series, *who),
+        "sop_instance_uid": hashed_uid("instance", *where, *who),
+        "instance_number": source.frame + 1 if cine or not numbered else int(number),
+    }
+
+
+def hashed_uid(*parts: str) -> str:
+    """The same UID for the same texts."""
+    return generate_uid(entropy_srcs=["\n".join(parts)])
+
+
+def _uid(source: Source, keyword: str) -> str:
+    """A UID of the header; empty if it is absent or holds other characters."""
+    found = _text(source.header, keyword)
+    if not found and keyword == "SOPInstanceUID":
+        found = _text(source.header.file_meta, "MediaStorageSOPInstanceUID")
+    return found if _UID.fullmatch(found) else ""
+
+
+def _derived_uid(source: Source, keyword: str) -> str:
+    """A UID from the one below it, in the end from the pixels."""
+    below = {"SeriesInstanceUID": "SOPInstanceUID", "StudyInstanceUID": "SeriesInstanceUID"}
+    if keyword == "SOPInstanceUID":
+        return hashed_uid(keyword, hashlib.sha256(source.pixels.tobytes()).hexdigest())
+    known = _uid(source, below[keyword]) or _derived_uid(source, below[keyword])
+    return hashed_uid(keyword, known)
+
+
+def _value(dataset: Dataset, keyword: str) -> Any:
+    """The value of an element; None if it is absent or cannot be read."""
+    try:
+        return dataset.get(keyword)
+    # A malformed element raises whatever comes to pydicom's hand.
+    except Exception:
+        return None
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    """The first value of an element as text; empty if there is none."""
+    found = _value(dataset, keyword)
+    if isinstance(found, MultiValue):
+        found = found[0] if found else None
+    text = "" if found is None else str(found)
+    return "".join(character for character in text if character.isprintable()).strip()
+
+
+def _checked(text: str, parse: Callable) -> str:
+    try:
+        parse(text)
+    except ValueError:
+        return ""
+    return text

@@ -1,0 +1,45 @@
+"""Who made a result."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """An exported head, as results name it.
+
+    Attributes:
+        name: Of the model in its repository.
+        version: Of the model, e.g. "3".
+        task: `segmentation` or `classification`.
+        classes: Their names in the order of the answer; segmentation: background first.
+        fingerprint: Of the training data.
+        synthetic: Whether it was trained on the phantom.
+    """
+
+    name: str
+    version: str
+    task: str
+    classes: tuple[str, ...]
+    fingerprint: str
+    synthetic: bool
+
+    @classmethod
+    def of(cls, name: str, version: str, content: dict) -> "Model":
+        """The model of an export.
+
+        Args:
+            name: Of the model in its repository.
+            version: Of the model.
+            content: Of its `<task>.json`.
+
+        Raises:
+            KeyError: The content is not that of a head.
+        """
+        return cls(
+            name,
+            version,
+            content["task"],
+            tuple(content["classes"]),
+            content["data_fingerprint"],
+            content["synthetic_data"],
+        )

@@ -1,0 +1,94 @@
+"""A mask as a DICOM Segmentation: one binary segment a class, on the grid of the source."""
+
+import numpy as np
+from highdicom.color import CIELabColor
+from highdicom.content import AlgorithmIdentificationSequence
+from highdicom.seg import Segmentation, SegmentationTypeValues, SegmentDescription
+from highdicom.seg.enum import SegmentAlgorithmTypeValues
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+
+from tf_dicom_ce.dicom.quiet import quiet
+from tf_dicom_ce.outlines import colour
+from tf_dicom_ce.results import concepts
+from tf_dicom_ce.results.evidence import (
+    evidence,
+    hashed_uid,
+    instance_identity,
+    refer_to_original,
+)
+from tf_dicom_ce.results.masks import on_source
+from tf_dicom_ce.results.model import Model
+from tf_dicom_ce.results.source import Source
+
+_SERIES_NUMBER = 9001
+
+
+def segmentation(source: Source, mask: np.ndarray, model: Model) -> Dataset:
+    """Makes a Segmentation Storage instance; segment and frame k are class k, even if empty.
+
+    Args:
+        source: The image.
+        mask: Classes, uint8 [H, W] at any size that shows the source's region; 0 is background.
+        model: Who made the mask.
+
+    Returns:
+        The instance, of the source's Rows × Columns, zero outside of the region; its UIDs are the
+        same for the same source and model.
+
+    Raises:
+        ValueError: The mask holds a class that the model does not have.
+    """
+    if mask.max() >= len(model.classes):
+        raise ValueError(f"mask has class {mask.max()}, the model has {len(model.classes)}")
+    with quiet():
+        result = Segmentation(
+            source_images=[evidence(source)],
+            pixel_array=on_source(mask, source),
+            segmentation_type=SegmentationTypeValues.BINARY,
+            segment_descriptions=_segments(model),
+            series_number=_SERIES_NUMBER,
+            manufacturer=concepts.MANUFACTURER,
+            manufacturer_model_name=model.name,
+            software_versions=model.version,
+            device_serial_number=f"{model.name} {model.version}",
+            content_label="SEGMENTATION",
+            content_description=concepts.intended_use(model),
+            series_description=f"Research use only: {model.name[:32]} {model.version[:8]}",
+            content_qualification="RESEARCH",
+            coding_schemes=[concepts.SCHEME],
+            omit_empty_frames=False,
+            **instance_identity(source, model, "SEG"),
+        )
+        result.PatientOrientation = ""
+        dimensions = hashed_uid("dimensions", result.SOPInstanceUID)  # highdicom takes a random one
+        for item in (*result.DimensionOrganizationSequence, *result.DimensionIndexSequence):
+            item.DimensionOrganizationUID = dimensions
+        refer_to_original(result, source)
+    return result
+
+
+def _segments(model: Model) -> list[SegmentDescription]:
+    algorithm = AlgorithmIdentificationSequence(
+        name=model.name,
+        family=codes.cid7162.ArtificialIntelligence,
+        version=model.version,
+        source=concepts.MANUFACTURER,
+        parameters={"training data": model.fingerprint},
+    )
+    return [
+        SegmentDescription(
+            segment_number=number,
+            segment_label=name[:64],
+            segmented_property_category=(
+                codes.cid7150.AnatomicalStructure
+                if concepts.organ(name)
+                else codes.cid7150.SpatialAndRelationalConcept
+            ),
+            segmented_property_type=concepts.organ(name) or concepts.own(name),
+            algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=algorithm,
+            display_color=CIELabColor.from_rgb(*colour(number)),
+        )
+        for number, name in enumerate(model.classes[1:], start=1)
+    ]

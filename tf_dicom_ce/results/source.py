@@ -1,0 +1,76 @@
+"""One frame of a DICOM file, with what a result has to say about where it comes from."""
+
+import contextlib
+import dataclasses
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from pydicom import Dataset
+
+from tf_dicom_ce.dicom.quiet import quiet
+from tf_dicom_ce.dicom.reader import number_of_frames, read_frame, read_header
+from tf_dicom_ce.dicom.refusals import Refusal
+from tf_dicom_ce.dicom.sop_classes import ULTRASOUND
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What a result is made of.
+
+    Attributes:
+        header: The elements before the pixel data, `file_meta` included; look at them within
+            `dicom.quiet.quiet()`.
+        frame: Of a cine, from 0.
+        region: Top, left, height and width of `pixels` in the file's Rows × Columns.
+        pixels: uint8 [height, width], 0 black to 255 white: what the model is to see.
+    """
+
+    header: Dataset
+    frame: int
+    region: tuple[int, int, int, int]
+    pixels: np.ndarray
+
+
+def open_image(
+    file: str | os.PathLike[str] | bytes,
+    classes: frozenset[str] = ULTRASOUND,
+    find_sector: bool = False,
+    frame: int | None = None,
+) -> Source | Refusal:
+    """Reads one frame as in training, and keeps the header.
+
+    Args:
+        file: A path (links are not followed), or a file's content, which is put into a temporary
+            file meanwhile.
+        classes: The SOP class UIDs to accept.
+        find_sector: Look for the ultrasound in the picture if the header names no usable region.
+        frame: From 0; None for the middle one.
+
+    Returns:
+        The source, or why there is none. No content of a file raises.
+    """
+    with _on_disk(file) as path:
+        header = read_header(path, classes)
+        if isinstance(header, Refusal):
+            return header
+        with quiet():
+            index = number_of_frames(header) // 2 if frame is None else frame
+        found = read_frame(path, index, find_sector=find_sector, classes=classes)
+    if isinstance(found, Refusal):
+        return found
+    rows, columns = found.crop
+    return Source(header, index, (rows.start, columns.start, *found.pixels.shape), found.pixels)
+
+
+@contextlib.contextmanager
+def _on_disk(file: str | os.PathLike[str] | bytes) -> Iterator[str | os.PathLike[str]]:
+    if not isinstance(file, bytes):
+        yield file
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "image"
+        path.write_bytes(file)
+        yield path

@@ -1,0 +1,22 @@
+"""Artefacts: exported models as `<root>/<name>/<version>/`, read by heads and by servers.
+
+A folder holds the SavedModel, `<name>.json` (what the network expects, and where it comes from),
+`MODEL_CARD.md` and `assets.extra/golden.json`; an encoder's also `encoder.keras`. Every SavedModel
+has two signatures with the preprocessing inside,
+
+    serving_default   image_bytes: string [N], PNG or JPEG files
+    serving_image     image: float32 [N, H, W, 1], gray levels 0…255, any H and W
+
+and an encoder's has two endpoints on z-scored images at the model's own size, float32
+[N, height, width, 1],
+
+    serve             BatchNorm at its moving statistics
+    train             BatchNorm on the batch, moving statistics updated
+
+An encoder answers with the five scales by name, `P1`…`P5`.
+"""
+
+from tf_dicom_ce.saved_model.reading import EncoderLayer, open_encoder, read_encoder
+from tf_dicom_ce.saved_model.writing import write_encoder, write_head
+
+__all__ = ["EncoderLayer", "open_encoder", "read_encoder", "write_encoder", "write_head"]

@@ -1,0 +1,142 @@
+"""Golden inputs: made-up images that travel with a model, and its answers to them at export.
+
+`assets.extra/golden.json` in the folder of a version is a list of cases, each of one image,
+
+    signature   `serving_default` or `serving_image`
+    inputs      {name: [value]}, as a REST client sends it
+    answers     {name: samples}, at most 256 numbers spread over the answer
+
+so that anybody can ask a copy of the model, in process or over HTTP, whether it still answers as it
+did. TensorFlow Serving does not look at this file; for it, the same requests are written again,
+to warm up with.
+"""
+
+import base64
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from tf_dicom_ce.data.preprocessing import decode_image_bytes
+from tf_dicom_ce.saved_model.warmup import write_warmup
+from tf_dicom_ce.whole_files import write_json
+
+FILE = "assets.extra/golden.json"
+#: Largest `difference` that means: the same model; rounding on another processor is to stay below.
+TOLERANCE = 1e-4
+_SAMPLES = 256
+
+
+def golden_images() -> list[bytes]:
+    """Makes the images by a fixed rule: a PNG in gray, one in colour, a JPEG, of three sizes."""
+    pictures = [_picture(48, 64), _picture(40, 72), _picture(64, 56)]
+    colours = np.stack([pictures[1], pictures[1][::-1], pictures[1][:, ::-1]], axis=-1)
+    return [_encode(pictures[0], "PNG"), _encode(colours, "PNG"), _encode(pictures[2], "JPEG")]
+
+
+def write_golden(folder: Path, model: str) -> None:
+    """Asks an exported model about the golden images and writes down what it answers.
+
+    Args:
+        folder: A SavedModel with the signatures `serving_default` and `serving_image`.
+        model: Its name.
+    """
+    signatures = tf.saved_model.load(str(folder)).signatures
+    cases, requests = [], []
+    for contents in golden_images():
+        image = decode_image_bytes(contents).numpy()
+        for signature, name, value, as_json in (
+            (
+                "serving_default",
+                "image_bytes",
+                np.array([contents], object),
+                {"b64": base64.b64encode(contents).decode()},
+            ),
+            ("serving_image", "image", image[None].astype(np.float32), image.tolist()),
+        ):
+            answers = signatures[signature](**{name: tf.constant(value)})
+            answers = {key: sample(answers[key].numpy()) for key in sorted(answers)}
+            cases.append({"signature": signature, "inputs": {name: [as_json]}, "answers": answers})
+            requests.append((signature, {name: value}))
+    (folder / FILE).parent.mkdir()
+    write_json(folder / FILE, cases)
+    write_warmup(folder, model, requests)
+
+
+def replay(folder: Path) -> float | None:
+    """Asks a model again.
+
+    Args:
+        folder: A SavedModel.
+
+    Returns:
+        The largest `difference` over all cases and answers; None where there are no golden inputs.
+    """
+    if not (folder / FILE).is_file():
+        return None
+    cases = json.loads((folder / FILE).read_text())
+    signatures = tf.saved_model.load(str(folder)).signatures
+    return max(_replay_case(signatures[case["signature"]], case) for case in cases)
+
+
+def _replay_case(signature, case: Mapping) -> float:
+    inputs = {}
+    for spec in signature.structured_input_signature[1].values():
+        values = case["inputs"][spec.name]
+        if spec.dtype == tf.string:
+            values = [base64.b64decode(value["b64"]) for value in values]
+        inputs[spec.name] = tf.constant(values, spec.dtype)
+    found = signature(**inputs)
+    return max(
+        difference(samples, sample(found[name].numpy()) if name in found else [])
+        for name, samples in case["answers"].items()
+    )
+
+
+def sample(answer: np.ndarray) -> list[int] | list[float]:
+    """Takes at most 256 numbers, evenly spread over the answer in C order."""
+    flat = answer.reshape(-1)
+    count = min(flat.size, _SAMPLES)
+    chosen = flat[np.arange(count) * flat.size // count]
+    if chosen.dtype.kind == "f":
+        return [float(str(number)) for number in chosen]  # the shortest that is that float32
+    return chosen.tolist()
+
+
+def difference(golden: list, found: list) -> float:
+    """How far an answer is from the golden one.
+
+    Args:
+        golden: Samples at export; all int for classes and masks.
+        found: Samples now.
+
+    Returns:
+        For int the share that is not equal. Else the largest distance, divided by the golden
+        samples' largest size where that is above 1. Infinite where the number of samples differs or
+        one is not finite.
+    """
+    if len(golden) != len(found) or not np.isfinite(found).all():
+        return float("inf")
+    if all(isinstance(number, int) for number in golden):
+        return float(np.mean(np.not_equal(golden, found)))
+    return float(np.abs(np.subtract(golden, found)).max() / max(1.0, np.abs(golden).max()))
+
+
+def _picture(height: int, width: int) -> np.ndarray:
+    """A bright fan with a dark disc and a rippled texture, uint8 [height, width]."""
+    y, x = np.mgrid[:height, :width].astype(float)
+    depth = np.hypot(y + 8, x - width / 2)
+    fan = (np.abs(x - width / 2) < 0.8 * (y + 8)) & (depth < height)
+    disc = np.hypot(y - 0.6 * height, x - 0.4 * width) < 0.15 * height
+    texture = 150 + 60 * np.sin(0.9 * depth + 0.31 * x) * np.cos(0.7 * x - 0.2 * y) - 0.8 * depth
+    return np.where(fan, np.where(disc, 20, np.clip(texture, 0, 255)), 0).astype(np.uint8)
+
+
+def _encode(pixels: np.ndarray, kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()

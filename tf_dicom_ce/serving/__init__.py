@@ -1,0 +1,1 @@
+"""Answering over HTTP in TensorFlow Serving's REST dialect."""

@@ -1,0 +1,67 @@
+"""The web application: routes behind limits."""
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from tf_dicom_ce.serving import dicom_http, openapi, page
+from tf_dicom_ce.serving.limits import Limits, Workers
+from tf_dicom_ce.serving.metrics import Metrics, Observed
+from tf_dicom_ce.serving.repository import Repository
+from tf_dicom_ce.serving.rest import Rest
+from tf_dicom_ce.serving.settings import Settings
+
+
+def create_app(repository: Repository, settings: Settings) -> Starlette:
+    """Makes the application.
+
+    Args:
+        repository: What is served; the caller starts and closes it.
+        settings: Limits and token.
+
+    Returns:
+        An ASGI application. While `app.state.draining` is true, /readyz answers 503.
+    """
+    workers = Workers(settings.threads)
+    metrics = Metrics(repository, workers)
+    app = Starlette(
+        routes=[
+            *_health(repository),
+            *metrics.routes(),
+            *openapi.routes(settings),
+            *page.routes(),
+            *dicom_http.routes(repository),
+            *Rest(repository, workers, metrics).routes(),
+        ],
+        middleware=[
+            Middleware(Observed, metrics=metrics),
+            Middleware(Limits, settings=settings),
+        ],
+        exception_handlers={HTTPException: _not_routed},
+    )
+    app.router.redirect_slashes = False
+    app.state.draining = False
+    return app
+
+
+def _health(repository: Repository) -> list[Route]:
+    async def healthz(request: Request) -> JSONResponse:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(request: Request) -> JSONResponse:
+        if request.app.state.draining:
+            return JSONResponse({"error": "The server is going to stop."}, 503)
+        if not repository.ready:
+            return JSONResponse({"error": "No model is loaded yet."}, 503)
+        return JSONResponse({"status": "ready"})
+
+    return [Route("/healthz", healthz), Route("/readyz", readyz)]
+
+
+async def _not_routed(request: Request, error: HTTPException) -> JSONResponse:
+    """Answers 404 and 405 in TensorFlow Serving's words, which has 400 for both."""
+    message = f"Malformed request: {request.method} {request.scope['path']}"
+    return JSONResponse({"error": message}, error.status_code, headers=error.headers)

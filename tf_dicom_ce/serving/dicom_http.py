@@ -1,0 +1,189 @@
+"""An image in, what a head says about it out: as JSON, as a DICOM SEG or SR, or as a picture."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+import anyio
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tf_dicom_ce.dicom.refusals import Code, Refusal
+from tf_dicom_ce.intake.decoding import refusal_of
+from tf_dicom_ce.results.files import dicom_file
+from tf_dicom_ce.results.model import Model
+from tf_dicom_ce.results.overlay import overlay
+from tf_dicom_ce.results.source import Source
+from tf_dicom_ce.serving import reading
+from tf_dicom_ce.serving.answers import answer, is_picture
+from tf_dicom_ce.serving.errors import RequestError
+from tf_dicom_ce.serving.guarded import Failure, GuardedCalls
+from tf_dicom_ce.serving.negotiation import choose
+from tf_dicom_ce.serving.repository import Repository
+from tf_dicom_ce.serving.servable import Servable
+from tf_dicom_ce.serving.uploads import on_disk, uploaded
+
+_JSON, _DICOM, _PNG = "application/json", "application/dicom", "image/png"
+_AT_ONCE = 4  # requests that are worked on; the others wait without a thread
+_SECONDS = 10.0  # for reading a file; one that takes longer is tried once more
+_STATUS = {
+    Code.NOT_DICOM: 415,
+    Code.UNSUPPORTED_TRANSFER_SYNTAX: 415,
+    Code.UNSUPPORTED_PHOTOMETRIC: 415,
+    Code.FRAME_OUT_OF_RANGE: 400,
+    Code.TIMED_OUT: 503,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Question:
+    """What a request asks of which model; `frame` None is the middle one."""
+
+    name: str
+    version: int | None
+    accept: str
+    frame: int | None
+    picture: bool
+
+    @classmethod
+    def of(cls, request: Request) -> "_Question":
+        frame = request.query_params.get("frame")
+        if frame is not None and not (frame.isascii() and frame.isdecimal() and len(frame) < 10):
+            raise RequestError(400, f"frame={frame[:20]!r} is not a number. Frames count from 0.")
+        return cls(
+            request.path_params["name"],
+            request.path_params.get("version"),
+            ",".join(request.headers.getlist("accept")),
+            None if frame is None else int(frame),
+            request.query_params.get("picture") == "true",
+        )
+
+
+class DicomEndpoint:
+    """Answers `POST /v1/models/{name}[/versions/{version}]/dicom`.
+
+    The body is a DICOM, PNG or JPEG file, or multipart/form-data with one. `Accept` chooses:
+    application/json, `answers.answer`; application/dicom, a SEG or SR; image/png, outlines. In the
+    query, `frame` is counted from 0, and `picture=true` adds to the JSON what the model saw.
+
+    Files are read in other processes: one that kills or blocks them costs its own request.
+    """
+
+    def __init__(self, repository: Repository):
+        self._repository = repository
+        self._guarded = GuardedCalls(_SECONDS)
+        self._limiter = anyio.CapacityLimiter(_AT_ONCE)
+
+    async def respond(self, request: Request) -> Response:
+        """Raises RequestError: 400, 404, 406, 413, 415, 422 or 503, with the remedy."""
+        question, file = _Question.of(request), await uploaded(request)
+        return await anyio.to_thread.run_sync(self._answer, question, file, limiter=self._limiter)
+
+    def _answer(self, question: _Question, file: bytes) -> Response:
+        with self._repository.acquire(question.name, question.version) as servable:
+            model = _model(servable)
+            source = self._read(file, question.frame, servable.content.get("find_sector", False))
+            accepted = _accepted(question.accept, source, model)
+            levels = source.pixels[np.newaxis, ..., np.newaxis].astype(np.float32)
+            outputs = servable.predict("serving_image", {"image": levels})
+        outputs = {name: values[0] for name, values in outputs.items()}
+        if accepted == _DICOM:
+            kind = "seg" if model.task == "segmentation" else "sr"
+            return _attached(self._write(source, model, outputs), _DICOM, model, f"{kind}.dcm")
+        if accepted == _PNG:
+            picture = overlay(source, outputs["mask"], model.classes)
+            return _attached(picture, _PNG, model, "outlines.png")
+        found = answer(source, model, outputs, question.picture)
+        return JSONResponse(found, headers={"Cache-Control": "no-store"})
+
+    def _read(self, file: bytes, frame: int | None, find_sector: bool) -> Source:
+        # Made here, as a worker that is killed would leave it behind.
+        with on_disk(file) as path:
+            found = self._guarded.call(reading.read, path, frame, find_sector)
+        if isinstance(found, Source):
+            return found
+        if isinstance(found, Failure):
+            found = Refusal(Code.DAMAGED_HEADER, found.name)
+        elif not isinstance(found, Refusal):
+            found = refusal_of(found)
+        detail = f" ({found.detail})" if found.detail else ""
+        raise RequestError(
+            _STATUS.get(found.code, 422),
+            f"The file cannot be read: {found.code}{detail}. {found.code.remedy}",
+        )
+
+    def _write(self, source: Source, model: Model, outputs: dict[str, np.ndarray]) -> bytes:
+        written = self._guarded.call(dicom_file, source, model, outputs)
+        if isinstance(written, bytes):
+            return written
+        reason = written.name if isinstance(written, Failure) else written.value
+        raise RequestError(
+            422,
+            f"No DICOM result can be made for this file: its header is incomplete or damaged "
+            f"({reason}). Ask for {_JSON}, or export the file again.",
+        )
+
+
+def routes(repository: Repository) -> list[Route]:
+    """The list of models, and the endpoints that take image files."""
+
+    def models(request: Request) -> JSONResponse:
+        return JSONResponse({"models": list(_listed(repository))})
+
+    respond = DicomEndpoint(repository).respond
+    return [
+        Route("/v1/models", models),
+        Route("/v1/models/{name}/dicom", respond, methods=["POST"]),
+        Route("/v1/models/{name}/versions/{version:int}/dicom", respond, methods=["POST"]),
+    ]
+
+
+def _listed(repository: Repository) -> Iterator[dict]:
+    for name in repository.names():
+        # A model may have no version that can serve yet, or no more.
+        with contextlib.suppress(RequestError), repository.acquire(name) as servable:
+            yield {
+                "name": name,
+                "version": str(servable.version),
+                "task": servable.content.get("task"),
+                "classes": servable.content.get("classes", []),
+            }
+
+
+def _model(servable: Servable) -> Model:
+    try:
+        return Model.of(servable.name, str(servable.version), servable.content)
+    except KeyError:
+        raise RequestError(
+            400,
+            f"Model {servable.name} answers with features. Ask a head, trained by finetune.py, or "
+            "send tensors to :predict.",
+        ) from None
+
+
+def _accepted(accept: str, source: Source, model: Model) -> str:
+    offered = [_JSON]
+    if not is_picture(source):
+        offered.append(_DICOM)
+    if model.task == "segmentation":
+        offered.append(_PNG)
+    chosen = choose(accept, offered)
+    if chosen is None:
+        raise RequestError(
+            406,
+            f"For this file and model there is {' and '.join(offered)}. A DICOM result needs a "
+            "DICOM file, a picture with outlines needs a segmentation.",
+        )
+    return chosen
+
+
+def _attached(content: bytes, media_type: str, model: Model, end: str) -> Response:
+    name = f"{model.name}-{model.version}-{end}"
+    headers = {
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return Response(content, media_type=media_type, headers=headers)

@@ -1,0 +1,133 @@
+"""What operators see of requests: Prometheus metrics, and a line each in the log.
+
+Neither holds anything that a client has made up: models and versions are those that are served,
+methods those of the routes; any other is "unknown".
+"""
+
+import logging
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.process_collector import ProcessCollector
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tf_dicom_ce.serving.errors import RequestError
+from tf_dicom_ce.serving.limits import Workers
+from tf_dicom_ce.serving.repository import Repository
+
+_PREFIX = "tf_dicom_ce_"
+_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_INSTANCES = (1, 2, 4, 8, 16, 32)
+_UNKNOWN = "unknown"
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+_log = logging.getLogger(__name__)
+
+
+class Metrics:
+    """The metrics of one app.
+
+    Args:
+        repository: Says which models and versions there are.
+        workers: Says how many requests run and wait.
+
+    Attributes:
+        instances: Histogram of the images, or other instances, in a predict request, by model.
+    """
+
+    def __init__(self, repository: Repository, workers: Workers):
+        self._repository = repository
+        self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._requests = Counter(
+            _PREFIX + "requests",
+            "Requests that were answered.",
+            ["route", "model", "version", "code"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            _PREFIX + "request_seconds",
+            "Time from a request to the end of its answer.",
+            ["route", "model"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.instances = Histogram(
+            _PREFIX + "request_instances",
+            "Instances in a predict request.",
+            ["model"],
+            buckets=_INSTANCES,
+            registry=registry,
+        )
+        running = Gauge(
+            _PREFIX + "running", "Threads that work on tensor requests.", registry=registry
+        )
+        running.set_function(lambda: workers.running)
+        waiting = Gauge(
+            _PREFIX + "waiting", "Tensor requests that wait for a thread.", registry=registry
+        )
+        waiting.set_function(lambda: workers.waiting)
+
+    def routes(self) -> list[Route]:
+        """`/metrics`, in Prometheus' text format."""
+
+        def metrics(request: Request) -> Response:
+            text = generate_latest(self._registry)
+            return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+        return [Route("/metrics", metrics)]
+
+    def note(self, scope: Scope, status: int, seconds: float) -> None:
+        """Counts an answered request and logs it."""
+        route = scope["route"].path_format if "route" in scope else _UNKNOWN
+        model, version = self._servable(scope.get("path_params", {}))
+        self._requests.labels(route, model, version, status).inc()
+        self._seconds.labels(route, model).observe(seconds)
+        method = scope["method"] if scope["method"] in _METHODS else _UNKNOWN
+        words = (method, route, model, version, status, 1000 * seconds)
+        _log.info("%s %s model=%s version=%s %d %.1f ms", *words)
+
+    def _servable(self, parameters: dict) -> tuple[str, str]:
+        """Model and version of a route's parameters; the newest version where none was named."""
+        if "name" not in parameters:
+            return "", ""
+        name = parameters["name"]
+        try:
+            versions = self._repository.status(name)["model_version_status"]
+        except RequestError:
+            return _UNKNOWN, _UNKNOWN
+        available = [one["version"] for one in versions if one["state"] == "AVAILABLE"]
+        if "version" in parameters:
+            available = [one for one in available if int(one) == int(parameters["version"])]
+        return name, next(iter(available), _UNKNOWN)
+
+
+class Observed:
+    """Middleware that notes every request with the status of its answer.
+
+    Args:
+        app: What is behind.
+        metrics: Where to note.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics):
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes one request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status, begin = 499, time.perf_counter()  # if nothing is sent, the client went away
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        await self._app(scope, receive, watched)
+        self._metrics.note(scope, status, time.perf_counter() - begin)

@@ -1,0 +1,186 @@
+"""One version of a model, loaded and ready to answer from many threads at once.
+
+A version lives in a session of its own, as in TensorFlow Serving: closing it returns its variables,
+its queue of batches and that queue's threads. (In eager mode each version that was ever loaded
+would leave two threads behind that wake a thousand times a second.)
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.json_format import MessageToDict
+from tensorflow.core.protobuf import saved_model_pb2
+
+from tf_dicom_ce.serving.errors import RequestError
+from tf_dicom_ce.serving.image_check import check_image
+from tf_dicom_ce.serving.tensors import MOST_INSTANCES, Signature, TensorSpec
+
+#: The most images in a batch.
+BATCH = 8
+_IMAGE_BYTES = "image_bytes"
+_STATUS = {
+    tf.errors.InvalidArgumentError: 400,
+    tf.errors.UnavailableError: 503,  # the queue is full
+    tf.errors.ResourceExhaustedError: 503,
+}
+
+
+class Servable:
+    """A loaded version.
+
+    Args:
+        folder: `<name>/<version>/` with the SavedModel, and `<task>.json` beside it.
+
+    Attributes:
+        name: Of the model.
+        version: Its number.
+        signatures: What can be asked, by name.
+        content: What the version says of itself; empty for a foreign model.
+
+    Raises:
+        Exception: Whatever TensorFlow has against the folder.
+    """
+
+    def __init__(self, folder: Path):
+        self.name, self.version = folder.parent.name, int(folder.name)
+        self.content = _content(folder)
+        saved_model = saved_model_pb2.SavedModel.FromString(
+            (folder / "saved_model.pb").read_bytes()
+        )
+        self._definitions = dict(saved_model.meta_graphs[0].signature_def)
+        with tf.Graph().as_default() as graph:
+            functions = tf.saved_model.load(str(folder)).signatures
+            self.signatures = {
+                name: _signature(name, self._definitions[name]) for name in functions
+            }
+            placeholders = {
+                name: [
+                    tf.compat.v1.placeholder(tf.as_dtype(spec.dtype), spec.shape)
+                    for spec in signature.inputs.values()
+                ]
+                for name, signature in self.signatures.items()
+            }
+            answers = {
+                name: _answer(self.signatures[name], functions[name], inputs)
+                for name, inputs in placeholders.items()
+            }
+            restore = tf.compat.v1.global_variables_initializer()
+        self._session = tf.compat.v1.Session(graph=graph)
+        self._session.run(restore)
+        self._call = {
+            name: self._session.make_callable(answers[name], inputs)
+            for name, inputs in placeholders.items()
+        }
+
+    def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Answers; images as bytes share batches with those of other threads.
+
+        Args:
+            signature: Its name.
+            inputs: By name, of the dtypes and shapes of the signature; strings as bytes objects.
+
+        Returns:
+            The outputs by name.
+
+        Raises:
+            RequestError: No image, too many, one that cannot be decoded or that the model
+                refuses (400); too much is waiting already (503).
+        """
+        for name, array in inputs.items():
+            if array.ndim and not 1 <= len(array) <= MOST_INSTANCES:
+                raise RequestError(
+                    400, f"input {name}: {len(array)} instances, expected 1 to {MOST_INSTANCES}"
+                )
+        for k, contents in enumerate(inputs.get(_IMAGE_BYTES, ())):
+            try:
+                check_image(contents)
+            except RequestError as error:
+                message = f"input {_IMAGE_BYTES}, instance {k}: {error.message}"
+                raise RequestError(error.status, message) from None
+        with _as_request_errors():
+            values = [inputs[name] for name in self.signatures[signature].inputs]
+            return self._call[signature](*values)
+
+    def metadata(self) -> dict:
+        """TensorFlow Serving's GetModelMetadataResponse as JSON."""
+        definitions = {
+            name: MessageToDict(
+                definition,
+                preserving_proto_field_name=True,
+                always_print_fields_with_no_presence=True,
+            )
+            for name, definition in self._definitions.items()
+        }
+        return {
+            "model_spec": {
+                "name": self.name,
+                "signature_name": "",
+                "version": str(self.version),
+            },
+            "metadata": {"signature_def": {"signature_def": definitions}},
+        }
+
+    def close(self) -> None:
+        """Frees everything; nothing may be asked any more."""
+        self._session.close()
+
+
+def _content(folder: Path) -> dict:
+    own = folder / f"{folder.parent.name}.json"
+    files = [own] if own.is_file() else sorted(folder.glob("*.json"))[:1]
+    return json.loads(files[0].read_text()) if files else {}
+
+
+def _signature(name: str, definition) -> Signature:
+    def specs(tensors):
+        return {
+            name: TensorSpec(
+                name,
+                np.dtype(tf.as_dtype(tensors[name].dtype).as_numpy_dtype),
+                _shape(tensors[name].tensor_shape),
+            )
+            for name in sorted(tensors)
+        }
+
+    return Signature(name, specs(definition.inputs), specs(definition.outputs))
+
+
+def _shape(proto) -> tuple[int | None, ...] | None:
+    return None if proto.unknown_rank else tuple(tf.TensorShape(proto).as_list())
+
+
+def _answer(signature: Signature, function, inputs: list[tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The outputs in the graph, through a queue of batches if nothing speaks against that."""
+
+    def call(*values):
+        return function(**dict(zip(signature.inputs, values, strict=True)))
+
+    one_by_one = all(spec.shape and spec.shape[0] is None for spec in signature.outputs.values())
+    if list(signature.inputs) != [_IMAGE_BYTES] or not one_by_one:
+        return call(*inputs)  # images of different sizes cannot stand in one tensor
+    # Nobody waits for others: a batch is what arrived while both threads were busy. With all sizes
+    # allowed, nothing is padded, and what is larger than a batch is cut.
+    batched = tf.nondifferentiable_batch_function(
+        num_batch_threads=2,
+        max_batch_size=MOST_INSTANCES,
+        allowed_batch_sizes=list(range(1, BATCH + 1)),
+        batch_timeout_micros=0,
+        max_enqueued_batches=64,
+    )
+    return batched(call)(*inputs)
+
+
+@contextlib.contextmanager
+def _as_request_errors() -> Iterator[None]:
+    try:
+        yield
+    except tf.errors.OpError as error:
+        status = _STATUS.get(type(error))
+        if status is None:
+            raise
+        reason = error.message.partition("\n\t [[")[0].rpartition("\n")[2]  # between two traces
+        raise RequestError(status, reason) from None

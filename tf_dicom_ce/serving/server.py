@@ -1,0 +1,101 @@
+"""The process that serves: socket, log, signals."""
+
+import logging
+import math
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.serving.app import create_app
+from tf_dicom_ce.serving.repository import Repository
+from tf_dicom_ce.serving.settings import Settings
+
+
+def serve(root: Path, settings: Settings) -> None:
+    """Serves a model repository until SIGTERM or Ctrl-C.
+
+    SIGTERM turns /readyz to 503, so that a load balancer looks elsewhere; a little later the server
+    stops to listen, answers what is under way, and returns.
+
+    Args:
+        root: The repository, `<root>/<name>/<version>/`.
+        settings: Address and limits.
+
+    Raises:
+        UserError: There is no such folder, or the address cannot be used.
+        KeyboardInterrupt: After Ctrl-C, when everything is answered.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder. Give the one that train or finetune exports to.")
+    listening = _listen(settings)
+    _log_to_stderr()
+    repository = Repository(root)
+    server = _Server(repository, settings)
+    repository.start()
+    try:
+        print(f"Serving {root} at {_url(listening)}, its API at /docs. Ctrl-C stops.", flush=True)
+        server.run([listening])
+    finally:
+        repository.close()
+
+
+class _Server(uvicorn.Server):
+    """A server that announces its end, and takes SIGTERM for a reason to return, not to die."""
+
+    def __init__(self, repository: Repository, settings: Settings):
+        self._app, self._drain_seconds = create_app(repository, settings), settings.drain_seconds
+        config = uvicorn.Config(
+            self._app,
+            log_config=None,
+            access_log=False,  # it would log paths and addresses
+            lifespan="off",
+            ws="none",
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=math.ceil(settings.seconds) + 1,
+        )
+        super().__init__(config)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Ends at once on a second signal, or Ctrl-C."""
+        draining, self._app.state.draining = self._app.state.draining, True
+        if sig != signal.SIGTERM:
+            super().handle_exit(sig, frame)
+        elif draining:
+            self._stop()
+        else:
+            timer = threading.Timer(self._drain_seconds, self._stop)
+            timer.daemon = True
+            timer.start()
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        raise UserError(
+            f"--host {settings.host} --port {settings.port}: {error.strerror}. Choose another port "
+            "(0 for any that is free), or an address of this machine."
+        ) from None
+
+
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    logging.getLogger("tf_dicom_ce.serving").setLevel(logging.INFO)
