@@ -1,6 +1,7 @@
 """Command line: arguments become a configuration and one call; nothing else composes."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit code: 0, 2 for a mistake that the user can mend (one message on stderr), or 128 and the
-        signal that ended it: 130 after Ctrl-C, 143 after SIGTERM.
+        signal that ended it: 130 after Ctrl-C, 143 after SIGTERM, 141 if nobody reads the output.
     """
     parser = argparse.ArgumentParser(
         prog="tf-dicom-ce",
@@ -58,4 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"{parser.prog} {options.command}: stopped.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # as by `… --list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return 0
