@@ -126,6 +126,21 @@ def test_p_seeds_against_the_analysis_of_variance():
     assert paired_test(a, b, patients, seed=0).p_seeds == pytest.approx(expected)
 
 
+def test_few_seeds_that_differ_less_than_chance_have_two_degrees_of_freedom():
+    # The seeds' means vary about as much as patients let them: M is near E, and Satterthwaite's
+    # formula would give less than one degree of freedom.
+    x = np.array([[1.0, -1, 1, -1], [-1, 1, -1, 1], [0.5, 0, 0.5, 0]])
+    x += np.array([[0.3], [0.1], [-0.1]])
+    found = paired_test(x, np.zeros_like(x), np.arange(4), seed=0)
+    mean, per_patient = x.mean(), x.mean(axis=0)
+    rest = ((x - x.mean(1, keepdims=True) - per_patient + mean) ** 2).sum() / (2 * 3)
+    between = x.mean(1).var(ddof=1) / 3
+    variance = per_patient.var(ddof=1) / 4 + max(0, between - rest / 12)
+    spread = (per_patient.var(ddof=1) / 4) ** 2 / 3 + between**2 / 2
+    assert variance**2 / spread < 1
+    assert found.p_seeds == pytest.approx(2 * stats.t.sf(abs(mean) / np.sqrt(variance), 2))
+
+
 def test_holm_by_hand():
     # Sorted: 4 x .005, 3 x .01, 2 x .03, then 1 x .04 raised to .06.
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])

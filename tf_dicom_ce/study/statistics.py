@@ -205,7 +205,8 @@ def _two_level(x: np.ndarray, seed: int) -> tuple:
 
     and E = Σ (x_sp − x_s − x_p + x)² / ((S − 1)(P − 1) S P) the part of M that var(x_p) / P holds
     already; M = 0 of one seed. p is of t = x / √V with Satterthwaite's (1946) degrees of freedom,
-    f = V² / ((var(x_p) / P)² / (P − 1) + M² / (S − 1)).
+    f = V² / ((var(x_p) / P)² / (P − 1) + M² / (S − 1)), of which the subtraction may make fewer
+    than the smaller of S − 1 and P − 1: then it is that.
 
     The interval is of 2,000 resamples with replacement of P patients and S seeds (Owen 2007,
     "pigeonhole bootstrap"). Resamples of few seeds vary too little: where seeds matter most,
@@ -237,7 +238,8 @@ def _two_level(x: np.ndarray, seed: int) -> tuple:
     if variance < _ROUNDING**2:
         return (mean, mean), float(abs(mean) < _ROUNDING)
     draws = ((_weights(seeds, rng) @ x) * _weights(patients, rng)).sum(axis=1)
-    error, freedom = np.sqrt(variance), variance**2 / spread
+    least = min(seeds, patients) - 1 if seeds > 1 else patients - 1
+    error, freedom = np.sqrt(variance), max(variance**2 / spread, least)
     p = float(2 * stats.t.sf(abs(mean) / error, freedom))
     stretch = stats.t.ppf(0.975, freedom) * error / (stats.norm.ppf(0.975) * draws.std())
     low, high = mean + stretch * (np.percentile(draws, [2.5, 97.5]) - mean)
