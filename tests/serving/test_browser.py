@@ -44,7 +44,8 @@ class Head:
 
     def __init__(self, name, task, classes):
         self.name = name
-        self.content = {"task": task, "classes": classes, "synthetic_data": task[0] == "s"}
+        self.content = {"task": task, "classes": classes, "data_fingerprint": "f"}
+        self.content["synthetic_data"] = name == "organs"
 
     def predict(self, signature, inputs):
         if self.name == "organs":
