@@ -66,6 +66,13 @@ class Client:
 
     def ask(self) -> bytes:
         """Sends it and reads the answer."""
+        try:
+            return self._ask()
+        except ConnectionError:  # the server has closed what was idle while A was measured
+            self._connection.close()
+            return self._ask()
+
+    def _ask(self) -> bytes:
         self._connection.request("POST", self._path, self._body)
         response = self._connection.getresponse()
         content = response.read()
