@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import dicom_encoders
+from layout import aligned
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
@@ -206,10 +207,7 @@ def table(results: list[Result]) -> str:
     rows = [["", *codes]]
     for syntax in sorted({r.syntax for r in results}):
         rows.append([syntax, *(str(counts[syntax, code]) for code in codes)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows
-    )
+    return aligned(rows)
 
 
 def main() -> int:

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from hostile_requests import MODELS, Hostile
+from layout import aligned
 from served import export_untrained, served
 from serving_latency import Client, picture
 
@@ -135,10 +136,7 @@ def table(counts: collections.Counter) -> str:
     rows = [["", *map(str, statuses)]]
     for kind in sorted({kind for kind, _ in counts}):
         rows.append([kind, *(str(counts[kind, status] or "") for status in statuses)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows
-    )
+    return aligned(rows)
 
 
 def main() -> int:

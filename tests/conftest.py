@@ -1,7 +1,9 @@
+import contextlib
 import json
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,22 @@ def write(tmp_path):
         return path
 
     return write_file
+
+
+@pytest.fixture
+def in_background():
+    """Lets a server of the standard library serve within a context: in_background(server)."""
+
+    @contextlib.contextmanager
+    def serving(server):
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+    return serving
 
 
 @pytest.fixture

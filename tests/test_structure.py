@@ -22,7 +22,7 @@ ALLOWED = {
     "child_process": set(),
     "outlines": set(),
     "results": {"dicom", "outlines"},
-    "phantom": {"whole_files", "errors", "dicom", "workers"},
+    "phantom": {"whole_files", "errors", "dicom", "workers", "outlines"},
     "models": {"config"},
     "data": {"config", "errors", "dicom", "intake", "workers"},
     "training": {

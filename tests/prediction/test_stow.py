@@ -4,7 +4,6 @@ import email
 import email.policy
 import io
 import json
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -93,14 +92,9 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
-def pacs():
-    server = Pacs()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def pacs(in_background):
+    with in_background(Pacs()) as server:
+        yield server
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ to a PACS, each once. For research; not a medical device.
 import argparse
 from pathlib import Path
 
-from tf_dicom_ce.cli.sources import add_reading_arguments
+from tf_dicom_ce.cli.sources import add_reading_arguments, local_folder
 from tf_dicom_ce.errors import UserError
 
 
@@ -92,13 +92,10 @@ def _index(options: argparse.Namespace):
     """The index of the source, in which every PNG and JPEG counts as listed."""
     from tf_dicom_ce.dicom.pictures import picture_format
     from tf_dicom_ce.dicom.tags import TagSchema
-    from tf_dicom_ce.intake.dicomweb import Query
     from tf_dicom_ce.intake.index import scan
-    from tf_dicom_ce.intake.sources import open_source
     from tf_dicom_ce.intake.tag_table import Entry
 
-    query = Query(options.pacs_modality, options.pacs_dates, options.pacs_description)
-    root = open_source(options.source, query)
+    root = local_folder(options.source, options)
     pictures = (path for path in root.rglob("*") if picture_format(path))
     table = {path.relative_to(root).as_posix(): Entry("", {}, None) for path in pictures}
     return scan(root, TagSchema.load("ultrasound"), table)

@@ -42,11 +42,17 @@ def index_source(source: str, options: argparse.Namespace, schema):
     from tf_dicom_ce.workers import warm_up
 
     warm_up()
-    from tf_dicom_ce.intake.dicomweb import Query
     from tf_dicom_ce.intake.index import scan
-    from tf_dicom_ce.intake.sources import open_source
     from tf_dicom_ce.intake.tag_table import read_tag_table
 
     table = read_tag_table(options.labels, schema.elements) if options.labels else {}
+    return scan(local_folder(source, options), schema, table)
+
+
+def local_folder(source: str, options: argparse.Namespace) -> Path:
+    """Fetches and unpacks; returns the folder of the files."""
+    from tf_dicom_ce.intake.dicomweb import Query
+    from tf_dicom_ce.intake.sources import open_source
+
     query = Query(options.pacs_modality, options.pacs_dates, options.pacs_description)
-    return scan(open_source(source, query), schema, table)
+    return open_source(source, query)

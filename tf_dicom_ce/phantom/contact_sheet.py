@@ -7,11 +7,12 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from tf_dicom_ce.dicom.reader import read_frame
+from tf_dicom_ce.outlines import colour
 
 _TILE = 320, 240
 _TITLE = 16
 _COLUMNS = 5
-_COLOURS = {1: (255, 190, 60), 2: (80, 200, 255)}  # liver, kidney
+_ORGANS = (1, 2)  # liver, kidney
 
 
 def contact_sheet(cohort: Path, rows: list[dict]) -> Image.Image:
@@ -46,9 +47,9 @@ def _tile(cohort: Path, row: dict) -> Image.Image:
     title = f"{row['scene']}, {row['probe']}"
     if row.get("mask"):
         mask = np.asarray(Image.open(cohort / row["mask"]))[frame.crop]
-        for label, colour in _COLOURS.items():
+        for label in _ORGANS:
             organ = mask == label
-            picture[organ & ~ndimage.binary_erosion(organ, iterations=2)] = colour
+            picture[organ & ~ndimage.binary_erosion(organ, iterations=2)] = colour(label)
         title = "segmentation"
     elif row.get("label") not in (None, ""):
         title = f"classification: quality {row['label']}"

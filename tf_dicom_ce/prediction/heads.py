@@ -10,6 +10,7 @@ import tensorflow as tf
 from tf_dicom_ce.data.preprocessing import resize
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.results.model import Model
+from tf_dicom_ce.saved_model import newest_version
 
 _TASKS = ("segmentation", "classification")
 
@@ -67,8 +68,7 @@ def open_head(path: Path) -> Head:
         UserError: There is none, or it cannot be loaded.
     """
     path = path.resolve()
-    versions = [int(p.name) for p in path.glob("*") if p.name.isdecimal()] if path.is_dir() else []
-    folder = path / str(max(versions)) if versions else path
+    folder = newest_version(path)
     file = next((f for task in _TASKS if (f := folder / f"{task}.json").is_file()), None)
     if file is None:
         raise UserError(

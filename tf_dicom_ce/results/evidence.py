@@ -21,6 +21,7 @@ from pydicom.valuerep import DA, TM
 
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.reader import number_of_frames
+from tf_dicom_ce.results import concepts
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.source import Source
 
@@ -107,8 +108,8 @@ def original_class(source: Source) -> str:
     return source.header.get("SOPClassUID") or source.header.file_meta.MediaStorageSOPClassUID
 
 
-def instance_identity(source: Source, model: Model, kind: str) -> dict[str, str | int]:
-    """UIDs and numbers of a result, the same for the same source, model and kind.
+def instance_identity(source: Source, model: Model, kind: str) -> dict[str, Any]:
+    """UIDs, numbers, maker and purpose of a result, the same for the same source, model and kind.
 
     A series holds all results of one kind that a model made from a series of images, or from a
     cine.
@@ -132,6 +133,12 @@ def instance_identity(source: Source, model: Model, kind: str) -> dict[str, str 
         "series_instance_uid": hashed_uid("series", series, *who),
         "sop_instance_uid": hashed_uid("instance", *where, *who),
         "instance_number": source.frame + 1 if cine or not numbered else int(number),
+        "manufacturer": concepts.MANUFACTURER,
+        "manufacturer_model_name": model.name,
+        "software_versions": model.version,
+        "series_description": f"Research use only: {model.name[:32]} {model.version[:8]}",
+        "content_qualification": "RESEARCH",
+        "coding_schemes": [concepts.SCHEME],
     }
 
 

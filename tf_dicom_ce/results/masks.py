@@ -6,7 +6,10 @@ from tf_dicom_ce.results.source import Source
 
 
 def resized(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Takes the nearest class for every pixel, as `data.preprocessing.resize_mask` does.
+    """Takes the nearest class for every pixel, without TensorFlow.
+
+    `data.preprocessing.resize_mask` does the same in float32, and where a centre lies near an edge
+    it may take the neighbour's row or column.
 
     Args:
         mask: Classes, uint8 [H, W].

@@ -52,7 +52,8 @@ def open_image(
     Returns:
         The source, or why there is none. No content of a file raises.
     """
-    with _on_disk(file) as path:
+    opened = on_disk(file) if isinstance(file, bytes) else contextlib.nullcontext(file)
+    with opened as path:
         header = read_header(path, classes)
         if isinstance(header, Refusal):
             return header
@@ -66,11 +67,9 @@ def open_image(
 
 
 @contextlib.contextmanager
-def _on_disk(file: str | os.PathLike[str] | bytes) -> Iterator[str | os.PathLike[str]]:
-    if not isinstance(file, bytes):
-        yield file
-        return
+def on_disk(content: bytes) -> Iterator[Path]:
+    """Puts a file's content where no other user can read it, and removes it afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image"
-        path.write_bytes(file)
+        path.write_bytes(content)
         yield path

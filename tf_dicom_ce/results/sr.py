@@ -51,12 +51,6 @@ def report(source: Source, class_id: int, probabilities: np.ndarray, model: Mode
             evidence=[image],
             content=_content(source, image, class_id, probabilities, model),
             series_number=_SERIES_NUMBER,
-            manufacturer=concepts.MANUFACTURER,
-            manufacturer_model_name=model.name,
-            software_versions=model.version,
-            series_description=f"Research use only: {model.name[:32]} {model.version[:8]}",
-            content_qualification="RESEARCH",
-            coding_schemes=[concepts.SCHEME],
             **instance_identity(source, model, "SR"),
         )
         refer_to_original(result, source)

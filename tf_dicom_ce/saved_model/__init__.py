@@ -16,7 +16,19 @@ and an encoder's has two endpoints on z-scored images at the model's own size, f
 An encoder answers with the five scales by name, `P1`…`P5`.
 """
 
-from tf_dicom_ce.saved_model.reading import EncoderLayer, open_encoder, read_encoder
+from tf_dicom_ce.saved_model.reading import (
+    EncoderLayer,
+    newest_version,
+    open_encoder,
+    read_encoder,
+)
 from tf_dicom_ce.saved_model.writing import write_encoder, write_head
 
-__all__ = ["EncoderLayer", "open_encoder", "read_encoder", "write_encoder", "write_head"]
+__all__ = [
+    "EncoderLayer",
+    "newest_version",
+    "open_encoder",
+    "read_encoder",
+    "write_encoder",
+    "write_head",
+]

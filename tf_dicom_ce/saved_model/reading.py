@@ -50,6 +50,12 @@ class EncoderLayer(keras.layers.TFSMLayer):
         return super().call(x, training=training and self.trainable)
 
 
+def newest_version(path: Path) -> Path:
+    """The newest version in a folder of versions; any other path as it is."""
+    versions = [int(p.name) for p in path.glob("*") if p.name.isdecimal()] if path.is_dir() else []
+    return path / str(max(versions)) if versions else path
+
+
 def read_encoder(path: Path) -> tuple[Path, dict]:
     """Finds an exported encoder and what it says of itself.
 
@@ -62,8 +68,7 @@ def read_encoder(path: Path) -> tuple[Path, dict]:
     Raises:
         UserError: There is none.
     """
-    versions = [int(p.name) for p in path.glob("*") if p.name.isdecimal()] if path.is_dir() else []
-    folder = path / str(max(versions)) if versions else path
+    folder = newest_version(path)
     if not (folder / "encoder.json").is_file():
         raise UserError(
             f"--encoder {path}: no exported encoder here. Train one with train.py, give the folder "

@@ -15,7 +15,7 @@ from tf_dicom_ce.intake.decoding import refusal_of
 from tf_dicom_ce.results.files import dicom_file
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.overlay import overlay
-from tf_dicom_ce.results.source import Source
+from tf_dicom_ce.results.source import Source, on_disk
 from tf_dicom_ce.serving import reading
 from tf_dicom_ce.serving.answers import answer, is_picture
 from tf_dicom_ce.serving.errors import RequestError
@@ -23,7 +23,7 @@ from tf_dicom_ce.serving.guarded import Failure, GuardedCalls
 from tf_dicom_ce.serving.negotiation import choose
 from tf_dicom_ce.serving.repository import Repository
 from tf_dicom_ce.serving.servable import Servable
-from tf_dicom_ce.serving.uploads import on_disk, uploaded
+from tf_dicom_ce.serving.uploads import uploaded
 
 _JSON, _DICOM, _PNG = "application/json", "application/dicom", "image/png"
 _AT_ONCE = 4  # requests that are worked on; the others wait without a thread

@@ -1,10 +1,5 @@
 """The file that a request brings."""
 
-import contextlib
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -38,15 +33,6 @@ async def uploaded(request: Request) -> bytes:
         return await files[0].read()
     finally:
         await form.close()
-
-
-@contextlib.contextmanager
-def on_disk(file: bytes) -> Iterator[Path]:
-    """Puts a file's content where no other user can read it, and removes it afterwards."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "image"
-        path.write_bytes(file)
-        yield path
 
 
 class _InMemory(MultiPartParser):
