@@ -228,14 +228,14 @@ FINETUNE_PRESETS = {
     ("paper", "segmentation"): FinetuneConfig(task="segmentation", batch_size=8, epochs=500),
     # Minutes on two CPU cores, at the size of the quick encoder.
     ("quick", "classification"): FinetuneConfig(
-        epochs=40, epoch_steps=30, learning_rate=1e-3, image_size=(64, 96), width=0.25
+        epochs=40, epoch_steps=50, learning_rate=1e-3, image_size=(64, 96), width=0.25
     ),
     ("quick", "segmentation"): FinetuneConfig(
         task="segmentation",
         batch_size=8,
-        epochs=120,
-        epoch_steps=10,
-        learning_rate=1e-3,
+        epochs=40,
+        epoch_steps=25,
+        learning_rate=3e-3,
         image_size=(64, 96),
         width=0.25,
     ),

@@ -53,6 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, metavar="N", help="of weights, split, fraction and order")
     add("--deterministic", action=flag, help="same seed, same weights, bit for bit (slower)")
     add_run_arguments(parser, "<task>")
+    add(
+        "--no-export",
+        dest="export",
+        action="store_const",
+        const=None,
+        help="measure the head and keep its weights, but no SavedModel",
+    )
 
 
 def configure(options: argparse.Namespace, encoder: dict | None) -> FinetuneConfig:
@@ -110,7 +117,8 @@ def run(options: argparse.Namespace) -> None:
         if run_folder.is_finished(folder):
             print(f"The run in {folder} has ended already.")
         else:
-            run_folder.require_writable(options.export, "--export")
+            if options.export:
+                run_folder.require_writable(options.export, "--export")
             _finetune(options, config, build_encoder, metadata, task, folder)
 
 
@@ -171,9 +179,11 @@ def _finetune(
     )
     measures, headline = _measure(config, head, task, passes(task.split.test), folder)
     result = {"best_epoch": epoch, "test": measures}
-    patients = {side: len(set(task.patients[getattr(task.split, side)].tolist())) for side in sides}
-    content = {**config.as_dict(), **provenance, "patients": patients, **result}
-    version = write_head(head.model, head.answer, options.export, config.task, size, content)
+    if options.export:
+        rows = {side: getattr(task.split, side) for side in sides}
+        patients = {side: len(set(task.patients[k].tolist())) for side, k in rows.items()}
+        content = {**config.as_dict(), **provenance, "patients": patients, **result}
+        version = write_head(head.model, head.answer, options.export, config.task, size, content)
     write_json(folder / "result.json", result)
     for name, m in measures.items():
         if m["value"] is not None:
@@ -181,8 +191,10 @@ def _finetune(
             print(f"  {name:24} {m['value']:8.4f}   95 % {low:.4f} to {high:.4f}")
     print(
         f"Best epoch {epoch}: test {headline} {measures[headline]['value']:.4f}.\n"
-        f"Run: {folder}   (tensorboard --logdir {folder})\nModel: {version}"
+        f"Run: {folder}   (tensorboard --logdir {folder})"
     )
+    if options.export:
+        print(f"Model: {version}")
 
 
 def _panel(config: FinetuneConfig, head, task, shown, batches):

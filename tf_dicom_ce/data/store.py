@@ -126,8 +126,10 @@ def open_store(
         beside.mkdir(parents=True)
         try:
             _build(reader, images, image_size, beside, workers)
-            if not folder.is_dir():  # another run may have been faster
-                beside.replace(folder)
+            beside.replace(folder)
+        except OSError:
+            if not folder.is_dir():  # otherwise another run was faster
+                raise
         finally:
             shutil.rmtree(beside, ignore_errors=True)
     codes = json.loads((folder / "refusals.json").read_text())

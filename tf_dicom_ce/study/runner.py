@@ -69,10 +69,12 @@ class Study:
     def command(self, job: Job) -> tuple[str, ...]:
         """All words after `tf-dicom-ce`."""
         place = self.place(job.name)
-        words = [*job.command, "--run", place, "--export", place / "export", "--resume"]
+        words = [*job.command, "--run", place, "--resume"]
         if job.command[0] == "finetune":
             needs = self.place(job.needs) / "export" / "encoder" if job.needs else "none"
-            words += ["--encoder", needs]
+            words += ["--encoder", needs, "--no-export"]
+        else:
+            words += ["--export", place / "export"]
         return tuple(map(str, words))
 
 
