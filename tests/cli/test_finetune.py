@@ -86,8 +86,8 @@ def test_classification(run, tmp_path, encoding):
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["freeze"] is True
     assert config["images"] == {"train": 16, "validation": 4, "test": 4}
-    # Two epochs of four batches would be 8 steps; the preset asks for 30 an epoch.
-    assert (tmp_path / "run" / "checkpoints" / "step-000000060.npz").is_file()
+    # Two epochs of four batches would be 8 steps; the preset asks for 50 an epoch.
+    assert (tmp_path / "run" / "checkpoints" / "step-000000100.npz").is_file()
     with (tmp_path / "run" / "test.csv").open() as file:
         rows = list(csv.DictReader(file))
     result = json.loads((tmp_path / "run" / "result.json").read_text())["test"]
@@ -96,6 +96,15 @@ def test_classification(run, tmp_path, encoding):
     assert (tmp_path / "run" / "confusion.png").is_file()
     names = {p.name for p in (tmp_path / "out" / "classification" / "1").iterdir()}
     assert {"saved_model.pb", "classification.json"} <= names
+
+
+@pytest.mark.slow
+def test_without_export_the_measures_stay(run, tmp_path):
+    out = run("--epochs", 1, "--no-export").out
+    assert "test accuracy" in out
+    assert "Model:" not in out
+    assert "accuracy" in json.loads((tmp_path / "run" / "result.json").read_text())["test"]
+    assert not (tmp_path / "out").exists()
 
 
 def test_mistakes(run, data, tmp_path):

@@ -54,6 +54,23 @@ def test_places_are_where_frames_were_in_their_sources(files, write, tmp_path):
         )
 
 
+def test_of_two_runs_the_faster_one_gives_the_store(files, tmp_path, monkeypatch):
+    build = store._build
+
+    def slow_build(*args):
+        build(*args)
+        monkeypatch.setattr(store, "_build", build)
+        monkeypatch.setattr(store.os, "getpid", lambda: 1)
+        open_store(tmp_path)  # the other run
+
+    monkeypatch.setattr(store, "_build", slow_build)
+    np.testing.assert_array_equal(
+        open_store(tmp_path).read(np.array([0]))[0], resize(files[0][..., None], SIZE)
+    )
+    (folder,) = (tmp_path / "cache").iterdir()
+    assert folder.suffix == ""  # nothing half-built stays
+
+
 def test_direct_reading_gives_the_same_pixels(files, tmp_path):
     direct = store.open_direct(*images(tmp_path), SIZE)
     rows = np.arange(3)

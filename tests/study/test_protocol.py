@@ -59,6 +59,12 @@ def test_jobs_are_commands(read):
     }
 
 
+def test_a_task_may_have_fractions_of_its_own(read):
+    jobs = read(TOML.replace("epochs = 7", "fractions = [0.2]")).jobs()
+    assert [job.name for job in jobs if job.needs] == ["segmentation/ce+dicom/frozen/0.2/seed-3"]
+    assert "--fractions" not in jobs[-1].command
+
+
 @pytest.mark.parametrize("name", ["quick", "paper"])
 def test_shipped_studies(name):
     path = command.resources.files("tf_dicom_ce.study") / f"{name}.toml"
@@ -92,6 +98,7 @@ def test_every_arms_options_are_known():
         ("epochs = 7", "seed = 7", r"\[segmentation\] unknown key 'seed'"),
         ("seeds", "seed", "unknown key 'seed'; there are: arms"),
         ("[3]", "[]", "need at least one entry"),
+        ("epochs = 7", "fractions = []", "need at least one entry"),
         ("[3]", "[", "mine.toml: "),
     ],
 )

@@ -73,7 +73,8 @@ def finish(study, job):
 def build(folder, seeds=(0, 1, 2), done=lambda cell: True, name="mine & <b>yours</b>"):
     tasks = ("segmentation", "classification")
     options = {part: {} for part in ("pretraining", *tasks)}
-    protocol = Protocol(name, ARMS, seeds, (0.05, 1.0), (True, False), tasks, options)
+    fractions = dict.fromkeys(tasks, (0.05, 1.0))
+    protocol = Protocol(name, ARMS, seeds, (True, False), tasks, fractions, options)
     study = Study(folder / "Jane Zyxw" / "study", protocol.jobs())
     for job in study.jobs:
         if done(job.cell):

@@ -36,7 +36,7 @@ BASIC_ARMS = ("none", "ce", "ce+dicom", "ce+shuffled", "tags", "ce+tags")
 TASKS = ("classification", "segmentation")
 # Options of the commands beside the fields of their configurations.
 _PRETRAINING_PLACES = {"data", "labels", "preset"}
-_HEAD_PLACES = {"data", "labels", "preset", "class_names"}
+_HEAD_PLACES = {"data", "labels", "preset", "class_names", "fractions"}
 _KEYS = {"name", "arms", "seeds", "fractions", "freeze", "tasks", "pretraining", *TASKS}
 # What the study itself decides.
 _DECIDED = {"seed", "freeze", "label_fraction", "task", "use_dicom", "shuffle_tags", "tag_noise"}
@@ -67,18 +67,18 @@ class Protocol:
         name: Its name.
         arms: Names of `ARMS`.
         seeds: Seeds of pretraining and head.
-        fractions: Shares of the labelled patients.
         freeze: States of the encoder.
         tasks: Names of `TASKS`.
+        fractions: Task -> shares of its labelled patients; a task may have its own.
         options: "pretraining" and each task -> options of the command.
     """
 
     name: str
     arms: tuple[str, ...]
     seeds: tuple[int, ...]
-    fractions: tuple[float, ...]
     freeze: tuple[bool, ...]
     tasks: tuple[str, ...]
+    fractions: dict[str, tuple[float, ...]]
     options: dict[str, dict[str, Any]]
 
     def jobs(self) -> tuple[Job, ...]:
@@ -102,7 +102,7 @@ class Protocol:
         jobs = []
         for task in self.tasks:
             for frozen in self.freeze:
-                for fraction in self.fractions:
+                for fraction in self.fractions[task]:
                     state = "frozen" if frozen else "tuned"
                     name = f"{task}/{arm}/{state}/{fraction:g}/seed-{seed}"
                     words = (
@@ -132,20 +132,23 @@ def read_protocol(path: Path) -> Protocol:
     except ValueError as error:  # also what is not TOML, or not UTF-8
         raise UserError(f"{path}: {error}.") from None
     _require_known(path, "", content, _KEYS)
+    options = {name: dict(content.get(name, {})) for name in ("pretraining", *TASKS)}
+    fractions = content.get("fractions", (0.05, 1.0))
     protocol = Protocol(
         content.get("name", path.stem),
         tuple(content.get("arms", BASIC_ARMS)),
         tuple(content.get("seeds", (0, 1, 2))),
-        tuple(content.get("fractions", (0.05, 1.0))),
         tuple(content.get("freeze", (True, False))),
         tuple(content.get("tasks", TASKS)),
-        {name: content.get(name, {}) for name in ("pretraining", *TASKS)},
+        {task: tuple(options[task].pop("fractions", fractions)) for task in TASKS},
+        options,
     )
     for what, found, known in (("arm", protocol.arms, ARMS), ("task", protocol.tasks, TASKS)):
         for name in found:
             if name not in known:
                 raise UserError(f"{path}: no {what} '{name}'; there are: {', '.join(known)}.")
-    if not (protocol.arms and protocol.seeds and protocol.fractions and protocol.tasks):
+    shares = (protocol.fractions[task] for task in protocol.tasks)
+    if not all((protocol.arms, protocol.seeds, protocol.tasks, *shares)):
         raise UserError(f"{path}: arms, seeds, fractions and tasks need at least one entry each.")
     for name, config, places in (
         ("pretraining", PretrainConfig, _PRETRAINING_PLACES),
