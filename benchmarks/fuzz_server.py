@@ -5,8 +5,8 @@
 Bad JSON, ragged and wrong tensors, damaged images and DICOM, bombs, paths that lead elsewhere, and
 what is hardly HTTP. Prints how often each status came, by kind. Exits with 1 if the server died,
 answered 5xx other than 503, left a request without an answer that was HTTP, logged a fault of its
-own, gave a good client another answer than when it was alone, or ended with more memory than it
-had early on.
+own, gave a good client another answer than when it was alone, or if the server or its largest
+worker needed more memory in the last quarter of the run than in the third.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from serving_latency import Client, picture
 from tf_dicom_ce.config import FinetuneConfig
 
 SECONDS = 60  # for an answer
-GROWTH_MB = 100  # of the server and its children, from the first third to the last one
+GROWTH_MB = 25  # from the median of the third quarter to that of the last one
 SIZE = (64, 96)
 
 
@@ -57,17 +57,22 @@ def ask(port: int, request: bytes, hang_up: bool) -> int | str:
     return int(found[1]) if found else "closed"
 
 
-def megabytes(pid: int) -> float:
-    """Memory of a process and all below it; what they share counts once (Linux's Pss)."""
-    total, todo = 0.0, [pid]
-    while todo:
-        folder = Path("/proc") / str(todo.pop())
+def megabytes(pid: int) -> list[float]:
+    """Memory of a process and of each below it; what they share is divided (Linux's Pss)."""
+    found, todo = [], [pid]
+    for number in todo:
+        folder = Path("/proc") / str(number)
         with contextlib.suppress(OSError):  # it has just ended
             rollup = (folder / "smaps_rollup").read_text()
-            total += int(re.search(r"^Pss: +(\d+) kB", rollup, re.M)[1]) / 1024
+            found.append(int(re.search(r"^Pss: +(\d+) kB", rollup, re.M)[1]) / 1024)
             for task in (folder / "task").iterdir():
                 todo += map(int, (task / "children").read_text().split())
-    return total
+    return found
+
+
+def medians(series: list[float], parts: int) -> list[float]:
+    """Medians of equal parts of a series."""
+    return [statistics.median(part) for part in np.array_split(series, parts) if len(part)]
 
 
 class Neighbour(threading.Thread):
@@ -106,7 +111,7 @@ class Attack:
         self._port, self._pid, self._hostile = port, pid, hostile
         self.counts: collections.Counter = collections.Counter()
         self.faults: list[str] = []
-        self.memory: list[float] = []
+        self.memory: dict[str, list[float]] = {"server": [], "largest worker": [], "all": []}
 
     def send(self, number: int) -> None:
         """Sends one request and notes the status."""
@@ -121,13 +126,18 @@ class Attack:
         if not answered and (status != "closed" or kind not in ("http", "paths", "bombs")):
             self.faults.append(f"request {number}, {kind}: {status}")
         if number % 100 == 99:
-            self.memory.append(megabytes(self._pid))
+            server, *workers = megabytes(self._pid) or [0.0]
+            for name, number in (
+                ("server", server),
+                ("largest worker", max(workers, default=0)),
+                ("all", server + sum(workers)),
+            ):
+                self.memory[name].append(number)
 
-    def growth(self) -> float:
-        """Megabytes from the median of the second sixth to that of the last third."""
-        n = len(self.memory)
-        first, last = self.memory[n // 6 : n // 3], self.memory[-(n // 3) :]
-        return statistics.median(last) - statistics.median(first) if n >= 6 else 0.0
+
+def tenths(series: list[float]) -> list[str]:
+    """Medians of tenths of a series, and its highest."""
+    return [f"{number:.0f}" for number in (*medians(series, 10), max(series, default=0))]
 
 
 def table(counts: collections.Counter) -> str:
@@ -169,15 +179,17 @@ def main() -> int:
     for neighbour in neighbours:
         faults += [f"good neighbour: {fault}" for fault in neighbour.faults]
     print(table(attack.counts))
-    growth = attack.growth()
-    if growth > GROWTH_MB:
-        faults.append(f"memory grew by {growth:.0f} MB")
+    print("Memory in MB, medians of tenths of the run, and the highest:")
+    print(aligned([[name, *tenths(series)] for name, series in attack.memory.items()]))
+    for name in ("server", "largest worker"):
+        quarters = medians(attack.memory[name], 4)
+        growth = quarters[3] - quarters[2] if len(quarters) == 4 else 0.0
+        if growth > GROWTH_MB:
+            faults.append(f"{name}: {growth:+.0f} MB from the third quarter to the last")
     for fault in faults[:50]:
         print(fault)
     print(
-        f"{options.count} requests, seed {options.seed}: {len(faults)} faults. Memory "
-        f"{min(attack.memory, default=0):.0f} to {max(attack.memory, default=0):.0f} MB, "
-        f"{growth:+.0f} MB in the long run. Good neighbours: "
+        f"{options.count} requests, seed {options.seed}: {len(faults)} faults. Good neighbours: "
         f"{sum(n.asked for n in neighbours)} requests, {sum(n.busy for n in neighbours)} of them "
         f"503. {time.perf_counter() - start:.0f} s"
     )

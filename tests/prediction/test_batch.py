@@ -159,6 +159,24 @@ def test_pictures_get_overlay_and_row_only(run, write, tmp_path):
     assert run(pictures=["b.png"])[0].new == 0
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI:UserWarning")
+def test_made_up_uids_are_named_and_counted(run, write, tmp_path):
+    good = {"SeriesInstanceUID": "1.2.4"}
+    write("src/good.dcm", picture(1), **good)
+    write("src/none.dcm", picture(2), StudyInstanceUID=None)
+    write("src/illegal.dcm", picture(3), StudyInstanceUID="999.1", **good)
+    Image.fromarray(picture(4)).save(tmp_path / "src" / "a.png")
+    done, rows = run(pictures=["a.png"])
+    assert {path: row["made_up_uids"] for (path, _), row in rows.items()} == {
+        "good.dcm": "",
+        "none.dcm": "SeriesInstanceUID StudyInstanceUID",
+        "illegal.dcm": "StudyInstanceUID",
+        "a.png": "",
+    }
+    assert (done.new, done.made_up) == (4, 2)
+    assert run(pictures=["a.png"])[0].made_up == 0  # of what is new
+
+
 def test_what_cannot_be_read_is_named_and_counted(run, write, tmp_path):
     write("src/good.dcm", picture(1))
     cut = write("src/cut.dcm", picture(2))

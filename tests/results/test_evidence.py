@@ -10,11 +10,11 @@ import pytest
 from pydicom import Dataset, Sequence
 from pydicom.dataelem import DataElement
 
-from tf_dicom_ce.results.evidence import made_up_uids
 from tf_dicom_ce.results.files import encode
 from tf_dicom_ce.results.seg import segmentation
 from tf_dicom_ce.results.source import open_image
 from tf_dicom_ce.results.sr import report
+from tf_dicom_ce.results.uids import made_up_uids, uid_of
 
 MASK = np.arange(12, dtype=np.uint8).reshape(3, 4) % 4
 PROBABILITIES = np.array([0.1, 0.65, 0.25])
@@ -224,11 +224,71 @@ def test_the_instance_uid_may_stand_in_the_file_meta_only(write, ramp, both):
     assert seg.SourceImageSequence[0].ReferencedSOPInstanceUID == uid
 
 
+TAGS = {
+    "SOPInstanceUID": 0x00080018,
+    "SeriesInstanceUID": 0x0020000E,
+    "StudyInstanceUID": 0x0020000D,
+}
+
+
+def with_uids(path, **uids):
+    """Rewrites a file with UIDs that no writer should write."""
+
+    def change(dataset):
+        for keyword, uid in uids.items():
+            dataset[TAGS[keyword]] = raw(TAGS[keyword], "UI", uid)
+
+    return changed(path, change)
+
+
+def told(result):
+    """What the result says of this package's part in it."""
+    items = result.ContributingEquipmentSequence
+    return [i.ContributionDescription for i in items if i.Manufacturer == "tf_dicom_ce"]
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_uids_that_the_standard_forbids_stay(write, ramp, both):
-    path = changed(
-        write("a", ramp),
-        lambda dataset: dataset.__setitem__(0x0020000D, raw(0x0020000D, "UI", "82.31.007")),
-    )
-    for result in both(open_image(path)):
-        assert result.StudyInstanceUID == "82.31.007"
+@pytest.mark.parametrize(
+    "uid", ["999.1.2", "82.31.007", "1.40.3", "1.2.03", "1.2.", "1.2.x", "7", "1." + "2" * 63]
+)
+@pytest.mark.parametrize("keyword", TAGS)
+def test_illegal_uids_are_replaced_and_told(write, ramp, both, dciodvfy, keyword, uid):
+    good = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.4", "SOPInstanceUID": "1.2.5"}
+    source = open_image(with_uids(write("a", ramp), **{**good, keyword: uid}))
+    assert made_up_uids(source) == (keyword,)
+    other = uid_of(source, keyword)
+    for result, kind in zip(both(source), ("Segmentation", "ComprehensiveSR"), strict=True):
+        assert dciodvfy(result, kind) == []
+        repeated = {**good, keyword: other}
+        assert result.StudyInstanceUID == repeated["StudyInstanceUID"]
+        assert {repeated["SeriesInstanceUID"], repeated["SOPInstanceUID"]} < set(uids(result))
+        words = f"{keyword} {uid} of the source is illegal: {other} stands for it."
+        assert told(result) == [words]
+
+
+@pytest.mark.parametrize("uid", ["0.39.0", "1.0.5", "2.25.3", "2.999.1", "1.2." + "3" * 60])
+def test_odd_but_legal_uids_stay(write, ramp, both, uid):
+    path = with_uids(write("a", ramp), StudyInstanceUID=uid, SeriesInstanceUID="1.2.4")
+    source = open_image(path)
+    assert made_up_uids(source) == ()
+    for result in both(source):
+        assert result.StudyInstanceUID == uid
+        assert told(result) == []
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_images_of_an_illegal_study_stay_together(write, ramp):
+    def study(name, **elements):
+        path = with_uids(write(name, ramp, **elements), StudyInstanceUID="999.7")
+        return uid_of(open_image(path), "StudyInstanceUID")
+
+    assert study("a") == study("b") != study("c", PatientID="P2")
+
+
+def test_a_uid_that_a_still_and_a_cine_share(write, cine, ramp, segmenter):
+    """Both results get into a PACS: an instance stands in one series."""
+    shared = {"SOPInstanceUID": "1.2.5", "SeriesInstanceUID": "1.2.4"}
+    paths = write("still", ramp, **shared), cine("moving", **shared)
+    still, moving = (segmentation(open_image(path, frame=0), MASK, segmenter) for path in paths)
+    assert still.SeriesInstanceUID != moving.SeriesInstanceUID
+    assert still.SOPInstanceUID != moving.SOPInstanceUID

@@ -1,15 +1,24 @@
-"""A model repository with a tiny classifier and a tiny segmentation head."""
+"""A model repository with a tiny classifier and a tiny segmentation head, and servers."""
 
+import contextlib
 import io
+import socket
+import threading
+import time
 
+import httpx
 import keras
 import numpy as np
 import pytest
+import uvicorn
 from PIL import Image
 
 from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.models.encoder import VGG16Encoder
 from tf_dicom_ce.saved_model import write_head
+from tf_dicom_ce.serving.app import create_app
+from tf_dicom_ce.serving.repository import Repository
+from tf_dicom_ce.serving.settings import Settings
 from tf_dicom_ce.training.finetune import build_head
 
 SIZE = (32, 64)
@@ -50,6 +59,50 @@ def repository_folder(tmp_path_factory):
 def second_classifier(tmp_path_factory):
     """Folder of a version of `classification` with other weights, to be copied over the first."""
     return export_head(tmp_path_factory.mktemp("second"), "classification", 7)
+
+
+@contextlib.contextmanager
+def served(app):
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@contextlib.contextmanager
+def models_served(root, poll_seconds=2.0, **settings):
+    repository = Repository(root, poll_seconds)
+    repository.start()
+    try:
+        with served(create_app(repository, Settings(**settings))) as url:
+            deadline = time.monotonic() + 60
+            while httpx.get(f"{url}/readyz").status_code != 200:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            yield url
+    finally:
+        repository.close()
+
+
+@pytest.fixture(scope="session")
+def serve_app():
+    """Serves an app within a context, which gives its address: serve_app(app)."""
+    return served
+
+
+@pytest.fixture(scope="session")
+def serve_models():
+    """The same for the models below a folder, when all are loaded: serve_models(root, …).
+
+    Further arguments are the repository's `poll_seconds` and fields of `Settings`.
+    """
+    return models_served
 
 
 @pytest.fixture

@@ -2,13 +2,10 @@
 
 import base64
 import contextlib
-import socket
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-import uvicorn
 from playwright.sync_api import expect, sync_playwright
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
@@ -72,24 +69,9 @@ class Heads:
         yield self.heads[name]
 
 
-@contextlib.contextmanager
-def serving(settings):
-    """The address of a server on a free port."""
-    config = uvicorn.Config(create_app(Heads(), settings), log_level="critical", lifespan="off")
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=server.run, args=([listening],))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
 @pytest.fixture(scope="module")
-def url():
-    with serving(Settings()) as address:
+def url(serve_app):
+    with serve_app(create_app(Heads(), Settings())) as address:
         yield address
 
 
@@ -261,8 +243,8 @@ def test_a_server_that_is_away_or_late(page):
     expect(page.locator("#file")).to_be_focused()
 
 
-def test_a_token(page):
-    with serving(Settings(token="open-sesame")) as address:
+def test_a_token(page, serve_app):
+    with serve_app(create_app(Heads(), Settings(token="open-sesame"))) as address:
         page.goto(address)
         field = page.get_by_label("Access token")
         expect(field).to_be_focused()
@@ -275,6 +257,10 @@ def test_a_token(page):
         expect(page.locator("#model")).to_be_focused()
         drop(page, STILL)
         status(page, "liver")
+        page.get_by_role("link", name="The same by HTTP").click()
+        expect(page).to_have_title("tf-dicom-ce 0.1.0: HTTP API")
+        page.get_by_role("link", name="openapi.json", exact=True).click()
+        expect(page.locator("body")).to_contain_text("bearer")
         page.goto("about:blank")
 
 

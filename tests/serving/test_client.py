@@ -4,40 +4,25 @@ import importlib.util
 import json
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-import uvicorn
 from PIL import Image
 
 from tf_dicom_ce.saved_model import golden
-from tf_dicom_ce.serving.app import create_app
-from tf_dicom_ce.serving.repository import Repository
-from tf_dicom_ce.serving.settings import TOKEN_VARIABLE, Settings
+from tf_dicom_ce.serving.settings import TOKEN_VARIABLE
 
 CLIENT = Path(__file__).parents[2] / "export" / "client.py"
 TOKEN = "planted-token"
 
 
 @pytest.fixture(scope="module")
-def url(repository_folder):
+def url(repository_folder, serve_models):
     """A server of the repository that asks for a token."""
-    repository = Repository(repository_folder, poll_seconds=0.05)
-    app = create_app(repository, Settings(port=0, token=TOKEN))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off", ws="none"))
-    thread = threading.Thread(target=server.run)
-    repository.start()
-    thread.start()
-    while not (server.started and repository.ready):
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-    repository.close()
+    with serve_models(repository_folder, token=TOKEN) as address:
+        yield address
 
 
 @pytest.fixture

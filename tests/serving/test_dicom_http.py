@@ -3,9 +3,7 @@
 import base64
 import contextlib
 import io
-import socket
 import tempfile
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +12,6 @@ import httpx
 import numpy as np
 import pytest
 import tensorflow as tf
-import uvicorn
 from PIL import Image
 from pydicom import Dataset, Sequence, dcmread
 from pydicom.data import get_testdata_file
@@ -24,12 +21,9 @@ from starlette.responses import JSONResponse
 from tf_dicom_ce.outlines import outline
 from tf_dicom_ce.results.files import dicom_file
 from tf_dicom_ce.serving import dicom_http, reading
-from tf_dicom_ce.serving.app import create_app
 from tf_dicom_ce.serving.errors import RequestError
 from tf_dicom_ce.serving.guarded import Failure, GuardedCalls
 from tf_dicom_ce.serving.negotiation import choose
-from tf_dicom_ce.serving.repository import Repository
-from tf_dicom_ce.serving.settings import Settings
 from tf_dicom_ce.workers import Loss
 
 SEGMENTATION, CLASSIFICATION = "/v1/models/organs/dicom", "/v1/models/view/dicom"
@@ -83,25 +77,9 @@ def known_heads():
     return Starlette(routes=dicom_http.routes(Heads()), exception_handlers={RequestError: refuse})
 
 
-@contextlib.contextmanager
-def serving(app):
-    """A client of a server on a free port."""
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=server.run, args=([listening],))
-        thread.start()
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        try:
-            with httpx.Client(base_url=url, timeout=60) as client:
-                yield client
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
 @pytest.fixture(scope="module")
-def server():
-    with serving(known_heads()) as client:
+def server(serve_app):
+    with serve_app(known_heads()) as url, httpx.Client(base_url=url, timeout=60) as client:
         yield client
 
 
@@ -401,20 +379,11 @@ def test_requests_go_on_beside_each_other(server, monkeypatch, file):
     assert found == ["dark", "middling", "bright"] * 3
 
 
-def test_exported_heads(repository_folder, in_region):
+def test_exported_heads(repository_folder, serve_models, in_region):
     content, pixels, place = in_region
-    repository = Repository(repository_folder)
-    repository.start()
-    try:
-        deadline = time.monotonic() + 60
-        while len(repository.names()) < 2 or not repository.ready:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        with serving(create_app(repository, Settings())) as server:
-            classified = post(server, CLASSIFICATION.replace("view", "classification"), content)
-            segmented = post(server, SEGMENTATION.replace("organs", "segmentation"), content)
-    finally:
-        repository.close()
+    with serve_models(repository_folder) as url, httpx.Client(base_url=url, timeout=60) as server:
+        classified = post(server, CLASSIFICATION.replace("view", "classification"), content)
+        segmented = post(server, SEGMENTATION.replace("organs", "segmentation"), content)
     levels = tf.constant(pixels[place][np.newaxis, ..., np.newaxis], tf.float32)
     expected = {
         task: tf.saved_model.load(repository_folder / task / "1").signatures["serving_image"](

@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import threading
+import weakref
 
+import anyio
 import httpx
 import pytest
 from starlette.applications import Starlette
@@ -19,9 +22,15 @@ from tf_dicom_ce.serving.errors import RequestError
 from tf_dicom_ce.serving.limits import Limits, Workers, error_response
 from tf_dicom_ce.serving.settings import Settings, token_from_environment
 
+OPEN = ("/healthz", "/readyz", "/", "/docs", "/openapi.json", "/static/a.js")
+
+
+class Body:
+    """What a request may hold, and a weak reference may look at."""
+
 
 class Site:
-    """An app behind limits; `gate` lets the threads of /work go on."""
+    """An app behind limits; `gate` lets the threads of /work go on, `body` is that of /refuse."""
 
     def __init__(self, **settings):
         self.settings = Settings(**settings)
@@ -34,7 +43,7 @@ class Site:
                 Route("/late", self.late),
                 Route("/fail", self.fail),
                 Route("/refuse", self.refuse),
-                *(Route(path, self.fine) for path in ("/healthz", "/readyz", "/", "/static/a.js")),
+                *(Route(path, self.fine) for path in OPEN),
             ],
             middleware=[Middleware(Limits, settings=self.settings)],
         )
@@ -60,6 +69,12 @@ class Site:
         raise ValueError(request.url.query)
 
     async def refuse(self, request):
+        in_thread = self.workers.run if request.url.query == "own" else anyio.to_thread.run_sync
+        body = Body()
+        self.body = weakref.ref(body)
+        await in_thread(self.read, body)
+
+    def read(self, body):
         raise RequestError(418, "no tea")
 
     @contextlib.asynccontextmanager
@@ -172,7 +187,7 @@ def test_token(header, status):
             assert "s3cret" not in error(response)[1]
         nowhere = await client.get("/nowhere", headers=headers)
         assert nowhere.status_code == (404 if status == 200 else 401)
-        for path in ("/healthz", "/readyz", "/", "/static/a.js"):
+        for path in OPEN:
             assert (await client.get(path)).status_code == 200
 
     run(Site(token="s3cret"), scenario)
@@ -246,6 +261,21 @@ def test_faults_are_told_without_what_was_sent(caplog):
         assert error(await client.get("/refuse")) == (418, "no tea")
 
     run(Site(), scenario)
+
+
+@pytest.mark.parametrize("threads", ["own", "anyio"])
+def test_a_refused_request_is_forgotten_at_once(threads):
+    site = Site()
+
+    async def scenario(client):
+        assert (await client.get(f"/refuse?{threads}")).status_code == 418
+        await until(lambda: site.body() is None)  # the thread ends a little later
+
+    gc.disable()
+    try:
+        run(site, scenario)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("path", ["/" + "a" * 1000, "/v1/models/m/versions/" + "9" * 5000])

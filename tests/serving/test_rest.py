@@ -4,7 +4,6 @@ Source: tensorflow_serving/g3doc/api_rest.md, model_servers/*.cc, util/json_tens
 """
 
 import base64
-import contextlib
 import json
 import shutil
 import socket
@@ -17,7 +16,6 @@ import httpx
 import numpy as np
 import pytest
 import tensorflow as tf
-import uvicorn
 from google.protobuf.json_format import MessageToDict, Parse, ParseDict
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis.get_model_metadata_pb2 import (
@@ -25,10 +23,6 @@ from tensorflow_serving.apis.get_model_metadata_pb2 import (
     SignatureDefMap,
 )
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse
-
-from tf_dicom_ce.serving.app import create_app
-from tf_dicom_ce.serving.repository import Repository
-from tf_dicom_ce.serving.settings import Settings
 
 JSON = "application/json"
 MODELS = "/v1/models"
@@ -63,31 +57,6 @@ class Mixed(tf.Module):
         }
 
 
-@contextlib.contextmanager
-def serving(root, poll_seconds=2.0, **settings):
-    """A client of a server of the repository, when everything is loaded."""
-    repository = Repository(root, poll_seconds)
-    app = create_app(repository, Settings(**settings))
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=server.run, args=([listening],))
-        repository.start()
-        thread.start()
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        try:
-            with httpx.Client(base_url=url, timeout=60) as client:
-                deadline = time.monotonic() + 60
-                while client.get("/readyz").status_code != 200:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.05)
-                yield client
-        finally:
-            server.should_exit = True
-            thread.join()
-            repository.close()
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, repository_folder, second_classifier):
     """half_plus_three/123, mixed/1, segmentation/1, classification/1 and /2."""
@@ -101,8 +70,8 @@ def folder(tmp_path_factory, repository_folder, second_classifier):
 
 
 @pytest.fixture(scope="module")
-def server(folder):
-    with serving(folder) as client:
+def server(folder, serve_models):
+    with serve_models(folder) as url, httpx.Client(base_url=url, timeout=60) as client:
         yield client
 
 
@@ -455,27 +424,28 @@ def test_the_log_has_no_words_of_clients(server, caplog):
     ]
 
 
-def test_long_bodies_over_http(folder):
-    with serving(folder, max_body=1000) as server:
+def test_long_bodies_over_http(folder, serve_models):
+    with serve_models(folder, max_body=1000) as url, httpx.Client(base_url=url) as server:
         long = json.dumps({"instances": [1.0] * 1000})
         assert error(server.post(f"{HALF}:predict", content=long))[0] == 413
         parts = (part.encode() for part in (long[:900], long[900:]))
         assert error(server.post(f"{HALF}:predict", content=parts))[0] == 413
         with pytest.raises(urllib.error.HTTPError) as caught:  # it sends everything first
-            urllib.request.urlopen(f"{server.base_url}{HALF}:predict", b"x" * (8 << 20))
+            urllib.request.urlopen(f"{url}{HALF}:predict", b"x" * (8 << 20))
         with caught.value as answer:
             assert (answer.status, "1000 bytes" in json.load(answer)["error"]) == (413, True)
         assert ask(server, HALF, {"instances": [1.0]})[0] == 200
 
 
-def test_token_over_http(folder):
-    with serving(folder, token="s3cret") as server:
-        for path in (HALF, f"{HALF}/metadata", MODELS, "/metrics", "/docs", "/openapi.json"):
+def test_token_over_http(folder, serve_models):
+    with serve_models(folder, token="s3cret") as url, httpx.Client(base_url=url) as server:
+        for path in (HALF, f"{HALF}/metadata", MODELS, "/metrics"):
             assert error(server.get(path))[0] == 401
             assert server.get(path, headers={"Authorization": "Bearer s3cret"}).is_success
         assert error(server.post(f"{HALF}:predict", content="{}"))[0] == 401
         assert error(server.post(f"{HALF}/dicom", content=b""))[0] == 401
-        assert server.get("/").is_success
+        for path in ("/", "/docs", "/openapi.json"):
+            assert server.get(path).is_success
 
 
 @pytest.mark.parametrize(
@@ -516,7 +486,7 @@ def test_dicom_is_served(server):
 
 @pytest.mark.slow
 def test_overwriting_a_version_loses_no_request(
-    tmp_path, repository_folder, second_classifier, images, encode
+    tmp_path, repository_folder, second_classifier, serve_models, images, encode
 ):
     root = tmp_path / "models"
     shutil.copytree(repository_folder, root)
@@ -533,10 +503,8 @@ def test_overwriting_a_version_loses_no_request(
                 response = client.post(f"{HEAD}:predict", content=body)
                 found.append((response.status_code, response.text))
 
-    with serving(root, poll_seconds=0.1) as server:
-        threads = [
-            threading.Thread(target=keep_asking, args=(str(server.base_url),)) for _ in range(8)
-        ]
+    with serve_models(root, poll_seconds=0.1) as url:
+        threads = [threading.Thread(target=keep_asking, args=(url,)) for _ in range(8)]
         for thread in threads:
             thread.start()
         try:

@@ -7,9 +7,10 @@
 --out receives predictions.csv (a row an image: shares of the classes, or class and probabilities),
 dicom/ (a Segmentation or Structured Report an image), overlay/ (outlines, of a segmentation) and
 skipped.csv (what could not be read, and why). Of PNG and JPEG there are overlay and row only: a
-DICOM result needs a DICOM header. Names there are pseudonyms; files.csv says which file is which.
-files.csv and skipped.csv quote paths, and results hold what headers and pictures say of the
-patient: keep them where the images are.
+DICOM result needs a DICOM header. Where UIDs of a source are absent or illegal, its row names them
+under made_up_uids, and its DICOM result has others. Names there are pseudonyms; files.csv says
+which file is which. files.csv and skipped.csv quote paths, and results hold what headers and
+pictures say of the patient: keep them where the images are.
 
 The same command goes on where it was stopped, however that was. With --stow the results are sent
 to a PACS, each once. For research; not a medical device.
@@ -110,6 +111,11 @@ def _print(done, head, folder: Path) -> None:
     )
     if done.pictures:
         print(f"PNG or JPEG among them: {done.pictures}; no DICOM result, as they have no header")
+    if done.made_up:
+        print(
+            f"With made-up UIDs: {done.made_up}, as those of the source are absent or illegal; see "
+            f"made_up_uids in {folder / 'predictions.csv'}"
+        )
     if done.skipped:
         counts = ", ".join(f"{number} {code}" for code, number in done.skipped.most_common())
         print(f"Without an answer: {counts}; see {folder / 'skipped.csv'}")

@@ -15,7 +15,7 @@ from tf_dicom_ce.intake.secret import load_secret, pseudonym
 from tf_dicom_ce.prediction.folder import OUTPUTS
 from tf_dicom_ce.prediction.heads import Head
 from tf_dicom_ce.prediction.journal import Journal, write_table
-from tf_dicom_ce.prediction.writing import Answered, Writer, columns
+from tf_dicom_ce.prediction.writing import MADE_UP, Answered, Writer, columns
 from tf_dicom_ce.workers import guarded_map
 
 _TOGETHER = 8  # images that the head is given at once
@@ -46,6 +46,7 @@ class Pass:
         before: How many of them had an answer already.
         new: How many of them this pass answered.
         pictures: How many of those are PNG or JPEG, which get no DICOM result.
+        made_up: How many of those have a DICOM result with made-up UIDs.
         skipped: Files and frames without an answer, by code.
         dicom: DICOM results in the folder, relative to it, in the order they were made.
     """
@@ -54,6 +55,7 @@ class Pass:
     before: int
     new: int
     pictures: int
+    made_up: int
     skipped: collections.Counter[str]
     dicom: list[str]
 
@@ -96,7 +98,7 @@ def predict(index: Index, head: Head, folder: Path, choice: str, find_sector: bo
         refusal_of,
         chunk=1,
     )
-    new = pictures = 0
+    new = pictures = made_up = 0
     for result in results:
         image = under_way.popleft()
         if isinstance(result, Refusal):
@@ -105,12 +107,14 @@ def predict(index: Index, head: Head, folder: Path, choice: str, find_sector: bo
             rows.add(result)
             new += 1
             pictures += not result["dicom"]
+            made_up += bool(result[MADE_UP])
     _write_skipped(folder, skipped)
     return Pass(
         images=len(images),
         before=len(images) - len(missing),
         new=new,
         pictures=pictures,
+        made_up=made_up,
         skipped=collections.Counter(refusal.code.value for _, _, refusal in skipped),
         dicom=[row["dicom"] for row in rows.rows if row["dicom"]],
     )

@@ -14,6 +14,7 @@ from tf_dicom_ce.results.masks import resized
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.overlay import overlay
 from tf_dicom_ce.results.source import Source
+from tf_dicom_ce.results.uids import made_up_uids
 from tf_dicom_ce.whole_files import replacing
 
 
@@ -38,12 +39,16 @@ class Answered:
     answer: dict[str, np.ndarray]
 
 
+#: Column that names the UIDs of the source that are absent or illegal.
+MADE_UP = "made_up_uids"
+
+
 def columns(model: Model) -> tuple[str, ...]:
     """The columns of `predictions.csv`."""
     is_mask = model.task == "segmentation"
     said = () if is_mask else ("class",)
     values = (f"{'share' if is_mask else 'probability'} {name}" for name in model.classes)
-    return ("file", "frame", "model", "version", *said, *values, *OUTPUTS)
+    return ("file", "frame", "model", "version", *said, *values, *OUTPUTS, MADE_UP)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,18 +75,19 @@ class Writer:
 
         Returns:
             Its row for `predictions.csv`: shares of the region, or class and probabilities, with
-            six decimals; files relative to the folder, empty where there is none. Or why there is
-            no result: no content of a source raises.
+            six decimals; files relative to the folder, empty where there is none; keywords of the
+            UIDs for which the DICOM result has made-up ones. Or why there is no result: no content
+            of a source raises.
 
         Raises:
             OSError: The folder cannot be written.
         """
-        contents = {}
+        contents, made_up = {}, ()
         if not picture_format(self.root / image.path):
             result = self._dicom(image)
             if isinstance(result, Refusal):
                 return result
-            contents["dicom"] = result
+            contents["dicom"], made_up = result
         if self.model.task == "segmentation":
             mask = image.answer["mask"]
             contents["overlay"] = overlay(image.pixels, mask, self.model.classes)
@@ -92,16 +98,16 @@ class Writer:
                 beside.write_bytes(content)
         identity = (image.name, image.frame, self.model.name, self.model.version)
         written = (files[name] if name in contents else "" for name in OUTPUTS)
-        row = (*map(str, identity), *self._said(image), *written)
+        row = (*map(str, identity), *self._said(image), *written, " ".join(made_up))
         return dict(zip(columns(self.model), row, strict=True))
 
-    def _dicom(self, image: Answered) -> bytes | Refusal:
+    def _dicom(self, image: Answered) -> tuple[bytes, tuple[str, ...]] | Refusal:
         header = read_header(self.root / image.path, self.classes)
         if isinstance(header, Refusal):
             return header
         source = Source(header, image.frame, image.region, image.pixels)
         try:
-            return dicom_file(source, self.model, image.answer)
+            return dicom_file(source, self.model, image.answer), made_up_uids(source)
         # A header may be malformed in any way.
         except Exception as error:
             return Refusal(Code.DAMAGED_HEADER, type(error).__name__)

@@ -2,70 +2,60 @@
 
 highdicom fails on headers that lack elements or have odd values, and refuses cines that have no
 frame of reference (highdicom#284). So results are made from this stand-in, which has only the few
-elements that tie a result to its patient and study. UIDs stay as they are, even where the standard
-forbids them: another one would not be found. `refer_to_original` then puts the true SOP class and
-the frame's number into the references.
+elements that tie a result to its patient and study. `refer_to_original` then puts the true SOP
+class and the frame's number into the references.
 """
 
 import contextlib
 import copy
-import hashlib
-import re
 from collections.abc import Callable
 from typing import Any
 
 from pydicom import DataElement, Dataset
-from pydicom.multival import MultiValue
-from pydicom.uid import UltrasoundImageStorage, generate_uid
+from pydicom.uid import UltrasoundImageStorage
 from pydicom.valuerep import DA, TM
 
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.reader import number_of_frames
 from tf_dicom_ce.results import concepts
+from tf_dicom_ce.results.elements import text_of, value_of
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.source import Source
+from tf_dicom_ce.results.uids import UIDS, hashed_uid, replacements, uid_of
 
-_UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 _TEXTS = (
     *("PatientID", "PatientName", "IssuerOfPatientID", "StudyID", "StudyDescription"),
     *("AccessionNumber", "ReferringPhysicianName"),
 )
 _OPTIONAL = ("IssuerOfPatientID", "StudyDescription")  # left out where empty
-_UID = re.compile(r"[0-9.]{1,64}", re.ASCII)
-
-
-def made_up_uids(source: Source) -> tuple[str, ...]:
-    """Keywords of the UIDs that the source lacks: results then name ones that no PACS knows."""
-    with quiet():
-        return tuple(keyword for keyword in _UIDS if not _uid(source, keyword))
 
 
 def evidence(source: Source) -> Dataset:
     """The stand-in for the source.
 
     Args:
-        source: Any source; what is absent or malformed is left empty, UIDs are derived.
+        source: Any source; what is absent or malformed is left empty, but UIDs are derived.
 
     Returns:
         An Ultrasound Image Storage instance without pixels, its text in Unicode.
     """
     header, stand_in = source.header, Dataset()
     with quiet():
-        for keyword in _UIDS:
-            setattr(stand_in, keyword, _uid(source, keyword) or _derived_uid(source, keyword))
+        for keyword in UIDS:
+            setattr(stand_in, keyword, uid_of(source, keyword))
         for keyword in _TEXTS:
-            text = _text(header, keyword)
+            text = text_of(header, keyword)
             if text or keyword not in _OPTIONAL:
                 setattr(stand_in, keyword, text)
         for keyword in ("PatientBirthDate", "StudyDate"):
-            setattr(stand_in, keyword, _checked(_text(header, keyword).replace(".", ""), DA))
-        stand_in.StudyTime = _checked(_text(header, "StudyTime").replace(":", ""), TM)
-        sex = _text(header, "PatientSex").upper()
+            setattr(stand_in, keyword, _checked(text_of(header, keyword).replace(".", ""), DA))
+        stand_in.StudyTime = _checked(text_of(header, "StudyTime").replace(":", ""), TM)
+        sex = text_of(header, "PatientSex").upper()
         stand_in.PatientSex = sex if sex in ("F", "M", "O") else ""
-        if _text(header, "LossyImageCompression") == "01":
+        if text_of(header, "LossyImageCompression") == "01":
             stand_in.LossyImageCompression = "01"
             for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-                if found := _value(header, keyword):
+                if found := value_of(header, keyword):
                     with contextlib.suppress(ValueError):  # malformed
                         setattr(stand_in, keyword, found)
         stand_in.Rows, stand_in.Columns = int(header.Rows), int(header.Columns)
@@ -125,13 +115,14 @@ def instance_identity(source: Source, model: Model, kind: str) -> dict[str, Any]
     stand_in = evidence(source)
     who = (model.name, model.version, model.fingerprint, kind)
     with quiet():
-        cine, number = is_cine(source), _text(source.header, "InstanceNumber")
+        cine, number = is_cine(source), text_of(source.header, "InstanceNumber")
+    images = stand_in.SOPInstanceUID if cine else stand_in.SeriesInstanceUID
+    series = hashed_uid("series", images, *who)
     where = (stand_in.SOPInstanceUID, f"{source.frame}", f"{source.region}")
-    series = stand_in.SOPInstanceUID if cine else stand_in.SeriesInstanceUID
     numbered = number.isdecimal() and 0 < int(number) < 1 << 31
     return {
-        "series_instance_uid": hashed_uid("series", series, *who),
-        "sop_instance_uid": hashed_uid("instance", *where, *who),
+        "series_instance_uid": series,
+        "sop_instance_uid": hashed_uid("instance", series, *where),
         "instance_number": source.frame + 1 if cine or not numbered else int(number),
         "manufacturer": concepts.MANUFACTURER,
         "manufacturer_model_name": model.name,
@@ -139,47 +130,8 @@ def instance_identity(source: Source, model: Model, kind: str) -> dict[str, Any]
         "series_description": f"Research use only: {model.name[:32]} {model.version[:8]}",
         "content_qualification": "RESEARCH",
         "coding_schemes": [concepts.SCHEME],
+        "contributing_equipment": replacements(source),
     }
-
-
-def hashed_uid(*parts: str) -> str:
-    """The same UID for the same texts."""
-    return generate_uid(entropy_srcs=["\n".join(parts)])
-
-
-def _uid(source: Source, keyword: str) -> str:
-    """A UID of the header; empty if it is absent or holds other characters."""
-    found = _text(source.header, keyword)
-    if not found and keyword == "SOPInstanceUID":
-        found = _text(source.header.file_meta, "MediaStorageSOPInstanceUID")
-    return found if _UID.fullmatch(found) else ""
-
-
-def _derived_uid(source: Source, keyword: str) -> str:
-    """A UID from the one below it, in the end from the pixels."""
-    below = {"SeriesInstanceUID": "SOPInstanceUID", "StudyInstanceUID": "SeriesInstanceUID"}
-    if keyword == "SOPInstanceUID":
-        return hashed_uid(keyword, hashlib.sha256(source.pixels.tobytes()).hexdigest())
-    known = _uid(source, below[keyword]) or _derived_uid(source, below[keyword])
-    return hashed_uid(keyword, known)
-
-
-def _value(dataset: Dataset, keyword: str) -> Any:
-    """The value of an element; None if it is absent or cannot be read."""
-    try:
-        return dataset.get(keyword)
-    # A malformed element raises whatever comes to pydicom's hand.
-    except Exception:
-        return None
-
-
-def _text(dataset: Dataset, keyword: str) -> str:
-    """The first value of an element as text; empty if there is none."""
-    found = _value(dataset, keyword)
-    if isinstance(found, MultiValue):
-        found = found[0] if found else None
-    text = "" if found is None else str(found)
-    return "".join(character for character in text if character.isprintable()).strip()
 
 
 def _checked(text: str, parse: Callable) -> str:

@@ -13,13 +13,13 @@ from tf_dicom_ce.outlines import colour
 from tf_dicom_ce.results import concepts
 from tf_dicom_ce.results.evidence import (
     evidence,
-    hashed_uid,
     instance_identity,
     refer_to_original,
 )
 from tf_dicom_ce.results.masks import on_source
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.source import Source
+from tf_dicom_ce.results.uids import hashed_uid
 
 _SERIES_NUMBER = 9001
 

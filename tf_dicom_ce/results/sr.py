@@ -21,7 +21,6 @@ from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.results import concepts
 from tf_dicom_ce.results.evidence import (
     evidence,
-    hashed_uid,
     instance_identity,
     is_cine,
     original_class,
@@ -29,6 +28,7 @@ from tf_dicom_ce.results.evidence import (
 )
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.source import Source
+from tf_dicom_ce.results.uids import hashed_uid
 
 _SERIES_NUMBER = 9002
 

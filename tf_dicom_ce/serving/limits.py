@@ -16,8 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tf_dicom_ce.serving.errors import RequestError
 from tf_dicom_ce.serving.settings import Settings
 
-#: Answered without a token: they tell nothing, and the page asks for the token itself.
-OPEN_PATHS = ("/healthz", "/readyz", "/")
+#: Answered without a token: they tell nothing of models or images, and the page, which links to
+#: /docs, asks for the token itself.
+OPEN_PATHS = ("/healthz", "/readyz", "/", "/docs", "/openapi.json")
 _OPEN_FOLDER = "/static/"
 _LONGEST_PATH = 1000  # characters
 _PATIENCE = 2.0  # seconds for the rest of a body that nobody wants
@@ -92,6 +93,9 @@ class Limits:
                 raise RequestError(414, f"A path has at most {_LONGEST_PATH} characters.")
             await self._answer_in_time(exchange)
         except RequestError as error:
+            # Its frames hold the request, and futures in them hold it in turn: a circle that would
+            # keep the whole body until the next full garbage collection.
+            error.__traceback__ = None
             await exchange.refuse(error)
         except ClientDisconnect:
             pass  # nobody is there to be answered

@@ -9,6 +9,7 @@ from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
 from tf_dicom_ce import __version__
+from tf_dicom_ce.serving.limits import OPEN_PATHS
 from tf_dicom_ce.serving.openapi_schemas import EXAMPLES, SCHEMAS, ref
 from tf_dicom_ce.serving.settings import Settings
 
@@ -69,7 +70,7 @@ def document(settings: Settings) -> dict[str, Any]:
     if settings.token is not None:
         described["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         described["security"] = [{"token": []}]
-        for path in ("/healthz", "/readyz", "/", "/static/{file}"):
+        for path in (*OPEN_PATHS, "/static/{file}"):
             paths[path]["get"]["security"] = []
     return described
 
