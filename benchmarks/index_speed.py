@@ -1,34 +1,42 @@
-"""How fast an index of 10,000 files is made, beside a plain pydicom loop over the same files.
+"""The first and the second index of a folder beside a pydicom loop and gdcm's scanner.
 
-    python benchmarks/index_speed.py [--files 10000] [--rounds 5]
-
-Writes copies of pydicom's own ultrasound files (one of them a cine), then alternates: the plain
-loop (`dcmread(stop_before_pixels=True)` and three elements), the first index (empty cache) and the
-second (nothing changed). Prints medians, ranges and ratios.
+Copies of pydicom's own ultrasound files (one of them a cine), three elements of each. Every turn
+is a fresh process, from its start to its end, with the files in the page cache.
 """
 
-import argparse
 import shutil
-import statistics
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
+from benchmarks.sizes import Sizes
+from benchmarks.spreads import ratios, spread
+from benchmarks.tables import Goal, Table, at_least
+from benchmarks.turns import by_turns, timed
+
 NAMES = ("examples_rgb_color.dcm", "examples_ybr_color.dcm", "examples_palette.dcm")
-PLAIN = """
+PYDICOM = """
 import pathlib, sys, warnings
 import pydicom
 warnings.simplefilter("ignore")
 for path in pathlib.Path(sys.argv[1]).rglob("*.dcm"):
     header = pydicom.dcmread(path, stop_before_pixels=True)
     header.get("PatientID"), header.get("StudyDescription"), header.get("TransducerData")
+"""
+GDCM = """
+import sys
+import gdcm
+directory, scanner = gdcm.Directory(), gdcm.Scanner()
+directory.Load(sys.argv[1], True)
+for group, element in ((0x10, 0x20), (0x8, 0x1030), (0x18, 0x5010)):
+    scanner.AddTag(gdcm.Tag(group, element))
+assert scanner.Scan(directory.GetFilenames())
 """
 INDEX = """
 import sys
@@ -40,6 +48,33 @@ from tf_dicom_ce.intake.index import scan
 index = scan(sys.argv[1], TagSchema.load("ultrasound"), cache=Path(sys.argv[2]), progress=False)
 assert len(index.rows) == int(sys.argv[3]), len(index.rows)
 """
+FIRST, SECOND = "first index", "second index, nothing changed"
+_SECONDS = 60.0
+
+
+def measure(sizes: Sizes, folder: Path) -> dict:
+    """Seconds of each side."""
+    files, cache = folder / "data", folder / "cache"
+    files.mkdir()
+    make_files(files, sizes.header_files)
+
+    def index():
+        run(INDEX, files, cache, sizes.header_files)
+
+    def index_anew():
+        shutil.rmtree(cache, ignore_errors=True)
+        index()
+
+    turns = {
+        "pydicom loop": timed(lambda: run(PYDICOM, files)),
+        "gdcm scanner": timed(lambda: run(GDCM, files)),
+        FIRST: timed(index_anew),
+        SECOND: timed(index),
+    }
+    measures = by_turns(turns, _SECONDS * sizes.patience, sizes.least)
+    size = sum(path.stat().st_size for path in files.rglob("*.dcm")) / sizes.header_files
+    seconds = {side: [m["seconds"] for m in found] for side, found in measures.items()}
+    return {"files": sizes.header_files, "bytes": size, "seconds": seconds}
 
 
 def make_files(folder: Path, count: int) -> None:
@@ -56,40 +91,28 @@ def make_files(folder: Path, count: int) -> None:
         dataset.save_as(path)
 
 
-def seconds(script: str, *arguments: object) -> float:
-    """Wall time of a fresh process, from its start to its end."""
-    start = time.perf_counter()
+def run(script: str, *arguments: object) -> None:
+    """A fresh process."""
     subprocess.run([sys.executable, "-c", script, *map(str, arguments)], check=True)
-    return time.perf_counter() - start
 
 
-def main() -> None:
-    """Runs the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--files", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    times: dict[str, list[float]] = {"plain": [], "first index": [], "second index": []}
-    with tempfile.TemporaryDirectory() as name:
-        folder, cache = Path(name, "data"), Path(name, "cache")
-        folder.mkdir()
-        make_files(folder, options.files)
-        size = sum(path.stat().st_size for path in folder.rglob("*.dcm")) / options.files
-        print(f"{options.files} files of {size / 1024:.0f} KiB on average")
-        seconds(PLAIN, folder)  # into the page cache
-        for _ in range(options.rounds):
-            shutil.rmtree(cache, ignore_errors=True)
-            times["plain"].append(seconds(PLAIN, folder))
-            times["first index"].append(seconds(INDEX, folder, cache, options.files))
-            times["second index"].append(seconds(INDEX, folder, cache, options.files))
-    for what, values in times.items():
-        print(
-            f"{what:13} {statistics.median(values):6.2f} s  "
-            f"({min(values):.2f} to {max(values):.2f})"
-        )
-    ratio = statistics.median(times["plain"]) / statistics.median(times["first index"])
-    print(f"plain / first index: {ratio:.2f}")
+def tables(results: dict) -> list[Table]:
+    """Seconds, files a second, ratios."""
+    rows = [
+        [
+            side,
+            spread(seconds),
+            spread([results["files"] / s for s in seconds]),
+            "" if side == FIRST else f"{spread(ratios(seconds, results['seconds'][FIRST]))}×",
+        ]
+        for side, seconds in results["seconds"].items()
+    ]
+    title = f"Headers of {results['files']} files of {results['bytes'] / 1024:.0f} KiB"
+    return [Table(title, ("", "s", "files/s", "time against the first index"), rows)]
 
 
-if __name__ == "__main__":
-    main()
+def goals(results: dict) -> list[Goal]:
+    """No slower than the loop that one writes first."""
+    seconds = results["seconds"]
+    faster = median(ratios(seconds["pydicom loop"], seconds[FIRST]))
+    return [at_least("Index: speed against a pydicom loop", 1, faster)]

@@ -94,8 +94,8 @@ def by_turns(a: Callable, b: Callable, rounds: int) -> tuple[list[float], list[f
     return tuple(zip(*times, strict=True))
 
 
-def measure(task: str, options: argparse.Namespace) -> bool:
-    """Measures one head and prints two lines; whether both goals are met."""
+def measure(task: str, options: argparse.Namespace) -> dict:
+    """Measures one head: seconds of each turn, in process (A) and over HTTP (B)."""
     with (
         tempfile.TemporaryDirectory() as folder,
         concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool,
@@ -127,15 +127,25 @@ def measure(task: str, options: argparse.Namespace) -> bool:
                 list(pool.map(lambda c: [c.ask() for _ in range(options.requests)], clients))
 
             many_here, many_http = by_turns(batches, together, options.turns)
-    print(f"{task}, {height} x {width}, width {content['width']:g}, PNG of {len(images[0])} bytes,")
-    print(f"an answer of {len(clients[0].answer)} bytes")
-    here, there = (1000 * statistics.median(times) for times in (one_here, one_http))
+    return {
+        "setting": f"{task}, {height} x {width}, width {content['width']:g}",
+        "image_bytes": len(images[0]),
+        "answer_bytes": len(clients[0].answer),
+        "one": {"here": one_here, "http": one_http},
+        "many": {"here": many_here, "http": many_http, "images": BATCH * options.requests},
+    }
+
+
+def report(found: dict) -> bool:
+    """Prints what was measured of a head; whether both goals are met."""
+    print(f"{found['setting']}, PNG of {found['image_bytes']} bytes,")
+    print(f"an answer of {found['answer_bytes']} bytes")
+    one, many = found["one"], found["many"]
+    here, there = (1000 * statistics.median(one[side]) for side in ("here", "http"))
     added = there - here
-    spread = f"middle half of A {halves(one_here)}, of B {halves(one_http)} ms"
     row("1 client, ms", here, there, f"added {added:.1f}", f"at most {MOST_ADDED_MS}")
-    print(f"  {spread}")
-    count = BATCH * options.requests
-    rates = [count / statistics.median(times) for times in (many_here, many_http)]
+    print(f"  middle half of A {halves(one['here'])}, of B {halves(one['http'])} ms")
+    rates = [many["images"] / statistics.median(many[side]) for side in ("here", "http")]
     ratio = rates[1] / rates[0]
     row("8 clients, images/s", *rates, f"ratio {ratio:.2f}", f"at least {LEAST_RATIO}")
     return added <= MOST_ADDED_MS and ratio >= LEAST_RATIO
@@ -166,9 +176,13 @@ def main() -> int:
     add("--rounds", type=int, default=40, help="turns of one image (default: 40)")
     add("--turns", type=int, default=5, help="turns of many images (default: 5)")
     add("--requests", type=int, default=4, help="of each client in a turn (default: 4)")
+    add("--json", type=Path, metavar="FILE", help="also writes all that was measured")
     options = parser.parse_args()
     print(f"{os.cpu_count()} cores, TensorFlow {tf.__version__}; medians, A B A B")
-    met = [measure(task, options) for task in options.task]
+    found = [measure(task, options) for task in options.task]
+    met = [report(head) for head in found]
+    if options.json:
+        options.json.write_text(json.dumps(found))
     print("Goals met." if all(met) else "Goals NOT met.")
     return 0 if all(met) else 1
 

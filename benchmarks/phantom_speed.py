@@ -1,0 +1,62 @@
+"""Images a second of the phantom, in one process and in one a core."""
+
+import csv
+import functools
+import importlib.resources
+import os
+import shutil
+from pathlib import Path
+
+from benchmarks.sizes import Sizes
+from benchmarks.spreads import ratios, spread
+from benchmarks.tables import Goal, Table
+from benchmarks.turns import by_turns, timed
+from tf_dicom_ce.phantom.examination import Order, render
+from tf_dicom_ce.phantom.vendors import VENDOR_A
+from tf_dicom_ce.workers import Loss, guarded_map
+
+_IMAGES = 2  # of a patient
+_SECONDS = 30.0
+
+
+def measure(sizes: Sizes, folder: Path) -> dict:
+    """Seconds by the number of processes."""
+    file = importlib.resources.files("tf_dicom_ce.dicom") / "study_descriptions.csv"
+    with file.open(newline="") as lines:
+        descriptions = tuple(row["value"] for row in csv.DictReader(lines))
+    orders = [
+        Order("pretraining", number, _IMAGES, "", 0, VENDOR_A.name, descriptions)
+        for number in range(1, sizes.patients + 1)
+    ]
+    out = folder / "phantom"
+
+    def make(workers: int) -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        list(guarded_map(functools.partial(render, out=out), orders, _stop, workers, 600, 1))
+
+    processes = sorted({1, os.cpu_count() or 1})
+    turns = {str(n): timed(lambda n=n: make(n)) for n in processes}
+    measures = by_turns(turns, _SECONDS * sizes.patience, sizes.least)
+    seconds = {n: [m["seconds"] for m in found] for n, found in measures.items()}
+    return {"images": _IMAGES * sizes.patients, "seconds": seconds}
+
+
+def _stop(loss: Loss) -> None:
+    raise RuntimeError(f"The phantom: {loss.value}.")
+
+
+def tables(results: dict) -> list[Table]:
+    """Images a second."""
+    seconds = results["seconds"]
+    rows = [
+        [n, spread([results["images"] / s for s in values]), f"{spread(ratios(one, values))}×"]
+        for one in [seconds["1"]]
+        for n, values in seconds.items()
+    ]
+    title = f"The phantom: {results['images']} images, the processes' start included"
+    return [Table(title, ("processes", "images/s", "speed against one"), rows)]
+
+
+def goals(results: dict) -> list[Goal]:
+    """None was set."""
+    return []

@@ -1,0 +1,1 @@
+"""From files to batches: a plain pydicom loop, MONAI, and this project with and without a store."""

@@ -1,0 +1,68 @@
+"""Memory and speed of training as the store grows, and with nothing of it in memory."""
+
+import os
+import shutil
+from pathlib import Path
+from statistics import median
+
+from benchmarks.reading.generated import write_store
+from benchmarks.sizes import LABELS, Sizes, as_json
+from benchmarks.turns import Contender
+
+_ROUNDS = 2
+_STEPS = 40
+_WARM_UP = 5
+_PAGE = 4096  # bytes
+
+
+def measure(sizes: Sizes, folder: Path) -> dict:
+    """Frames -> measures; a fresh process each, going round twice."""
+    found = {str(frames): [] for frames in sizes.frames}
+    for frames in sizes.frames:
+        write_store(folder / str(frames), frames, sizes.configs["quick"].image_size)
+    for _ in range(_ROUNDS):
+        for frames in sizes.frames:
+            found[str(frames)].append(_train(folder / str(frames), frames, sizes))
+    for frames in sizes.frames:
+        shutil.rmtree(folder / str(frames))
+    return found
+
+
+def _train(store: Path, frames: int, sizes: Sizes) -> dict[str, float]:
+    """A fresh process: from the disk, then from memory, then a whole epoch of reading."""
+    config = sizes.configs["quick"]
+    preset = as_json(config)
+    forget(store / "images.npy")
+    with Contender(
+        "benchmarks.step.ours:tasks", preset=preset, labels=LABELS, store=str(store)
+    ) as contender:
+        contender.ask("step", _WARM_UP)
+        cold = contender.ask("step from the store", _STEPS)
+        epoch = contender.ask("read", frames // config.batch_size)
+        warm = contender.ask("step from the store", _STEPS)
+        return {
+            "cold": median(m["seconds"] for m in cold),
+            "waited cold": sum(m["waited"] for m in cold) / sum(m["seconds"] for m in cold),
+            "warm": median(m["seconds"] for m in warm),
+            "waited warm": sum(m["waited"] for m in warm) / sum(m["seconds"] for m in warm),
+            "read": frames / sum(m["seconds"] for m in epoch),
+            **contender.memory,
+        }
+
+
+def forget(file: Path) -> None:
+    """Takes a file out of the page cache, as if other data had driven it out.
+
+    Raises:
+        RuntimeError: It is still there: the file system lives in memory, or somebody maps the file.
+    """
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.preadv(handle, [bytearray(_PAGE)], file.stat().st_size // 2, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(handle)
+    raise RuntimeError("The system keeps the store in memory: use --results on a disk.")

@@ -1,0 +1,73 @@
+"""What an image costs a training step as batch, image size and width grow."""
+
+from pathlib import Path
+from statistics import median
+
+from benchmarks.sizes import LABELS, Sizes, as_json
+from benchmarks.spreads import digits, spread
+from benchmarks.step.work import operations
+from benchmarks.tables import Goal, Table
+from benchmarks.turns import Contender, by_turns
+
+_SECONDS = 40.0  # of each setting that grows
+_TIMES = 2  # steps in one turn
+
+
+def measure(sizes: Sizes, folder: Path) -> dict:
+    """Setting -> value -> seconds, images and operations of a step."""
+    found = {}
+    for setting, configs in sizes.shapes.items():
+        presets = {value: as_json(config) for value, config in configs.items()}
+        with Contender(
+            "benchmarks.step.ours:tasks_of_several", presets=presets, labels=LABELS
+        ) as contender:
+            turns = {
+                value: lambda value=value, contender=contender: contender.ask(value, _TIMES)
+                for value in configs
+            }
+            measures = by_turns(turns, _SECONDS * sizes.patience, sizes.least)
+        found[setting] = {
+            value: {
+                "seconds": [m["seconds"] for m in measures[value]],
+                "images": config.batch_size,
+                "operations": sum(operations(config).values()),
+            }
+            for value, config in configs.items()
+        }
+    return found
+
+
+def tables(results: dict) -> list[Table]:
+    """Cost of an image, in time and against its operations."""
+    return [
+        Table(
+            f"Cost of an image as `{setting}` grows, otherwise the quick size",
+            (setting, "ms an image", "GFLOP an image", "GFLOP/s"),
+            [
+                [
+                    value,
+                    spread([1e3 * s / m["images"] for s in m["seconds"]]),
+                    digits(m["operations"] / 1e9),
+                    digits(m["operations"] * m["images"] / median(m["seconds"]) / 1e9),
+                ]
+                for value, m in values.items()
+            ],
+        )
+        for setting, values in results.items()
+    ]
+
+
+def goals(results: dict) -> list[Goal]:
+    """None was set."""
+    return []
+
+
+def rates(results: dict) -> dict[str, dict[str, float]]:
+    """Setting -> value -> FLOP/s, for the plot."""
+    return {
+        setting: {
+            value: m["operations"] * m["images"] / median(m["seconds"])
+            for value, m in values.items()
+        }
+        for setting, values in results.items()
+    }

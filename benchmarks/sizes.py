@@ -1,0 +1,87 @@
+"""How large everything is that is measured: `FULL`, and `TRIAL` to see that it runs."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from tf_dicom_ce.config import PRESETS, PretrainConfig
+
+LABELS = 10  # of the schema `ultrasound`
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """What is measured, and for how long.
+
+    Attributes:
+        configs: Name -> settings of the training step.
+        shapes: Name -> settings whose cost per image is compared, by the setting that grows.
+        product: n of the n×n matrices whose product is the machine's limit.
+        frames: Sizes of the generated stores.
+        dicom: Height and width of the generated DICOM images.
+        dicom_files: Number of those that are decoded.
+        header_files: Number of those that are indexed.
+        patients: Patients whom the phantom renders, with two images each.
+        least: Rounds in any case.
+        patience: Multiplies the seconds that a measurement may go on after these rounds.
+    """
+
+    configs: Mapping[str, PretrainConfig]
+    shapes: Mapping[str, Mapping[str, PretrainConfig]]
+    product: int
+    frames: tuple[int, ...]
+    dicom: tuple[int, int]
+    dicom_files: int
+    header_files: int
+    patients: int
+    least: int
+    patience: float
+
+
+def _growing(config: PretrainConfig, **settings: tuple) -> dict[str, dict[str, PretrainConfig]]:
+    return {
+        setting: {str(v): dataclasses.replace(config, **{setting: v}) for v in values}
+        for setting, values in settings.items()
+    }
+
+
+FULL = Sizes(
+    configs={"paper": PRESETS["paper"], "quick": PRESETS["quick"]},
+    shapes=_growing(
+        PRESETS["quick"],
+        batch_size=(1, 2, 4, 8, 16, 32),
+        image_size=((32, 64), (64, 96), (128, 192), (256, 384)),
+        width=(0.125, 0.25, 0.5, 1.0),
+    ),
+    product=2048,
+    frames=(1_000, 10_000, 100_000),
+    dicom=(600, 800),
+    dicom_files=400,
+    header_files=4000,
+    patients=12,
+    least=3,
+    patience=1.0,
+)
+
+_TINY = dataclasses.replace(PRESETS["quick"], image_size=(32, 32), width=1 / 16, batch_size=2)
+TRIAL = Sizes(
+    configs={"paper": dataclasses.replace(_TINY, image_size=(64, 64)), "quick": _TINY},
+    shapes=_growing(_TINY, batch_size=(1, 2), image_size=((32, 32), (64, 64)), width=(1 / 16,)),
+    product=256,
+    frames=(50, 100),
+    dicom=(60, 80),
+    dicom_files=20,
+    header_files=320,
+    patients=2,
+    least=2,
+    patience=0.0,
+)
+
+
+def as_json(config: PretrainConfig) -> dict:
+    """Settings as an argument of a contender."""
+    return dataclasses.asdict(config)
+
+
+def from_json(settings: Mapping) -> PretrainConfig:
+    """The settings that `as_json` gave."""
+    return PretrainConfig(**{**settings, "image_size": tuple(settings["image_size"])})

@@ -1,0 +1,106 @@
+"""Measures the training step of this project and of PyTorch by turns, and its parts."""
+
+import contextlib
+from pathlib import Path
+
+from benchmarks.reading.generated import write_store
+from benchmarks.sizes import LABELS, Sizes, as_json
+from benchmarks.step.agreement import differences
+from benchmarks.step.peak import LIBRARIES
+from benchmarks.step.work import operations
+from benchmarks.turns import Contender, by_turns
+from tf_dicom_ce.config import PretrainConfig
+
+OURS = "tf_dicom_ce"
+WITHOUT_ONEDNN = "tf_dicom_ce without oneDNN"
+VARIANTS = ("eager", "channels-last", "compiled")  # of PyTorch
+_SECONDS = {"paper": 150.0, "quick": 40.0}  # for the rounds of one size
+_SECONDS_OF_PARTS = {"paper": 60.0, "quick": 15.0}
+_TIMES = {"paper": 1, "quick": 5}  # steps in one turn
+
+
+def measure(sizes: Sizes, folder: Path) -> dict:
+    """The machine's limit, the agreement of both sides, and each size of the step."""
+    return {
+        "peak": _peak(sizes),
+        "differences": differences(sizes.configs["quick"], folder / "step.npz"),
+        "sizes": {
+            name: _step(name, config, sizes) | _parts(name, config, sizes, folder / name)
+            for name, config in sizes.configs.items()
+        },
+    }
+
+
+def _peak(sizes: Sizes) -> dict[str, list[float]]:
+    """FLOP/s of a matrix product, by library."""
+    n = sizes.product
+    with contextlib.ExitStack() as stack:
+        turns = {}
+        for library in LIBRARIES:
+            contender = stack.enter_context(
+                Contender("benchmarks.step.peak:tasks", library=library, n=n)
+            )
+            turns[library] = lambda contender=contender: contender.ask("product", 5)
+        measures = by_turns(turns, 5 * sizes.patience, sizes.least)
+    return {name: [2 * n**3 / m["seconds"] for m in found] for name, found in measures.items()}
+
+
+def _step(name: str, config: PretrainConfig, sizes: Sizes) -> dict:
+    settings = {"preset": as_json(config), "labels": LABELS}
+    with contextlib.ExitStack() as stack:
+
+        def enter(function: str, environment: dict | None = None, **more: str) -> Contender:
+            return stack.enter_context(Contender(function, environment, **settings, **more))
+
+        contenders = {OURS: enter("benchmarks.step.ours:tasks")}
+        if name == "quick":
+            contenders[WITHOUT_ONEDNN] = enter(
+                "benchmarks.step.ours:tasks", {"TF_ENABLE_ONEDNN_OPTS": "0"}
+            )
+        for variant in VARIANTS:
+            contenders[f"PyTorch, {variant}"] = enter(
+                "benchmarks.step.pytorch:tasks", variant=variant
+            )
+        measures = by_turns(
+            {
+                side: lambda contender=contender: contender.ask("step", _TIMES[name])
+                for side, contender in contenders.items()
+            },
+            _SECONDS[name] * sizes.patience,
+            sizes.least,
+        )
+    return {
+        "setting": _setting(config),
+        "images": config.batch_size,
+        "operations": operations(config),
+        "seconds": {side: [m["seconds"] for m in found] for side, found in measures.items()},
+        "memory": {side: contender.memory for side, contender in contenders.items()},
+    }
+
+
+def _parts(name: str, config: PretrainConfig, sizes: Sizes, store: Path) -> dict:
+    """Seconds of the step's parts, and those for which a step waited for its batch."""
+    preset = as_json(config)
+    write_store(store, 64 * config.batch_size, config.image_size)
+    with (
+        Contender(
+            "benchmarks.step.ours:tasks", preset=preset, labels=LABELS, store=str(store)
+        ) as whole,
+        Contender("benchmarks.step.parts:tasks", preset=preset) as parts,
+    ):
+        measures = by_turns(
+            {
+                task: lambda contender=contender, task=task: contender.ask(task, _TIMES[name])
+                for contender in (whole, parts)
+                for task in contender.tasks
+            },
+            _SECONDS_OF_PARTS[name] * sizes.patience,
+            sizes.least,
+        )
+    seconds = {task: [m["seconds"] for m in found] for task, found in measures.items()}
+    return {"parts": seconds, "waited": [m["waited"] for m in measures["step from the store"]]}
+
+
+def _setting(config: PretrainConfig) -> str:
+    height, width = config.image_size
+    return f"{height}×{width}, batch {config.batch_size}, width {config.width:g}"

@@ -1,0 +1,119 @@
+"""The training step in tables, and the goals set for it."""
+
+from statistics import median
+
+from benchmarks.spreads import digits, ratios, spread
+from benchmarks.step.measure import OURS
+from benchmarks.tables import Goal, Table, at_least, at_most
+
+
+def tables(results: dict) -> list[Table]:
+    """Sides, parts and limits."""
+    found = []
+    for name, size in results["sizes"].items():
+        found += [_sides(name, size, _limit(results)), _parts(name, size)]
+    peaks = [[name, spread(_billions(rates))] for name, rates in results["peak"].items()]
+    first, last = results["differences"]
+    note = (
+        "From equal weights, losses and gradients' norms of both sides differ by at most "
+        f"{first:.0e} at the first step, the losses by {last:.0e} at the third, relatively."
+    )
+    return [*found, Table("Matrix product, float32: the limit", ("", "GFLOP/s"), peaks, note)]
+
+
+def goals(results: dict) -> list[Goal]:
+    """Against the best variant of PyTorch, and against the limit."""
+    found = []
+    for name, size in results["sizes"].items():
+        best = _best_of_pytorch(size)
+        faster = median(ratios(size["seconds"][best], size["seconds"][OURS]))
+        found.append(at_least(f"Training step, {name}: speed against {best}", 1.15, faster))
+        waited = sum(size["waited"]) / sum(size["parts"]["step from the store"])
+        found.append(at_most(f"Training step, {name}: share that waits", 2, 100 * waited, " %"))
+    paper = results["sizes"]["paper"]
+    share = _rate(paper, OURS) / _limit(results)
+    what = "Training step, paper: share of the matrix product's speed"
+    found.append(at_least(what, 0.8, share, ""))
+    memory = paper["memory"]
+    least = min(memory[side]["peak"] for side in memory if side.startswith("PyTorch"))
+    of_theirs = memory[OURS]["peak"] / least
+    found.append(at_most("Training step, paper: peak memory against the best", 1.0, of_theirs, "×"))
+    return found
+
+
+def speeds(results: dict) -> dict[str, dict[str, float]]:
+    """Size -> side -> images a second, for the plot."""
+    return {
+        f"{name}\n{size['setting']}": {
+            side: size["images"] / median(seconds) for side, seconds in size["seconds"].items()
+        }
+        for name, size in results["sizes"].items()
+    }
+
+
+def _sides(name: str, size: dict, limit: float) -> Table:
+    header = ("", "s a step", "images/s", "GFLOP/s", "of the limit", "memory, GB", f"{OURS} is")
+    rows = [
+        [
+            side,
+            spread(seconds),
+            digits(size["images"] / median(seconds)),
+            digits(_rate(size, side) / 1e9),
+            f"{_rate(size, side) / limit:.2f}",
+            " / ".join(digits(size["memory"][side][kind] / 1e9) for kind in ("peak", "anonymous")),
+            "" if side == OURS else f"{spread(ratios(seconds, size['seconds'][OURS]))}× as fast",
+        ]
+        for side, seconds in size["seconds"].items()
+    ]
+    work = sum(size["operations"].values()) * size["images"] / 1e9
+    rounds = len(size["seconds"][OURS])
+    note = (
+        f"{digits(work)} GFLOP a step; {rounds} steps of each, by turns. Memory: the process's "
+        "peak, and of it what is no file's."
+    )
+    return Table(f"Training step, {name}: {size['setting']}", header, rows, note)
+
+
+def _parts(name: str, size: dict) -> Table:
+    parts, whole = size["parts"], median(size["parts"]["step"])
+    rows = []
+    for part, seconds in parts.items():
+        if part in ("step", "step from the store"):
+            continue
+        work = size["operations"].get(part, 0) * size["images"]
+        rows.append(
+            [
+                part,
+                spread(seconds),
+                f"{100 * median(seconds) / whole:.1f} %",
+                digits(work / median(seconds) / 1e9) if work else "",
+            ]
+        )
+    alone = sum(median(parts[row[0]]) for row in rows if row[0] != "read")
+    rows.append(["the rest", digits(whole - alone), f"{100 * (1 - alone / whole):.1f} %", ""])
+    rows.append(["step, the batch at hand", spread(parts["step"]), "100 %", ""])
+    waited = sum(size["waited"]) / sum(parts["step from the store"])
+    note = (
+        f"A step from the store takes {spread(parts['step from the store'])} s and waits for its "
+        f"batch during {100 * waited:.2f} % of that. `read` runs beside the step, not in it."
+    )
+    title = f"Parts of the step, {name}, each alone"
+    return Table(title, ("", "s", "of the step", "GFLOP/s"), rows, note)
+
+
+def _limit(results: dict) -> float:
+    return max(median(rates) for rates in results["peak"].values())
+
+
+def _rate(size: dict, side: str) -> float:
+    """FLOP/s."""
+    return sum(size["operations"].values()) * size["images"] / median(size["seconds"][side])
+
+
+def _best_of_pytorch(size: dict) -> str:
+    sides = [side for side in size["seconds"] if side.startswith("PyTorch")]
+    return min(sides, key=lambda side: median(size["seconds"][side]))
+
+
+def _billions(rates: list[float]) -> list[float]:
+    return [rate / 1e9 for rate in rates]

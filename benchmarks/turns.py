@@ -1,0 +1,122 @@
+"""Contenders in processes of their own, asked by turns: A B A B …, never two at a time.
+
+TensorFlow's and PyTorch's threads would be in each other's way in one process; and what a machine
+does beside, or how warm it is, falls on all contenders alike.
+"""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+Measures = dict[str, float]
+
+_EVERY = 0.05  # seconds between two looks at a working contender's memory
+_PAUSE = 0.3  # seconds between two turns: threads of the one before still look for work
+
+
+class Contender:
+    """A process that runs the tasks of `contender`, until it is left.
+
+    Args:
+        function: `module:function`, see `contender`.
+        environment: Variables that differ from this process's.
+        arguments: Of the function.
+
+    Attributes:
+        memory: Bytes: the highest `peak`, `anonymous` and `mapped` that were seen so far.
+    """
+
+    def __init__(
+        self, function: str, environment: Mapping[str, str] | None = None, **arguments: object
+    ):
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed on leaving
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.contender", function, json.dumps(arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+        self.memory: dict[str, int] = {}
+        self.tasks: list[str] = self._answer()["tasks"]
+
+    def __enter__(self) -> "Contender":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._process.stdin.close()
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+        self._log.close()
+
+    def ask(self, task: str, times: int = 1) -> list[Measures]:
+        """Has a task done and returns the measures of each time."""
+        print(json.dumps({"task": task, "times": times}), file=self._process.stdin, flush=True)
+        answer = self._answer()
+        self._see(answer["memory"])
+        return answer["measures"]
+
+    def _answer(self) -> dict:
+        while not select.select([self._process.stdout], [], [], _EVERY)[0]:
+            self._see({"anonymous": self._anonymous()})
+        line = self._process.stdout.readline()
+        if not line:
+            self._log.seek(0)
+            raise RuntimeError(f"A contender has died: {self._log.read()[-4000:]}")
+        return json.loads(line)
+
+    def _anonymous(self) -> int:
+        status = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
+        lines = [line for line in status if line.startswith("RssAnon")]
+        return 1024 * int(lines[0].split()[1]) if lines else 0  # no line: it has just died
+
+    def _see(self, memory: Mapping[str, int]) -> None:
+        for name, size in memory.items():
+            self.memory[name] = max(size, self.memory.get(name, 0))
+
+
+def by_turns(
+    turns: Mapping[str, Callable[[], list[Measures]]], seconds: float, least: int = 3
+) -> dict[str, list[Measures]]:
+    """Goes round and round, after one round that does not count.
+
+    Args:
+        turns: Name -> what does that contender's turn and gives its measures.
+        seconds: No round is begun after that time.
+        least: Rounds in any case.
+
+    Returns:
+        All measures of each, in their order.
+    """
+    for turn in turns.values():
+        turn()
+    measures: dict[str, list[Measures]] = {name: [] for name in turns}
+    start, rounds = time.monotonic(), 0
+    while rounds < least or time.monotonic() < start + seconds:
+        for name, turn in turns.items():
+            time.sleep(_PAUSE)
+            measures[name] += turn()
+        rounds += 1
+    return measures
+
+
+def timed(function: Callable[[], object]) -> Callable[[], list[Measures]]:
+    """A turn that is one call in this process, with its wall time in seconds."""
+
+    def turn() -> list[Measures]:
+        start = time.perf_counter()
+        function()
+        return [{"seconds": time.perf_counter() - start}]
+
+    return turn
