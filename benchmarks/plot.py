@@ -4,6 +4,7 @@ from pathlib import Path
 
 from benchmarks.reading import tables as reading
 from benchmarks.scaling import rates
+from benchmarks.spreads import digits
 from benchmarks.step import tables as step
 
 _OURS, _OTHERS = "#1b6ca8", "#b8bec6"
@@ -37,7 +38,7 @@ def draw(results: dict[str, dict], file: Path) -> None:
     for (title, sides), axis in zip(bars.items(), cells, strict=False):
         colours = [_OURS if side.startswith("tf_dicom_ce") else _OTHERS for side in sides]
         drawn = axis.barh([*sides], [*sides.values()], color=colours)
-        axis.bar_label(drawn, fmt="{:,.3g}", padding=2)
+        axis.bar_label(drawn, [digits(value) for value in sides.values()], padding=2)
         axis.set(title=f"{title}\nimages/s", xmargin=0.2)
         axis.invert_yaxis()
     for (setting, values), axis in zip(growing.items(), cells, strict=False):

@@ -9,7 +9,7 @@ from benchmarks.step.work import operations
 from benchmarks.tables import Goal, Table
 from benchmarks.turns import Contender, by_turns
 
-_SECONDS = 40.0  # of each setting that grows
+_SECONDS = 25.0  # of each setting that grows
 _TIMES = 2  # steps in one turn
 
 

@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from PIL import Image
+from reading.generated import speckle
 from served import CLASSES, export_untrained, served
 
 from tf_dicom_ce.config import FinetuneConfig
@@ -39,12 +40,9 @@ LEAST_RATIO = 0.9
 
 def picture(height: int, width: int, seed: int) -> bytes:
     """A PNG with the speckle of ultrasound, about as large a file as a real one."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.uniform(20, 200, (height // 8, width // 8)).astype(np.uint8)
-    smooth = np.asarray(Image.fromarray(coarse).resize((width, height)), float)
-    pixels = smooth * rng.rayleigh(0.6, (height, width))
     file = io.BytesIO()
-    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(file, "PNG")
+    pixels = speckle(height, width, np.random.default_rng(seed))
+    Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
 
 

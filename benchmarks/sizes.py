@@ -39,9 +39,13 @@ class Sizes:
 
 def _growing(config: PretrainConfig, **settings: tuple) -> dict[str, dict[str, PretrainConfig]]:
     return {
-        setting: {str(v): dataclasses.replace(config, **{setting: v}) for v in values}
+        setting: {_name(v): dataclasses.replace(config, **{setting: v}) for v in values}
         for setting, values in settings.items()
     }
+
+
+def _name(value: float | tuple[int, int]) -> str:
+    return "×".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
 
 
 FULL = Sizes(
@@ -55,9 +59,9 @@ FULL = Sizes(
     product=2048,
     frames=(1_000, 10_000, 100_000),
     dicom=(600, 800),
-    dicom_files=400,
+    dicom_files=300,
     header_files=4000,
-    patients=12,
+    patients=24,
     least=3,
     patience=1.0,
 )

@@ -42,10 +42,13 @@ def tables(results: dict) -> list[Table]:
 def goals(results: dict) -> list[Goal]:
     """Against MONAI's best and against the plain loop."""
     found = []
+    with_workers = [side for side, (_, workers) in MONAI.items() if workers]
     for setting, sides in results["seconds"]["warm"].items():
-        best = min(MONAI, key=lambda side: median(sides[side]))
-        faster = median(ratios(sides[best], sides[OURS]))
-        found.append(at_least(f"Input, later epochs, {setting}: speed against {best}", 5, faster))
+        for rivals in (with_workers, MONAI):
+            best = min(rivals, key=lambda side: median(sides[side]))
+            faster = median(ratios(sides[best], sides[OURS]))
+            what = f"Input, later epochs, {setting}: speed against {best}"
+            found.append(at_least(what, 5, faster))
     for setting, sides in results["seconds"]["cold"].items():
         faster = median(ratios(sides[PLAIN], sides[OURS]))
         found.append(at_least(f"Input, cold, {setting}: speed against a {PLAIN}", 1.6, faster))

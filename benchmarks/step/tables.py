@@ -95,7 +95,8 @@ def _parts(name: str, size: dict) -> Table:
     waited = sum(size["waited"]) / sum(parts["step from the store"])
     note = (
         f"A step from the store takes {spread(parts['step from the store'])} s and waits for its "
-        f"batch during {100 * waited:.2f} % of that. `read` runs beside the step, not in it."
+        f"batch during {100 * waited:.2f} % of that. `read` runs beside the step, not "
+        "in it; in the step, parts may run beside each other."
     )
     title = f"Parts of the step, {name}, each alone"
     return Table(title, ("", "s", "of the step", "GFLOP/s"), rows, note)

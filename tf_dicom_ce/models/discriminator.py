@@ -136,7 +136,7 @@ class ProjectionDiscriminator(keras.Model):
         c_rf = tf.squeeze(self.c_rf(d_tilde), axis=-1)
         p = tf.zeros_like(c_rf)
         if self.projects:
-            p = tf.einsum("nf,fl,nl->n", d_tilde, self.w.value, y)
+            p = tf.reduce_sum((d_tilde @ self.w.value) * y, axis=-1)
         logits = {"c_rf": c_rf, "p": p, "logit": c_rf + p}
         return logits | ({"tags": self.tags(d_tilde)} if self.predicts else {})
 

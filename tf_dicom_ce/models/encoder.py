@@ -3,6 +3,8 @@
 import keras
 from keras import layers
 
+from tf_dicom_ce.models.normalization import FusedBatchNormalization
+
 #: Convolutions per block and their channels at width 1 (Simonyan & Zisserman, 2014, column D).
 VGG16_BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
@@ -22,7 +24,7 @@ def batch_normalization(name: str, policy: str = "float32") -> layers.BatchNorma
         name: Name of the layer.
         policy: Keras' dtype policy of the layer; the statistics are float32 under every one.
     """
-    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name, dtype=policy)
+    return FusedBatchNormalization(name=name, dtype=policy)
 
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")

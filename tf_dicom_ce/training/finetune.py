@@ -119,7 +119,7 @@ def finetune(
     """
     name, function = head.metric
     head.model.compile(
-        keras.optimizers.Adam(config.learning_rate, 0.9, 0.999),
+        FusedAdam(config.learning_rate),
         head.loss,
         metrics=[keras.metrics.MeanMetricWrapper(function, name)],
         jit_compile=False,

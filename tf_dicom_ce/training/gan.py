@@ -15,6 +15,7 @@ from tf_dicom_ce.losses import (
 from tf_dicom_ce.models.context_encoder import ContextEncoder
 from tf_dicom_ce.models.discriminator import ProjectionDiscriminator
 from tf_dicom_ce.models.tag_head import TagHead
+from tf_dicom_ce.training.adam import FusedAdam
 
 #: Setting `precision` -> Keras' dtype policy of the layers.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -120,7 +121,7 @@ class ContextEncoderGAN(keras.Model):
         self.d_optimizer = self._optimizer(self.config.d_learning_rate, d_variables)
 
     def _optimizer(self, learning_rate, variables):
-        optimizer = keras.optimizers.Adam(learning_rate, 0.9, 0.999)
+        optimizer = FusedAdam(learning_rate)
         if self.config.precision == "float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(variables)
