@@ -23,6 +23,14 @@ def test_three_steps_by_the_formula():
     assert int(optimizer.iterations) == 3
 
 
+def in_graph(optimizer, variables):
+    @tf.function
+    def step():
+        optimizer.apply([tf.sin(v.value) for v in variables], variables)
+
+    return step
+
+
 def test_same_slots_and_steps_as_keras_adam_in_a_graph():
     values = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
     found = []
@@ -31,9 +39,7 @@ def test_same_slots_and_steps_as_keras_adam_in_a_graph():
         optimizer = kind(0.01)
         optimizer.build(variables)
 
-        @tf.function
-        def step(optimizer=optimizer, variables=variables):
-            optimizer.apply([tf.sin(v.value) for v in variables], variables)
+        step = in_graph(optimizer, variables)
 
         for _ in range(4):
             step()
@@ -42,4 +48,4 @@ def test_same_slots_and_steps_as_keras_adam_in_a_graph():
         found.append([*variables, *optimizer.variables])
     assert [v.shape for v in found[0]] == [v.shape for v in found[1]]
     for ours, stock in zip(*found, strict=True):
-        np.testing.assert_allclose(ours, stock, rtol=2e-6, atol=1e-8)
+        np.testing.assert_allclose(ours, stock, rtol=2e-6, atol=1e-6)

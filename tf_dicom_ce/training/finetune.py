@@ -18,6 +18,7 @@ from tf_dicom_ce.models.outputs import (
     segmentation_outputs,
 )
 from tf_dicom_ce.models.unet import UNet
+from tf_dicom_ce.training.adam import FusedAdam
 from tf_dicom_ce.training.fitting import Watch, fit_and_keep_best
 from tf_dicom_ce.training.loop import Data, Schedule
 from tf_dicom_ce.training.tensorboard import Draw
