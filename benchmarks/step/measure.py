@@ -1,6 +1,7 @@
 """Measures the training step of this project and of PyTorch by turns, and its parts."""
 
 import contextlib
+import dataclasses
 from pathlib import Path
 
 from benchmarks.reading.generated import write_store
@@ -13,8 +14,10 @@ from tf_dicom_ce.config import PretrainConfig
 
 OURS = "tf_dicom_ce"
 WITHOUT_ONEDNN = "tf_dicom_ce without oneDNN"
-VARIANTS = ("eager", "channels-last", "compiled")  # of PyTorch
-_SECONDS = {"paper": 150.0, "quick": 40.0}  # for the rounds of one size
+IN_BFLOAT16 = "tf_dicom_ce, bfloat16"
+PYTORCH = {f"PyTorch, {variant}": variant for variant in ("eager", "channels-last", "compiled")}
+PYTORCH_IN_BFLOAT16 = {"PyTorch, bfloat16": "bfloat16"}
+_SECONDS = {"paper": 200.0, "quick": 60.0}  # for the rounds of one size
 _SECONDS_OF_PARTS = {"paper": 60.0, "quick": 15.0}
 _TIMES = {"paper": 1, "quick": 5}  # steps in one turn
 
@@ -46,21 +49,25 @@ def _peak(sizes: Sizes) -> dict[str, list[float]]:
 
 
 def _step(name: str, config: PretrainConfig, sizes: Sizes) -> dict:
-    settings = {"preset": as_json(config), "labels": LABELS}
+    float32 = as_json(config)
     with contextlib.ExitStack() as stack:
 
-        def enter(function: str, environment: dict | None = None, **more: str) -> Contender:
-            return stack.enter_context(Contender(function, environment, **settings, **more))
+        def enter(
+            function: str, environment: dict | None = None, preset: dict = float32, **more: str
+        ) -> Contender:
+            return stack.enter_context(
+                Contender(function, environment, preset=preset, labels=LABELS, **more)
+            )
 
         contenders = {OURS: enter("benchmarks.step.ours:tasks")}
         if name == "quick":
             contenders[WITHOUT_ONEDNN] = enter(
                 "benchmarks.step.ours:tasks", {"TF_ENABLE_ONEDNN_OPTS": "0"}
             )
-        for variant in VARIANTS:
-            contenders[f"PyTorch, {variant}"] = enter(
-                "benchmarks.step.pytorch:tasks", variant=variant
-            )
+        for side, variant in (PYTORCH | PYTORCH_IN_BFLOAT16).items():
+            contenders[side] = enter("benchmarks.step.pytorch:tasks", variant=variant)
+        half = as_json(dataclasses.replace(config, precision="bfloat16"))
+        contenders[IN_BFLOAT16] = enter("benchmarks.step.ours:tasks", preset=half)
         measures = by_turns(
             {
                 side: lambda contender=contender: contender.ask("step", _TIMES[name])

@@ -59,8 +59,9 @@ class Step:
     Args:
         config: Width, image size, λ and learning rates are used.
         labels: Length L of y.
-        variant: `eager`, `channels-last` or `compiled`, which is channels-last too. D's two losses
-            need its graph twice, which a compiled one would run in full each time: it stays eager.
+        variant: `eager`, `channels-last`, `bfloat16` (autocast) or `compiled`; the last two are
+            channels-last too. D's two losses need its graph twice, which a compiled one would run
+            in full each time: it stays eager.
     """
 
     def __init__(self, config: PretrainConfig, labels: int, variant: str = "eager"):
@@ -70,6 +71,7 @@ class Step:
         self.format = torch.contiguous_format if variant == "eager" else torch.channels_last
         for network in (self.f, self.d):
             network.to(memory_format=self.format)
+        self._autocast = torch.autocast("cpu", torch.bfloat16, enabled=variant == "bfloat16")
         self._paint = torch.compile(self.f) if variant == "compiled" else self.f
         self._f_parameters, self._d_parameters = [*self.f.parameters()], [*self.d.parameters()]
         adam = {"betas": (0.9, 0.999), "eps": 1e-7, "fused": True}
@@ -86,8 +88,9 @@ class Step:
         )
         patch, x_hat = x[centre], x.clone()
         x_hat[centre] = 0
-        predicted = self._paint(x_hat)
-        real, fake = self.d(patch, y), self.d(predicted, y)
+        with self._autocast:
+            predicted = self._paint(x_hat).float()
+            real, fake = self.d(patch, y).float(), self.d(predicted, y).float()
         rec = functional.mse_loss(predicted, patch)
         adv = functional.softplus(-fake).mean()
         disc = (functional.softplus(-real) + functional.softplus(fake)).mean()
