@@ -6,7 +6,7 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """y = γ (x − μ) / √(σ² + ε) + β, in one pass forward and one back.
+    """y = γ (x − μ) / √(σ² + ε) + β, in training one pass forward and one back.
 
     Keras' layer computes the same of some ten element-wise ops, which take a tenth of a training
     step on a CPU. As there, the moving statistics take the batch's biased σ². μ, σ, γ and β are
@@ -24,21 +24,16 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
 
     def call(self, inputs, training=None):
-        on_batch = bool(training) and self.trainable
-        statistics = () if on_batch else (self.moving_mean.value, self.moving_variance.value)
+        if not (training and self.trainable):
+            # The fused op would merge with the convolution before, in a kernel slow on CPUs.
+            return super().call(inputs, training=False)
         y, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            inputs,
-            self.gamma.value,
-            self.beta.value,
-            *statistics,
-            epsilon=self.epsilon,
-            is_training=on_batch,
+            inputs, self.gamma.value, self.beta.value, epsilon=self.epsilon
         )
-        if on_batch:
-            count = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], tf.float32)
-            self._move(self.moving_mean, mean)
-            # The op divides by n − 1.
-            self._move(self.moving_variance, variance * (count - 1.0) / count)
+        count = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], tf.float32)
+        self._move(self.moving_mean, mean)
+        # The op divides by n − 1.
+        self._move(self.moving_variance, variance * (count - 1.0) / count)
         return y
 
     def _move(self, moving, batch):
