@@ -103,8 +103,8 @@ def validation_rec(precision):
     model = gan(precision, width=1 / 8, spectral_norm=True)
     train, validation = waves(1024, 1), waves(64, 2)
     step = tf.function(model.train_step)
-    for k in range(600):
-        if k == 400:  # to come to rest: at the full rate L_rec goes up and down by a tenth
+    for k in range(360):
+        if k == 240:  # to come to rest: at the full rate L_rec goes up and down by a tenth
             model.g_optimizer.learning_rate = 3e-4
         rows = np.random.default_rng(k).choice(1024, 16, replace=False)
         step(tuple(tf.gather(tensor, rows) for tensor in train))

@@ -11,7 +11,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     Keras' layer computes the same of some ten element-wise ops, which take a tenth of a training
     step on a CPU. As there, the moving statistics take the batch's biased σ². μ, σ, γ and β are
     float32 under every policy; images of half precision go in and come out without a cast.
-    Momentum and ε are those of the VGG16-BN in common use (torchvision).
+    At moving statistics it is Keras' layer: there the fused op is no faster. Momentum and ε are those
+    of the VGG16-BN in common use (torchvision).
 
     Call:
         inputs: float [N, H, W, C], in the policy's compute dtype.
@@ -25,7 +26,6 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, inputs, training=None):
         if not (training and self.trainable):
-            # The fused op would merge with the convolution before, in a kernel slow on CPUs.
             return super().call(inputs, training=False)
         y, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs, self.gamma.value, self.beta.value, epsilon=self.epsilon
