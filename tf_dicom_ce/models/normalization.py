@@ -11,8 +11,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     Keras' layer computes the same of some ten element-wise ops, which take a tenth of a training
     step on a CPU. As there, the moving statistics take the batch's biased σ². μ, σ, γ and β are
     float32 under every policy; images of half precision go in and come out without a cast.
-    At moving statistics it is Keras' layer: there the fused op is no faster. Momentum and ε are those
-    of the VGG16-BN in common use (torchvision).
+    At moving statistics it is Keras' layer: there the fused op is no faster. Momentum and ε are
+    those of the VGG16-BN in common use (torchvision).
 
     Call:
         inputs: float [N, H, W, C], in the policy's compute dtype.
