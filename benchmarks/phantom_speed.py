@@ -1,8 +1,6 @@
 """Images a second of the phantom, in one process and in one a core."""
 
-import csv
 import functools
-import importlib.resources
 import os
 import shutil
 from pathlib import Path
@@ -11,6 +9,7 @@ from benchmarks.sizes import Sizes
 from benchmarks.spreads import ratios, spread
 from benchmarks.tables import Goal, Table
 from benchmarks.turns import by_turns, timed
+from tf_dicom_ce.phantom.cohort import study_descriptions
 from tf_dicom_ce.phantom.examination import Order, render
 from tf_dicom_ce.phantom.vendors import VENDOR_A
 from tf_dicom_ce.workers import Loss, guarded_map
@@ -21,9 +20,7 @@ _SECONDS = 30.0
 
 def measure(sizes: Sizes, folder: Path) -> dict:
     """Seconds by the number of processes."""
-    file = importlib.resources.files("tf_dicom_ce.dicom") / "study_descriptions.csv"
-    with file.open(newline="") as lines:
-        descriptions = tuple(row["value"] for row in csv.DictReader(lines))
+    descriptions = study_descriptions()
     orders = [
         Order("pretraining", number, _IMAGES, "", 0, VENDOR_A.name, descriptions)
         for number in range(1, sizes.patients + 1)

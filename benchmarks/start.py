@@ -3,7 +3,6 @@
 Every turn is a fresh process, from its start to its end.
 """
 
-import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -60,8 +59,8 @@ def measure(sizes: Sizes, folder: Path) -> dict:
 
 
 def _first_step(function: str, settings: dict) -> None:
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(Contender(function, **settings)).ask("step")
+    with Contender(function, **settings) as contender:
+        contender.ask("step")
 
 
 def tables(results: dict) -> list[Table]:

@@ -3,7 +3,8 @@
 import keras
 from keras import layers
 
-from tf_dicom_ce.models.encoder import VGG16Encoder, batch_normalization, channels
+from tf_dicom_ce.models.encoder import VGG16Encoder, channels
+from tf_dicom_ce.models.normalization import FusedBatchNormalization
 
 DECODER_CHANNELS = (256, 128, 64, 32)
 
@@ -48,7 +49,7 @@ class ContextEncoder(keras.Model):
                         name=f"up{k}",
                         dtype=policy,
                     ),
-                    batch_normalization(f"bn{k}", policy),
+                    FusedBatchNormalization(name=f"bn{k}", dtype=policy),
                     layers.ReLU(name=f"relu{k}", dtype=policy),
                 )
             ]

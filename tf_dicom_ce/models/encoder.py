@@ -17,16 +17,6 @@ def channels(count: int, width: float) -> int:
     return max(1, round(count * width))
 
 
-def batch_normalization(name: str, policy: str = "float32") -> layers.BatchNormalization:
-    """BatchNorm with the momentum and epsilon of the VGG16-BN in common use (torchvision).
-
-    Args:
-        name: Name of the layer.
-        policy: Keras' dtype policy of the layer; the statistics are float32 under every one.
-    """
-    return FusedBatchNormalization(name=name, dtype=policy)
-
-
 @keras.saving.register_keras_serializable("tf_dicom_ce")
 class VGG16Encoder(keras.Model):
     """Five blocks of [3×3 convolution, BatchNorm, ReLU] × n and a 2×2 max pool.
@@ -66,7 +56,7 @@ class VGG16Encoder(keras.Model):
                             name=f"conv{j}",
                             dtype=policy,
                         ),
-                        batch_normalization(f"bn{j}", policy),
+                        FusedBatchNormalization(name=f"bn{j}", dtype=policy),
                         layers.ReLU(name=f"relu{j}", dtype=policy),
                     )
                 ]

@@ -3,7 +3,8 @@
 import keras
 from keras import layers
 
-from tf_dicom_ce.models.encoder import batch_normalization, channels
+from tf_dicom_ce.models.encoder import channels
+from tf_dicom_ce.models.normalization import FusedBatchNormalization
 
 UP_CHANNELS = (256, 128, 64, 32, 16)
 
@@ -50,6 +51,5 @@ class UNet(keras.Model):
 
 
 def _normalized(convolution: keras.Layer, name: str) -> keras.Sequential:
-    return keras.Sequential(
-        [convolution, batch_normalization("bn"), layers.ReLU(name="relu")], name=name
-    )
+    normalization = FusedBatchNormalization(name="bn")
+    return keras.Sequential([convolution, normalization, layers.ReLU(name="relu")], name=name)

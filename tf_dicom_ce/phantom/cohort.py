@@ -110,10 +110,15 @@ def default_cohort(preset: str = "quick") -> Path:
     return make_cohort(cache / "phantom" / f"{preset}-v{_VERSION}", preset)
 
 
-def _orders(preset: str, seed: int, domain_shift: bool) -> list[Order]:
+def study_descriptions() -> tuple[str, ...]:
+    """The values of Study Description (0008,1030) that Appendix A.1 knows."""
     file = importlib.resources.files("tf_dicom_ce.dicom") / "study_descriptions.csv"
     with file.open(newline="") as lines:
-        descriptions = tuple(row["value"] for row in csv.DictReader(lines))
+        return tuple(row["value"] for row in csv.DictReader(lines))
+
+
+def _orders(preset: str, seed: int, domain_shift: bool) -> list[Order]:
+    descriptions = study_descriptions()
     orders = []
     for stage, splits in PRESETS[preset].items():
         vendor = VENDOR_B if domain_shift and stage != "pretraining" else VENDOR_A
