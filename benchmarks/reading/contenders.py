@@ -56,7 +56,7 @@ def ours(folder: str, image_size: tuple[int, int], batch_size: int, cache: str) 
     order, size = StepOrder(rows, batch_size, seed=0), tuple(image_size)
 
     def passes(read) -> Callable[[], None]:
-        batches = iter(training_dataset(read, y, order, size, seed=0))
+        batches = iter(training_dataset(read, y, order, seed=0))
 
         def once():
             for _ in range(order.steps_per_epoch):

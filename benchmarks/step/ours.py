@@ -14,7 +14,7 @@ import tensorflow as tf  # noqa: E402
 
 from tf_dicom_ce.config import PretrainConfig  # noqa: E402
 from tf_dicom_ce.data.datasets import StepOrder, training_dataset  # noqa: E402
-from tf_dicom_ce.data.store import Store  # noqa: E402
+from tf_dicom_ce.data.store import Store, mapped  # noqa: E402
 from tf_dicom_ce.training.gan import ContextEncoderGAN  # noqa: E402
 from tf_dicom_ce.training.loop import _train_step  # noqa: E402
 
@@ -75,12 +75,12 @@ def tasks(preset: dict, labels: int, store: str | None = None) -> dict:
 
 def batches_of(store: Path, config: PretrainConfig, labels: int) -> tf.data.Dataset:
     """The training batches of a generated store, opened as `open_store` opens one."""
-    images = np.load(store / "images.npy", mmap_mode="r")
+    images = mapped(store / "images.npy")
     frames = Store(images, np.zeros((len(images), 6), np.int32), {}, built=False)
     rows = np.arange(len(images))
     y = np.zeros((len(rows), labels), np.float32)
     order = StepOrder(rows, config.batch_size, config.seed)
-    return training_dataset(frames.read, y, order, config.image_size, config.seed)
+    return training_dataset(frames.read, y, order, config.seed)
 
 
 def tasks_of_several(presets: dict[str, dict], labels: int) -> dict:

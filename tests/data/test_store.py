@@ -1,10 +1,14 @@
 """The store: decoded once, noticed when anything changes, equal to reading directly."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from pydicom import Dataset
 
 from tf_dicom_ce.data import store
+from tf_dicom_ce.data.datasets import evaluation_dataset
 from tf_dicom_ce.data.preprocessing import resize
 from tf_dicom_ce.dicom.refusals import Code
 from tf_dicom_ce.dicom.tags import TagSchema
@@ -123,6 +127,27 @@ def test_a_build_that_dies_leaves_no_store(files, tmp_path, monkeypatch):
             open_store(tmp_path)
     assert not list((tmp_path / "cache").iterdir())
     assert open_store(tmp_path).built
+
+
+def test_a_mapped_file_takes_no_memory_of_the_process(tmp_path):
+    def own_memory():
+        found = re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())
+        return int(found[1]) / 1024
+
+    def first_pixels(rows):
+        frames = store.Store(store.mapped(tmp_path / "images.npy"), None, {}, built=False)
+        np.testing.assert_array_equal(frames.read(rows)[..., 0], array[rows])
+        batches = evaluation_dataset(frames.read, array[:, 0, 0], rows, batch_size=8)
+        return np.concatenate([y for _, y in batches])
+
+    array = np.random.default_rng(0).integers(0, 256, (1000, 256, 256), np.uint8)  # 62.5 MiB
+    np.save(tmp_path / "images.npy", array[:10])
+    first_pixels(np.arange(10))  # what TensorFlow takes once
+    np.save(tmp_path / "images.npy", array)
+    before = own_memory()
+    rows = np.arange(0, 1000, 50)
+    np.testing.assert_array_equal(first_pixels(rows), array[rows, 0, 0])
+    assert own_memory() < before + 20
 
 
 def test_the_store_names_nobody(files, tmp_path):

@@ -155,11 +155,11 @@ def _finetune(
     head = build_head(
         config, build_encoder(config.width, not config.freeze), classes=len(task.classes)
     )
-    read, size = task.frames.read, config.image_size
+    read = task.frames.read
     order = datasets.StepOrder(task.split.train, config.batch_size, config.seed)
 
     def passes(rows):
-        return datasets.evaluation_dataset(read, task.targets, rows, config.batch_size, size)
+        return datasets.evaluation_dataset(read, task.targets, rows, config.batch_size)
 
     shown = datasets.spread(task.split.validation)
     epoch = finetune(
@@ -167,7 +167,7 @@ def _finetune(
         head,
         Data(
             lambda first, parts: datasets.training_dataset(
-                read, task.targets, order, size, config.seed, first_step=first, parts=parts
+                read, task.targets, order, config.seed, first_step=first, parts=parts
             ),
             passes(task.split.validation),
             lambda step: order.rows_at(step).tolist(),
@@ -183,7 +183,9 @@ def _finetune(
         rows = {side: getattr(task.split, side) for side in sides}
         patients = {side: len(set(task.patients[k].tolist())) for side, k in rows.items()}
         content = {**config.as_dict(), **provenance, "patients": patients, **result}
-        version = write_head(head.model, head.answer, options.export, config.task, size, content)
+        version = write_head(
+            head.model, head.answer, options.export, config.task, config.image_size, content
+        )
     write_json(folder / "result.json", result)
     for name, m in measures.items():
         if m["value"] is not None:

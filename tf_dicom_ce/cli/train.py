@@ -167,7 +167,6 @@ def _train(
         config.seed,
         datasets.balanced(y[split.train]) if config.balance_tags else None,
     )
-    size = config.image_size
     provenance = {
         "data_fingerprint": store.data_fingerprint(images),
         "split_fingerprint": split.fingerprint,
@@ -189,7 +188,6 @@ def _train(
                 frames.read,
                 y,
                 order,
-                size,
                 config.seed,
                 config.augment,
                 first,
@@ -199,7 +197,7 @@ def _train(
                 config.tag_dropout,
             ),
             datasets.evaluation_dataset(
-                frames.read, y, split.validation, config.batch_size, size, present
+                frames.read, y, split.validation, config.batch_size, present
             ),
             lambda step: [images[k].row for k in order.rows_at(step)],
         ),
@@ -212,7 +210,7 @@ def _train(
     )
     if writes:
         features = datasets.spread(split.validation, 1000)
-        batches = datasets.evaluation_dataset(frames.read, y, features, config.batch_size, size)
+        batches = datasets.evaluation_dataset(frames.read, y, features, config.batch_size)
         numbers = [images[k].row for k in features]
         _show(pretrained, batches, numbers, y[features], tags, configuration, folder)
         _export(options, config, pretrained, schema.labels, provenance, folder)

@@ -13,8 +13,8 @@ import tensorflow as tf
 from tf_dicom_ce.data.augmentation import augment as augment_images
 from tf_dicom_ce.data.preprocessing import standardise
 
-#: Row numbers [n] -> frames uint8 [n, H, W, 1]; `Store.read` and `DirectReader.read`.
-ReadFrames = Callable[[np.ndarray], np.ndarray]
+#: Row numbers int64 [n] -> frames uint8 [n, H, W, 1]; `Store.read` and `DirectReader.read`.
+ReadFrames = Callable[[tf.Tensor], tf.Tensor]
 
 
 class StepOrder:
@@ -28,6 +28,10 @@ class StepOrder:
         batch_size: Rows per step.
         seed: Seed of the run.
         probabilities: Of drawing each of `rows`, float [N], sum 1, as from `balanced`.
+
+    Attributes:
+        batch_size: Rows per step, fewer than asked for only where there are fewer rows.
+        steps_per_epoch: At least 1.
     """
 
     def __init__(
@@ -37,22 +41,25 @@ class StepOrder:
         seed: int,
         probabilities: np.ndarray | None = None,
     ):
-        self.steps_per_epoch = max(1, len(rows) // batch_size)
-        self._batch_size = batch_size
+        self.batch_size = min(batch_size, len(rows))
+        self.steps_per_epoch = len(rows) // self.batch_size
+        self._rows, self._seed, self._probabilities = rows, seed, probabilities
+        self._latest = lru_cache(maxsize=2)(self.epoch)
 
-        @lru_cache(maxsize=2)
-        def epoch_rows(epoch):
-            rng = np.random.default_rng([seed, epoch])
-            if probabilities is None:
-                return rng.permutation(rows)
-            return rng.choice(rows, len(rows), p=probabilities)
-
-        self._epoch_rows = epoch_rows
+    def epoch(self, number: int) -> np.ndarray:
+        """Row numbers of all steps of an epoch, int64 [steps_per_epoch, batch_size]."""
+        rng = np.random.default_rng([self._seed, number])
+        if self._probabilities is None:
+            rows = rng.permutation(self._rows)
+        else:
+            rows = rng.choice(self._rows, len(self._rows), p=self._probabilities)
+        shape = self.steps_per_epoch, self.batch_size
+        return rows[: shape[0] * shape[1]].reshape(shape).astype(np.int64)
 
     def rows_at(self, step: int) -> np.ndarray:
-        """Row numbers of a step, int [batch_size] (fewer only where there are fewer rows)."""
-        epoch, k = divmod(step, self.steps_per_epoch)
-        return self._epoch_rows(epoch)[k * self._batch_size : (k + 1) * self._batch_size]
+        """Row numbers of a step, int64 [batch_size]."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        return self._latest(epoch)[position]
 
 
 def balanced(y: np.ndarray) -> np.ndarray:
@@ -96,7 +103,6 @@ def training_dataset(
     read: ReadFrames,
     y: np.ndarray,
     order: StepOrder,
-    image_size: tuple[int, int],
     seed: int,
     augment: bool = False,
     first_step: int = 0,
@@ -107,11 +113,12 @@ def training_dataset(
 ) -> tf.data.Dataset:
     """Endless batches (x, y), or (x, y, present) where `present` is given, from `first_step` on.
 
+    Python runs once an epoch, for its order. All else is TensorFlow's, but for what `read` does.
+
     Args:
         read: Reads frames by row.
         y: Targets of all rows: encoded tags float32 [rows, L], labels or masks.
         order: Which rows make which step.
-        image_size: Height and width of the frames.
         seed: Seeds the augmentation.
         augment: Whether to augment.
         first_step: Number of the first step.
@@ -124,26 +131,33 @@ def training_dataset(
     Returns:
         Dataset of x: float32 [N, H, W, 1], z-scored, and y (and present) of these rows.
     """
-    arrays = (y,) if present is None else (y, present)
+    arrays = _on_host(y, present)
     first, count, total = parts
-    numbers = tf.data.Dataset.range(first_step * count, np.iinfo(np.int64).max)
+    ends = np.cumsum([0, *map(len, np.array_split(np.arange(order.batch_size), total))])
+    first_epoch, position = divmod(first_step, order.steps_per_epoch)
 
-    def locate(number):
-        rows = order.rows_at(number // count)
-        positions = np.array_split(np.arange(len(rows)), total)[first + number % count]
-        return rows[positions], positions, len(rows)
+    def rows_of(epoch):
+        rows = tf.py_function(lambda epoch: order.epoch(int(epoch)), [epoch], tf.int64)
+        rows = tf.ensure_shape(rows, (order.steps_per_epoch, order.batch_size))
+        return tf.data.Dataset.from_tensor_slices(tf.repeat(rows, count, axis=0))
 
-    def batch(number):
-        step = number // count
-        frames, positions, size, *targets = _read(read, arrays, locate, number, image_size)
+    def fetch(number, rows):
+        step, part = number // count, first + number % count
+        positions = tf.range(*tf.unstack(tf.gather(ends, [part, part + 1])))
+        rows = tf.gather(rows, positions)
+        return step, positions, read(rows), *(tf.gather(array, rows) for array in arrays)
+
+    def prepare(step, positions, frames, *targets):
         if augment:
             frames = augment_images(frames, seed, step, positions)
         if tag_dropout:
-            kept = tf.gather(kept_tags(spans, tag_dropout, seed, step, size), positions)
-            targets = [target * kept for target in targets]
+            kept = kept_tags(spans, tag_dropout, seed, step, order.batch_size)
+            targets = [target * tf.gather(kept, positions) for target in targets]
         return standardise(frames), *targets
 
-    return numbers.map(batch).prefetch(4)
+    epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
+    rows = epochs.flat_map(rows_of).skip(position * count)
+    return _ahead(rows.enumerate(first_step * count).map(fetch), prepare)
 
 
 def evaluation_dataset(
@@ -151,22 +165,18 @@ def evaluation_dataset(
     y: np.ndarray,
     rows: np.ndarray,
     batch_size: int,
-    image_size: tuple[int, int],
     present: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Batches as in `training_dataset`, once, in the rows' order; the last may be smaller."""
-    arrays = (y,) if present is None else (y, present)
-    starts = tf.data.Dataset.range(0, len(rows), batch_size)
+    arrays = _on_host(y, present)
 
-    def locate(start):
-        chosen = rows[start : start + batch_size]
-        return chosen, np.arange(len(chosen)), len(chosen)
+    def fetch(rows):
+        return read(rows), *(tf.gather(array, rows) for array in arrays)
 
-    def batch(start):
-        frames, _, _, *targets = _read(read, arrays, locate, start, image_size)
+    def prepare(frames, *targets):
         return standardise(frames), *targets
 
-    return starts.map(batch).prefetch(4)
+    return _ahead(tf.data.Dataset.from_tensor_slices(rows).batch(batch_size).map(fetch), prepare)
 
 
 def spread(rows: np.ndarray, count: int = 6) -> np.ndarray:
@@ -174,29 +184,17 @@ def spread(rows: np.ndarray, count: int = 6) -> np.ndarray:
     return rows[np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int))]
 
 
-def _read(read, arrays, locate, number, image_size):
-    """Reads a batch or a part of it through py_function.
+def _on_host(*arrays: np.ndarray | None) -> list[tf.Tensor]:
+    with tf.device("CPU"):
+        return [tf.convert_to_tensor(array) for array in arrays if array is not None]
 
-    Args:
-        read: Reads frames by row.
-        arrays: What else is known of every row.
-        locate: Number -> rows, their positions in the whole batch, size of the whole batch.
-        number: Scalar.
-        image_size: Height and width of the frames.
 
-    Returns:
-        Frames, positions, size, and the rows' entries of all arrays, with static shapes.
+def _ahead(fetched: tf.data.Dataset, prepare: Callable) -> tf.data.Dataset:
+    """Prepares batches ahead of the steps, two at a time.
+
+    Without TensorFlow's default rewrites, which fill memory of the size of all that a dataset
+    refers to, a mapped store too.
     """
-
-    def load(number):
-        rows, positions, size = locate(int(number))
-        return read(rows), positions, size, *(array[rows] for array in arrays)
-
-    dtypes = [tf.uint8, tf.int64, tf.int64, *(array.dtype for array in arrays)]
-    frames, positions, size, *targets = tf.py_function(load, [number], dtypes)
-    frames.set_shape((None, *image_size, 1))
-    positions.set_shape((None,))
-    size.set_shape(())
-    for target, array in zip(targets, arrays, strict=True):
-        target.set_shape((None, *array.shape[1:]))
-    return frames, positions, size, *targets
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    return fetched.map(prepare, num_parallel_calls=2).prefetch(4).with_options(options)

@@ -41,21 +41,21 @@ class Store:
     """Frames by row number.
 
     Attributes:
-        images: uint8 memory map [rows, H, W]; rows of refused files are zeros.
+        images: uint8 [rows, H, W], mapped from the disk; rows of refused files are zeros.
         places: int32 [rows, 6], where the frame was in its source: rows and columns of the source,
             then top, bottom, left and right of the frame in it.
         refusals: Refusal by row number, for files whose pixels could not be decoded.
         built: Whether this call decoded the files (False: found ready).
     """
 
-    images: np.ndarray
+    images: tf.Tensor
     places: np.ndarray
     refusals: dict[int, Refusal]
     built: bool
 
-    def read(self, rows: np.ndarray) -> np.ndarray:
-        """Frames of the given rows, uint8 [n, H, W, 1]."""
-        return self.images[rows][..., np.newaxis]
+    def read(self, rows: tf.Tensor) -> tf.Tensor:
+        """Frames of the given rows (int [n]), uint8 [n, H, W, 1]."""
+        return tf.gather(self.images, rows)[..., tf.newaxis]
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,19 @@ class DirectReader:
     image_size: tuple[int, int]
     refusals: dict[int, Refusal]
 
-    def read(self, rows: np.ndarray) -> np.ndarray:
-        """Frames of the given rows, uint8 [n, H, W, 1].
+    def read(self, rows: tf.Tensor) -> tf.Tensor:
+        """Frames of the given rows (int [n]), uint8 [n, H, W, 1].
 
         Raises:
-            RuntimeError: A file that could be decoded at the start no longer can.
+            tf.errors.UnknownError: A file that could be decoded at the start no longer can.
         """
-        return np.stack([self._read(int(row)) for row in rows])
+        rows = tf.convert_to_tensor(rows)
+        frames = tf.py_function(
+            lambda rows: np.stack([self._decode(int(row)) for row in rows]), [rows], tf.uint8
+        )
+        return tf.ensure_shape(frames, (*rows.shape, *self.image_size, 1))
 
-    def _read(self, row: int) -> np.ndarray:
+    def _decode(self, row: int) -> np.ndarray:
         image = self.images[row]
         (frame,) = self.reader.read(image.path, [image.frame])
         if isinstance(frame, Refusal):
@@ -117,7 +121,7 @@ def open_store(
         workers: Decoding processes; by default one a core.
 
     Returns:
-        The store, its images mapped read-only.
+        The store, its images mapped.
     """
     folder = cache / _key(reader, images, image_size)
     built = not folder.is_dir()
@@ -134,11 +138,17 @@ def open_store(
             shutil.rmtree(beside, ignore_errors=True)
     codes = json.loads((folder / "refusals.json").read_text())
     return Store(
-        images=np.load(folder / "images.npy", mmap_mode="r"),
+        images=mapped(folder / "images.npy"),
         places=np.load(folder / "places.npy"),
         refusals={int(k): Refusal(Code(code), detail) for k, (code, detail) in codes.items()},
         built=built,
     )
+
+
+def mapped(file: Path) -> tf.Tensor:
+    """The array of a NumPy file as a tensor that the system reads from the disk page by page."""
+    array = np.load(file, mmap_mode="c")  # DLPack knows no read-only arrays
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
 def data_fingerprint(images: Sequence[Image]) -> str:
