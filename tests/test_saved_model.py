@@ -41,7 +41,7 @@ def png(image):
 
 def in_graph(encoder):
     """As training and evaluation run it: TensorFlow fuses ops, which changes last digits."""
-    return tf.function(lambda x: encoder(x, training=False))
+    return tf.function(lambda x: encoder(x, training=False), autograph=False)
 
 
 def test_bytes_tensor_and_training_agree_bit_for_bit(exported, images):

@@ -56,7 +56,7 @@ def ours(preset: dict, file: str) -> dict:
     config = from_json(preset)
     model, (x, y) = compiled(config, LABELS), batch(config, LABELS)
     variables = [*model.f_variables, *model.discriminator.trainable_variables]
-    train_step = tf.function(model.train_step)
+    train_step = tf.function(model.train_step, autograph=False)
 
     def take_step():
         model.reset_metrics()

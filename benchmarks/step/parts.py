@@ -32,7 +32,7 @@ def tasks(preset: dict) -> dict:
 def _network(call: Callable, network, x: tf.Tensor, with_input: bool) -> Callable:
     """Forward and backward, to the weights and to the input if something stands before it."""
 
-    @tf.function
+    @tf.function(autograph=False)
     def run(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
@@ -43,7 +43,7 @@ def _network(call: Callable, network, x: tf.Tensor, with_input: bool) -> Callabl
 
 
 def _discriminator(discriminator, patch: tf.Tensor, y: tf.Tensor) -> Callable:
-    @tf.function
+    @tf.function(autograph=False)
     def run(real, fake):
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(fake)
@@ -61,7 +61,7 @@ def _optimizers(model: ContextEncoderGAN) -> Callable:
     )
     gradients = [[tf.ones_like(v.value) for v in variables] for _, variables in both]
 
-    @tf.function
+    @tf.function(autograph=False)
     def run(gradients):
         norms = []
         for (optimizer, variables), its in zip(both, gradients, strict=True):

@@ -24,7 +24,7 @@ def test_three_steps_by_the_formula():
 
 
 def in_graph(optimizer, variables):
-    @tf.function
+    @tf.function(autograph=False)
     def step():
         optimizer.apply([tf.sin(v.value) for v in variables], variables)
 

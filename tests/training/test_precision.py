@@ -102,7 +102,7 @@ def test_norms_are_those_of_the_unscaled_gradient():
 def validation_rec(precision):
     model = gan(precision, width=1 / 8, spectral_norm=True)
     train, validation = waves(1024, 1), waves(64, 2)
-    step = tf.function(model.train_step)
+    step = tf.function(model.train_step, autograph=False)
     for k in range(360):
         if k == 240:  # to come to rest: at the full rate L_rec goes up and down by a tenth
             model.g_optimizer.learning_rate = 3e-4

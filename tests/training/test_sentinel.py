@@ -238,7 +238,7 @@ def test_a_real_model_that_cannot_paint_is_found_out(tmp_path):
     said = []
     sentinel = Sentinel(tmp_path, x, Y, SPANS, tf.summary.create_noop_writer(), said.append)
     sentinel.set_model(model)
-    step = tf.function(model.train_step)
+    step = tf.function(model.train_step, autograph=False)
     for epoch in range(8):
         for _ in range(20):
             step((tf.constant(x), tf.constant(Y)))

@@ -47,6 +47,6 @@ def _size(contents: bytes) -> tuple[int, int]:
     return height, width
 
 
-@tf.function(input_signature=[tf.TensorSpec((), tf.string)])
+@tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
 def _decode(contents):
     return decode_image_bytes(contents)

@@ -98,7 +98,7 @@ def require_agreement(strategy: tf.distribute.Strategy, step: int) -> None:
         UserError: They do not: they look at different run folders.
     """
 
-    @tf.function
+    @tf.function(autograph=False)
     def total():
         return strategy.run(lambda: _sum(tf.identity(mine)))
 

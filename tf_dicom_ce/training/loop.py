@@ -158,7 +158,7 @@ def _train_step(model: keras.Model, strategy: tf.distribute.Strategy) -> Callabl
         logs = model.train_step(batch)
         return _all_finite(list(logs.values())), _all_finite(tf.nest.flatten(batch))
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def step(batch):
         flags = strategy.run(in_replica, args=(batch,))
         return [strategy.reduce("MEAN", flag, axis=None) == 1.0 for flag in flags]
@@ -173,7 +173,7 @@ def evaluation(model: keras.Model, data: Data, strategy: tf.distribute.Strategy)
     """
     names: list[str] = []
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def step(batch):
         # Of the measures of a training step some are not taken here.
         names[:] = strategy.run(model.test_step, args=(batch,))
