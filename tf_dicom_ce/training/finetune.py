@@ -144,7 +144,7 @@ def finetune(
 def predict(head: Head, images: tf.data.Dataset) -> dict[str, np.ndarray]:
     """Answers for all batches (x, …) of a dataset, a classifier's `logits` among them."""
 
-    @tf.function(reduce_retracing=True, autograph=False)
+    @tf.function(input_signature=[images.element_spec[0]], autograph=False)
     def step(x):
         logits = head.model(x, training=False)
         return head.answer(logits) | ({"logits": logits} if len(logits.shape) == 2 else {})

@@ -173,7 +173,7 @@ def evaluation(model: keras.Model, data: Data, strategy: tf.distribute.Strategy)
     """
     names: list[str] = []
 
-    @tf.function(reduce_retracing=True, autograph=False)
+    @tf.function(input_signature=[data.validation.element_spec], autograph=False)
     def step(batch):
         # Of the measures of a training step some are not taken here.
         names[:] = strategy.run(model.test_step, args=(batch,))

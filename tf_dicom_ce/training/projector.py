@@ -26,7 +26,7 @@ def encoder_features(encoder, batches: Iterable) -> tuple[np.ndarray, np.ndarray
         The mean of P5 over its pixels, float32 [N, F]; gray levels, uint8 [N, 32, 48].
     """
 
-    @tf.function(reduce_retracing=True, autograph=False)
+    @tf.function(input_signature=[batches.element_spec[0]], autograph=False)
     def average(x):
         return tf.reduce_mean(tf.cast(encoder(x, training=False)["P5"], tf.float32), axis=(1, 2))
 
