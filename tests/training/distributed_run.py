@@ -73,11 +73,11 @@ def main(devices, path, batch_norm=False, **changes):
     arrays = (x[:rows], y[:rows], present[:rows])
     dataset = distributed(strategy, arrays)
 
-    @tf.function(autograph=False)
+    @tf.function(input_signature=[dataset.element_spec], autograph=False)
     def train(batch):
         strategy.run(model.train_step, args=(batch,))
 
-    @tf.function(autograph=False)
+    @tf.function(input_signature=[dataset.element_spec], autograph=False)
     def test(batch):
         strategy.run(model.test_step, args=(batch,))
 
