@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -80,11 +81,15 @@ def progress(run: Path) -> int:
     return int(names[-1].stem.partition("-")[2]) if names else 0
 
 
-def kill_and_resume(words: list[str], run: Path, kills: int, longest: float, rng) -> int:
+def kill_and_resume(
+    words: list[str], run: Path, kills: int, longest: float, rng, from_step: int = 0
+) -> int:
     """Runs a command to its end with SIGKILLs on the way; returns how many there were."""
     log, done = run.with_suffix(".log"), 0
     while True:
         process = start(words, log)
+        while done < kills and progress(run) < from_step and process.poll() is None:
+            time.sleep(0.05)
         try:
             # The last start is left alone.
             code = process.wait(rng.uniform(0, longest) if done < kills else None)
@@ -123,6 +128,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--longest", type=float, default=12.0, help="seconds before a kill")
+    parser.add_argument("--from-step", type=int, default=0, help="saved before any kill")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT)
     options = parser.parse_args()
@@ -134,7 +140,9 @@ def main() -> None:
             whole, killed = Path(name, f"{what}-whole"), Path(name, f"{what}-killed")
             kill_and_resume(command(what, data, whole, options.epochs), whole, 0, 0, rng)
             words = command(what, data, killed, options.epochs)
-            kills = kill_and_resume(words, killed, options.kills, options.longest, rng)
+            kills = kill_and_resume(
+                words, killed, options.kills, options.longest, rng, options.from_step
+            )
             found = difference(whole, killed)
             failures += bool(found) or kills < options.kills
             print(

@@ -80,7 +80,8 @@ def test_many_labels_go_on_in_a_next_line():
 def test_features_are_the_mean_of_p5_and_thumbnails_are_gray():
     x = np.random.default_rng(0).normal(size=(5, 64, 96, 1)).astype(np.float32)
     encoder = lambda x, training: {"P5": tf.concat([x, 2 * x], axis=-1)}  # noqa: E731
-    features, thumbnails = encoder_features(encoder, [(x[:3], 0), (x[3:], 0)])
+    batches = tf.data.Dataset.from_tensor_slices((x, np.zeros(5))).batch(3)
+    features, thumbnails = encoder_features(encoder, batches)
     mean = x.mean(axis=(1, 2))
     np.testing.assert_allclose(features, np.concatenate([mean, 2 * mean], axis=1), atol=1e-6)
     assert thumbnails.shape == (5, 32, 48)

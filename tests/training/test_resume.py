@@ -1,5 +1,6 @@
 """Real processes, really killed; `benchmarks/kill_and_resume.py` does it at length."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,13 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kill_and_resume.py"
 
 @pytest.mark.slow
 def test_killed_and_resumed_runs_equal_runs_left_alone():
-    words = "--kills 1 --epochs 6 --longest 9 --what pretraining segmentation"
+    words = "--kills 1 --epochs 6 --from-step 3 --longest 2 --what pretraining segmentation"
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *words.split()], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    steps = [int(step) for step in re.findall(r"kill 1: at step (\d+)", done.stdout)]
+    assert len(steps) == 2
+    assert min(steps) >= 3
     assert "pretraining: 1 kills; equal" in done.stdout
     assert "segmentation: 1 kills; equal" in done.stdout

@@ -1,7 +1,7 @@
 """The encoder's features of many images for TensorBoard's embedding projector."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ _THUMBNAIL = (48, 32)  # width and height; a sprite of 1,000 is at most 1,536 wi
 _NONE = "-"
 
 
-def encoder_features(encoder, batches: Iterable) -> tuple[np.ndarray, np.ndarray]:
+def encoder_features(encoder, batches: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Features and thumbnails of images.
 
     Args:
