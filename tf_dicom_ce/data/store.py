@@ -55,7 +55,8 @@ class Store:
 
     def read(self, rows: tf.Tensor) -> tf.Tensor:
         """Frames of the given rows (int [n]), uint8 [n, H, W, 1]."""
-        return tf.gather(self.images, rows)[..., tf.newaxis]
+        with tf.device("CPU"):  # where the images are: a GPU would be given all of them
+            return tf.gather(self.images, rows)[..., tf.newaxis]
 
 
 @dataclass(frozen=True)
