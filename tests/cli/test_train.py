@@ -68,24 +68,15 @@ def test_from_files_to_encoder(train, tmp_path, capfd):
 
 
 def test_deterministic_runs_are_equal_bit_for_bit(train, tmp_path):
+    """Building the store, finding it, and with none (`--direct`); augmentation draws numbers too."""
     weights = []
-    for k in (1, 2):
-        # Without and with a store that is ready; augmentation draws random numbers too.
-        train(f"run{k}", "--deterministic", "--augment")
+    for k, more in enumerate(([], [], ["--direct"]), start=1):
+        train(f"run{k}", "--deterministic", "--augment", *more)
         saved = tmp_path / "export" / "encoder" / str(k) / "encoder.keras"
         weights.append(keras.saving.load_model(saved).get_weights())
-    for a, b in zip(*weights, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def test_direct_reading_trains_the_same_encoder(train, tmp_path):
-    train("store", "--deterministic")
-    train("direct", "--deterministic", "--direct")
-    a, b = (
-        keras.saving.load_model(tmp_path / "export" / "encoder" / k / "encoder.keras") for k in "12"
-    )
-    for x, y in zip(a.get_weights(), b.get_weights(), strict=True):
-        np.testing.assert_array_equal(x, y)
+    for arrays in zip(*weights, strict=True):
+        np.testing.assert_array_equal(arrays[1], arrays[0])
+        np.testing.assert_array_equal(arrays[2], arrays[0])
 
 
 def test_without_tags(train, tmp_path):
