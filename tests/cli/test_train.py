@@ -68,7 +68,7 @@ def test_from_files_to_encoder(train, tmp_path, capfd):
 
 
 def test_deterministic_runs_are_equal_bit_for_bit(train, tmp_path):
-    """Building the store, finding it, and with none (`--direct`); augmentation draws numbers too."""
+    """Building the store, finding it, without one; augmentation draws random numbers too."""
     weights = []
     for k, more in enumerate(([], [], ["--direct"]), start=1):
         train(f"run{k}", "--deterministic", "--augment", *more)
