@@ -19,7 +19,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from tf_dicom_ce.cli.runs import add_run_arguments, default_data, schedule_of
+from tf_dicom_ce.cli.runs import add_run_arguments, schedule_of
 from tf_dicom_ce.config import FINETUNE_PRESETS, FinetuneConfig
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.whole_files import write_json
@@ -92,6 +92,7 @@ def configure(options: argparse.Namespace, encoder: dict | None) -> FinetuneConf
 def run(options: argparse.Namespace) -> None:
     """Runs the command: labels → store → split → run folder → head → test → export."""
     from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
+    from tf_dicom_ce.phantom.cohort import default_cohort
 
     if (options.data is None) != (options.labels is None):
         raise UserError("--data and --labels go together; without both, the phantom is used.")
@@ -106,7 +107,7 @@ def run(options: argparse.Namespace) -> None:
 
     build_encoder, metadata = open_encoder(options.encoder)
     config = configure(options, metadata)
-    data = options.data or default_data(options.preset or "quick")
+    data = options.data or default_cohort(options.preset or "quick")
     labels = options.labels or data / f"{config.task}.csv"
     class_names = tuple(options.class_names) if options.class_names else None
     if options.data is None and config.task == "segmentation":

@@ -36,10 +36,3 @@ def schedule_of(options: argparse.Namespace, epochs: int, steps_per_epoch: int):
     from tf_dicom_ce.training.loop import Schedule
 
     return Schedule(epochs, steps_per_epoch, options.checkpoint_minutes, options.checkpoint_steps)
-
-
-def default_data(preset: str) -> Path:
-    """The embedded phantom's cohort, rendered where it is not there yet."""
-    from tf_dicom_ce.phantom.cohort import default_cohort  # a second of imports
-
-    return default_cohort(preset)

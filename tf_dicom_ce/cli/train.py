@@ -20,7 +20,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from tf_dicom_ce.cli.runs import add_run_arguments, default_data, schedule_of
+from tf_dicom_ce.cli.runs import add_run_arguments, schedule_of
 from tf_dicom_ce.cli.sources import TAGS_HELP, add_source_arguments, index_source
 from tf_dicom_ce.config import PRESETS, PretrainConfig
 from tf_dicom_ce.config_file import read_config
@@ -93,10 +93,11 @@ def run(options: argparse.Namespace) -> None:
     from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
     from tf_dicom_ce.dicom.tags import TagSchema
     from tf_dicom_ce.intake.frames import check_choice, choose_frames
+    from tf_dicom_ce.phantom.cohort import default_cohort
 
     check_choice(config.frames)
     schema = TagSchema.load(config.tags)
-    source = options.data or str(default_data(_preset(options)) / "pretraining")
+    source = options.data or str(default_cohort(_preset(options)) / "pretraining")
     index = index_source(source, options, schema)
     images = choose_frames(index.rows, config.frames)
 

@@ -5,7 +5,6 @@ augmentation. So a run can start at any step and sees what an uninterrupted run 
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 
 import numpy as np
 import tensorflow as tf
@@ -44,7 +43,6 @@ class StepOrder:
         self.batch_size = min(batch_size, len(rows))
         self.steps_per_epoch = len(rows) // self.batch_size
         self._rows, self._seed, self._probabilities = rows, seed, probabilities
-        self._latest = lru_cache(maxsize=2)(self.epoch)
 
     def epoch(self, number: int) -> np.ndarray:
         """Row numbers of all steps of an epoch, int64 [steps_per_epoch, batch_size]."""
@@ -59,7 +57,7 @@ class StepOrder:
     def rows_at(self, step: int) -> np.ndarray:
         """Row numbers of a step, int64 [batch_size]."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        return self._latest(epoch)[position]
+        return self.epoch(epoch)[position]
 
 
 def balanced(y: np.ndarray) -> np.ndarray:
@@ -143,7 +141,7 @@ def training_dataset(
 
     def fetch(number, rows):
         step, part = number // count, first + number % count
-        positions = tf.range(*tf.unstack(tf.gather(ends, [part, part + 1])))
+        positions = tf.range(tf.gather(ends, part), tf.gather(ends, part + 1))
         rows = tf.gather(rows, positions)
         return step, positions, read(rows), *(tf.gather(array, rows) for array in arrays)
 
