@@ -116,5 +116,5 @@ def validation_rec(precision):
 def test_half_precision_learns_what_float32_learns():
     expected = validation_rec("float32")
     assert expected < 0.7  # painting the mean gives 1
-    for precision in HALVES:
-        assert validation_rec(precision) == pytest.approx(expected, rel=0.05)
+    for precision in HALVES:  # float32 itself ends at 0.49 on one thread, at 0.53 on two
+        assert validation_rec(precision) == pytest.approx(expected, rel=0.12)

@@ -30,11 +30,15 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         y, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs, self.gamma.value, self.beta.value, epsilon=self.epsilon
         )
-        count = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], tf.float32)
-        self._move(self.moving_mean, mean)
-        # The op divides by n − 1.
-        self._move(self.moving_variance, variance * (count - 1.0) / count)
+        self.move(mean, self.biased(variance, inputs))
         return y
 
-    def _move(self, moving, batch):
-        moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+    def biased(self, variance, x):
+        """σ² of the batch x from the op's, which divides by n − 1."""
+        count = tf.cast(tf.size(x) / tf.shape(x)[-1], tf.float32)
+        return variance * (count - 1.0) / count
+
+    def move(self, mean, variance):
+        """The moving statistics go towards μ and σ² of a batch."""
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))

@@ -1,0 +1,60 @@
+"""What is computed again, against the layers one after the other."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_dicom_ce.models.encoder import VGG16Encoder
+
+
+@pytest.fixture
+def encoder():
+    keras.utils.set_random_seed(0)
+    found = VGG16Encoder(width=1 / 16)
+    found.build((None, 32, 64, 1))
+    return found
+
+
+def one_after_the_other(encoder, x):
+    for block in encoder.blocks:
+        for layer in block.layers:
+            is_norm = isinstance(layer, keras.layers.BatchNormalization)
+            x = layer(x, training=True) if is_norm else layer(x)
+    return x
+
+
+def trained(encoder, call, x):
+    """P5, its gradient to the image and to all weights, and the statistics after it."""
+    before = encoder.get_weights()
+    rng = np.random.default_rng(1)
+
+    @tf.function(autograph=False)
+    def run(x, upstream):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            p5 = call(x)
+        return p5, tape.gradient(p5, [x, *encoder.trainable_variables], upstream)
+
+    p5, gradients = run(x, rng.normal(size=(4, 1, 2, 32)).astype(np.float32))
+    statistics = [v.numpy() for v in encoder.non_trainable_variables]
+    encoder.set_weights(before)
+    return [p5, *gradients, *statistics]
+
+
+def test_as_the_layers_one_after_the_other(encoder):
+    x = tf.constant(np.random.default_rng(2).normal(size=(4, 32, 64, 1)).astype(np.float32))
+    expected = trained(encoder, lambda x: one_after_the_other(encoder, x), x)
+    found = trained(encoder, lambda x: encoder(x, training=True)["P5"], x)
+    assert len(found) == 2 + 13 * 3 + 13 * 2
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
+
+
+def test_a_frozen_encoder_stays_at_its_statistics(encoder):
+    x = tf.random.stateless_normal((4, 32, 64, 1), (0, 0))
+    before = encoder.get_weights()
+    encoder.trainable = False
+    np.testing.assert_array_equal(encoder(x, training=True)["P5"], encoder(x)["P5"])
+    for old, new in zip(before, encoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
