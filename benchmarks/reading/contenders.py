@@ -55,8 +55,8 @@ def ours(folder: str, image_size: tuple[int, int], batch_size: int, cache: str) 
     rows, y = np.arange(len(images)), np.zeros((len(images), 10), np.float32)
     order, size = StepOrder(rows, batch_size, seed=0), tuple(image_size)
 
-    def passes(read) -> Callable[[], None]:
-        batches = iter(training_dataset(read, y, order, seed=0))
+    def passes(source) -> Callable[[], None]:
+        batches = iter(training_dataset(source, y, order, seed=0))
 
         def once():
             for _ in range(order.steps_per_epoch):
@@ -70,13 +70,13 @@ def ours(folder: str, image_size: tuple[int, int], batch_size: int, cache: str) 
             raise RuntimeError(f"{len(store.refusals)} files are refused.")
         return store
 
-    warm, anew = passes(build(Path(cache, "kept")).read), Path(cache, "anew")
+    warm, anew = passes(build(Path(cache, "kept"))), Path(cache, "anew")
 
     def cold():
         shutil.rmtree(anew, ignore_errors=True)
         build(anew)
 
-    direct = passes(DirectReader(reader, images, size, {}).read)
+    direct = passes(DirectReader(reader, images, size, {}))
     return {"cold": cold, "warm": warm, "direct": direct}
 
 

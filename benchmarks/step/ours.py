@@ -80,7 +80,7 @@ def batches_of(store: Path, config: PretrainConfig, labels: int) -> tf.data.Data
     rows = np.arange(len(images))
     y = np.zeros((len(rows), labels), np.float32)
     order = StepOrder(rows, config.batch_size, config.seed)
-    return training_dataset(frames.read, y, order, config.seed)
+    return training_dataset(frames, y, order, config.seed)
 
 
 def tasks_of_several(presets: dict[str, dict], labels: int) -> dict:

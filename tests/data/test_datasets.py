@@ -14,14 +14,12 @@ from tf_dicom_ce.data.datasets import (
     training_dataset,
 )
 from tf_dicom_ce.data.preprocessing import standardise
+from tf_dicom_ce.data.store import Store
 
 SIZE = (32, 32)
 FRAMES = np.random.default_rng(0).integers(0, 256, (11, *SIZE, 1), dtype=np.uint8)
 Y = np.eye(11, 3, dtype=np.float32)
-
-
-def read(rows):
-    return tf.gather(FRAMES, rows)
+SOURCE = Store(tf.constant(FRAMES[..., 0]), None, {}, built=False)
 
 
 @pytest.fixture
@@ -45,15 +43,15 @@ def test_fewer_rows_than_a_batch_make_one_step():
 
 @pytest.mark.parametrize("augment", [False, True])
 def test_starting_late_gives_what_an_unbroken_run_sees(order, augment):
-    unbroken = list(training_dataset(read, Y, order, 5, augment).take(6))
-    resumed = list(training_dataset(read, Y, order, 5, augment, first_step=3).take(3))
+    unbroken = list(training_dataset(SOURCE, Y, order, 5, augment).take(6))
+    resumed = list(training_dataset(SOURCE, Y, order, 5, augment, first_step=3).take(3))
     for (x, y), (x_late, y_late) in zip(unbroken[3:], resumed, strict=True):
         np.testing.assert_array_equal(x, x_late)
         np.testing.assert_array_equal(y, y_late)
 
 
 def test_batches_are_the_standardised_rows_with_their_tags(order):
-    x, y = next(iter(training_dataset(read, Y, order, 5)))
+    x, y = next(iter(training_dataset(SOURCE, Y, order, 5)))
     rows = order.rows_at(0)
     np.testing.assert_array_equal(x, standardise(FRAMES[rows]))
     np.testing.assert_array_equal(y, Y[rows])
@@ -62,9 +60,8 @@ def test_batches_are_the_standardised_rows_with_their_tags(order):
 def test_augmentation_changes_each_image_by_its_own_numbers():
     same = np.repeat(FRAMES[:1], 4, axis=0)
     order = StepOrder(np.arange(4), batch_size=4, seed=0)
-    x, _ = next(
-        iter(training_dataset(lambda rows: tf.gather(same, rows), Y, order, 0, augment=True))
-    )
+    source = Store(tf.constant(same[..., 0]), None, {}, built=False)
+    x, _ = next(iter(training_dataset(source, Y, order, 0, augment=True)))
     assert len({image.tobytes() for image in x.numpy()}) == 4
     np.testing.assert_allclose(x.numpy().std((1, 2, 3)), 1, atol=1e-3)
 
@@ -73,9 +70,11 @@ def test_augmentation_changes_each_image_by_its_own_numbers():
 def test_parts_of_a_batch_make_up_the_batch(order, total):
     """Of hosts with one part and with two; 4 rows in 3 parts: 2, 1 and 1."""
     options = {"augment": True, "first_step": 1}
-    whole = list(training_dataset(read, Y, order, 5, **options).take(3))
+    whole = list(training_dataset(SOURCE, Y, order, 5, **options).take(3))
     hosts = [(0, 1, 2), (1, 1, 2)] if total == 2 else [(0, 1, 3), (1, 2, 3)]
-    read_by = [iter(training_dataset(read, Y, order, 5, parts=parts, **options)) for parts in hosts]
+    read_by = [
+        iter(training_dataset(SOURCE, Y, order, 5, parts=parts, **options)) for parts in hosts
+    ]
     for x, y in whole:
         found = [
             next(batches)
@@ -89,17 +88,17 @@ def test_parts_of_a_batch_make_up_the_batch(order, total):
 
 def test_evaluation_passes_once_in_order():
     rows = np.array([7, 2, 9])
-    batches = list(evaluation_dataset(read, Y, rows, 2))
+    batches = list(evaluation_dataset(SOURCE, Y, rows, 2))
     assert [len(x) for x, _ in batches] == [2, 1]
     np.testing.assert_array_equal(np.concatenate([y for _, y in batches]), Y[rows])
 
 
 def test_targets_come_with_their_presence(order):
     present = np.arange(33, dtype=np.float32).reshape(11, 3)
-    batch = next(iter(training_dataset(read, Y, order, 5, present=present)))
+    batch = next(iter(training_dataset(SOURCE, Y, order, 5, present=present)))
     np.testing.assert_array_equal(batch[1], Y[order.rows_at(0)])
     np.testing.assert_array_equal(batch[2], present[order.rows_at(0)])
-    batch = next(iter(evaluation_dataset(read, Y, np.array([7, 2]), 2, present)))
+    batch = next(iter(evaluation_dataset(SOURCE, Y, np.array([7, 2]), 2, present)))
     np.testing.assert_array_equal(batch[2], present[[7, 2]])
 
 
@@ -130,8 +129,8 @@ def test_tag_dropout_takes_tag_and_presence_away_in_a_resumed_run_as_well(order)
     y = np.random.default_rng(1).integers(0, 2, (11, 11)).astype(np.float32)
     present = np.ones_like(y)
     options = {"present": present, "spans": SPANS, "tag_dropout": 0.5}
-    unbroken = list(training_dataset(read, y, order, 5, **options).take(6))
-    resumed = list(training_dataset(read, y, order, 5, first_step=3, **options).take(3))
+    unbroken = list(training_dataset(SOURCE, y, order, 5, **options).take(6))
+    resumed = list(training_dataset(SOURCE, y, order, 5, first_step=3, **options).take(3))
     for step, (x, tags, known) in enumerate(unbroken):
         rows = order.rows_at(step)
         kept = kept_tags(SPANS, 0.5, 5, tf.constant(step, tf.int64), 4)

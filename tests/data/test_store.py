@@ -137,7 +137,7 @@ def test_a_mapped_file_takes_no_memory_of_the_process(tmp_path):
     def first_pixels(rows):
         frames = store.Store(store.mapped(tmp_path / "images.npy"), None, {}, built=False)
         np.testing.assert_array_equal(frames.read(rows)[..., 0], array[rows])
-        batches = evaluation_dataset(frames.read, array[:, 0, 0], rows, batch_size=8)
+        batches = evaluation_dataset(frames, array[:, 0, 0], rows, batch_size=8)
         return np.concatenate([y for _, y in batches])
 
     array = np.random.default_rng(0).integers(0, 256, (1000, 256, 256), np.uint8)  # 62.5 MiB

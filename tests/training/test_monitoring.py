@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.data.datasets import StepOrder, evaluation_dataset, training_dataset
+from tf_dicom_ce.data.store import Store
 from tf_dicom_ce.training.loop import Data, Schedule
 from tf_dicom_ce.training.pretrain import Watched, pretrain
 
@@ -22,13 +23,10 @@ def finished(tmp_path_factory):
     frames = (ramp + rng.integers(0, 50, (16, 32, 32, 1))).astype(np.uint8)
     y = np.eye(16, 10, dtype=np.float32)
     order = StepOrder(np.arange(12), 4, 0)
-
-    def read(rows):
-        return tf.gather(frames, rows)
-
+    source = Store(tf.constant(frames[..., 0]), None, {}, built=False)
     data = Data(
-        lambda first, parts: training_dataset(read, y, order, 0, first_step=first),
-        evaluation_dataset(read, y, np.arange(12, 16), 4),
+        lambda first, parts: training_dataset(source, y, order, 0, first_step=first),
+        evaluation_dataset(source, y, np.arange(12, 16), 4),
         lambda step: order.rows_at(step).tolist(),
     )
     tags = (("study", tuple("abcdefgh")), ("probe", ("linear", "curvilinear")))

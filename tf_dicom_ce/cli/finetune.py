@@ -155,11 +155,10 @@ def _finetune(
     head = build_head(
         config, build_encoder(config.width, not config.freeze), classes=len(task.classes)
     )
-    read = task.frames.read
     order = datasets.StepOrder(task.split.train, config.batch_size, config.seed)
 
     def passes(rows):
-        return datasets.evaluation_dataset(read, task.targets, rows, config.batch_size)
+        return datasets.evaluation_dataset(task.frames, task.targets, rows, config.batch_size)
 
     shown = datasets.spread(task.split.validation)
     epoch = finetune(
@@ -167,7 +166,7 @@ def _finetune(
         head,
         Data(
             lambda first, parts: datasets.training_dataset(
-                read, task.targets, order, config.seed, first_step=first, parts=parts
+                task.frames, task.targets, order, config.seed, first_step=first, parts=parts
             ),
             passes(task.split.validation),
             lambda step: order.rows_at(step).tolist(),

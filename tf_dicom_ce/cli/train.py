@@ -185,7 +185,7 @@ def _train(
         config,
         Data(
             lambda first, parts: datasets.training_dataset(
-                frames.read,
+                frames,
                 y,
                 order,
                 config.seed,
@@ -196,9 +196,7 @@ def _train(
                 spans,
                 config.tag_dropout,
             ),
-            datasets.evaluation_dataset(
-                frames.read, y, split.validation, config.batch_size, present
-            ),
+            datasets.evaluation_dataset(frames, y, split.validation, config.batch_size, present),
             lambda step: [images[k].row for k in order.rows_at(step)],
         ),
         schedule_of(options, config.epochs, order.steps_per_epoch),
@@ -210,7 +208,7 @@ def _train(
     )
     if writes:
         features = datasets.spread(split.validation, 1000)
-        batches = datasets.evaluation_dataset(frames.read, y, features, config.batch_size)
+        batches = datasets.evaluation_dataset(frames, y, features, config.batch_size)
         numbers = [images[k].row for k in features]
         _show(pretrained, batches, numbers, y[features], tags, configuration, folder)
         _export(options, config, pretrained, schema.labels, provenance, folder)

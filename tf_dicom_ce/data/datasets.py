@@ -5,6 +5,7 @@ augmentation. So a run can start at any step and sees what an uninterrupted run 
 """
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -12,8 +13,18 @@ import tensorflow as tf
 from tf_dicom_ce.data.augmentation import augment as augment_images
 from tf_dicom_ce.data.preprocessing import standardise
 
-#: Row numbers int64 [n] -> frames uint8 [n, H, W, 1]; `Store.read` and `DirectReader.read`.
-ReadFrames = Callable[[tf.Tensor], tf.Tensor]
+
+class Frames(Protocol):
+    """Frames by row number: `Store` and `DirectReader`.
+
+    Attributes:
+        at_once: How many batches are best prepared at a time.
+    """
+
+    at_once: int
+
+    def read(self, rows: tf.Tensor) -> tf.Tensor:
+        """Frames of the given rows (int [n]), uint8 [n, H, W, 1]."""
 
 
 class StepOrder:
@@ -98,7 +109,7 @@ def kept_tags(
 
 
 def training_dataset(
-    read: ReadFrames,
+    source: Frames,
     y: np.ndarray,
     order: StepOrder,
     seed: int,
@@ -111,10 +122,10 @@ def training_dataset(
 ) -> tf.data.Dataset:
     """Endless batches (x, y), or (x, y, present) where `present` is given, from `first_step` on.
 
-    Python runs once an epoch, for its order. All else is TensorFlow's, but for what `read` does.
+    Python runs once an epoch, for its order. All else is TensorFlow's, but for what `source` does.
 
     Args:
-        read: Reads frames by row.
+        source: Frames by row.
         y: Targets of all rows: encoded tags float32 [rows, L], labels or masks.
         order: Which rows make which step.
         seed: Seeds the augmentation.
@@ -137,15 +148,14 @@ def training_dataset(
     def rows_of(epoch):
         rows = tf.py_function(lambda epoch: order.epoch(int(epoch)), [epoch], tf.int64)
         rows = tf.ensure_shape(rows, (order.steps_per_epoch, order.batch_size))
-        return tf.data.Dataset.from_tensor_slices(tf.repeat(rows, count, axis=0))
+        return tf.repeat(rows, count, axis=0)
 
-    def fetch(number, rows):
+    def prepare(number, rows):
         step, part = number // count, first + number % count
         positions = tf.range(tf.gather(ends, part), tf.gather(ends, part + 1))
         rows = tf.gather(rows, positions)
-        return step, positions, read(rows), *(tf.gather(array, rows) for array in arrays)
-
-    def prepare(step, positions, frames, *targets):
+        frames = source.read(rows)
+        targets = [tf.gather(array, rows) for array in arrays]
         if augment:
             frames = augment_images(frames, seed, step, positions)
         if tag_dropout:
@@ -154,12 +164,12 @@ def training_dataset(
         return standardise(frames), *targets
 
     epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
-    rows = epochs.flat_map(rows_of).skip(position * count)
-    return _ahead(rows.enumerate(first_step * count).map(fetch), prepare)
+    rows = epochs.map(rows_of).prefetch(1).unbatch().skip(position * count)
+    return _ahead(rows.enumerate(first_step * count), prepare, source.at_once)
 
 
 def evaluation_dataset(
-    read: ReadFrames,
+    source: Frames,
     y: np.ndarray,
     rows: np.ndarray,
     batch_size: int,
@@ -168,13 +178,11 @@ def evaluation_dataset(
     """Batches as in `training_dataset`, once, in the rows' order; the last may be smaller."""
     arrays = _on_host(y, present)
 
-    def fetch(rows):
-        return read(rows), *(tf.gather(array, rows) for array in arrays)
+    def prepare(rows):
+        return standardise(source.read(rows)), *(tf.gather(array, rows) for array in arrays)
 
-    def prepare(frames, *targets):
-        return standardise(frames), *targets
-
-    return _ahead(tf.data.Dataset.from_tensor_slices(rows).batch(batch_size).map(fetch), prepare)
+    batches = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+    return _ahead(batches, prepare, source.at_once)
 
 
 def spread(rows: np.ndarray, count: int = 6) -> np.ndarray:
@@ -187,12 +195,13 @@ def _on_host(*arrays: np.ndarray | None) -> list[tf.Tensor]:
         return [tf.convert_to_tensor(array) for array in arrays if array is not None]
 
 
-def _ahead(fetched: tf.data.Dataset, prepare: Callable) -> tf.data.Dataset:
-    """Prepares batches ahead of the steps, two at a time.
+def _ahead(rows: tf.data.Dataset, prepare: Callable, at_once: int) -> tf.data.Dataset:
+    """Prepares batches ahead of the steps, `at_once` at a time.
 
     Without TensorFlow's default rewrites, which fill memory of the size of all that a dataset
     refers to, a mapped store too.
     """
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
-    return fetched.map(prepare, num_parallel_calls=2).prefetch(4).with_options(options)
+    batches = rows.map(prepare, num_parallel_calls=at_once if at_once > 1 else None)
+    return batches.prefetch(16).with_options(options)

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import platformdirs
@@ -52,6 +52,7 @@ class Store:
     places: np.ndarray
     refusals: dict[int, Refusal]
     built: bool
+    at_once: ClassVar[int] = 3  # two compute, one hands over
 
     def read(self, rows: tf.Tensor) -> tf.Tensor:
         """Frames of the given rows (int [n]), uint8 [n, H, W, 1]."""
@@ -67,6 +68,7 @@ class DirectReader:
     images: Sequence[Image]
     image_size: tuple[int, int]
     refusals: dict[int, Refusal]
+    at_once: ClassVar[int] = 1  # a process can hang at its end with several `py_function`
 
     def read(self, rows: tf.Tensor) -> tf.Tensor:
         """Frames of the given rows (int [n]), uint8 [n, H, W, 1].
