@@ -1,5 +1,6 @@
 """What an image costs a training step as batch, image size and width grow."""
 
+import contextlib
 from pathlib import Path
 from statistics import median
 
@@ -17,14 +18,13 @@ def measure(sizes: Sizes, folder: Path) -> dict:
     """Setting -> value -> seconds, images and operations of a step."""
     found = {}
     for setting, configs in sizes.shapes.items():
-        presets = {value: as_json(config) for value, config in configs.items()}
-        with Contender(
-            "benchmarks.step.ours:tasks_of_several", presets=presets, labels=LABELS
-        ) as contender:
-            turns = {
-                value: lambda value=value, contender=contender: contender.ask(value, _TIMES)
-                for value in configs
-            }
+        with contextlib.ExitStack() as stack:
+            turns = {}
+            for value, config in configs.items():
+                contender = stack.enter_context(
+                    Contender("benchmarks.step.ours:tasks", preset=as_json(config), labels=LABELS)
+                )
+                turns[value] = lambda contender=contender: contender.ask("step", _TIMES)
             measures = by_turns(turns, _SECONDS * sizes.patience, sizes.least)
         found[setting] = {
             value: {

@@ -1,5 +1,6 @@
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,10 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 # A shell that starts the tests in the background has them ignore it, and all their children too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Two processes run the tests: a core for each.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 ULTRASOUND = "1.2.840.10008.5.1.4.1.1.6.1"
 

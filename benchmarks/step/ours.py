@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.sizes import from_json
 from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
 
-load_tensorflow()
+load_tensorflow(start_devices=False)
 
 import tensorflow as tf  # noqa: E402
 
@@ -20,7 +20,8 @@ from tf_dicom_ce.training.loop import _train_step  # noqa: E402
 
 
 def compiled(config: PretrainConfig, labels: int) -> ContextEncoderGAN:
-    """The model with its optimizers."""
+    """The model with its optimizers; the process's threads are those of such a training."""
+    load_tensorflow(small_steps=config.has_small_steps)
     model = ContextEncoderGAN(config, labels)
     model.compile()
     return model
@@ -81,8 +82,3 @@ def batches_of(store: Path, config: PretrainConfig, labels: int) -> tf.data.Data
     y = np.zeros((len(rows), labels), np.float32)
     order = StepOrder(rows, config.batch_size, config.seed)
     return training_dataset(frames, y, order, config.seed)
-
-
-def tasks_of_several(presets: dict[str, dict], labels: int) -> dict:
-    """The contender of several settings: `step` of each, by its name."""
-    return {name: tasks(preset, labels)["step"] for name, preset in presets.items()}

@@ -4,7 +4,7 @@ import os
 import tempfile
 
 
-def load_tensorflow(start_devices: bool = True) -> None:
+def load_tensorflow(start_devices: bool = True, small_steps: bool = False) -> None:
     """Imports TensorFlow and starts its devices with file descriptor 2 turned away.
 
     TensorFlow 2.21 writes these notes from C++ before any log level is in force. What was written
@@ -12,8 +12,14 @@ def load_tensorflow(start_devices: bool = True) -> None:
 
     Args:
         start_devices: False where a cluster has to be set up before.
+        small_steps: Whether the ops of a training step are too small to be shared by threads. On
+            two cores they then run beside each other, each on one core; variables of the
+            environment that say otherwise stand. (More cores: not measured, TensorFlow's default.)
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if small_steps and os.cpu_count() == 2:
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+        os.environ.setdefault("TF_ONEDNN_THREADPOOL_USE_CALLER_THREAD", "1")
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as notes:
         os.dup2(notes.fileno(), 2)

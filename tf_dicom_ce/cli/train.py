@@ -102,7 +102,7 @@ def run(options: argparse.Namespace) -> None:
     images = choose_frames(index.rows, config.frames)
 
     # Only now: every mistake in the input's form has shown before.
-    load_tensorflow(start_devices=options.strategy != "multiworker")
+    load_tensorflow(options.strategy != "multiworker", config.has_small_steps)
     from tf_dicom_ce.training import devices, run_folder
 
     strategy = devices.open_strategy(options.strategy, config.batch_size)

@@ -10,6 +10,10 @@ from tf_dicom_ce.models.recomputing import relu_of_norm
 #: Convolutions per block and their channels at width 1 (Simonyan & Zisserman, 2014, column D).
 VGG16_BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
+#: Values of an image after a convolution from which BatchNorm and ReLU are computed again for the
+#: gradient, see `relu_of_norm`: with fewer it saves little.
+RECOMPUTED_FROM = 2**20
+
 #: Names of the five scales; P_k has stride 2^k.
 SCALES = ("P1", "P2", "P3", "P4", "P5")
 
@@ -93,10 +97,11 @@ class VGG16Encoder(keras.Model):
 
 
 def _trained(block: keras.Sequential, x: tf.Tensor) -> tf.Tensor:
-    """What a block gives in training, with half the memory: see `relu_of_norm`."""
+    """What a block gives in training, with half the memory where it is large."""
     *triples, pool = block.layers
     convolutions, norms = triples[::3], triples[1::3]
-    if not block.trainable:
+    values = x.shape[1] * x.shape[2] * convolutions[0].filters
+    if values < RECOMPUTED_FROM or not block.trainable:
         return block(x, training=True)
     before = convolutions[0]
     if x.shape[-1] > 1:  # of an image it is cheap enough to be computed again, too
