@@ -15,13 +15,15 @@ FEATURE_CHANNELS = (64, 128, 256, 512)
 def leaky_relu(x: tf.Tensor) -> tf.Tensor:
     """max(x, 0.2 x); TensorFlow 2.21's graph optimizer gives up on its own LeakyRelu op.
 
-    Its gradient is one op; that of `tf.maximum` would be four.
+    Its gradient is one op, of y, which has the sign of x: so the optimizer fuses convolution,
+    bias and leaky ReLU. That of `tf.maximum` would be four, and of x.
     """
+    y = tf.maximum(x, 0.2 * x)
 
     def gradient(dy):
-        return tf.raw_ops.LeakyReluGrad(gradients=dy, features=x, alpha=0.2)
+        return tf.raw_ops.LeakyReluGrad(gradients=dy, features=y, alpha=0.2)
 
-    return tf.maximum(x, 0.2 * x), gradient
+    return y, gradient
 
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
