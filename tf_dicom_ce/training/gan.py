@@ -116,21 +116,9 @@ class ContextEncoderGAN(keras.Model):
         then as it was, BatchNorm's statistics included.
         """
         super().compile(optimizer=None, jit_compile=False, **kwargs)
-        self._reserve()
         d_variables = self.discriminator.trainable_variables
         self.g_optimizer = self._optimizer(self.config.g_learning_rate, self.f_variables)
         self.d_optimizer = self._optimizer(self.config.d_learning_rate, d_variables)
-
-    def _reserve(self):
-        """Has TensorFlow's pool on the CPU begin with one region that holds all of a step.
-
-        In regions of a step's growing needs, what is freed does not fit what is wanted next, and
-        the pool grows on for many steps. Memory that is not written to costs nothing.
-        """
-        height, width = self.config.image_size
-        pixels = self.config.batch_size * height * width
-        with tf.device("CPU"):
-            tf.raw_ops.Empty(shape=[pixels, round(880 * self.config.width)], dtype=tf.float32)
 
     def _optimizer(self, learning_rate, variables):
         optimizer = FusedAdam(learning_rate)
