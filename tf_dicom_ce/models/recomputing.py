@@ -30,11 +30,10 @@ def relu_of_norm(
     Returns:
         What `after` gives.
     """
-    gamma, beta = norm.gamma.value, norm.beta.value
-    op = {"scale": gamma, "offset": beta, "epsilon": norm.epsilon}
 
     @tf.custom_gradient
     def recomputing(inputs, gamma, beta):
+        op = {"scale": gamma, "offset": beta, "epsilon": norm.epsilon}
         x = before(inputs)
         y, mean, variance, *saved = tf.raw_ops.FusedBatchNormV3(x=x, mean=[], variance=[], **op)
         variance = norm.biased(variance, x)
@@ -65,6 +64,6 @@ def relu_of_norm(
 
         return (after(tf.nn.relu(y)), mean, variance), gradient
 
-    out, mean, variance = recomputing(inputs, gamma, beta)
+    out, mean, variance = recomputing(inputs, norm.gamma.value, norm.beta.value)
     norm.move(mean, variance)
     return out
