@@ -51,6 +51,8 @@ def relu_of_norm(
                 tape_after.watch(y)
                 out = after(tf.nn.relu(y))
             d_y, d_after = tape_after.gradient(out, (y, list(variables)), d_out)
+            with tf.control_dependencies([d for d in d_after if d is not None]):
+                d_y = tf.identity(d_y)  # y and d_out are free before what follows is computed
             d_x, d_gamma, d_beta, *_ = tf.raw_ops.FusedBatchNormGradV3(
                 y_backprop=d_y,
                 x=x,
