@@ -152,9 +152,9 @@ class PretrainConfig:
 
     @property
     def has_small_steps(self) -> bool:
-        """Whether a step is of less than some 8 GFLOP, as of `quick`; see `load_tensorflow`."""
+        """Whether a step is of less than some 32 GFLOP, as of `quick`; see `load_tensorflow`."""
         height, width = self.image_size
-        return self.batch_size * height * width * self.width**2 <= 4096
+        return self.batch_size * height * width * self.width**2 <= 16384
 
     def as_dict(self) -> dict:
         """All settings as plain values, in the order in which they are declared.

@@ -3,26 +3,36 @@
 import os
 
 import pytest
+import tensorflow as tf
 
 from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
 from tf_dicom_ce.config import PRESETS
 
-THREADS = "TF_NUM_INTRAOP_THREADS"
-
 
 @pytest.mark.parametrize(
-    "preset, cores, set_before, expected",
+    "preset, cores, environment, expected",
     [
-        ("quick", 2, None, "1"),
-        ("quick", 2, "2", "2"),
-        ("quick", 8, None, None),
-        ("paper", 2, None, None),
+        ("quick", 2, {}, [1]),
+        ("quick", 2, {"TF_NUM_INTRAOP_THREADS": "2"}, []),
+        ("quick", 8, {}, []),
+        ("paper", 2, {}, []),
     ],
 )
 def test_small_steps_on_two_cores_have_one_thread_an_op(
-    monkeypatch, preset, cores, set_before, expected
+    monkeypatch, preset, cores, environment, expected
 ):
+    threads = []
+    monkeypatch.setattr(tf.config.threading, "set_intra_op_parallelism_threads", threads.append)
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    monkeypatch.setattr(os, "environ", {THREADS: set_before} if set_before else {})
+    monkeypatch.setattr(os, "environ", environment)
     load_tensorflow(start_devices=False, small_steps=PRESETS[preset].has_small_steps)
-    assert os.environ.get(THREADS) == expected
+    assert threads == expected
+
+
+def test_threads_stay_where_tensorflow_runs_already(monkeypatch):
+    before = tf.config.threading.get_intra_op_parallelism_threads()
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "environ", {})
+    tf.constant(0.0)
+    load_tensorflow(small_steps=True)
+    assert tf.config.threading.get_intra_op_parallelism_threads() == before

@@ -1,10 +1,11 @@
-"""What is computed again, against the layers one after the other."""
+"""Ways through the encoder in training, against its layers one after the other."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_dicom_ce.models import encoder as encoder_module
 from tf_dicom_ce.models.encoder import VGG16Encoder
 
 
@@ -42,7 +43,11 @@ def trained(encoder, call, x):
     return [p5, *gradients, *statistics]
 
 
-def test_as_the_layers_one_after_the_other(encoder):
+@pytest.mark.parametrize("way", ["plain", "recomputed", "in halves"])
+def test_as_the_layers_one_after_the_other(monkeypatch, encoder, way):
+    threads = 1 if way == "in halves" else 2
+    monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: threads)
+    monkeypatch.setattr(encoder_module, "RECOMPUTED_FROM", 1 if way == "recomputed" else 2**20)
     x = tf.constant(np.random.default_rng(2).normal(size=(4, 32, 64, 1)).astype(np.float32))
     expected = trained(encoder, lambda x: one_after_the_other(encoder, x), x)
     found = trained(encoder, lambda x: encoder(x, training=True)["P5"], x)

@@ -1,5 +1,6 @@
 """Loads TensorFlow without its notes on this machine's CPU and absent GPU drivers."""
 
+import contextlib
 import os
 import tempfile
 
@@ -13,12 +14,13 @@ def load_tensorflow(start_devices: bool = True, small_steps: bool = False) -> No
     Args:
         start_devices: False where a cluster has to be set up before.
         small_steps: Whether the ops of a training step are too small to be shared by threads. On
-            two cores they then run beside each other, each on one core; variables of the
-            environment that say otherwise stand. (More cores: not measured, TensorFlow's default.)
+            two cores they then run beside each other, each on one core (see `models.halves`); a
+            number of threads in the environment stands. (More cores: not measured, TensorFlow's
+            default.)
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if small_steps and os.cpu_count() == 2:
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    one_thread = small_steps and os.cpu_count() == 2 and "TF_NUM_INTRAOP_THREADS" not in os.environ
+    if one_thread:
         os.environ.setdefault("TF_ONEDNN_THREADPOOL_USE_CALLER_THREAD", "1")
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as notes:
@@ -26,6 +28,9 @@ def load_tensorflow(start_devices: bool = True, small_steps: bool = False) -> No
         try:
             import tensorflow as tf
 
+            if one_thread:
+                with contextlib.suppress(RuntimeError):  # it runs already, on the threads it has
+                    tf.config.threading.set_intra_op_parallelism_threads(1)
             if start_devices:
                 tf.config.list_logical_devices()
         except BaseException:
