@@ -1,6 +1,7 @@
 """The pretraining step of this project, as `training.loop` runs it."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from tf_dicom_ce.config import PretrainConfig  # noqa: E402
 from tf_dicom_ce.data.datasets import StepOrder, training_dataset  # noqa: E402
 from tf_dicom_ce.data.store import Store, mapped  # noqa: E402
 from tf_dicom_ce.training.gan import ContextEncoderGAN  # noqa: E402
-from tf_dicom_ce.training.loop import _train_step  # noqa: E402
+from tf_dicom_ce.training.loop import training_step  # noqa: E402
+
+_END = 0.002  # seconds from the last op of a step until Python goes on, at most
 
 
 def compiled(config: PretrainConfig, labels: int) -> ContextEncoderGAN:
@@ -45,33 +48,73 @@ def tasks(preset: dict, labels: int, store: str | None = None) -> dict:
 
     Returns:
         `step` on a batch that is ready; with a store also `read`, the next batch alone, and
-        `step from the store`, which tells for how many seconds it `waited` for its batch.
+        `step from the store`, which tells for how many seconds at most it `waited` for the batch
+        of the step after it.
     """
     config = from_json(preset)
-    train_step = _train_step(compiled(config, labels), tf.distribute.get_strategy())
+    train_step = training_step(compiled(config, labels), tf.distribute.get_strategy())
 
-    def step(data):
-        finite, sound = train_step(data)
+    def step(batch, batches):
+        (finite, sound), following = train_step(batch, batches)
         if not (finite and sound):
             raise RuntimeError("A loss is not finite.")
+        return following
 
     ready = batch(config, labels)
-    found = {"step": lambda: step(ready)}
+    at_hand = _AtHand(ready)
+
+    def step_at_hand():
+        step(ready, at_hand)
+
+    found = {"step": step_at_hand}
     if store is None:
         return found
     batches = iter(batches_of(Path(store), config, labels))
+    timed = _Timed(batches)
+    state = {"batch": next(batches)}
 
     def step_from_store():
-        start = time.perf_counter()
-        data = next(batches)
-        waited = time.perf_counter() - start
-        step(data)
-        return {"waited": waited}
+        start = time.time()
+        state["batch"] = step(state["batch"], timed)
+        return {"waited": timed.waited(start)}
 
     def read():
         next(batches)
 
     return {**found, "read": read, "step from the store": step_from_store}
+
+
+class _AtHand:
+    """The same batch for ever, without an iterator."""
+
+    def __init__(self, batch: tuple[tf.Tensor, ...]):
+        self._batch = batch
+
+    def __next__(self):
+        return self._batch
+
+
+class _Timed:
+    """Tells when a batch that was taken within a step came."""
+
+    def __init__(self, batches: Iterator):
+        self._batches = batches
+        self._came = tf.Variable(0.0, dtype=tf.float64, trainable=False)
+
+    def __next__(self):
+        data = next(self._batches)
+        with tf.control_dependencies(data):
+            self._came.assign(tf.timestamp())
+        return data
+
+    def waited(self, start: float) -> float:
+        """Seconds for which a step from `start` until now waited for the next batch, at most.
+
+        A batch that came before the step's other results cost no wait, one that came last may have
+        been waited for all the time.
+        """
+        came = float(self._came)
+        return 0.0 if time.time() - came > _END else came - start
 
 
 def batches_of(store: Path, config: PretrainConfig, labels: int) -> tf.data.Dataset:

@@ -143,6 +143,7 @@ def training_dataset(
     arrays = _on_host(y, present)
     first, count, total = parts
     ends = np.cumsum([0, *map(len, np.array_split(np.arange(order.batch_size), total))])
+    size = None if order.batch_size % total else order.batch_size // total
     first_epoch, position = divmod(first_step, order.steps_per_epoch)
 
     def rows_of(epoch):
@@ -153,6 +154,7 @@ def training_dataset(
     def prepare(number, rows):
         step, part = number // count, first + number % count
         positions = tf.range(tf.gather(ends, part), tf.gather(ends, part + 1))
+        positions = tf.ensure_shape(positions, [size])
         rows = tf.gather(rows, positions)
         frames = source.read(rows)
         targets = [tf.gather(array, rows) for array in arrays]
