@@ -4,6 +4,7 @@ from statistics import median
 
 from benchmarks.spreads import digits, ratios, spread
 from benchmarks.step.measure import OURS, PYTORCH
+from benchmarks.step.peak import LIBRARIES
 from benchmarks.tables import Goal, Table, at_least, at_most
 
 
@@ -11,14 +12,18 @@ def tables(results: dict) -> list[Table]:
     """Sides, parts and limits."""
     found = []
     for name, size in results["sizes"].items():
-        found += [_sides(name, size, _limit(results)), _parts(name, size)]
-    peaks = [[name, spread(_billions(rates))] for name, rates in results["peak"].items()]
+        found += [_sides(name, size), _parts(name, size)]
+    header = ("", *(f"beside the steps of {name}, GFLOP/s" for name in results["sizes"]))
+    products = [
+        [library, *(spread(_billions(s["products"][library])) for s in results["sizes"].values())]
+        for library in LIBRARIES
+    ]
     first, last = results["differences"]
     note = (
         "From equal weights, losses and gradients' norms of both sides differ by at most "
         f"{first:.0e} at the first step, the losses by {last:.0e} at the third, relatively."
     )
-    return [*found, Table("Matrix product, float32: the limit", ("", "GFLOP/s"), peaks, note)]
+    return [*found, Table("Matrix product, float32: the limit", header, products, note)]
 
 
 def goals(results: dict) -> list[Goal]:
@@ -31,7 +36,7 @@ def goals(results: dict) -> list[Goal]:
         waited = sum(size["waited"]) / sum(size["parts"]["step from the store"])
         found.append(at_most(f"Training step, {name}: share that waits", 2, 100 * waited, " %"))
     paper = results["sizes"]["paper"]
-    share = _rate(paper, OURS) / _limit(results)
+    share = _rate(paper, OURS) / _limit(paper)
     what = "Training step, paper: share of the matrix product's speed"
     found.append(at_least(what, 0.8, share, ""))
     memory = paper["memory"]
@@ -51,7 +56,7 @@ def speeds(results: dict) -> dict[str, dict[str, float]]:
     }
 
 
-def _sides(name: str, size: dict, limit: float) -> Table:
+def _sides(name: str, size: dict) -> Table:
     header = ("", "s a step", "images/s", "GFLOP/s", "of the limit", "memory, GB", f"{OURS} is")
     rows = [
         [
@@ -59,7 +64,7 @@ def _sides(name: str, size: dict, limit: float) -> Table:
             spread(seconds),
             digits(size["images"] / median(seconds)),
             digits(_rate(size, side) / 1e9),
-            f"{_rate(size, side) / limit:.2f}",
+            f"{_rate(size, side) / _limit(size):.2f}",
             " / ".join(digits(size["memory"][side][kind] / 1e9) for kind in ("peak", "anonymous")),
             "" if side == OURS else f"{spread(ratios(seconds, size['seconds'][OURS]))}× as fast",
         ]
@@ -94,16 +99,17 @@ def _parts(name: str, size: dict) -> Table:
     rows.append(["step, the batch at hand", spread(parts["step"]), "100 %", ""])
     waited = sum(size["waited"]) / sum(parts["step from the store"])
     note = (
-        f"A step from the store takes {spread(parts['step from the store'])} s and waits for its "
-        f"batch during {100 * waited:.2f} % of that. `read` runs beside the step, not "
-        "in it; in the step, parts may run beside each other."
+        f"A step from the store takes {spread(parts['step from the store'])} s, and it had nothing "
+        f"to do but to wait for the next batch during at most {100 * waited:.2f} % of that. `read` "
+        "runs beside the step, not in it; in the step, parts may run beside each other."
     )
     title = f"Parts of the step, {name}, each alone"
     return Table(title, ("", "s", "of the step", "GFLOP/s"), rows, note)
 
 
-def _limit(results: dict) -> float:
-    return max(median(rates) for rates in results["peak"].values())
+def _limit(size: dict) -> float:
+    """FLOP/s of the fastest matrix product."""
+    return max(median(rates) for rates in size["products"].values())
 
 
 def _rate(size: dict, side: str) -> float:
