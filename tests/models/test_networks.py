@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tf_dicom_ce.models.context_encoder import ContextEncoder
-from tf_dicom_ce.models.discriminator import ProjectionDiscriminator
+from tf_dicom_ce.models.discriminator import ProjectionDiscriminator, leaky_relu
 from tf_dicom_ce.models.encoder import VGG16Encoder
 
 
@@ -103,6 +103,16 @@ def test_representation_against_numpy(d):
                 out[i, j] = np.tensordot(window, kernel, 3) + bias
         h = np.where(out > 0, out, 0.2 * out)
     np.testing.assert_allclose(d.representation(x)[0], h.mean((0, 1)), rtol=1e-4, atol=1e-6)
+
+
+def test_leaky_relu_and_its_gradient():
+    x = tf.constant([-3.0, -0.5, 0.5, 4.0])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = leaky_relu(x)
+    gradient = tape.gradient(y, x, tf.constant([1.0, 10.0, 100.0, 1000.0]))
+    np.testing.assert_allclose(y, [-0.6, -0.1, 0.5, 4.0], rtol=1e-6)
+    np.testing.assert_allclose(gradient, [0.2, 2.0, 100.0, 1000.0], rtol=1e-6)
 
 
 def test_w_zero_or_y_zero_reduces_eq_2_to_eq_1(d):
