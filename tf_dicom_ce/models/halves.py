@@ -5,10 +5,10 @@ import tensorflow as tf
 
 
 def in_halves(layer: keras.Layer, x: tf.Tensor) -> tf.Tensor:
-    """layer(x), where ops have one thread each by one op for either half of the batch.
+    """layer(x); where an op has one thread, by two ops beside each other, a half of the batch each.
 
     Forward, an encoder is a chain of ops of which each waits for the one before: with one thread
-    an op, one core would work. Its gradient is taken of the whole batch, for those of x and of
+    an op, one core would work. The gradient is taken of the whole batch, for those of x and of
     the layer's weights run beside each other as they are.
 
     Args:
