@@ -156,8 +156,7 @@ def training_step(model: keras.Model, strategy: tf.distribute.Strategy) -> Calla
     """Makes a function: batch, batches -> flags and the next batch.
 
     The flags are whether the measures are finite in all replicas, and whether the batch is. The
-    next batch is taken beside the step: asked for after it, even one that is ready takes another
-    half a millisecond.
+    next batch is taken beside the step, so that nothing waits for one that is ready.
     """
 
     def in_replica(batch):
