@@ -1,9 +1,11 @@
+import csv
 import json
+import os
 
 import pytest
 
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.whole_files import replacing, sole, write_json, write_text
+from tf_dicom_ce.whole_files import replacing, sole, write_json, write_table, write_text
 
 
 def test_an_error_leaves_the_old_file_and_nothing_beside_it(tmp_path):
@@ -25,6 +27,30 @@ def test_text_and_json(tmp_path):
     assert json.loads((tmp_path / "b").read_text(encoding="utf-8")) == {"ä": [1, 2]}
     assert "ä" in (tmp_path / "b").read_text(encoding="utf-8")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_private_file_is_its_users_alone_from_the_first_byte(tmp_path):
+    before = os.umask(0o022)
+    try:
+        with replacing(tmp_path / "a", private=True) as beside:
+            assert beside.stat().st_mode & 0o777 == 0o600
+            beside.write_text("x")
+        write_text(tmp_path / "b", "x", private=True)
+        write_table(tmp_path / "c", ["k"], [], private=True)
+        write_text(tmp_path / "d", "x")
+    finally:
+        os.umask(before)
+    modes = {p.name: p.stat().st_mode & 0o777 for p in tmp_path.iterdir()}
+    assert modes == {"a": 0o600, "b": 0o600, "c": 0o600, "d": 0o644}
+
+
+def test_every_cell_of_a_table_comes_back(tmp_path):
+    path = tmp_path / "t.csv"
+    cells = ["a\rb", "c\nd", "e\r\nf", 'g,"h"', "", " i ", "ü"]
+    write_table(path, ["x", "y"], [{"x": cell, "y": k} for k, cell in enumerate(cells)])
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [{"x": cell, "y": str(k)} for k, cell in enumerate(cells)]
 
 
 def test_only_one_is_in(tmp_path):

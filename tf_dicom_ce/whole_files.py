@@ -1,10 +1,12 @@
 """Files that are whole at any moment, and folders that one process has for itself."""
 
 import contextlib
+import csv
 import fcntl
+import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +14,43 @@ from tf_dicom_ce.errors import UserError
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, private: bool = False) -> Iterator[Path]:
     """Gives a path to write beside `path`, and renames it where that went well.
 
     A reader sees the old file or the new one, never half of it; an error leaves the old one.
 
     Args:
         path: The file. What is written beside has the same suffixes.
+        private: Only this user may read it (mode 0600), from its first byte on.
     """
     beside = path.with_name(f".{os.getpid()}.part.{path.name}")
     try:
+        if private:
+            beside.touch(0o600)
         yield beside
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, private: bool = False) -> None:
     """Writes UTF-8; the odd byte of a file name that is not Unicode is shown, not fatal."""
-    with replacing(path) as beside:
+    with replacing(path, private) as beside:
         beside.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def write_table(
+    path: Path, columns: Sequence[str], rows: Iterable[Mapping], private: bool = False
+) -> None:
+    """Writes a CSV: a line of names, then the rows; a row that lacks a column has it empty."""
+    write_text(path, as_csv(columns, [dict(zip(columns, columns, strict=True)), *rows]), private)
+
+
+def as_csv(columns: Sequence[str], rows: Iterable[Mapping]) -> str:
+    """Lines of a CSV; they end in CR LF (RFC 4180), so that a cell with either is quoted."""
+    text = io.StringIO()
+    csv.DictWriter(text, columns).writerows(rows)
+    return text.getvalue()
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -14,8 +14,9 @@ from tf_dicom_ce.intake.index import Index
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
 from tf_dicom_ce.prediction.folder import OUTPUTS
 from tf_dicom_ce.prediction.heads import Head
-from tf_dicom_ce.prediction.journal import Journal, write_table
+from tf_dicom_ce.prediction.journal import Journal
 from tf_dicom_ce.prediction.writing import MADE_UP, Answered, Writer, columns
+from tf_dicom_ce.whole_files import write_table
 from tf_dicom_ce.workers import guarded_map
 
 _TOGETHER = 8  # images that the head is given at once

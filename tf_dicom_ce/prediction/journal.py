@@ -2,11 +2,11 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.whole_files import write_text
+from tf_dicom_ce.whole_files import as_csv, write_table
 
 Row = dict[str, str]
 
@@ -38,20 +38,8 @@ class Journal:
     def add(self, *rows: Row) -> None:
         """Adds rows for good."""
         with self._path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            file.write(_as_text(self._columns, rows))
+            file.write(as_csv(self._columns, rows))
         self.rows += rows
-
-
-def write_table(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
-    """Replaces a CSV by one with a line of names, and these rows."""
-    names = dict(zip(columns, columns, strict=True))
-    write_text(path, _as_text(columns, [names, *rows]))
-
-
-def _as_text(columns: Sequence[str], rows: Iterable[Row]) -> str:
-    text = io.StringIO()
-    csv.DictWriter(text, columns, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def _whole_rows(path: Path, columns: Sequence[str]) -> list[Row]:
