@@ -2,7 +2,7 @@
 
 import pytest
 
-from tf_dicom_ce.config import PretrainConfig
+from tf_dicom_ce.config import FinetuneConfig, PretrainConfig
 from tf_dicom_ce.errors import UserError
 
 
@@ -13,6 +13,7 @@ from tf_dicom_ce.errors import UserError
         ({"discriminator_input": "all"}, "--discriminator-input all: choose one of patch"),
         ({"conditioning": "none"}, "--conditioning none: choose one of projection, auxiliary"),
         ({"precision": "half"}, "--precision half: choose one of float32, bfloat16, float16"),
+        ({"split": "patients"}, "--split patients: choose one of patient, image"),
         ({"tag_dropout": 1.0}, "--tag-dropout 1.0: choose 0 or more, below 1"),
         ({"tag_dropout": -0.1}, "--tag-dropout -0.1: choose 0 or more, below 1"),
         ({"use_dicom": False, "tag_dropout": 0.1}, "--tag-dropout is about the tags"),
@@ -30,6 +31,12 @@ from tf_dicom_ce.errors import UserError
 def test_refused_with_a_remedy(settings, message):
     with pytest.raises(UserError, match=message):
         PretrainConfig(**settings)
+
+
+@pytest.mark.parametrize("name", ["task", "label_encoding"])
+def test_choices_of_a_head_are_known(name):
+    with pytest.raises(UserError, match=f"--{name.replace('_', '-')} none: choose one of"):
+        FinetuneConfig(**{name: "none"})
 
 
 def test_the_head_may_use_tags_that_d_does_not_see():

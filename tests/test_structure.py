@@ -24,7 +24,7 @@ ALLOWED = {
     "results": {"dicom", "outlines"},
     "phantom": {"whole_files", "errors", "dicom", "workers", "outlines"},
     "models": {"config"},
-    "data": {"config", "errors", "dicom", "intake", "workers"},
+    "data": {"whole_files", "config", "errors", "dicom", "intake", "workers"},
     "training": {
         *("whole_files", "config", "errors", "losses", "metrics", "data", "models", "outlines"),
     },

@@ -115,6 +115,7 @@ class PretrainConfig:
         _require_choice(self, "discriminator_input", "patch", "composite")
         _require_choice(self, "conditioning", "projection", "auxiliary")
         _require_choice(self, "precision", "float32", "bfloat16", "float16")
+        _require_choice(self, "split", "patient", "image")
         for name in ("lambda_rec", "lambda_adv", "lambda_tags"):
             if not 0 <= getattr(self, name) < math.inf:
                 flag = "--" + name.replace("_", "-")
@@ -223,6 +224,8 @@ class FinetuneConfig:
         if not 0 < self.label_fraction <= 1:
             raise UserError(f"--label-fraction {self.label_fraction}: above 0, at most 1.")
         _require_positive(self, "batch_size", "epochs", "epoch_steps")
+        _require_choice(self, "task", "classification", "segmentation")
+        _require_choice(self, "label_encoding", "ordinal", "categorical")
 
     def as_dict(self) -> dict:
         """All settings as plain values, in the order in which they are declared."""

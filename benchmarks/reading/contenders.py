@@ -48,10 +48,7 @@ def ours(folder: str, image_size: tuple[int, int], batch_size: int, cache: str) 
     from tf_dicom_ce.intake.frames import Sample
 
     reader = ImageReader(Path(folder), TagSchema.load("ultrasound").sop_classes)
-    images = [
-        Sample(path.name, path.stat().st_size, path.stat().st_mtime_ns, row, None)
-        for row, path in enumerate(_files(folder))
-    ]
+    images = [Sample(path.name, row, None) for row, path in enumerate(_files(folder))]
     rows, y = np.arange(len(images)), np.zeros((len(images), 10), np.float32)
     order, size = StepOrder(rows, batch_size, seed=0), tuple(image_size)
 

@@ -120,7 +120,7 @@ class _Timed:
 def batches_of(store: Path, config: PretrainConfig, labels: int) -> tf.data.Dataset:
     """The training batches of a generated store, opened as `open_store` opens one."""
     images = mapped(store / "images.npy")
-    frames = Store(images, np.zeros((len(images), 6), np.int32), {}, built=False)
+    frames = Store(images, np.zeros((len(images), 6), np.int32), {}, "", built=False)
     rows = np.arange(len(images))
     y = np.zeros((len(rows), labels), np.float32)
     order = StepOrder(rows, config.batch_size, config.seed)

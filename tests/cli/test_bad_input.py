@@ -79,7 +79,7 @@ def test_schema_mistake_names_the_line(fails, tmp_path):
 
 
 def test_a_run_folder_in_use_is_left_alone(write, tmp_path, capsys):
-    write("data/a.dcm", ARRAY)
+    write("data/a.dcm", ARRAY, StudyDescription="US LIVER")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "history.csv").write_text("mine")
     arguments = ["train", "--data", str(tmp_path / "data"), "--run", str(tmp_path / "run")]

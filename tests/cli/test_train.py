@@ -1,5 +1,7 @@
 """The main job from a folder of DICOM to an exported encoder, through the command line."""
 
+import collections
+import csv
 import json
 
 import keras
@@ -55,9 +57,21 @@ def test_from_files_to_encoder(train, tmp_path, capfd):
     config = json.loads((folder / "config.json").read_text())
     assert config["images"]["training"] + config["images"]["validation"] == 19
     assert '\n07,,unreadable,"truncated ' in (folder / "files.csv").read_text()
+    # 07 was cut off. Of 19: ? is k % 3 == 2 of k = 2, 5, 8, 11, 14, 17; all have a probe.
+    known = {"study": 13 / 19, "probe": 1.0}
+    assert json.loads((folder / "result.json").read_text())["tags_known"] == pytest.approx(known)
+    with (folder / "split.csv").open(newline="") as file:
+        split = list(csv.DictReader(file))
+    assert [row["path"] for row in split] == [f"{k:02d}" for k in range(20) if k != 7]
+    assert len({row["patient"] for row in split}) == 5
+    assert len({(row["patient"], row["split"]) for row in split}) == 5
+    counts = collections.Counter(row["split"] for row in split)
+    assert counts == {"train": config["images"]["training"], "validation": counts["validation"]}
 
     encoder = tmp_path / "export" / "encoder" / "1"
     metadata = json.loads((encoder / "encoder.json").read_text())
+    card = (encoder / "MODEL_CARD.md").read_text()
+    assert "the discriminator saw them (known: study of 68 %, probe of 100 % of the images)" in card
     assert metadata["image_size"] == [32, 32]
     assert metadata["tag_vocabulary"][-3:] == ["linear", "curvilinear", "phased"]
     assert metadata["best_epoch"] == json.loads((folder / "result.json").read_text())["best_epoch"]
@@ -65,6 +79,40 @@ def test_from_files_to_encoder(train, tmp_path, capfd):
         image=tf.zeros((1, 50, 70, 1))
     )
     assert scales["P5"].shape == (1, 1, 1, 16)
+
+
+def test_tags_that_nothing_is_known_of(train, data, tmp_path, capsys):
+    """A schema of another department maps nothing: training stops; without tags it goes on."""
+    schema = tmp_path / "other.toml"
+    schema.write_text(
+        'name = "other"\n[[tag]]\nname = "age"\nelement = "PatientAge"\nlabels = ["old"]\n'
+        'map = { "090Y" = ["old"] }\n'
+    )
+    words = f"train --preset quick --data {data} --tags {schema} --run {tmp_path / 'run'}"
+    assert main(words.split()) == 2
+    error = capsys.readouterr().err
+    assert "No image has a tag that the schema knows" in error
+    assert "--no-use-dicom" in error
+    assert not (tmp_path / "run").exists()
+    folder = train("run", "--no-use-dicom", "--tags", schema)
+    assert json.loads((folder / "result.json").read_text())["tags_known"] == {"age": 0}
+
+
+def test_frames_of_a_file_stay_on_one_side_of_a_split_by_image(train, data, write):
+    rng = np.random.default_rng(3)
+    for path in data.iterdir():
+        path.unlink()
+    for k in range(6):
+        frames = rng.integers(0, 256, (4, 40, 60), dtype=np.uint8)
+        own = {"PatientID": f"{k % 2 + 1}", "StudyDescription": "US LIVER"}
+        write(f"data/{k}", frames[0], NumberOfFrames=4, PixelData=frames.tobytes(), **own)
+    folder = train("run", "--split", "image", "--frames", "all")
+    with (folder / "split.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["path"], row["frame"]) for row in rows[3:5]] == [("0", "3"), ("1", "0")]
+    assert len({(row["path"], row["split"]) for row in rows}) == 6
+    # 24 images, a fifth is 4.8: one file of four is nearest; its patient is on the other side, too.
+    assert sum(row["split"] == "validation" for row in rows) == 4
 
 
 def test_deterministic_runs_are_equal_bit_for_bit(train, tmp_path):

@@ -1,6 +1,10 @@
 """The store: decoded once, noticed when anything changes, equal to reading directly."""
 
+import hashlib
+import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,7 @@ from tf_dicom_ce.data.datasets import evaluation_dataset
 from tf_dicom_ce.data.preprocessing import resize
 from tf_dicom_ce.dicom.refusals import Code
 from tf_dicom_ce.dicom.tags import TagSchema
+from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.frames import choose_frames
 from tf_dicom_ce.intake.index import scan
@@ -104,6 +109,56 @@ def test_built_once_and_anew_when_a_file_or_the_size_changes(files, write, tmp_p
     )
 
 
+def test_folders_alike_in_names_sizes_and_times_are_two(write, tmp_path):
+    """As de-identification or `tar --mtime` leave them; also where one takes the other's place."""
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 70), dtype=np.uint8)
+    for name, array in zip(("one/data", "two/data"), pixels, strict=True):
+        uids = {"SOPInstanceUID": "1.2", "StudyInstanceUID": "1.3"}
+        os.utime(write(f"{name}/0", array, **uids), ns=(10**18, 10**18))
+    one, two = (open_store(tmp_path / name) for name in ("one", "two"))
+    assert one.fingerprint != two.fingerprint
+    for opened, array in ((one, pixels[0]), (two, pixels[1])):
+        np.testing.assert_array_equal(opened.read([0])[0], resize(array[..., None], SIZE))
+    stamps = [(tmp_path / name / "data/0").stat() for name in ("one", "two")]
+    assert len({(s.st_size, s.st_mtime_ns) for s in stamps}) == 1
+    (tmp_path / "one").rename(tmp_path / "gone")
+    (tmp_path / "two").rename(tmp_path / "one")
+    again = open_store(tmp_path / "one")
+    assert again.fingerprint == two.fingerprint
+    np.testing.assert_array_equal(again.read([0])[0], resize(pixels[1][..., None], SIZE))
+
+
+def test_moved_data_find_their_store(files, tmp_path):
+    before = open_store(tmp_path)
+    shutil.copytree(tmp_path / "data", tmp_path / "new/data", copy_function=shutil.copyfile)
+    shutil.copytree(tmp_path / "cache", tmp_path / "new/cache")
+    moved = open_store(tmp_path / "new")
+    assert (moved.fingerprint, moved.built) == (before.fingerprint, False)
+
+
+def test_the_fingerprint_is_of_bytes_and_frames(files, tmp_path):
+    digests = [
+        hashlib.sha256((tmp_path / "data" / f"{k}.dcm").read_bytes()).hexdigest() for k in range(3)
+    ]
+    content = json.dumps([[digest, None] for digest in digests])
+    assert open_store(tmp_path).fingerprint == hashlib.sha256(content.encode()).hexdigest()
+    direct = store.open_direct(*images(tmp_path), SIZE)
+    assert direct.fingerprint == open_store(tmp_path).fingerprint
+
+
+def test_files_that_change_while_they_are_read_give_no_store(files, write, tmp_path, monkeypatch):
+    build = store._build
+
+    def changing(*args):
+        build(*args)
+        write("data/1.dcm", 255 - files[1], PatientID="Patient-1")
+
+    monkeypatch.setattr(store, "_build", changing)
+    with pytest.raises(UserError, match="files were changed while they were read"):
+        open_store(tmp_path)
+    assert not list((tmp_path / "cache").iterdir())
+
+
 def test_an_undecodable_file_costs_one_row(files, write, tmp_path):
     from pydicom.encaps import encapsulate
     from pydicom.uid import JPEG2000Lossless
@@ -135,7 +190,7 @@ def test_a_mapped_file_takes_no_memory_of_the_process(tmp_path):
         return int(found[1]) / 1024
 
     def first_pixels(rows):
-        frames = store.Store(store.mapped(tmp_path / "images.npy"), None, {}, built=False)
+        frames = store.Store(store.mapped(tmp_path / "images.npy"), None, {}, "", built=False)
         np.testing.assert_array_equal(frames.read(rows)[..., 0], array[rows])
         batches = evaluation_dataset(frames, array[:, 0, 0], rows, batch_size=8)
         return np.concatenate([y for _, y in batches])

@@ -37,6 +37,7 @@ def test_every_code_has_a_remedy():
         Code.NOT_DICOM,
         Code.UNLISTED_PICTURE,
         Code.NOT_ULTRASOUND,
+        Code.COPY,
     }
 
 
@@ -195,7 +196,8 @@ def test_deep_nesting_is_refused(tmp_path, build, ramp):
     place = content.index(b"\x10\x00\x20\x00LO")
     (tmp_path / "a").write_bytes(content[:place] + nested + content[place:])
     assert code(tmp_path / "a") is Code.DAMAGED_HEADER
-    assert read_header(tmp_path / "a").detail == "RecursionError"
+    # pydicom turns some errors into OSError; which one the last call gives depends on the stack.
+    assert read_header(tmp_path / "a").detail in ("RecursionError", "OSError")
 
 
 def test_bomb_is_not_inflated(write, ramp):

@@ -1,9 +1,11 @@
 """Zip and tar of DICOM, honest and hostile."""
 
 import io
+import os
 import shutil
 import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +45,24 @@ def test_a_changed_archive_is_unpacked_anew(files, tmp_path):
     second = sources.open_source(path, Query())
     assert first != second
     assert (second / "a" / "3").read_bytes() == b"3"
+
+
+def test_an_archive_is_known_by_its_content(write, ramp, tmp_path):
+    """Moved, it is the same; another one in its place, of equal size and time, is not."""
+    packed = []
+    for k in range(2):
+        write(f"in{k}/1", ramp + k, SOPInstanceUID="1.2", StudyInstanceUID="1.3")
+        path = shutil.make_archive(str(tmp_path / f"{k}"), "tar", tmp_path / f"in{k}")
+        packed.append(Path(path))
+        os.utime(path, ns=(10**18, 10**18))
+    assert packed[0].stat().st_size == packed[1].stat().st_size
+    first = sources.open_source(str(packed[0]), Query())
+    elsewhere = shutil.copyfile(packed[0], tmp_path / "elsewhere.tar")
+    assert sources.open_source(str(elsewhere), Query()) == first
+    packed[1].replace(packed[0])
+    second = sources.open_source(str(packed[0]), Query())
+    assert second != first
+    assert (second / "1").read_bytes() == (tmp_path / "in1" / "1").read_bytes()
 
 
 def hostile_tar(path):

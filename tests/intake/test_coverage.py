@@ -3,12 +3,20 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 from tf_dicom_ce.dicom.reader import Code, Refusal
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake.coverage import require_readable, summary, to_markdown, write_coverage
+from tf_dicom_ce.intake.coverage import (
+    known_tags,
+    require_readable,
+    require_tags,
+    summary,
+    to_markdown,
+    write_coverage,
+)
 from tf_dicom_ce.intake.index import scan
 
 DECODE_FAILED = Refusal(Code.DECODE_FAILED, "RuntimeError")
@@ -34,7 +42,10 @@ def index(tmp_path, write, ramp):
 def test_counts(index):
     coverage = index.coverage
     assert (coverage.files, coverage.images, coverage.patients) == (8, 6, 3)
-    assert coverage.flags == {"no Patient ID, patient taken from the study": 1}
+    assert coverage.flags == {}
+    assert coverage.identification.told == {"Patient ID": 5, "Study Instance UID": 1}
+    assert coverage.identification.oddities == {"no Patient ID, patient taken from the study": 1}
+    assert coverage.identification.largest == 4
     assert coverage.unmapped_files == 3  # 4, 5 and 6
     assert coverage.refusals == {Code.NOT_DICOM: 1, Code.TRUNCATED: 1}
     assert (coverage.skipped, coverage.unreadable) == (1, 1)
@@ -112,7 +123,10 @@ def test_summary_holds_counts_and_no_values(index):
         "6 images of 3 patients; 1 other files skipped, 2 unreadable\n"
         "study: 3 mapped (1 after tidying), 1 unmapped, 1 empty, 1 missing\n"
         "probe: 2 mapped, 1 unmapped, 1 empty, 1 missing, 1 ignored\n"
-        "1 files: no Patient ID, patient taken from the study"
+        "Patients told apart by: Patient ID (5), Study Instance UID (1)\n"
+        "1 files: no Patient ID, patient taken from the study\n"
+        "WARNING: One patient has 4 of 6 images. If that is wrong, give a labels CSV with a column "
+        "patient."
     )
 
 
@@ -140,3 +154,16 @@ def test_names_that_are_not_unicode_do_not_stop_the_report(tmp_path, write, ramp
     index = scan(tmp_path / "in", TagSchema.load("ultrasound"), progress=False)
     write_coverage(index, tmp_path / "run")
     assert "\\udcff.dcm" in (tmp_path / "run" / "files.csv").read_text()
+
+
+def test_tags_that_hardly_any_image_has(capsys):
+    schema = TagSchema.load("ultrasound")
+    present = np.zeros((100, 11))
+    with pytest.raises(UserError, match="No image has a tag that the schema knows"):
+        require_tags(known_tags(schema, present))
+    present[:4, :8] = present[:5, 8:] = 1  # 4 % and 5 %
+    assert known_tags(schema, present) == {"study": 0.04, "probe": 0.05}
+    require_tags(known_tags(schema, present))
+    error = capsys.readouterr().err
+    assert "WARNING: the tag study is known of 4.0 % of the images only" in error
+    assert "probe" not in error

@@ -23,7 +23,7 @@ def finished(tmp_path_factory):
     frames = (ramp + rng.integers(0, 50, (16, 32, 32, 1))).astype(np.uint8)
     y = np.eye(16, 10, dtype=np.float32)
     order = StepOrder(np.arange(12), 4, 0)
-    source = Store(tf.constant(frames[..., 0]), None, {}, built=False)
+    source = Store(tf.constant(frames[..., 0]), None, {}, "", built=False)
     data = Data(
         lambda first, parts: training_dataset(source, y, order, 0, first_step=first),
         evaluation_dataset(source, y, np.arange(12, 16), 4),

@@ -8,11 +8,11 @@
 
 The labels CSV has a column path (relative to --data: DICOM, PNG or JPEG), a column label (a class
 name or an integer) or mask (an 8-bit indexed PNG of the image's size, 0 is background), and may
-have columns frame (of a cine, from 0), patient, and split (train, validation, test). Without split,
-80/10/10 by patient.
+have columns frame (of a cine, from 0), patient, and split (train, validation, test). Without
+patient, the DICOM header tells patients apart. Without split, 80/10/10 by patient.
 
-The run's folder receives configuration, history, TensorBoard events, pictures, test.csv and
-result.json with the measures on the test set; the head goes to <export>/<task>/<version>/.
+The run's folder receives configuration, split.csv, history, TensorBoard events, pictures, test.csv
+and result.json with the measures on the test set; the head goes to <export>/<task>/<version>/.
 """
 
 import argparse
@@ -132,6 +132,7 @@ def _finetune(
 ) -> None:
     """Head → training → test → export."""
     from tf_dicom_ce.data import datasets
+    from tf_dicom_ce.data.splits import write_split
     from tf_dicom_ce.saved_model import write_head
     from tf_dicom_ce.training import run_folder
     from tf_dicom_ce.training.finetune import build_head, finetune
@@ -139,18 +140,21 @@ def _finetune(
     from tf_dicom_ce.training.pretrain import seed_everything
 
     seed_everything(config.seed, config.deterministic)
-    sides = {name: len(getattr(task.split, name)) for name in ("train", "validation", "test")}
+    sides = {name: len(rows) for name, rows in task.split.sides.items()}
     provenance = {
         "classes": list(task.classes),
         "images": sides,
         "encoder": {k: v for k, v in (metadata or {}).items() if k != "environment"} or None,
         "data_fingerprint": task.fingerprint,
+        "split_fingerprint": task.split.fingerprint,
         "synthetic_data": options.data is None,
         "environment": run_folder.environment(),
     }
     print("Configuration:", *(f"  {k}: {v}" for k, v in config.as_dict().items()), sep="\n")
     print(f"Classes: {', '.join(task.classes)}.  Images: {sides}")
     run_folder.write_config(folder, {**config.as_dict(), **provenance})
+    patients = [example.patient for example in task.examples]
+    write_split(folder / "split.csv", task.examples, patients, task.split)
 
     head = build_head(
         config, build_encoder(config.width, not config.freeze), classes=len(task.classes)
@@ -179,8 +183,7 @@ def _finetune(
     measures, headline = _measure(config, head, task, passes(task.split.test), folder)
     result = {"best_epoch": epoch, "test": measures}
     if options.export:
-        rows = {side: getattr(task.split, side) for side in sides}
-        patients = {side: len(set(task.patients[k].tolist())) for side, k in rows.items()}
+        patients = {side: len(set(task.patients[rows])) for side, rows in task.split.sides.items()}
         content = {**config.as_dict(), **provenance, "patients": patients, **result}
         version = write_head(
             head.model, head.answer, options.export, config.task, config.image_size, content

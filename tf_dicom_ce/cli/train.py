@@ -11,13 +11,14 @@
   python train.py --no-use-dicom --lambda-tags 1 --data DIR   the encoder predicts the tags as well
   python train.py --lambda-rec 0 --lambda-adv 0 --lambda-tags 1 --data DIR   and paints nothing
 
-The run's folder receives the coverage report, configuration, history, TensorBoard events and
-inpainting panels; look at it with `tensorboard --logdir runs`. The encoder goes to
+The run's folder receives the coverage report, configuration, split.csv, history, TensorBoard events
+and inpainting panels; look at it with `tensorboard --logdir runs`. The encoder goes to
 <export>/encoder/<version>/.
 """
 
 import argparse
 import dataclasses
+import hashlib
 from pathlib import Path
 
 from tf_dicom_ce.cli.runs import add_run_arguments, schedule_of
@@ -92,6 +93,7 @@ def run(options: argparse.Namespace) -> None:
 
     from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
     from tf_dicom_ce.dicom.tags import TagSchema
+    from tf_dicom_ce.intake.coverage import known_tags, require_tags
     from tf_dicom_ce.intake.frames import check_choice, choose_frames
     from tf_dicom_ce.phantom.cohort import default_cohort
 
@@ -99,6 +101,8 @@ def run(options: argparse.Namespace) -> None:
     schema = TagSchema.load(config.tags)
     source = options.data or str(default_cohort(_preset(options)) / "pretraining")
     index = index_source(source, options, schema)
+    if config.use_dicom or config.predicts_tags:
+        require_tags(known_tags(schema, [row.present for row in index.rows]))
     images = choose_frames(index.rows, config.frames)
 
     # Only now: every mistake in the input's form has shown before.
@@ -124,6 +128,7 @@ def _train(
 
     from tf_dicom_ce.data import datasets, shuffling, splits, store
     from tf_dicom_ce.data.preprocessing import standardise
+    from tf_dicom_ce.intake.coverage import known_tags
     from tf_dicom_ce.intake.decoding import ImageReader
     from tf_dicom_ce.training import devices, run_folder
     from tf_dicom_ce.training.loop import Data
@@ -142,12 +147,15 @@ def _train(
         _report(index, images, frames.refusals, config, folder)
 
     rows = np.array([k for k in range(len(images)) if k not in frames.refusals])
-    patients = np.array([index.rows[image.row].patient for image in images])
-    y = np.array([index.rows[image.row].y for image in images], np.float32)
-    present = np.array([index.rows[image.row].present for image in images], np.float32)
+    files = np.array([image.row for image in images])
+    patients = np.array([row.patient for row in index.rows])[files]
+    y = np.array([row.y for row in index.rows], np.float32)[files]
+    known = present = np.array([row.present for row in index.rows], np.float32)[files]
+    tags_fingerprint = hashlib.sha256(y.tobytes() + present.tobytes()).hexdigest()
     split = splits.split_rows(
         rows,
-        groups=patients[rows] if config.split == "patient" else rows,
+        # Frames of one file are one image of section 4.3: they stay together.
+        groups=(patients if config.split == "patient" else files)[rows],
         validation_fraction=config.validation_fraction,
         seed=config.seed,
     )
@@ -168,8 +176,10 @@ def _train(
         datasets.balanced(y[split.train]) if config.balance_tags else None,
     )
     provenance = {
-        "data_fingerprint": store.data_fingerprint(images),
+        "data_fingerprint": frames.fingerprint,
         "split_fingerprint": split.fingerprint,
+        "tags_fingerprint": tags_fingerprint,
+        "tags_known": known_tags(schema, known[rows]),
         "schema": {"name": schema.name, "fingerprint": schema.fingerprint},
         "images": {"training": len(split.train), "validation": len(split.validation)},
         "environment": run_folder.environment(),
@@ -177,6 +187,8 @@ def _train(
     configuration = {**config.as_dict(), **provenance}
     if writes:
         run_folder.write_config(folder, configuration)
+        names = [index.rows[image.row].pseudonym for image in images]
+        splits.write_split(folder / "split.csv", images, names, split)
     print(f"Training on {len(split.train)} images, validating on {len(split.validation)}.")
 
     shown, watched = datasets.spread(split.validation), datasets.spread(split.validation, 32)
@@ -244,7 +256,8 @@ def _export(options, config, pretrained, labels, provenance: dict, folder: Path)
     from tf_dicom_ce.saved_model import write_encoder
 
     measures = pretrained.validation
-    result = {"best_epoch": pretrained.epoch, "validation": measures}
+    known = provenance["tags_known"]
+    result = {"best_epoch": pretrained.epoch, "validation": measures, "tags_known": known}
     version = write_encoder(
         pretrained.encoder,
         options.export,

@@ -1,6 +1,7 @@
 """Labels CSV to examples: an image, its class or mask, its patient, and perhaps its split."""
 
 import csv
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,19 +25,15 @@ class Example:
 
     Attributes:
         where: File and line, for messages.
-        path: The image, relative to the data folder.
-        size: Of the image file, bytes.
-        mtime_ns: Time of its last change.
+        path: The image, relative to the data folder; `./0.png` is `0.png`.
         frame: Of a cine, from 0; None for the middle one.
         target: Class (classification) or mask relative to the data folder (segmentation).
-        patient: As in the column `patient`; the path where there is none.
+        patient: As in the column `patient`; empty where that says nothing.
         split: `train`, `validation`, `test`, or None where there is no such column.
     """
 
     where: str
     path: str
-    size: int
-    mtime_ns: int
     frame: int | None
     target: str
     patient: str
@@ -55,8 +52,8 @@ def read_labels(path: Path, data: Path, target: str) -> tuple[Example, ...]:
         The examples whose target is filled in, in the order of the CSV.
 
     Raises:
-        UserError: A missing file or column, an unknown split, an image twice, or a patient in two
-            splits; the message names the line.
+        UserError: A missing file or column, an unknown split, or an image twice; the message names
+            the line.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -80,7 +77,8 @@ def read_labels(path: Path, data: Path, target: str) -> tuple[Example, ...]:
 
 
 def _example(where: str, row: dict, data: Path, target: str) -> Example:
-    for name in (row["path"], *([row[target]] if target == "mask" else [])):
+    image, mask = os.path.normpath(row["path"]), target == "mask"
+    for name in (image, *([row[target]] if mask else [])):
         if not (data / name).is_file():
             raise UserError(f"{where}: no file '{name}' in {data}.")
     split = row.get("split") or None
@@ -89,31 +87,22 @@ def _example(where: str, row: dict, data: Path, target: str) -> Example:
     frame = row.get("frame") or None
     if frame is not None and not frame.isdecimal():
         raise UserError(f"{where}: frame '{frame}' is not a number from 0.")
-    status = (data / row["path"]).stat()
     return Example(
         where,
-        row["path"],
-        status.st_size,
-        status.st_mtime_ns,
+        image,
         None if frame is None else int(frame),
         row[target],
-        row.get("patient") or row["path"],
+        (row.get("patient") or "").strip(),
         SPLITS.get(split),
     )
 
 
 def _check_unique(examples: tuple[Example, ...]) -> None:
-    images, patients = {}, {}
+    images: dict[tuple, Example] = {}
     for example in examples:
         first = images.setdefault((example.path, example.frame), example)
         if first is not example:
             raise UserError(f"{example.where}: '{example.path}' stands in {first.where} already.")
-        first = patients.setdefault(example.patient, example)
-        if first.split != example.split:
-            raise UserError(
-                f"{example.where}: this patient is in {example.split}, and in {first.split} in "
-                f"{first.where}. Keep all images of a patient in one split."
-            )
 
 
 def class_labels(

@@ -2,27 +2,72 @@
 
 import hashlib
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.whole_files import write_table
+
+
+class Image(Protocol):
+    """What `split.csv` names of an image: `intake.frames.Sample` and `labels.Example` fit."""
+
+    path: str
+    frame: int | None
 
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of the two sides, ascending int64 arrays without common element."""
+    """Row numbers of the sides, ascending int64 arrays without common element.
+
+    Attributes:
+        train: Training.
+        validation: Chooses the epoch.
+        test: Labelled images that nothing is chosen by; None in pretraining.
+    """
 
     train: np.ndarray
     validation: np.ndarray
+    test: np.ndarray | None = None
+
+    @property
+    def sides(self) -> dict[str, np.ndarray]:
+        """The sides by name."""
+        return {name: rows for name, rows in vars(self).items() if rows is not None}
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of both sides: equal only for equal splits."""
-        return hashlib.sha256(
-            f"{self.train.tolist()}|{self.validation.tolist()}".encode()
-        ).hexdigest()
+        """SHA-256 (hex) of all sides: equal only for equal splits."""
+        content = "|".join(f"{rows.tolist()}" for rows in self.sides.values())
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def write_split(path: Path, images: Sequence[Image], patients: Sequence[str], split: Split) -> None:
+    """Writes which image is on which side, for this user alone, as paths may name a patient.
+
+    Args:
+        path: The CSV: columns path, frame (where there are cines), patient, split.
+        images: All images.
+        patients: The patient of each.
+        split: Sides; an image on none is `unused`.
+    """
+    side_of = {int(row): side for side, rows in split.sides.items() for row in rows}
+    cines = any(image.frame is not None for image in images)
+    write_table(
+        path,
+        ("path", *(("frame",) if cines else ()), "patient", "split"),
+        (
+            {"path": image.path, "patient": patient, "split": side_of.get(row, "unused")}
+            | ({"frame": image.frame} if cines else {})
+            for row, (image, patient) in enumerate(zip(images, patients, strict=True))
+        ),
+        private=True,
+    )
 
 
 def split_rows(
@@ -50,7 +95,8 @@ def split_rows(
     if len(names) < 2:
         raise UserError(
             f"{len(rows)} images of {len(names)} patient cannot be split by patient. "
-            "Add files of a second patient, or use --split image."
+            "Add files of a second patient; if there are several, tell them apart in a labels CSV "
+            "with a column patient; or use --split image."
         )
     target = validation_fraction * len(rows)
     chosen, count = [], 0
@@ -65,16 +111,7 @@ def split_rows(
     return Split(train=np.sort(rows[~validation]), validation=np.sort(rows[validation]))
 
 
-@dataclass(frozen=True)
-class ThreeWaySplit:
-    """Row numbers of training, validation and test, ascending int64 arrays."""
-
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
-
-
-def split_labelled(groups: np.ndarray, strata: np.ndarray, seed: int) -> ThreeWaySplit:
+def split_labelled(groups: np.ndarray, strata: np.ndarray, seed: int) -> Split:
     """80/10/10 of the patients, with every class on every side as far as it goes.
 
     Args:
@@ -83,20 +120,20 @@ def split_labelled(groups: np.ndarray, strata: np.ndarray, seed: int) -> ThreeWa
         seed: Same seed, same split.
 
     Raises:
-        UserError: Fewer than ten patients.
+        UserError: Fewer than ten patients, or no class of ten images.
     """
-    if len(np.unique(groups)) < 10:
-        raise UserError(
-            f"{len(np.unique(groups))} patients are too few for an 80/10/10 split. "
-            "Add patients, or give the labels CSV a column 'split'."
-        )
+    largest = np.bincount(strata).max()
+    for count, what in ((len(np.unique(groups)), "patients"), (largest, "images of a class")):
+        if count < 10:
+            raise UserError(
+                f"{count} {what} are too few for an 80/10/10 split, which takes ten. "
+                "Add some, or give the labels CSV a column 'split'."
+            )
     folds = StratifiedGroupKFold(10, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class of fewer than ten rows
         sides = [fold for _, fold in folds.split(groups, strata, groups)]
-    return ThreeWaySplit(
-        train=np.sort(np.concatenate(sides[2:])), validation=sides[1], test=sides[0]
-    )
+    return Split(train=np.sort(np.concatenate(sides[2:])), validation=sides[1], test=sides[0])
 
 
 def nested_fraction(

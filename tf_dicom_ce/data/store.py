@@ -1,9 +1,9 @@
 """A decode-once store: all frames at the training size in one memory-mapped file.
 
-A store is a folder named by a hash of what it was made from: every frame's file with its size and
-time of change, the way it is read, the image size and the version of this code. So a changed input
-has another name, and a stale store is never taken for the right one. It holds pixels and codes
-of errors by row number: no names, tags or paths.
+A store is a folder named by a hash of what it was made from: the content of every frame's file, the
+way it is read, the image size and the version of this code. So data that were moved or unpacked
+again find their store, and other data never do, whatever their names, sizes and times. It holds
+pixels and codes of errors by row number: no names, tags or paths.
 """
 
 import hashlib
@@ -22,6 +22,8 @@ import tensorflow as tf
 from tf_dicom_ce.data.preprocessing import resize
 from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Code, Refusal
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake.contents import digests
 from tf_dicom_ce.intake.decoding import ImageReader, decode_images
 
 _VERSION = 3  # raise when reader or resize give other pixels
@@ -31,8 +33,6 @@ class Image(Protocol):
     """What a store knows of an image: `intake.frames.Sample` and `labels.Example` fit."""
 
     path: str
-    size: int
-    mtime_ns: int
     frame: int | None
 
 
@@ -45,12 +45,14 @@ class Store:
         places: int32 [rows, 6], where the frame was in its source: rows and columns of the source,
             then top, bottom, left and right of the frame in it.
         refusals: Refusal by row number, for files whose pixels could not be decoded.
+        fingerprint: Of the data, see `data_fingerprint`.
         built: Whether this call decoded the files (False: found ready).
     """
 
     images: tf.Tensor
     places: np.ndarray
     refusals: dict[int, Refusal]
+    fingerprint: str
     built: bool
     at_once: ClassVar[int] = 3  # two compute, one hands over
 
@@ -68,6 +70,7 @@ class DirectReader:
     images: Sequence[Image]
     image_size: tuple[int, int]
     refusals: dict[int, Refusal]
+    fingerprint: str
     at_once: ClassVar[int] = 1  # a process can hang at its end with several `py_function`
 
     def read(self, rows: tf.Tensor) -> tf.Tensor:
@@ -99,7 +102,7 @@ def open_direct(
     """Decodes every image once to learn which cannot be read, and keeps no pixels."""
     found = decode_images(reader, images, workers)
     refusals = {k: frame for k, frame in found if isinstance(frame, Refusal)}
-    return DirectReader(reader, images, image_size, refusals)
+    return DirectReader(reader, images, image_size, refusals, data_fingerprint(reader, images))
 
 
 def default_cache() -> Path:
@@ -125,14 +128,24 @@ def open_store(
 
     Returns:
         The store, its images mapped.
+
+    Raises:
+        UserError: A file was changed while it was decoded.
     """
-    folder = cache / _key(reader, images, image_size)
+    fingerprint = data_fingerprint(reader, images)
+    content = json.dumps([_VERSION, image_size, reader.find_sector, fingerprint])
+    folder = cache / hashlib.sha256(content.encode()).hexdigest()[:32]
     built = not folder.is_dir()
     if built:
         beside = cache / f"{folder.name}.{os.getpid()}.part"
         beside.mkdir(parents=True)
         try:
             _build(reader, images, image_size, beside, workers)
+            if data_fingerprint(reader, images) != fingerprint:
+                raise UserError(
+                    f"{reader.root}: files were changed while they were read. Start again when "
+                    "nothing writes to the folder."
+                )
             beside.replace(folder)
         except OSError:
             if not folder.is_dir():  # otherwise another run was faster
@@ -144,6 +157,7 @@ def open_store(
         images=mapped(folder / "images.npy"),
         places=np.load(folder / "places.npy"),
         refusals={int(k): Refusal(Code(code), detail) for k, (code, detail) in codes.items()},
+        fingerprint=fingerprint,
         built=built,
     )
 
@@ -154,15 +168,11 @@ def mapped(file: Path) -> tf.Tensor:
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
-def data_fingerprint(images: Sequence[Image]) -> str:
-    """SHA-256 (hex) over the file, size, time of change and frame of every image; names none."""
-    content = [(image.path, image.size, image.mtime_ns, image.frame) for image in images]
+def data_fingerprint(reader: ImageReader, images: Sequence[Image]) -> str:
+    """SHA-256 (hex) over the content of the file, and the frame, of every image in order."""
+    contents = digests(reader.root, [image.path for image in images])
+    content = [(contents[image.path], image.frame) for image in images]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _key(reader: ImageReader, images: Sequence[Image], image_size: tuple[int, int]) -> str:
-    content = [_VERSION, image_size, reader.find_sector, data_fingerprint(images)]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
 def _build(

@@ -1,6 +1,8 @@
 """The labelled images of a task: frames, targets and splits."""
 
 import dataclasses
+import hashlib
+import json
 import sys
 from pathlib import Path
 
@@ -9,9 +11,11 @@ import numpy as np
 from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.data import splits, store
 from tf_dicom_ce.data.labels import Example, class_labels, read_labels, read_mask
+from tf_dicom_ce.data.patients import with_patients
 from tf_dicom_ce.data.preprocessing import resize_mask
 from tf_dicom_ce.dicom.sop_classes import ULTRASOUND
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake.contents import digests
 from tf_dicom_ce.intake.decoding import ImageReader
 
 
@@ -20,21 +24,24 @@ class Task:
     """Labelled images.
 
     Attributes:
+        examples: The rows of the labels that count, each with its patient.
         frames: Frames by row.
         targets: Classes int32 [N], or masks uint8 [N, height, width] at the model's size.
         source_masks: Masks as large as their (cropped) sources, for the test rows; else empty.
         classes: Names; in segmentation with `background` first.
         patients: Patient of each row, int [N].
         split: Rows of the three sides; of the training side, the labelled fraction.
-        fingerprint: Of the image files.
+        fingerprint: SHA-256 (hex) of images, targets and who is of one patient; equal for equal
+            data, wherever they lie.
     """
 
+    examples: tuple[Example, ...]
     frames: store.Store
     targets: np.ndarray
     source_masks: dict[int, np.ndarray]
     classes: tuple[str, ...]
     patients: np.ndarray
-    split: splits.ThreeWaySplit
+    split: splits.Split
     fingerprint: str
 
 
@@ -59,12 +66,15 @@ def load_task(
     """
     segmentation = config.task == "segmentation"
     examples = read_labels(labels, data, "mask" if segmentation else "label")
+    names = [example.target for example in examples]
+    targets = digests(data, names) if segmentation else dict(zip(names, names, strict=True))
+    examples, patients = with_patients(examples, data, targets)
+    held = [targets[example.target] for example in examples]
     reader = ImageReader(data, ULTRASOUND, config.find_sector)
     frames = store.open_store(reader, examples, config.image_size, cache)
     for row, refusal in frames.refusals.items():
         where = examples[row].where
         raise UserError(f"{where}: the image cannot be read. {refusal.code}: {refusal.code.remedy}")
-    _, patients = np.unique([example.patient for example in examples], return_inverse=True)
     if segmentation:
         masks = [
             read_mask(example, data, place)
@@ -80,23 +90,25 @@ def load_task(
     split = _split(config, examples, patients, strata)
     if not segmentation:
         _check_classes(classes, targets, split)
+    content = json.dumps([frames.fingerprint, held, patients.tolist()])
     return Task(
+        examples,
         frames,
         targets,
         {int(row): masks[row] for row in split.test} if segmentation else {},
         classes,
         patients,
         split,
-        store.data_fingerprint(examples),
+        hashlib.sha256(content.encode()).hexdigest(),
     )
 
 
-def _split(config, examples: tuple[Example, ...], patients, strata) -> splits.ThreeWaySplit:
+def _split(config, examples: tuple[Example, ...], patients, strata) -> splits.Split:
     if examples[0].split is None:
         split = splits.split_labelled(patients, strata, config.seed)
     else:
         sides = np.array([example.split for example in examples])
-        split = splits.ThreeWaySplit(
+        split = splits.Split(
             *(np.flatnonzero(sides == side) for side in ("train", "validation", "test"))
         )
         for side in ("train", "validation", "test"):

@@ -19,6 +19,8 @@ class Code(enum.StrEnum):
     """Skipped: a PNG or JPEG that no labels CSV lists."""
     NOT_ULTRASOUND = "not-ultrasound"
     """Skipped: DICOM whose (0008,0016) SOP Class UID is not wanted; by default, not ultrasound."""
+    COPY = "copy"
+    """Skipped: the image of another file once more: same SOP Instance UID, same pixels."""
     OS_ERROR = "os-error"
     """The operating system refused to open or read the file."""
     DAMAGED_HEADER = "damaged-header"
@@ -50,6 +52,7 @@ class Code(enum.StrEnum):
             Code.NOT_DICOM,
             Code.UNLISTED_PICTURE,
             Code.NOT_ULTRASOUND,
+            Code.COPY,
         )
 
     @property
@@ -68,6 +71,7 @@ _REMEDIES = {
     Code.NOT_DICOM: "Nothing to do, unless the file should be DICOM: then export it again.",
     Code.UNLISTED_PICTURE: "List it in a CSV given by --labels if it is an image to train on.",
     Code.NOT_ULTRASOUND: "Nothing to do; only the SOP classes of the tag schema are read.",
+    Code.COPY: "Nothing to do; the same image counts once.",
     Code.OS_ERROR: "Check the permissions of the file and the health of the disk.",
     Code.DAMAGED_HEADER: "Export the file again; the data set is malformed.",
     Code.NO_PIXELS: "Export the file again with its image; this copy holds none.",

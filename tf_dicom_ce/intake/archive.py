@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake.contents import digests
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
 
 _BLOCK = 1 << 20
@@ -33,7 +34,7 @@ def is_archive(path: Path) -> bool:
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Unpacks an archive once; a second call finds it unpacked.
+    """Unpacks an archive once; a second call finds it unpacked, wherever the archive lies now.
 
     Only regular files are taken, under names that cannot leave the folder. The bytes are counted
     as they come, so that an archive that lies about its size fills no disk. Archives within the
@@ -49,9 +50,8 @@ def unpack(archive: Path, folder: Path) -> Path:
     Raises:
         UserError: Damaged, encrypted, or larger than the disk.
     """
-    status = archive.stat()
-    identity = f"{archive.resolve()}|{status.st_size}|{status.st_mtime_ns}"
-    target = folder / pseudonym(load_secret(), "archive", identity)
+    (content,) = digests(archive.parent, [archive.name]).values()
+    target = folder / pseudonym(load_secret(), "archive", content)
     if target.is_dir():
         return target
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

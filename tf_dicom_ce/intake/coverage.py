@@ -5,11 +5,15 @@ import dataclasses
 import io
 import json
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
+
 from tf_dicom_ce.dicom.refusals import Refusal
+from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.coverage_counts import Coverage, TagCoverage, in_words
 from tf_dicom_ce.intake.coverage_page import render_page
@@ -19,13 +23,16 @@ from tf_dicom_ce.whole_files import write_text
 __all__ = [
     "Coverage",
     "TagCoverage",
+    "known_tags",
     "require_readable",
+    "require_tags",
     "summary",
     "to_json",
     "to_markdown",
     "write_coverage",
 ]
 
+_HARDLY_ANY = 0.05  # of the images
 _NONE: Mapping[int, Refusal] = MappingProxyType({})
 _FILE_COLUMNS = ("path", "row", "status", "what", "patient", "labels", "flags")
 
@@ -77,7 +84,13 @@ def summary(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -> str:
             + (f" ({tag.untidy} after tidying)" if tag.untidy else "")
             + (f", {others}" if others else "")
         )
+    of_patients = coverage.identification
+    lines.append(f"Patients told apart by: {_counted(of_patients.told)}")
+    lines += (f"{n} files: {flag}" for flag, n in of_patients.oddities.items())
     lines += (f"{n} files: {flag}" for flag, n in coverage.flags.items())
+    if of_patients.copies:
+        lines.append(f"{of_patients.copies} files are copies of others, which count once")
+    lines += (f"WARNING: {sentence}" for sentence in of_patients.warnings)
     return "\n".join(lines)
 
 
@@ -102,6 +115,44 @@ def require_readable(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -
             lines.append(f"  {count} {code.value}: {code.remedy}")
     lines.append("coverage.md names them. Mend them, or go on without them: --allow-unreadable")
     raise UserError("\n".join(lines))
+
+
+def known_tags(schema: TagSchema, present: np.typing.ArrayLike) -> dict[str, float]:
+    """Share of images, 0 to 1, of which each tag is known.
+
+    Args:
+        schema: The schema that encoded the tags.
+        present: 1 over the span of a tag that is known, [N, L].
+    """
+    starts = np.cumsum([0, *(len(tag.labels) for tag in schema.tags)])
+    return {
+        tag.name: float(np.mean(np.asarray(present)[:, start]))
+        for tag, start in zip(schema.tags, starts, strict=False)
+    }
+
+
+def require_tags(known: Mapping[str, float]) -> None:
+    """Insists that there is something to learn from tags; a warning where there is little.
+
+    Args:
+        known: From `known_tags`.
+
+    Raises:
+        UserError: No tag is known of any image.
+    """
+    remedy = (
+        "`tf-dicom-ce index` shows the values that were found. Map them (--tags, docs/tags.md), "
+        "bring tags by a CSV (--labels), or train without them: --no-use-dicom."
+    )
+    if not any(known.values()):
+        raise UserError(f"No image has a tag that the schema knows. {remedy}")
+    for name, share in known.items():
+        if share < _HARDLY_ANY:
+            print(
+                f"WARNING: the tag {name} is known of {100 * share:.1f} % of the images only: "
+                f"there is hardly anything to learn from it. {remedy}",
+                file=sys.stderr,
+            )
 
 
 def to_json(coverage: Coverage) -> str:
@@ -131,6 +182,20 @@ def to_markdown(coverage: Coverage, refusals: Iterable[tuple[str, Refusal]] = ()
                 ("none of the tags mapped", coverage.unmapped_files),
                 ("skipped, something else", coverage.skipped),
                 ("unreadable", coverage.unreadable),
+            ),
+        ),
+    ]
+    of_patients = coverage.identification
+    parts += [
+        "## Patients\n",
+        *(f"**{sentence}**\n" for sentence in of_patients.warnings),
+        _table(("told apart by", "images"), of_patients.told.items()),
+        _table(
+            ("", "images"),
+            (
+                ("of the patient who has most", of_patients.largest),
+                ("copies of others, which count once", of_patients.copies),
+                *of_patients.oddities.items(),
             ),
         ),
     ]
@@ -189,6 +254,10 @@ def _tag_sections(name: str, tag: TagCoverage, images: int) -> list[str]:
         rows = ((_shown(v), n, in_words(labels)) for v, (n, labels) in tag.mapped_values.items())
         parts += [f"### Mapped values: {name}\n", _table(("value", "files", "labels"), rows)]
     return parts
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({n})" for name, n in counts.items())
 
 
 def _shown(value: str) -> str:

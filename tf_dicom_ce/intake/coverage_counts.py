@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.suggestions import closest, suspicious
 from tf_dicom_ce.dicom.tags import STATES, Encoding, Tag, TagSchema
+from tf_dicom_ce.intake import identity
 
 _SUGGESTIONS = 300  # values that are looked at, so that a folder of free text takes no minutes
 
@@ -53,6 +54,25 @@ class TagCoverage:
 
 
 @dataclasses.dataclass(frozen=True)
+class Identification:
+    """How patients were told apart.
+
+    Attributes:
+        told: What told the patient to number of images.
+        oddities: What is odd about patients, in plain words, to number of images.
+        copies: Files that hold an image once more; they count once.
+        largest: Images of the patient who has most.
+        warnings: What to look at before training, as sentences.
+    """
+
+    told: dict[str, int]
+    oddities: dict[str, int]
+    copies: int
+    largest: int
+    warnings: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Coverage:
     """Counts over a whole folder.
 
@@ -60,15 +80,17 @@ class Coverage:
         files: All files found, of whatever kind.
         images: Ultrasound files that entered the index.
         patients: Distinct patients among them.
+        identification: How they were told apart.
         unmapped_files: Ultrasound files none of whose tags mapped.
         tags: Tag name to its coverage.
-        flags: Decision on patient, tags or picture to number of files, most frequent first.
+        flags: Decision on tags or picture to number of files, most frequent first.
         refusals: Code to number of files that yield no frame.
     """
 
     files: int
     images: int
     patients: int
+    identification: Identification
     unmapped_files: int
     tags: dict[str, TagCoverage]
     flags: dict[str, int]
@@ -100,9 +122,8 @@ class Coverage:
 
 def measure(
     schema: TagSchema,
-    encodings: Iterable[Encoding],
-    *,
-    patients: int,
+    encodings: Sequence[Encoding],
+    patients: Sequence[identity.Patient],
     flags: Iterable[Iterable[str]],
     refusals: Iterable[Refusal],
 ) -> Coverage:
@@ -111,19 +132,19 @@ def measure(
     Args:
         schema: The schema that encoded the files.
         encodings: One per ultrasound file.
-        patients: Number of distinct patients.
-        flags: The decisions on each ultrasound file.
+        patients: The patient of each.
+        flags: The decisions on tags and picture of each.
         refusals: One per file that yields no frame.
 
     Returns:
         The coverage of the folder.
     """
-    encodings = tuple(encodings)
     codes = collections.Counter(refusal.code for refusal in refusals)
     return Coverage(
         files=len(encodings) + codes.total(),
         images=len(encodings),
-        patients=patients,
+        patients=len({patient.pseudonym for patient in patients}),
+        identification=_identification(patients, codes[Code.COPY]),
         unmapped_files=sum(not encoding.present.any() for encoding in encodings),
         tags=_measure_tags(schema, encodings),
         flags=_by_count(collections.Counter(flag for file in flags for flag in file)),
@@ -131,7 +152,29 @@ def measure(
     )
 
 
-def _measure_tags(schema: TagSchema, encodings: tuple[Encoding, ...]) -> dict[str, TagCoverage]:
+def _identification(patients: Sequence[identity.Patient], copies: int) -> Identification:
+    told = collections.Counter(patient.told for patient in patients)
+    sizes = collections.Counter(patient.pseudonym for patient in patients)
+    oddities = collections.Counter(flag for patient in patients for flag in patient.flags)
+    images, largest = len(patients), max(sizes.values(), default=0)
+    remedy = "If that is wrong, give a labels CSV with a column patient."
+    warnings = []
+    if len(sizes) > 1 and 2 * largest > images:
+        warnings.append(f"One patient has {largest} of {images} images. {remedy}")
+    if len(sizes) == 1 < images:
+        warnings.append(f"All {images} images are of one patient. {remedy}")
+    if len(sizes) == images > 1:
+        warnings.append(f"Every image is of a patient of its own ({images}). {remedy}")
+    return Identification(
+        {str(how): told[how] for how in identity.Told if told[how]},
+        _by_count(oddities),
+        copies,
+        largest,
+        tuple(warnings),
+    )
+
+
+def _measure_tags(schema: TagSchema, encodings: Sequence[Encoding]) -> dict[str, TagCoverage]:
     coverages = {}
     start = 0
     for tag in schema.tags:

@@ -75,6 +75,7 @@ def render_page(index: Index, find_sector: bool, undecodable: Mapping[int, Refus
             }
             for name, tag in coverage.tags.items()
         ],
+        patients=coverage.identification,
         flags=tuple(coverage.flags.items()),
         refusals=tuple(coverage.refusals.items()),
         unreadable=sorted(unreadable.items()),

@@ -1,6 +1,7 @@
-"""What one look at a file's header tells; done in workers and kept in the header cache."""
+"""What one look at a file's header tells; done in workers, and kept so that it is done once."""
 
 import functools
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,33 +13,75 @@ from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.reader import decisions, number_of_frames, read_header
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.tags import TagSchema, Values
-from tf_dicom_ce.intake.secret import pseudonym
+from tf_dicom_ce.intake.decoding import refusal_of
+from tf_dicom_ce.intake.file_cache import FileCache, Stamp, default_file_cache
+from tf_dicom_ce.intake.identity import Identity, picture_identity, read_identity
+from tf_dicom_ce.intake.secret import load_secret
+from tf_dicom_ce.workers import guarded_map
 
-#: Raised whenever `examine` gives another answer for the same file.
-RULES_VERSION = 1
-
-PATIENT_BY_STUDY = "no Patient ID, patient taken from the study"
-PATIENT_BY_FILE = "no Patient ID and no study, file taken as a patient of its own"
+_RULES_VERSION = 2  # raise when `examine` gives another answer for the same file
+# Below this, starting processes costs more than it saves; headers are read by Python alone, which
+# does not die.
+_IN_PROCESS = 300
 
 
 class Facts(NamedTuple):
-    """A readable image; plain values throughout, as the header cache keeps them.
+    """A readable image; plain values throughout, as the file cache keeps them.
 
     Attributes:
-        patient: Pseudonym of the patient.
+        identity: What it says of its patient.
         frames: (0028,0008) Number of Frames, at least 1.
         kind: What the file is, e.g. "480×640 RGB, 30 frames, JPEG Baseline".
-        flags: Every decision on patient and picture, in plain words.
+        flags: Every decision on the picture, in plain words.
         values: Element to its values, raw.
         is_picture: A PNG or JPEG: no image of a study unless a labels CSV says so.
     """
 
-    patient: str
+    identity: Identity
     frames: int
     kind: str
     flags: tuple[str, ...]
     values: Values
     is_picture: bool = False
+
+
+def examine_all(
+    root: Path,
+    schema: TagSchema,
+    stamps: Mapping[str, Stamp],
+    cache: Path | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> tuple[dict[str, Facts | Refusal], int]:
+    """Looks at files; what was found is kept as it comes, and unchanged files are not read again.
+
+    Args:
+        root: The folder that paths are relative to.
+        schema: Says which elements and which kinds of images are wanted.
+        stamps: Of all files, by path.
+        cache: Folder of what is kept; None for the user's.
+        workers: Processes; None for one per CPU core. The result does not depend on it.
+        progress: Shows a bar on standard error.
+
+    Returns:
+        Path to facts, or to why there are none; and how many files were read anew.
+    """
+    secret = load_secret()
+    rules = (f"headers {_RULES_VERSION}", *sorted(schema.sop_classes), *schema.elements)
+    kept = FileCache(cache or default_file_cache(), (str(root.resolve()), *rules), secret)
+    look = functools.partial(examine, root, schema, secret)
+
+    def find(paths: list[str]) -> Iterator[list[Any]]:
+        if len(paths) <= _IN_PROCESS:
+            return map(_to_json, map(look, paths))
+        return map(_to_json, guarded_map(look, paths, refusal_of, workers, chunk=32))
+
+    def keep(entry: list[Any]) -> bool:
+        # A disk may recover, and what a worker died of may not happen again.
+        return len(entry) > 2 or not Code(entry[0]).may_pass
+
+    entries, read = kept.complete(stamps, find, "Reading headers", progress, keep)
+    return {path: _from_json(entry) for path, entry in entries.items()}, read
 
 
 def examine(root: Path, schema: TagSchema, secret: bytes, path: str) -> Facts | Refusal:
@@ -59,13 +102,11 @@ def examine(root: Path, schema: TagSchema, secret: bytes, path: str) -> Facts | 
             is_picture = header.code is Code.NOT_DICOM and picture_format(root / path)
             return _examine_picture(root, schema, secret, path) if is_picture else header
         try:
-            keyword, value = _patient(header, path)
-            flags = {"PatientID": (), "StudyInstanceUID": (PATIENT_BY_STUDY,)}
             return Facts(
-                pseudonym(secret, keyword, value),
+                read_identity(header, path, secret),
                 number_of_frames(header),
                 _kind(header),
-                (*flags.get(keyword, (PATIENT_BY_FILE,)), *decisions(header)),
+                tuple(decisions(header)),
                 schema.read(header),
             )
         # A lazily converted element may be malformed in any way.
@@ -73,18 +114,16 @@ def examine(root: Path, schema: TagSchema, secret: bytes, path: str) -> Facts | 
             return Refusal(Code.DAMAGED_HEADER, type(error).__name__)
 
 
-def to_json(result: Facts | Refusal) -> list[Any]:
-    """As plain values for the header cache."""
+def _to_json(result: Facts | Refusal) -> list[Any]:
     return list(result) if isinstance(result, Facts) else [result.code.value, result.detail]
 
 
-def from_json(entry: list[Any]) -> Facts | Refusal:
-    """The inverse of `to_json`."""
+def _from_json(entry: list[Any]) -> Facts | Refusal:
     if len(entry) == 2:
         return Refusal(Code(entry[0]), entry[1])
-    *start, flags, values, is_picture = entry
+    identity, frames, kind, flags, values, is_picture = entry
     values = {k: None if v is None else tuple(v) for k, v in values.items()}
-    return Facts(*start, tuple(flags), values, is_picture)
+    return Facts(Identity(*identity), frames, kind, tuple(flags), values, is_picture)
 
 
 def _examine_picture(root: Path, schema: TagSchema, secret: bytes, path: str) -> Facts | Refusal:
@@ -93,16 +132,7 @@ def _examine_picture(root: Path, schema: TagSchema, secret: bytes, path: str) ->
         return size
     kind = f"{size[0]}×{size[1]} {picture_format(root / path)}"
     values = dict.fromkeys(schema.elements)
-    return Facts(pseudonym(secret, "path", path), 1, kind, (PATIENT_BY_FILE,), values, True)
-
-
-def _patient(header: Dataset, path: str) -> tuple[str, str]:
-    """Tells patients apart; without any identifier every file is a patient of its own."""
-    for keyword in ("PatientID", "StudyInstanceUID"):
-        value = str(header.get(keyword) or "").strip()
-        if value:
-            return keyword, value
-    return "path", path
+    return Facts(picture_identity(path, secret), 1, kind, (), values, True)
 
 
 def _kind(header: Dataset) -> str:

@@ -12,8 +12,6 @@ class File(Protocol):
     """What is asked of a row of the index."""
 
     path: str
-    size: int
-    mtime_ns: int
     frames: int
 
 
@@ -23,15 +21,11 @@ class Sample:
 
     Attributes:
         path: Of the file, relative to the root.
-        size: Of the file in bytes.
-        mtime_ns: Time of the file's last change.
         row: Number of the file in the index.
         frame: From 0; None for the middle one.
     """
 
     path: str
-    size: int
-    mtime_ns: int
     row: int
     frame: int | None
 
@@ -55,7 +49,7 @@ def choose_frames(files: Sequence[File], choice: str) -> tuple[Sample, ...]:
     """
     check_choice(choice)
     return tuple(
-        Sample(file.path, file.size, file.mtime_ns, row, frame)
+        Sample(file.path, row, frame)
         for row, file in enumerate(files)
         for frame in _frames(file.frames, choice)
     )

@@ -4,33 +4,23 @@ import dataclasses
 import functools
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-
-from rich.console import Console
-from rich.progress import Progress
 
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.tags import Encoding, TagSchema
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake import examination
+from tf_dicom_ce.intake.copies import find_copies
 from tf_dicom_ce.intake.coverage_counts import Coverage, measure
-from tf_dicom_ce.intake.decoding import refusal_of
-from tf_dicom_ce.intake.examination import PATIENT_BY_FILE, PATIENT_BY_STUDY, Facts, examine
-from tf_dicom_ce.intake.header_cache import HeaderCache, Stamp, default_header_cache
+from tf_dicom_ce.intake.decoding import ImageReader
+from tf_dicom_ce.intake.examination import Facts, examine_all
+from tf_dicom_ce.intake.file_cache import Stamp, stamp_of
+from tf_dicom_ce.intake.identity import Patient, tell_apart
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
 from tf_dicom_ce.intake.tag_table import Entry
-from tf_dicom_ce.workers import guarded_map
 
 TAGS_FROM_TABLE = "tags from the labels CSV"
-PATIENT_FROM_TABLE = "patient from the labels CSV"
-
-# Below this, starting processes costs more than it saves; headers are read by Python alone, which
-# does not die.
-_IN_PROCESS = 300
-_SAVE_EVERY = 500
-_SHOW_EVERY = 50
 _NO_TABLE: Mapping[str, Entry] = MappingProxyType({})
 
 
@@ -40,10 +30,8 @@ class Row:
 
     Attributes:
         path: Relative to the root, POSIX.
-        size: Bytes.
-        mtime_ns: Time of the last change.
         patient: Number of the patient, by first appearance in the order of paths.
-        pseudonym: The patient's HMAC with the user's secret, the same in every source.
+        pseudonym: The patient's HMAC with the user's secret.
         frames: (0028,0008) Number of Frames, at least 1.
         y: The multi-hot labels, (L,) of 0.0 or 1.0.
         present: (L,), True over the span of each tag that mapped.
@@ -52,8 +40,6 @@ class Row:
     """
 
     path: str
-    size: int
-    mtime_ns: int
     patient: int
     pseudonym: str
     frames: int
@@ -102,7 +88,7 @@ def scan(
         schema: Encodes the tags.
         table: Tag values by path that stand above the headers' (`tag_table.read_tag_table`). PNG
             and JPEG files are images only if they are listed here.
-        cache: Folder of the header caches; None for the user's.
+        cache: Folder of what is kept of headers; None for the user's.
         workers: Processes; None for one per CPU core. The result does not depend on it.
         progress: Shows a bar on standard error.
 
@@ -118,20 +104,22 @@ def scan(
         raise UserError(f"{root} does not exist; give a folder of DICOM files")
     if not root.is_dir():
         raise UserError(f"{root} is not a folder; give the folder that holds the DICOM files")
-    secret = load_secret()
     stamps, unlisted = _list_files(root)
     if not stamps and not unlisted:
         raise UserError(f"{root} is empty; give a folder that holds DICOM files")
     for path, entry in table.items():
         if path not in stamps:
             raise UserError(f"{entry.where}: no such file in {root}.")
-    rules = (str(examination.RULES_VERSION), *sorted(schema.sop_classes), *schema.elements)
-    kept = HeaderCache(cache or default_header_cache(), (str(root.resolve()), *rules), secret)
-    results = _known(kept, stamps)
-    read = len(stamps) - len(results)
-    look = functools.partial(examine, root, schema, secret)
-    results |= _examine_all(look, stamps, results.keys(), kept, workers, progress)
-    return _assemble(root, schema, table, secret, stamps, {**unlisted, **results}, read)
+    results, read = examine_all(root, schema, stamps, cache, workers, progress)
+    images, refusals = _images({**unlisted, **results}, table)
+    # Of equal images one that the table lists counts.
+    first = dict(sorted(images.items(), key=lambda item: item[0] not in table))
+    copies = find_copies(ImageReader(root, schema.sop_classes), first, progress)
+    _require_agreement(copies, table)
+    patients = tell_apart({path: facts.identity for path, facts in images.items()}, copies)
+    refusals |= {path: Refusal(Code.COPY) for path in copies}
+    images = {path: facts for path, facts in images.items() if path not in copies}
+    return _assemble(root, schema, images, patients, refusals, read)
 
 
 def _list_files(root: Path) -> tuple[dict[str, Stamp], dict[str, Refusal]]:
@@ -153,125 +141,84 @@ def _list_files(root: Path) -> tuple[dict[str, Stamp], dict[str, Refusal]]:
                 unlisted[prefix + name] = Refusal(Code.OS_ERROR, type(error).__name__)
                 continue
             if stat.S_ISREG(status.st_mode):
-                stamps[prefix + name] = (status.st_size, status.st_mtime_ns)
+                stamps[prefix + name] = stamp_of(status)
             elif not stat.S_ISDIR(status.st_mode):
                 unlisted[prefix + name] = Refusal(Code.NOT_REGULAR)
     return dict(sorted(stamps.items())), unlisted
 
 
-def _known(kept: HeaderCache, stamps: dict[str, Stamp]) -> dict[str, Facts | Refusal]:
-    """What an earlier scan found of files that have not changed since."""
-    return {
-        path: examination.from_json(entry)
-        for path, (stamp, entry) in kept.load().items()
-        if stamps.get(path) == stamp
-    }
+def _images(
+    results: Mapping[str, Facts | Refusal], table: Mapping[str, Entry]
+) -> tuple[dict[str, Facts], dict[str, Refusal]]:
+    """The images, with what the table says above their headers; and all other files."""
+    images: dict[str, Facts] = {}
+    refusals: dict[str, Refusal] = {}
+    secret = load_secret()
+    for path, facts in sorted(results.items()):
+        entry = table.get(path)
+        if isinstance(facts, Refusal):
+            refusals[path] = facts
+        elif facts.is_picture and entry is None:
+            refusals[path] = Refusal(Code.UNLISTED_PICTURE)
+        else:
+            images[path] = facts if entry is None else _completed(facts, entry, secret)
+    return images, refusals
 
 
-def _examine_all(
-    look: functools.partial,
-    stamps: dict[str, Stamp],
-    known: Iterable[str],
-    kept: HeaderCache,
-    workers: int | None,
-    progress: bool,
-) -> dict[str, Facts | Refusal]:
-    """Examines what is not known yet, and keeps it."""
-    known = set(known)
-    paths = [path for path in stamps if path not in known]
-    results: dict[str, Facts | Refusal] = {}
-    unsaved: list[str] = []
-
-    def save() -> None:
-        kept.append((p, stamps[p], examination.to_json(results[p])) for p in unsaved)
-        unsaved.clear()
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
-        task = bar.add_task("Reading headers", total=len(paths))
-        try:
-            for path, result in zip(paths, _examined(look, paths, workers), strict=True):
-                results[path] = result
-                # A disk may recover, and what a worker died of may not happen again.
-                if not (isinstance(result, Refusal) and result.code.may_pass):
-                    unsaved.append(path)
-                if len(unsaved) >= _SAVE_EVERY:
-                    save()
-                if len(results) % _SHOW_EVERY == 0:
-                    bar.update(task, completed=len(results))
-        finally:
-            save()
-    return results
+def _completed(facts: Facts, entry: Entry, secret: bytes) -> Facts:
+    # As a Patient ID: equal whether it comes from here or from a header.
+    given = pseudonym(secret, "PatientID", entry.patient) if entry.patient else ""
+    return facts._replace(
+        identity=facts.identity._replace(given=given),
+        flags=(*([TAGS_FROM_TABLE] if entry.values else ()), *facts.flags),
+        values={**facts.values, **entry.values},
+    )
 
 
-def _examined(
-    look: functools.partial, paths: list[str], workers: int | None
-) -> Iterator[Facts | Refusal]:
-    if len(paths) <= _IN_PROCESS:
-        return map(look, paths)
-    return guarded_map(look, paths, refusal_of, workers, chunk=32)
+def _require_agreement(copies: Mapping[str, str], table: Mapping[str, Entry]) -> None:
+    for path, first in copies.items():
+        if path in table and first in table:
+            a, b = table[first], table[path]
+            if (a.patient, a.values) != (b.patient, b.values):
+                raise UserError(
+                    f"{b.where}: '{path}' is the same image as '{first}' ({a.where}), with other "
+                    "tags or another patient. Correct one of them, or take one out."
+                )
 
 
 def _assemble(
     root: Path,
     schema: TagSchema,
-    table: Mapping[str, Entry],
-    secret: bytes,
-    stamps: dict[str, Stamp],
-    results: dict[str, Facts | Refusal],
+    images: Mapping[str, Facts],
+    patients: Mapping[str, Patient],
+    refusals: Mapping[str, Refusal],
     read: int,
 ) -> Index:
-    rows: list[Row] = []
-    refusals: list[tuple[str, Refusal]] = []
-    encodings: list[Encoding] = []
-    patients: dict[str, int] = {}
     encode = functools.lru_cache(maxsize=None)(lambda items: schema.encode(dict(items)))
-    for path, facts in sorted(results.items()):
-        entry = table.get(path)
-        if isinstance(facts, Facts) and facts.is_picture and entry is None:
-            facts = Refusal(Code.UNLISTED_PICTURE)
-        if isinstance(facts, Refusal):
-            refusals.append((path, facts))
-            continue
-        facts = facts if entry is None else _completed(facts, entry, secret)
+    rows: list[Row] = []
+    encodings: list[Encoding] = []
+    numbers: dict[str, int] = {}
+    for path, facts in images.items():
+        patient = patients[path]
         encodings.append(encoding := encode(tuple(facts.values.items())))
         rows.append(
             Row(
                 path,
-                *stamps[path],
-                patients.setdefault(facts.patient, len(patients)),
-                facts.patient,
+                numbers.setdefault(patient.pseudonym, len(numbers)),
+                patient.pseudonym,
                 facts.frames,
                 tuple(encoding.y.tolist()),
                 tuple(encoding.present.tolist()),
                 facts.kind,
-                facts.flags,
+                (*patient.flags, *facts.flags),
             )
         )
-    coverage = measure(
-        schema,
-        encodings,
-        patients=len(patients),
-        flags=(row.flags for row in rows),
-        refusals=(refusal for _, refusal in refusals),
-    )
+    flags = (facts.flags for facts in images.values())
+    found = [patients[path] for path in images]
+    coverage = measure(schema, encodings, found, flags, refusals.values())
     if not rows:
         counts = ", ".join(f"{n} {code.value}" for code, n in coverage.refusals.items())
         raise UserError(
             f"{root} holds no readable ultrasound image; its {coverage.files} files are: {counts}"
         )
-    return Index(root, schema, tuple(rows), tuple(refusals), coverage, read)
-
-
-def _completed(facts: Facts, entry: Entry, secret: bytes) -> Facts:
-    """What a header says, with what the table says above it."""
-    flags = facts.flags
-    patient = facts.patient
-    if entry.values:
-        flags = (*flags, TAGS_FROM_TABLE)
-    if entry.patient is not None:
-        # As a Patient ID: equal whether it comes from here or from a header.
-        patient = pseudonym(secret, "PatientID", entry.patient)
-        by_default = (PATIENT_BY_FILE, PATIENT_BY_STUDY)
-        flags = (PATIENT_FROM_TABLE, *(flag for flag in flags if flag not in by_default))
-    values = {**facts.values, **entry.values}
-    return facts._replace(patient=patient, flags=flags, values=values)
+    return Index(root, schema, tuple(rows), tuple(sorted(refusals.items())), coverage, read)

@@ -1,4 +1,4 @@
-"""The user's secret: patients get pseudonyms by it, and the header cache is sealed with it.
+"""The user's secret: patients get pseudonyms by it, and what is kept of files is sealed with it.
 
 A plain hash of a seven-digit number is undone in seconds by trying them all; one keyed with a
 secret is not. The secret stays in the user's configuration folder, outside of every output.
@@ -55,8 +55,8 @@ def pseudonym(secret: bytes, kind: str, value: str) -> str:
 
 
 def sealing_key(secret: bytes) -> bytes:
-    """The key of the header cache, for `cryptography.fernet.Fernet`."""
-    return base64.urlsafe_b64encode(hmac.digest(secret, b"header cache", "sha256"))
+    """The key of `intake.file_cache`, for `cryptography.fernet.Fernet`."""
+    return base64.urlsafe_b64encode(hmac.digest(secret, b"file cache", "sha256"))
 
 
 def _make(path: Path) -> None:

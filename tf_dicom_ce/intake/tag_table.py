@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def read_tag_table(path: Path, elements: Sequence[str]) -> dict[str, Entry]:
                 where = f"{path.name}, line {reader.line_num}"
                 if None in row or None in row.values():
                     raise UserError(f"{where}: {len(columns)} columns expected.")
-                name = Path(row["path"]).as_posix()
+                name = os.path.normpath(row["path"])
                 if name in entries:
                     raise UserError(f"{where}: this path stands in {entries[name].where} already.")
                 values = {

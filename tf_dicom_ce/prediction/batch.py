@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tf_dicom_ce.dicom.refusals import Refusal
+from tf_dicom_ce.intake.contents import digests
 from tf_dicom_ce.intake.decoding import ImageReader, decode_images, refusal_of
 from tf_dicom_ce.intake.frames import choose_frames
 from tf_dicom_ce.intake.index import Index
@@ -30,7 +31,7 @@ class Image:
     Attributes:
         path: Of the file, relative to the source's folder.
         frame: From 0.
-        name: Of the file in the results: a pseudonym of its path, size and time of change.
+        name: Of the file in the results: a pseudonym of its path and content.
     """
 
     path: str
@@ -123,8 +124,9 @@ def predict(index: Index, head: Head, folder: Path, choice: str, find_sector: bo
 
 def _images(index: Index, choice: str) -> list[Image]:
     secret, images = load_secret(), []
+    contents = digests(index.root, [row.path for row in index.rows])
     for sample in choose_frames(index.rows, choice):
-        name = pseudonym(secret, "result", f"{sample.path}\0{sample.size}\0{sample.mtime_ns}")
+        name = pseudonym(secret, "result", f"{sample.path}\0{contents[sample.path]}")
         middle = index.rows[sample.row].frames // 2
         images.append(Image(sample.path, middle if sample.frame is None else sample.frame, name))
     return images

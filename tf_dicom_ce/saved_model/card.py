@@ -71,11 +71,16 @@ def _role_of_tags(encoder: dict) -> str:
         "the encoder learned to predict them": encoder.get("lambda_tags"),
     }
     words = " and ".join(role for role, played in roles.items() if played)
+    known = [f"{tag} of {100 * k:.0f} %" for tag, k in encoder.get("tags_known", {}).items()]
     if "use_dicom" not in encoder:
         return "their part in the pretraining is not recorded"
     if not words:
         return "not used in the pretraining"
-    return words + (" (shuffled among patients: a control)" * bool(encoder.get("shuffle_tags")))
+    return (
+        words
+        + (f" (known: {', '.join(known)} of the images)" if known else "")
+        + (" (shuffled among patients: a control)" if encoder.get("shuffle_tags") else "")
+    )
 
 
 def _row(key: str, measure: float | dict, classes: list[str]) -> dict[str, str]:

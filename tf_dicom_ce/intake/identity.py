@@ -1,0 +1,227 @@
+"""Who is who: which images are of one patient.
+
+A patient is known by (0010,0020) Patient ID together with (0010,0021) Issuer of Patient ID. Files
+that share one of these, (0020,000D) Study Instance UID or (0008,0018) SOP Instance UID are of one
+patient: the connected components of the graph of files and identifiers. So a study of which some
+files lack the ID is one patient, and no file has a part of its patient on another side of a split.
+Everything here is pseudonyms (`intake.secret`).
+"""
+
+import collections
+import enum
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+from pydicom import Dataset
+
+from tf_dicom_ce.intake.secret import pseudonym
+
+PLACEHOLDER = "Patient ID is a placeholder"
+FROM_TABLE = "patient from the labels CSV"
+BY_STUDY = "no Patient ID, patient taken from the study"
+BY_FILE = "no Patient ID and no study, file taken as a patient of its own"
+SEVERAL_IDS = "study or instance stands under several Patient IDs, taken as one patient"
+WITHOUT_ISSUER = "Patient ID with and without an issuer, taken as one patient"
+SEVERAL_ISSUERS = "Patient ID of several issuers, told apart by the issuer"
+SHARED_INSTANCE = "SOP Instance UID of another image, which has other pixels"
+
+# What stands where an ID was taken out. With a number behind it, as in ANON0017, it is an ID.
+_PLACEHOLDER = re.compile(
+    r"(anon|test|dummy|removed|redacted|de-?identified)\D*|unk(nown)?|none|null|nil|n/?a"
+    r"|(no ?)?(name|id)|patient( ?(id|name))?|0+|x+|[\W_]*",
+    re.IGNORECASE,
+)
+
+
+class Told(enum.StrEnum):
+    """What tells a file's patient."""
+
+    TABLE = "the labels CSV"
+    ISSUED = "Patient ID and issuer"
+    ID = "Patient ID"
+    STUDY = "Study Instance UID"
+    FILE = "the file alone"
+
+
+class Identity(NamedTuple):
+    """What one file says of its patient; "" where it says nothing.
+
+    Attributes:
+        path: Of the file.
+        patient: Patient ID with its issuer.
+        unissued: Patient ID alone; the same as `patient` where there is no issuer.
+        study: Study Instance UID.
+        instance: SOP Instance UID.
+        placeholder: Whether a Patient ID is there that stands for none.
+        given: Patient of the labels CSV, as a Patient ID without issuer: it stands above all.
+    """
+
+    path: str
+    patient: str = ""
+    unissued: str = ""
+    study: str = ""
+    instance: str = ""
+    placeholder: bool = False
+    given: str = ""
+
+
+class Patient(NamedTuple):
+    """Whose image a file is.
+
+    Attributes:
+        pseudonym: The same for all files of the patient, and in every source that knows the same
+            identifiers.
+        told: By what.
+        flags: What is odd about it, in plain words.
+    """
+
+    pseudonym: str
+    told: Told
+    flags: tuple[str, ...]
+
+
+def read_identity(header: Dataset, path: str, secret: bytes) -> Identity:
+    """What a header says, as pseudonyms.
+
+    Args:
+        header: Of a DICOM file; looked at within `dicom.quiet.quiet()`.
+        path: The file.
+        secret: Keys the pseudonyms.
+    """
+
+    def text(keyword: str) -> str:
+        return str(header.get(keyword) or "").strip()
+
+    def hidden(kind: str, value: str) -> str:
+        return value and pseudonym(secret, kind, value)
+
+    found, issuer = text("PatientID"), text("IssuerOfPatientID")
+    patient = "" if _PLACEHOLDER.fullmatch(found) else found
+    return Identity(
+        hidden("path", path),
+        hidden("PatientID", f"{patient}\0{issuer}" if patient and issuer else patient),
+        hidden("PatientID", patient),
+        hidden("StudyInstanceUID", text("StudyInstanceUID")),
+        hidden("SOPInstanceUID", text("SOPInstanceUID")),
+        placeholder=found != patient,
+    )
+
+
+def picture_identity(path: str, secret: bytes) -> Identity:
+    """A PNG or JPEG says nothing: it is a patient of its own until a table says whose it is."""
+    return Identity(pseudonym(secret, "path", path))
+
+
+def tell_apart(
+    files: Mapping[str, Identity], copies: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Patient]:
+    """Decides who is who.
+
+    The labels CSV stands above headers: an identifier that it spreads over several patients joins
+    only the files of which it says nothing. A Patient ID without issuer may be that of any issuer,
+    so it joins the patients of all issuers that have it.
+
+    Args:
+        files: Path to what is said, of all images that are to be told apart.
+        copies: Path of each file that holds an image once more to the path of that image; their
+            patients are one.
+
+    Returns:
+        Path to patient, in the order of `files`.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    said = {
+        path: file._replace(path=files[copies[path]].path, instance="") if path in copies else file
+        for path, file in files.items()
+    }
+    edges = [*_edges(said.values())]
+    names = {name: k for k, name in enumerate(dict.fromkeys(n for edge in edges for n in edge))}
+    ends = np.array([(names[a], names[b]) for a, b in edges]).reshape(-1, 2).T
+    graph = coo_array((np.ones(ends.shape[1], np.int8), ends), shape=(len(names), len(names)))
+    component = connected_components(graph, directed=False)[1]
+    members: dict[int, list[Identity]] = collections.defaultdict(list)
+    homes: dict[str, set[int]] = collections.defaultdict(set)
+    for file in said.values():
+        number = component[names["file", file.path]]
+        members[number].append(file)
+        homes[_own_id(file)].add(number)
+    shared = collections.Counter(file.instance for file in said.values() if file.instance)
+    of_patient = {number: (_pseudonym(f), _oddities(f)) for number, f in members.items()}
+    found = {}
+    for path, file in said.items():
+        pseudonym, oddities = of_patient[component[names["file", file.path]]]
+        told, own = _told(file), _own_id(file)
+        flags = {
+            FROM_TABLE: told is Told.TABLE,
+            PLACEHOLDER: file.placeholder,
+            BY_STUDY: told is Told.STUDY,
+            BY_FILE: told is Told.FILE,
+            **dict.fromkeys(oddities, True),
+            SEVERAL_ISSUERS: own and len(homes[own]) > 1,
+            SHARED_INSTANCE: shared[file.instance] > 1,
+        }
+        found[path] = Patient(
+            pseudonym, told, tuple(flag for flag, is_so in flags.items() if is_so)
+        )
+    return found
+
+
+def _edges(files: Collection[Identity]) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
+    """Pairs of names that are of one patient: of files, patients, studies and instances."""
+    given = collections.defaultdict(set)
+    for file in files:
+        for key in _keys(file):
+            given[key] |= {file.given} - {""}
+    bare = {f.given for f in files} | {f.unissued for f in files if f.unissued == f.patient}
+    for file in files:
+        own = ("file", file.path)
+        yield own, own
+        if file.given:
+            yield own, ("patient", file.given)
+        for key in _keys(file):
+            if not file.given or len(given[key]) == 1:
+                yield own, key
+                if key[0] == "patient" and file.unissued in bare:
+                    yield key, ("patient", file.unissued)
+
+
+def _keys(file: Identity) -> list[tuple[str, str]]:
+    names = (("patient", file.patient), ("study", file.study), ("instance", file.instance))
+    return [key for key in names if key[1]]
+
+
+def _own_id(file: Identity) -> str:
+    """The Patient ID, where it counts."""
+    return "" if file.given else file.unissued
+
+
+def _told(file: Identity) -> Told:
+    if file.given:
+        return Told.TABLE
+    if file.patient:
+        return Told.ID if file.patient == file.unissued else Told.ISSUED
+    return Told.STUDY if file.study else Told.FILE
+
+
+def _pseudonym(files: Sequence[Identity]) -> str:
+    """The patient's: of the table, or of the ID, the study or the path that comes first."""
+    for names in zip(*((f.given, f.patient, f.study, f.path) for f in files), strict=True):
+        if known := [name for name in names if name]:
+            return min(known)
+    raise AssertionError("every file has a path")
+
+
+def _oddities(files: Sequence[Identity]) -> list[str]:
+    """What is odd about the headers of one patient of whom the table says nothing."""
+    issuers = collections.defaultdict(set)
+    for file in files:
+        if _own_id(file):
+            issuers[file.unissued].add(file.patient)
+    odd = [SEVERAL_IDS] if len(issuers) > 1 else []
+    mixed = any(bare in patients and len(patients) > 1 for bare, patients in issuers.items())
+    return [*odd, *([WITHOUT_ISSUER] if mixed else [])]
