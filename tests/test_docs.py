@@ -1,5 +1,6 @@
 """The docs name what the code has."""
 
+import re
 from pathlib import Path
 
 from tf_dicom_ce.dicom.refusals import Code
@@ -12,3 +13,23 @@ def test_every_code_is_documented_with_its_remedy():
     for code in Code:
         kind = "skipped" if code.is_skip else "unreadable"
         assert f"| `{code.value}` | {kind} | {code.remedy} |" in text
+
+
+def test_tables_render_whole():
+    """A blank line within a table ends it, and a cell more or less shifts a row."""
+    root = DOCS.parent
+    for path in (*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("export/*.md")):
+        before, columns = "", 0
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if line.startswith("|"):
+                cells = len(re.sub(r"\\\||`[^`]*`", "", line).split("|")) - 2
+                if not before.startswith("|"):  # the head of a table; its rule has to follow
+                    columns, head = cells, number
+                assert cells == columns, (
+                    f"{path}, line {number}: {cells} cells instead of {columns}"
+                )
+                if number == head + 1:
+                    assert set(line) <= set("|-: "), (
+                        f"{path}, line {number}: a table without a head"
+                    )
+            before = line
