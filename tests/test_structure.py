@@ -16,15 +16,16 @@ ALLOWED = {
     "config_file": {"config", "errors", "whole_files"},
     "losses": {"config"},
     "metrics": {"config"},
-    "dicom": {"errors"},
-    "intake": {"whole_files", "errors", "dicom", "workers"},
+    "user_tables": {"errors"},
+    "dicom": {"errors", "user_tables"},
+    "intake": {"whole_files", "user_tables", "errors", "dicom", "workers"},
     "workers": {"dicom"},
     "child_process": set(),
     "outlines": set(),
     "results": {"dicom", "outlines"},
     "phantom": {"whole_files", "errors", "dicom", "workers", "outlines"},
     "models": {"config"},
-    "data": {"whole_files", "config", "errors", "dicom", "intake", "workers"},
+    "data": {"whole_files", "user_tables", "config", "errors", "dicom", "intake", "workers"},
     "training": {
         *("whole_files", "config", "errors", "losses", "metrics", "data", "models", "outlines"),
     },
@@ -46,7 +47,7 @@ ALLOWED = {
 }
 WITHOUT_TENSORFLOW = (
     *("__init__", "errors", "config", "config_file", "workers", "child_process"),
-    *("whole_files", "dicom", "intake", "phantom", "outlines", "results"),
+    *("whole_files", "user_tables", "dicom", "intake", "phantom", "outlines", "results"),
 )
 
 

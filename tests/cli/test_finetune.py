@@ -82,7 +82,8 @@ def test_segmentation_learns_discs_and_answers(run, data, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ordinal", "categorical"])
 def test_classification(run, tmp_path, encoding):
-    run("--label-encoding", encoding, "--freeze", "--label-fraction", 0.5)
+    names = ("--class-names", "left", "right")
+    run("--label-encoding", encoding, "--freeze", "--label-fraction", 0.5, *names)
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["freeze"] is True
     assert config["images"] == {"train": 16, "validation": 4, "test": 4}
@@ -100,7 +101,7 @@ def test_classification(run, tmp_path, encoding):
 
 @pytest.mark.slow
 def test_without_export_the_measures_stay(run, tmp_path):
-    out = run("--epochs", 1, "--no-export").out
+    out = run("--epochs", 1, "--no-export", "--label-encoding", "categorical").out
     assert "test accuracy" in out
     assert "Model:" not in out
     assert "accuracy" in json.loads((tmp_path / "run" / "result.json").read_text())["test"]
@@ -113,6 +114,8 @@ def test_mistakes(run, data, tmp_path):
     assert "no exported encoder here" in run("--encoder", tmp_path / "none", code=2).err
     assert "above 0, at most 1" in run("--label-fraction", 5, code=2).err
     assert "unknown class 'left'" in run("--class-names", "right", code=2).err
+    assert "give their order, e.g. --class-names left right" in run(code=2).err
+    assert "--masks is for --task segmentation" in run("--masks", data, code=2).err
     (data / "7.png").unlink()
     assert "labels.csv, line 9: no file '7.png'" in run(code=2).err
     assert not (tmp_path / "run").exists()
@@ -126,7 +129,8 @@ def test_the_history_has_loss_and_accuracy(run, tmp_path):
 
     The models go below the run's folder, which has to be empty at the start.
     """
-    run("--epochs", 1, "--seed", 3, "--export", "run/export")
+    names = ("--class-names", "left", "right")
+    run("--epochs", 1, "--seed", 3, "--export", "run/export", *names)
     content = json.loads((tmp_path / "run/export/classification/1/classification.json").read_text())
     assert content["images"] == {"train": 32, "validation": 4, "test": 4}
     assert content["patients"] == {"train": 16, "validation": 2, "test": 2}  # two images each

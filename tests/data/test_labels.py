@@ -1,11 +1,14 @@
 """Each mistake in labels or masks: one message that names the line."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.data.labels import class_labels, read_labels
+from tf_dicom_ce.data.mask_files import match_masks
 from tf_dicom_ce.data.splits import nested_fraction, split_labelled
 from tf_dicom_ce.data.tasks import load_task
 from tf_dicom_ce.errors import UserError
@@ -58,16 +61,43 @@ def test_mistakes_in_the_table(table, text, message):
 
 
 def test_classes_by_number_by_name_and_by_order(table):
-    examples = read_labels(*table(rows(lambda k: [10, 2, 9][k % 3])), "label")
-    names, labels = class_labels(examples, None)
+    examples = read_labels(*table(rows(lambda k: [10, "2.0", 9][k % 3])), "label")
+    names, labels = class_labels(examples, None, ordinal=True)
     assert names == ("2", "9", "10")
     np.testing.assert_array_equal(labels[:3], [2, 0, 1])
     examples = read_labels(*table(rows(lambda k: ["poor", "good"][k % 2])), "label")
-    assert class_labels(examples, None)[0] == ("good", "poor")
-    names, labels = class_labels(examples, ("poor", "good"))
+    assert class_labels(examples, None, ordinal=False)[0] == ("good", "poor")
+    names, labels = class_labels(examples, ("poor", "good"), ordinal=True)
     assert labels[0] == 0
     with pytest.raises(UserError, match=r"line 3: unknown class 'good'\. Known: poor"):
-        class_labels(examples, ("poor",))
+        class_labels(examples, ("poor",), ordinal=False)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["poor", "good"], "The classes good, poor are no whole numbers: give their order"),
+        (["1.5", "2"], "The classes 1.5, 2 are no whole numbers"),
+        (["1", "nan"], "line 3: is 'nan' a class? If it means that the label is missing"),
+        (["1", "N/A"], "line 3: is 'N/A' a class?"),
+        (["Good", "good"], "line 3: is 'good' the class 'Good' of labels.csv, line 2? Write them"),
+    ],
+)
+def test_classes_that_are_asked_about(table, labels, message):
+    examples = read_labels(*table(rows(lambda k: labels[k % 2])), "label")
+    with pytest.raises(UserError) as error:
+        class_labels(examples, None, ordinal=True)
+    assert message in str(error.value)
+    assert class_labels(examples, tuple(labels), ordinal=True)[0] == tuple(labels)
+
+
+def test_tables_of_spreadsheets(table):
+    text = " path ;label; patient;split\n./00.png ; 1.0;a ;TRAIN\n;;;\n01.png;2;b;Val\n"
+    labels, data = table("")
+    labels.write_text(text, encoding="utf-16")
+    found = read_labels(labels, data, "label")
+    expected = [("00.png", "1", "a", "train"), ("01.png", "2", "b", "validation")]
+    assert [(e.path, e.target, e.patient, e.split) for e in found] == expected
 
 
 def load(table, text, tmp_path, **changes):
@@ -107,6 +137,7 @@ def test_an_unreadable_image(table, tmp_path):
         (np.ones((40, 51), np.uint8), "line 2: the mask has 40×51 pixels, the image 40×50"),
         (np.ones((40, 50, 3), np.uint8), "line 2: mask '00_mask.png' is not an 8-bit"),
         (np.zeros((40, 50), np.uint8), "All masks are empty"),
+        (np.full((40, 50), 255, np.uint8) - np.eye(40, 50, dtype=np.uint8), "has class 255"),
         (np.full((40, 50), 2, np.uint8), "line 2: mask '00_mask.png' has class 2, and there are 1"),
     ],
 )
@@ -117,6 +148,62 @@ def test_mistakes_in_masks(table, tmp_path, mask, message):
     with pytest.raises(UserError) as error:
         load_task(config, labels, data, ("organ",), tmp_path / "cache")
     assert message in str(error.value)
+
+
+def masks_of(table, tmp_path, *values, names=None):
+    """Classes and targets of masks that hold 0 and the given values, one mask each."""
+    labels, data = table("path,mask\n" + "".join(f"{k:02d}.png,{k}.png\n" for k in range(20)))
+    for k in range(20):
+        mask = np.zeros((40, 50), np.uint8)
+        mask[10:30, 10:30] = values[k % len(values)]
+        Image.fromarray(mask).save(data / f"{k}.png")
+    config = FinetuneConfig(task="segmentation", image_size=(32, 32), width=1 / 32)
+    task = load_task(config, labels, data, names, tmp_path / "cache")
+    return task.classes, np.unique(task.targets).tolist(), task
+
+
+def test_black_and_white_masks_are_one_class(table, tmp_path):
+    classes, values, task = masks_of(table, tmp_path, 255, 0)
+    assert (classes, values) == (("background", "class_1"), [0, 1])
+    # 20 × 20 of 40 × 50 pixels, in every second mask.
+    assert {int(mask.sum()) for mask in task.source_masks.values()} <= {0, 400}
+    assert masks_of(table, tmp_path, 255, 0, names=("organ",))[0] == ("background", "organ")
+
+
+def test_gaps_between_classes_are_named(table, tmp_path):
+    with pytest.raises(UserError, match=r"have the classes 1, 4, and none has 2, 3\. Number"):
+        masks_of(table, tmp_path, 1, 4)
+    names = ("a", "b", "c", "d")
+    assert masks_of(table, tmp_path, 1, 4, names=names)[:2] == (("background", *names), [0, 1, 4])
+
+
+def test_masks_by_file_name(table, write, tmp_path):
+    _, data = table("")
+    (data / "masks").mkdir()
+    write("data/deep/1.2.840.5", np.zeros((40, 50), np.uint8))
+    (data / "03.txt").write_text("of no interest")
+    names = [*(f"{k:02d}" for k in range(11)), "1.2.840.5_mask"]
+    for name in names:
+        Image.fromarray(np.eye(40, 50, dtype=np.uint8)).save(data / "masks" / f"{name}.png")
+    found = match_masks(data, data / "masks")
+    assert list(found) == [*(f"{k:02d}.png" for k in range(11)), "deep/1.2.840.5"]
+    assert found["deep/1.2.840.5"] == str((data / "masks" / "1.2.840.5_mask.png").resolve())
+    config = FinetuneConfig(task="segmentation", image_size=(32, 32), width=1 / 32)
+    task = load_task(config, None, data, None, tmp_path / "cache", data / "masks")
+    assert [example.path for example in task.examples] == list(found)
+    # With a CSV that has no column mask; of 07 it does not speak.
+    text = "path,patient\n" + "".join(f"{k:02d}.png,{k}\n" for k in range(30) if k != 7)
+    labels, _ = table(text)
+    task = load_task(config, labels, data, None, tmp_path / "cache", data / "masks")
+    assert [e.path for e in task.examples] == [f"{k:02d}.png" for k in range(11) if k != 7]
+
+    shutil.copy(data / "00.png", data / "deep" / "00.png")
+    with pytest.raises(UserError, match=r"'00.png' fits more than once \('00.png', 'deep/00.png'"):
+        match_masks(data, data / "masks")
+    (data / "deep" / "00.png").unlink()
+    (data / "05.png").unlink()
+    with pytest.raises(UserError, match=r"1 of 12 masks have no image .* first is '05.png'"):
+        match_masks(data, data / "masks")
 
 
 def test_fractions_are_nested_and_by_patient():

@@ -190,11 +190,12 @@ def test_unknown_label_lists_the_labels(load):
 @pytest.mark.parametrize(
     ("table", "line", "said"),
     [
-        ("value,label\nA,liver\n", 1, "columns must be value,labels,corrected"),
-        ("", 1, "columns must be"),
+        ("value,label\nA,liver\n", 1, "no column 'labels'. It has: value, label"),
+        ("", 1, "no column 'value'. It has: none"),
+        ("value,labels,a,b\nA,liver,,\n", 1, "unknown columns a, b; there are value, labels, corr"),
         ("value,labels,corrected\nA,livr,\n", 2, "unknown label 'livr' for tag 'study'"),
-        ("value,labels,corrected\nA,liver,\nB,liver\n", 3, "3 columns expected"),
-        ("value,labels,corrected\nA,liver,chest,x\n", 2, "3 columns expected"),
+        ("value,labels,corrected\nA,liver,\nB,liver\n", 3, "2 cells, and 3 columns"),
+        ("value,labels,corrected\nA,liver,chest,x\n", 2, "4 cells, and 3 columns"),
         ("value,labels,corrected\nA,liver,\n a ,chest,\n", 3, "duplicate value"),
         ("value,labels,corrected\n,liver,\n", 2, "empty value"),
         ('value,labels,corrected\nA,"liver"x,\n', 2, "expected after"),

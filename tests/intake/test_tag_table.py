@@ -44,11 +44,14 @@ def test_columns_become_values(table):
     [
         ("", "no column 'path'. It has: none"),
         ("name\na\n", "no column 'path'. It has: name"),
-        ("path,Rows\na,1\n", "column 'Rows' is no element of the tag schema. Elements are: Study"),
+        (
+            "path,Rows,Columns\na,1,2\n",
+            "Rows, Columns: no element of the tag schema. Elements are: StudyDescription",
+        ),
         ("path\na\na\n", "tags.csv, line 3: this path stands in tags.csv, line 2"),
-        ("path,label\na\n", "tags.csv, line 2: 2 columns expected"),
+        ("path,label\na\n", "tags.csv, line 2: 1 cells, and 2 columns"),
         ("path\n", "holds no line"),
-        ('path\n"a', r"cannot be read \(Error\)"),
+        ('path\n"a', "tags.csv, line 2: unexpected end of data"),
     ],
 )
 def test_mistakes_are_named(table, text, message):

@@ -5,6 +5,7 @@
   python finetune.py --task segmentation --label-fraction 0.05 with 5 % of the labelled patients
   python finetune.py --task classification --encoder none      from scratch, the paper's first row
   python finetune.py --task classification --data DIR --labels CSV --label-encoding categorical
+  python finetune.py --task segmentation --data DIR --masks DIR   masks found by the images' names
 
 The labels CSV has a column path (relative to --data: DICOM, PNG or JPEG), a column label (a class
 name or an integer) or mask (an 8-bit indexed PNG of the image's size, 0 is background), and may
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--data", type=Path, metavar="DIR", help="folder of the images (default: the phantom)")
     add("--labels", type=Path, metavar="CSV", help="labels of the images in --data")
+    add("--masks", type=Path, metavar="DIR", help="masks (PNG), named as the images in --data")
     add("--find-sector", action=flag, help="as the encoder was pretrained (default: no)")
     add("--class-names", nargs="+", metavar="NAME", help="classes, in their order")
     add("--preset", choices=("paper", "quick"), help="settings (default: paper; phantom: quick)")
@@ -94,8 +96,12 @@ def run(options: argparse.Namespace) -> None:
     from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
     from tf_dicom_ce.phantom.cohort import default_cohort
 
-    if (options.data is None) != (options.labels is None):
-        raise UserError("--data and --labels go together; without both, the phantom is used.")
+    if options.masks and options.task != "segmentation":
+        raise UserError("--masks is for --task segmentation; classes stand in --labels.")
+    if (options.data is None) != (options.labels is None and options.masks is None):
+        raise UserError(
+            "--data goes with --labels or --masks; without all of them, the phantom is used."
+        )
     if options.data and not options.data.is_dir():
         raise UserError(f"--data {options.data}: no such folder.")
     load_tensorflow()
@@ -108,11 +114,11 @@ def run(options: argparse.Namespace) -> None:
     build_encoder, metadata = open_encoder(options.encoder)
     config = configure(options, metadata)
     data = options.data or default_cohort(options.preset or "quick")
-    labels = options.labels or data / f"{config.task}.csv"
+    labels = options.labels if options.data else data / f"{config.task}.csv"
     class_names = tuple(options.class_names) if options.class_names else None
     if options.data is None and config.task == "segmentation":
         class_names = ("liver", "kidney")
-    task = load_task(config, labels, data, class_names, default_cache())
+    task = load_task(config, labels, data, class_names, default_cache(), options.masks)
     with run_folder.open_run_folder(options.run, config.task, options.resume) as folder:
         if run_folder.is_finished(folder):
             print(f"The run in {folder} has ended already.")

@@ -1,14 +1,15 @@
 """Labels CSV to examples: an image, its class or mask, its patient, and perhaps its split."""
 
-import csv
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.user_tables import Line, read_table
 
 SPLITS = {
     "train": "train",
@@ -17,6 +18,9 @@ SPLITS = {
     "validation": "validation",
     "test": "test",
 }
+# What programs write where there is nothing.
+_MISSING = {"nan", "none", "null", "na", "n/a", "nil", "?", "-"}
+_WHOLE = re.compile(r"(-?\d+)\.0+")  # as spreadsheets and pandas write integers
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,17 @@ class Example:
     split: str | None
 
 
-def read_labels(path: Path, data: Path, target: str) -> tuple[Example, ...]:
+def read_labels(
+    path: Path, data: Path, target: str, masks: Mapping[str, str] | None = None
+) -> tuple[Example, ...]:
     """Reads a labels CSV and checks it against the data folder.
 
     Args:
-        path: The CSV: column `path`, column `target`, optional `frame`, `patient` and `split`.
+        path: The CSV (`user_tables.read_table`): column `path`, column `target`, optional `frame`,
+            `patient` and `split`.
         data: Folder that `path` (and `mask`) are relative to.
         target: `label` or `mask`.
+        masks: Path of an image to its mask, where the CSV has no column `mask`.
 
     Returns:
         The examples whose target is filled in, in the order of the CSV.
@@ -55,19 +63,12 @@ def read_labels(path: Path, data: Path, target: str) -> tuple[Example, ...]:
         UserError: A missing file or column, an unknown split, or an image twice; the message names
             the line.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = [(f"{path.name}, line {reader.line_num}", row) for row in reader]
-            columns = reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"--labels {path}: cannot be read ({type(error).__name__}).") from None
-    for column in ("path", target):
-        if column not in columns:
-            raise UserError(
-                f"--labels {path}: no column '{column}'. It has: {', '.join(columns) or 'none'}."
-            )
-    examples = tuple(_example(where, row, data, target) for where, row in rows if row[target])
+    _, lines = read_table(path, "path", *([] if masks else [target]))
+    for line in lines:
+        line.cells["path"] = os.path.normpath(line.cells["path"])
+        if masks:
+            line.cells.setdefault(target, masks.get(line.cells["path"], ""))
+    examples = tuple(_example(line, data, target) for line in lines if line.cells[target])
     if not examples:
         raise UserError(f"--labels {path}: no row has a {target}.")
     if len({example.split is None for example in examples}) == 2:
@@ -76,25 +77,42 @@ def read_labels(path: Path, data: Path, target: str) -> tuple[Example, ...]:
     return examples
 
 
-def _example(where: str, row: dict, data: Path, target: str) -> Example:
-    image, mask = os.path.normpath(row["path"]), target == "mask"
-    for name in (image, *([row[target]] if mask else [])):
+def listed(masks: Mapping[str, str]) -> tuple[Example, ...]:
+    """The examples of images that have a mask, where there is no CSV.
+
+    Args:
+        masks: Path of an image to its mask.
+    """
+    return tuple(
+        Example(f"mask '{Path(mask).name}'", path, None, mask, "", None)
+        for path, mask in masks.items()
+    )
+
+
+def _example(line: Line, data: Path, target: str) -> Example:
+    cells, where = line.cells, line.where
+    for name in (cells["path"], *([cells[target]] if target == "mask" else [])):
         if not (data / name).is_file():
             raise UserError(f"{where}: no file '{name}' in {data}.")
-    split = row.get("split") or None
-    if split is not None and split not in SPLITS:
+    split = cells.get("split") or None
+    if split is not None and split.lower() not in SPLITS:
         raise UserError(f"{where}: split '{split}' is none of {', '.join(SPLITS)}.")
-    frame = row.get("frame") or None
+    frame = cells.get("frame") or None
     if frame is not None and not frame.isdecimal():
         raise UserError(f"{where}: frame '{frame}' is not a number from 0.")
     return Example(
         where,
-        image,
+        cells["path"],
         None if frame is None else int(frame),
-        row[target],
-        (row.get("patient") or "").strip(),
-        SPLITS.get(split),
+        cells[target] if target == "mask" else _whole(cells[target]),
+        cells.get("patient", ""),
+        split and SPLITS[split.lower()],
     )
+
+
+def _whole(label: str) -> str:
+    match = _WHOLE.fullmatch(label)
+    return match[1] if match else label
 
 
 def _check_unique(examples: tuple[Example, ...]) -> None:
@@ -106,25 +124,23 @@ def _check_unique(examples: tuple[Example, ...]) -> None:
 
 
 def class_labels(
-    examples: tuple[Example, ...], order: tuple[str, ...] | None
+    examples: tuple[Example, ...], order: tuple[str, ...] | None, ordinal: bool
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Names of the classes, and the class of every example.
 
     Args:
-        examples: With class names or integers as targets.
+        examples: With class names or integers as targets; `1.0` is 1.
         order: Names in their order; None takes integers by size and names by the alphabet.
+        ordinal: Whether the order means something: then names need `order`.
 
     Returns:
         Names, and int32 [N].
 
     Raises:
-        UserError: A class that `order` does not name; the message names the line.
+        UserError: A class that `order` does not name, that looks like a missing value, that differs
+            from another in case only, or words whose order nobody knows; the message names lines.
     """
-    names = order
-    if names is None:
-        found = {example.target for example in examples}
-        integers = all(name.lstrip("-").isdecimal() for name in found)
-        names = tuple(sorted(found, key=int if integers else str))
+    names = order or _found_classes(examples, ordinal)
     number = {name: k for k, name in enumerate(names)}
     for example in examples:
         if example.target not in number:
@@ -134,35 +150,27 @@ def class_labels(
     return names, np.array([number[example.target] for example in examples], np.int32)
 
 
-def read_mask(example: Example, data: Path, place: np.ndarray) -> np.ndarray:
-    """The mask of an example, cropped as the reader cropped its image.
-
-    Args:
-        example: With a mask as target.
-        data: The data folder.
-        place: Where the frame was in its source, as in `Store.places`.
-
-    Returns:
-        Class of every pixel, uint8 [H, W]; 0 is background.
-
-    Raises:
-        UserError: Unreadable, not a single-channel 8-bit picture, or of another size.
-    """
-    try:
-        with Image.open(data / example.target) as image:
-            mask = np.asarray(image)
-    except (OSError, UnidentifiedImageError):
-        raise UserError(f"{example.where}: mask '{example.target}' cannot be read.") from None
-    if mask.dtype == bool:
-        mask = mask.astype(np.uint8)
-    if mask.ndim != 2 or mask.dtype != np.uint8:
+def _found_classes(examples: tuple[Example, ...], ordinal: bool) -> tuple[str, ...]:
+    firsts: dict[str, Example] = {}
+    for example in examples:
+        same = firsts.setdefault(example.target.casefold(), example)
+        if example.target.casefold() in _MISSING:
+            raise UserError(
+                f"{example.where}: is '{example.target}' a class? If it means that the label is "
+                "missing, leave the cell empty; else name all classes: --class-names."
+            )
+        if same.target != example.target:
+            raise UserError(
+                f"{example.where}: is '{example.target}' the class '{same.target}' of "
+                f"{same.where}? Write them alike, or name all classes: --class-names."
+            )
+    names = [example.target for example in firsts.values()]
+    if all(name.lstrip("-").isdecimal() for name in names):
+        return tuple(sorted(names, key=int))
+    names = tuple(sorted(names))
+    if ordinal:
         raise UserError(
-            f"{example.where}: mask '{example.target}' is not an 8-bit indexed picture."
+            f"The classes {', '.join(names)} are no whole numbers: give their order, e.g. "
+            f"--class-names {' '.join(names)}, or --label-encoding categorical if they have none."
         )
-    rows, columns, top, bottom, left, right = place.tolist()
-    if mask.shape != (rows, columns):
-        raise UserError(
-            f"{example.where}: the mask has {mask.shape[0]}×{mask.shape[1]} pixels, the image "
-            f"{rows}×{columns}."
-        )
-    return mask[top:bottom, left:right]
+    return names

@@ -10,7 +10,8 @@ import numpy as np
 
 from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.data import splits, store
-from tf_dicom_ce.data.labels import Example, class_labels, read_labels, read_mask
+from tf_dicom_ce.data.labels import Example, class_labels, listed, read_labels
+from tf_dicom_ce.data.mask_files import match_masks, read_masks
 from tf_dicom_ce.data.patients import with_patients
 from tf_dicom_ce.data.preprocessing import resize_mask
 from tf_dicom_ce.dicom.sop_classes import ULTRASOUND
@@ -47,25 +48,31 @@ class Task:
 
 def load_task(
     config: FinetuneConfig,
-    labels: Path,
+    labels: Path | None,
     data: Path,
     class_names: tuple[str, ...] | None,
     cache: Path,
+    masks: Path | None = None,
 ) -> Task:
     """Reads labels, images and masks.
 
     Args:
         config: Settings.
-        labels: The labels CSV.
+        labels: The labels CSV; None takes all images that have a mask in `masks`.
         data: Folder that its paths are relative to.
         class_names: Classes in their order (segmentation: without background), or None.
         cache: Folder of all stores.
+        masks: Folder of masks that are found by the names of their images.
 
     Raises:
         UserError: Any mistake in labels, images or masks; the message names the line.
     """
     segmentation = config.task == "segmentation"
-    examples = read_labels(labels, data, "mask" if segmentation else "label")
+    found = match_masks(data, masks) if masks else None
+    if labels:
+        examples = read_labels(labels, data, "mask" if segmentation else "label", found)
+    else:
+        examples = listed(found)
     names = [example.target for example in examples]
     targets = digests(data, names) if segmentation else dict(zip(names, names, strict=True))
     examples, patients = with_patients(examples, data, targets)
@@ -76,16 +83,12 @@ def load_task(
         where = examples[row].where
         raise UserError(f"{where}: the image cannot be read. {refusal.code}: {refusal.code.remedy}")
     if segmentation:
-        masks = [
-            read_mask(example, data, place)
-            for example, place in zip(examples, frames.places, strict=True)
-        ]
-        classes = _mask_classes(examples, masks, class_names)
+        masks, classes = read_masks(examples, data, frames.places, class_names)
         targets = np.stack([resize_mask(mask, config.image_size) for mask in masks])
         strata = np.zeros(len(examples), int)
     else:
         masks = []
-        classes, targets = class_labels(examples, class_names)
+        classes, targets = class_labels(examples, class_names, config.label_encoding == "ordinal")
         strata = targets
     split = _split(config, examples, patients, strata)
     if not segmentation:
@@ -136,17 +139,3 @@ def _check_classes(classes, targets, split) -> None:
             f"No training example of class {', '.join(absent)}: it will hardly be found. {remedy}",
             file=sys.stderr,
         )
-
-
-def _mask_classes(examples, masks, class_names) -> tuple[str, ...]:
-    highest = max(int(mask.max()) for mask in masks)
-    if highest == 0:
-        raise UserError("All masks are empty: 0 is background, classes count from 1.")
-    names = class_names or tuple(f"class_{k}" for k in range(1, highest + 1))
-    for example, mask in zip(examples, masks, strict=True):
-        if int(mask.max()) > len(names):
-            raise UserError(
-                f"{example.where}: mask '{example.target}' has class {int(mask.max())}, "
-                f"and there are {len(names)}: {', '.join(names)}."
-            )
-    return ("background", *names)

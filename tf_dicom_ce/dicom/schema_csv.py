@@ -1,10 +1,10 @@
 """Reads the CSV table of exact values that a tag schema names; errors name file and line."""
 
-import csv
-import io
 from pathlib import Path
 
 from tf_dicom_ce.dicom.rules import SchemaError, normalise
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.user_tables import read_table
 
 _COLUMNS = ["value", "labels", "corrected"]
 
@@ -26,35 +26,29 @@ def read_csv(
     Raises:
         SchemaError: A mistake in the table.
     """
-    exact: dict[str, tuple[str, tuple[str, ...]]] = {}
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise SchemaError(f"{path.name}, line {line}: not UTF-8") from error
-    with io.StringIO(text, newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        try:
-            if reader.fieldnames != _COLUMNS:
-                raise SchemaError(f"{path.name}, line 1: columns must be {','.join(_COLUMNS)}")
-            for row in reader:
-                where = f"{path.name}, line {reader.line_num}"
-                if None in row or None in row.values():
-                    raise SchemaError(f"{where}: {len(_COLUMNS)} columns expected")
-                key = normalise(row["value"])
-                if not key or key in exact:
-                    fault = "empty" if not key else "duplicate"
-                    raise SchemaError(f"{where}: {fault} value '{row['value']}'")
-                cell = row["corrected"] if corrected and row["corrected"] else row["labels"]
-                found = tuple(part.strip() for part in cell.split(",") if part.strip())
-                for label in found:
-                    if label not in labels:
-                        raise SchemaError(
-                            f"{where}: unknown label '{label}' for tag '{name}'; "
-                            f"labels are {', '.join(labels)}"
-                        )
-                exact[key] = (row["value"], found)
-        except csv.Error as error:
-            # The reader has not counted the line it stumbled over.
-            raise SchemaError(f"{path.name}, line {reader.line_num + 1}: {error}") from error
+        columns, lines = read_table(path, "value", "labels")
+    except UserError as error:
+        raise SchemaError(str(error)) from None
+    unknown = [column for column in columns if column not in _COLUMNS]
+    if unknown:
+        raise SchemaError(
+            f"{path.name}, line 1: unknown columns {', '.join(unknown)}; there are "
+            f"{', '.join(_COLUMNS)}"
+        )
+    exact: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for line in lines:
+        value, key = line.cells["value"], normalise(line.cells["value"])
+        if not key or key in exact:
+            fault = "empty" if not key else "duplicate"
+            raise SchemaError(f"{line.where}: {fault} value '{value}'")
+        cell = (line.cells.get("corrected") if corrected else "") or line.cells["labels"]
+        found = tuple(part.strip() for part in cell.split(",") if part.strip())
+        for label in found:
+            if label not in labels:
+                raise SchemaError(
+                    f"{line.where}: unknown label '{label}' for tag '{name}'; "
+                    f"labels are {', '.join(labels)}"
+                )
+        exact[key] = (value, found)
     return exact

@@ -1,12 +1,12 @@
 """A CSV of tag values for files whose headers were cleaned, or that never had any."""
 
-import csv
 import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.user_tables import read_table
 
 # Columns of the labels of heads, which may stand in the same CSV.
 _OTHERS = {"path", "patient", "label", "mask", "split", "frame"}
@@ -41,40 +41,24 @@ def read_tag_table(path: Path, elements: Sequence[str]) -> dict[str, Entry]:
     Raises:
         UserError: Unreadable, no or unknown columns, a path twice; file and line are named.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = reader.fieldnames or []
-            _check_columns(path, columns, elements)
-            entries: dict[str, Entry] = {}
-            for row in reader:
-                where = f"{path.name}, line {reader.line_num}"
-                if None in row or None in row.values():
-                    raise UserError(f"{where}: {len(columns)} columns expected.")
-                name = os.path.normpath(row["path"])
-                if name in entries:
-                    raise UserError(f"{where}: this path stands in {entries[name].where} already.")
-                values = {
-                    element: tuple(row[element].split("\\"))
-                    for element in elements
-                    if row.get(element, "").strip()
-                }
-                entries[name] = Entry(where, values, row.get("patient", "").strip() or None)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"--labels {path}: cannot be read ({type(error).__name__}).") from None
-    if not entries:
-        raise UserError(f"--labels {path}: holds no line below the column names.")
-    return entries
-
-
-def _check_columns(path: Path, columns: Sequence[str], elements: Sequence[str]) -> None:
-    if "path" not in columns:
-        raise UserError(
-            f"--labels {path}: no column 'path'. It has: {', '.join(columns) or 'none'}."
-        )
+    columns, lines = read_table(path, "path")
     unknown = [name for name in columns if name not in _OTHERS and name not in elements]
     if unknown:
         raise UserError(
-            f"--labels {path}: column '{unknown[0]}' is no element of the tag schema. "
-            f"Elements are: {', '.join(elements)}."
+            f"--labels {path}: {', '.join(unknown)}: no element of the tag schema. Elements are: "
+            f"{', '.join(elements)}."
         )
+    entries: dict[str, Entry] = {}
+    for line in lines:
+        name = os.path.normpath(line.cells["path"])
+        if name in entries:
+            raise UserError(f"{line.where}: this path stands in {entries[name].where} already.")
+        values = {
+            element: tuple(line.cells[element].split("\\"))
+            for element in elements
+            if line.cells.get(element)
+        }
+        entries[name] = Entry(line.where, values, line.cells.get("patient") or None)
+    if not entries:
+        raise UserError(f"--labels {path}: holds no line below the column names.")
+    return entries

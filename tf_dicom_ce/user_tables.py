@@ -1,0 +1,98 @@
+"""Tables as people have them: CSV from Excel and other programs, read in one way."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from tf_dicom_ce.errors import UserError
+
+_SEPARATORS = (",", ";", "\t")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a table.
+
+    Attributes:
+        where: File and line, for messages.
+        cells: Column to text, without blanks at its ends.
+    """
+
+    where: str
+    cells: dict[str, str]
+
+
+def read_table(path: Path, *required: str) -> tuple[list[str], list[Line]]:
+    """Reads a CSV: commas, semicolons or tabs; UTF-8 with or without BOM, or UTF-16 with one.
+
+    The separator is the one that gives a heading with the required columns. Lines without text are
+    left out.
+
+    Args:
+        path: The file.
+        required: Columns that it must have.
+
+    Returns:
+        Names of the columns, and the lines.
+
+    Raises:
+        UserError: It cannot be read, is of another encoding, lacks a required column, has a column
+            twice, or a line is longer or shorter than the heading; the message says what to do.
+    """
+    text = _decoded(path)
+    heading = text.partition("\n")[0]
+    separator = max(
+        _SEPARATORS, key=lambda s: (set(required) <= {*_split(heading, s)}, heading.count(s))
+    )
+    columns, lines = [], []
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        for cells in reader:
+            cells = [cell.strip() for cell in cells]
+            where = f"{path.name}, line {reader.line_num}"
+            if not any(cells):
+                continue
+            if not columns:
+                columns = cells
+                _check_columns(path, columns, required)
+            elif len(cells) != len(columns):
+                raise UserError(
+                    f"{where}: {len(cells)} cells, and {len(columns)} columns. Leave empty cells "
+                    "in, and put a text that holds the separator in quotes."
+                )
+            else:
+                lines.append(Line(where, dict(zip(columns, cells, strict=True))))
+    except csv.Error as error:
+        raise UserError(f"{path.name}, line {reader.line_num}: {error}.") from None
+    _check_columns(path, columns, required)
+    return columns, lines
+
+
+def _decoded(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}.") from None
+    is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    try:
+        return content.decode("utf-16" if is_utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{path.name}, line {line}: not UTF-8. In Excel, save it as «CSV UTF-8»."
+        ) from None
+
+
+def _split(heading: str, separator: str) -> list[str]:
+    return [cell.strip().strip('"') for cell in heading.split(separator)]
+
+
+def _check_columns(path: Path, columns: list[str], required: tuple[str, ...]) -> None:
+    for name in required:
+        if name not in columns:
+            found = ", ".join(columns) or "none"
+            raise UserError(f"{path.name}, line 1: no column '{name}'. It has: {found}.")
+    twice = {name for name in columns if name and columns.count(name) > 1}
+    if twice:
+        raise UserError(f"{path.name}, line 1: column '{min(twice)}' stands twice.")
