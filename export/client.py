@@ -39,7 +39,7 @@ def main() -> int:
         "--mask",
         type=Path,
         metavar="PGM",
-        help="write the mask of the only image, one gray a class",
+        help="write the mask of the only image at the model's size, one gray a class",
     )
     add(
         "--selftest",
