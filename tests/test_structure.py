@@ -22,15 +22,16 @@ ALLOWED = {
     "child_process": set(),
     "outlines": set(),
     "masks": set(),
+    "wording": set(),
     "results": {"dicom", "outlines"},
     "phantom": {"whole_files", "errors", "dicom", "workers", "outlines"},
     "models": {"config"},
     "data": {"config", "errors", "dicom", "intake", "workers"},
     "training": {
         *("whole_files", "config", "errors", "losses", "metrics", "data", "models", "outlines"),
-        "masks",
+        *("masks", "wording"),
     },
-    "saved_model": {"whole_files", "config", "errors", "data", "models"},
+    "saved_model": {"whole_files", "config", "errors", "data", "models", "wording"},
     "tuning": {"whole_files", "config", "config_file", "child_process", "errors", "training"},
     "study": {"whole_files", "config", "child_process", "errors", "metrics"},
     "prediction": {
@@ -44,12 +45,12 @@ ALLOWED = {
     "cli": {
         *("config", "config_file", "errors", "workers", "dicom", "intake", "phantom", "data"),
         *("training", "saved_model", "tuning", "study", "child_process", "whole_files"),
-        *("results", "prediction", "serving"),
+        *("results", "prediction", "serving", "wording"),
     },
 }
 WITHOUT_TENSORFLOW = (
     *("__init__", "errors", "config", "config_file", "workers", "child_process"),
-    *("whole_files", "dicom", "intake", "phantom", "outlines", "masks", "results"),
+    *("whole_files", "dicom", "intake", "phantom", "outlines", "masks", "wording", "results"),
 )
 
 

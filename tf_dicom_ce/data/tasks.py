@@ -20,6 +20,7 @@ class Task:
     """Labelled images.
 
     Attributes:
+        examples: The rows of the labels.
         frames: Frames by row.
         targets: Classes int32 [N], or masks uint8 [N, height, width] at the model's size.
         source_masks: Masks as large as their (cropped) sources, for the test rows; else empty.
@@ -29,6 +30,7 @@ class Task:
         fingerprint: Of the image files.
     """
 
+    examples: tuple[Example, ...]
     frames: store.Store
     targets: np.ndarray
     source_masks: dict[int, np.ndarray]
@@ -81,6 +83,7 @@ def load_task(
     if not segmentation:
         _check_classes(classes, targets, split)
     return Task(
+        examples,
         frames,
         targets,
         {int(row): masks[row] for row in split.test} if segmentation else {},
