@@ -39,7 +39,6 @@ from tf_dicom_ce.prediction.batch import predict
 from tf_dicom_ce.prediction.folder import open_results
 from tf_dicom_ce.prediction.heads import Head, open_head
 from tf_dicom_ce.prediction.stow import store
-from tf_dicom_ce.results.masks import on_source
 from tf_dicom_ce.results.source import open_image
 
 URL = "http://127.0.0.1:8042"
@@ -85,7 +84,7 @@ def faults(result: Dataset, row: dict[str, str], path: Path, answer: dict) -> li
     """What is not as the head said, and the errors of dciodvfy."""
     found = []
     if result.Modality == "SEG":
-        mask = on_source(answer["mask"], open_image(path, frame=int(row["frame"])))
+        mask = open_image(path, frame=int(row["frame"])).in_file(answer["mask"])
         classes = np.arange(1, len(CLASSES["segmentation"]))
         if not np.array_equal(result.pixel_array, mask == classes[:, None, None]):
             found.append("other pixels")

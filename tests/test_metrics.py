@@ -76,13 +76,44 @@ def test_masks_against_scipy():
     assert found["surface_dice"] == pytest.approx(surface, abs=0.06)
 
 
-def test_masks_at_the_limits():
-    empty, full = np.zeros((8, 8), bool), np.ones((8, 8), bool)
-    assert mask_measures(full, full, 1.0) == {"dice": 1, "hausdorff_95": 0, "surface_dice": 1}
-    assert np.isnan(list(mask_measures(empty, empty, 1.0).values())).all()
-    one = mask_measures(full, empty, 1.0)
-    assert (one["dice"], one["surface_dice"]) == (0, 0)
-    assert np.isnan(one["hausdorff_95"])
+def test_the_truth_alone_decides_what_is_defined():
+    """30 × 40 pixels, so the diagonal is 50."""
+    empty, full = np.zeros((30, 40), bool), np.ones((30, 40), bool)
+    pixel = empty.copy()
+    pixel[3, 5] = True
+    names = ("dice", "hausdorff_95", "surface_dice", "false_positive")
+    for truth, prediction, expected in (
+        (full, full, (1, 0, 1, np.nan)),
+        (full, empty, (0, 50, 0, np.nan)),  # missed
+        (pixel, empty, (0, 50, 0, np.nan)),
+        (empty, empty, (np.nan, np.nan, np.nan, 0)),
+        (empty, pixel, (np.nan, np.nan, np.nan, 1)),
+        (empty, full, (np.nan, np.nan, np.nan, 1)),
+    ):
+        found = mask_measures(truth, prediction, 1.0)
+        assert tuple(found) == names
+        np.testing.assert_array_equal(list(found.values()), expected)
+
+
+def test_two_single_pixels_by_hand():
+    """(3, 5) and (6, 9): corner to nearest corner, √(2² + 3²), √(3² + 3²), √(2² + 4²) and 5."""
+    truth, prediction = np.zeros((2, 30, 40), bool)
+    truth[3, 5] = prediction[6, 9] = True
+    found = [mask_measures(truth, prediction, tolerance) for tolerance in (3.5, 4.3, 5.1)]
+    assert [one["surface_dice"] for one in found] == [0, 0.5, 1]
+    assert {one["dice"] for one in found} == {0}
+    assert found[0]["hausdorff_95"] == 5  # far less than that of a missed organ, 50
+
+
+def test_kappa_is_undefined_by_the_labels_alone():
+    """Of labels that are all alike, kappa would be 0 / 0 or 0, depending on the predictions."""
+    alike = np.zeros(3, int)
+    for ids in ([0, 0, 0], [0, 1, 0]):
+        found = classification_measures(alike, np.array(ids), np.eye(2)[ids], False)
+        assert np.isnan(found["kappa"])
+        assert np.isnan(found["auroc"])
+    found = classification_measures(np.array([0, 1, 1]), alike, np.eye(2)[alike], False)
+    assert found["kappa"] == 0
 
 
 def test_bootstrap_draws_whole_patients():

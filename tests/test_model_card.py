@@ -50,6 +50,7 @@ HEAD = {
     "test": {
         "accuracy": measure(0.83333, 0.5, 0.98765, 0.81, 0.0625),
         "recall_1": measure(0.25, 0.125, 0.75, 0.3, 0.1),
+        "false_positive_cyst": measure(0.125, 0.0, 0.5, 0.1, 0.05),
         "kappa": measure(None, None, None, None, None),
     },
 }
@@ -69,19 +70,22 @@ def test_numbers_of_a_head_are_those_of_its_json():
     assert [row[0] for row in found] == list(HEAD["test"])
     for row, m in zip(found, HEAD["test"].values(), strict=True):
         if m["value"] is None:
-            assert row[1:4] == ["–"] * 3
+            assert [row[1], *row[3:5]] == ["–"] * 3
             continue
-        shown = [float(row[1]), *map(float, row[2].split(" to ")), *map(float, row[3].split(" ± "))]
+        shown = [float(row[1]), *map(float, row[3].split(" to ")), *map(float, row[4].split(" ± "))]
         true = [m["value"], *m["interval_95"], m["bootstrap_mean"], m["bootstrap_sd"]]
         assert shown == pytest.approx(true, abs=5.1e-5)
-    assert found[1][4].startswith("good|best: ")  # the second class, in a table that holds together
+    assert found[1][5].startswith("good|best: ")  # the second class, in a table that holds together
+    assert [row[2] for row in found] == ["share", "share", "share", "ratio"]
+    assert found[2][5].startswith("cyst: images without it in which some is found")
 
 
 def test_numbers_of_an_encoder_are_those_of_its_json():
     found = rows(model_card("encoder", ENCODER), "Measures")
-    assert {name: float(value) for name, value, _ in found} == pytest.approx(
+    assert {name: float(value) for name, value, *_ in found} == pytest.approx(
         ENCODER["validation"], abs=5.1e-5
     )
+    assert [unit for _, _, unit, _ in found] == ["z-score²", "share", "–"]
 
 
 def test_settings_are_all_plain_values_of_the_json():

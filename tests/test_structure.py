@@ -22,32 +22,37 @@ ALLOWED = {
     "workers": {"dicom"},
     "child_process": set(),
     "outlines": set(),
+    "masks": set(),
+    "wording": set(),
     "results": {"dicom", "outlines"},
     "phantom": {"whole_files", "errors", "dicom", "workers", "outlines"},
     "models": {"config"},
     "data": {"whole_files", "user_tables", "config", "errors", "dicom", "intake", "workers"},
     "training": {
         *("whole_files", "config", "errors", "losses", "metrics", "data", "models", "outlines"),
+        *("masks", "wording"),
     },
-    "saved_model": {"whole_files", "config", "errors", "data", "models"},
+    "saved_model": {"whole_files", "config", "errors", "data", "models", "wording"},
     "tuning": {"whole_files", "config", "config_file", "child_process", "errors", "training"},
     "study": {"whole_files", "config", "child_process", "errors", "metrics"},
     "prediction": {
         *("whole_files", "errors", "workers", "dicom", "intake", "data", "saved_model", "results"),
+        "masks",
     },
     "serving": {
         *("whole_files", "errors", "workers", "dicom", "intake", "data", "saved_model"),
-        *("results", "outlines"),
+        *("results", "outlines", "masks"),
     },
     "cli": {
         *("config", "config_file", "errors", "workers", "dicom", "intake", "phantom", "data"),
         *("training", "saved_model", "tuning", "study", "child_process", "whole_files"),
-        *("results", "prediction", "serving"),
+        *("results", "prediction", "serving", "wording"),
     },
 }
 WITHOUT_TENSORFLOW = (
     *("__init__", "errors", "config", "config_file", "workers", "child_process"),
-    *("whole_files", "user_tables", "dicom", "intake", "phantom", "outlines", "results"),
+    *("whole_files", "user_tables", "dicom", "intake", "phantom", "outlines", "masks"),
+    *("wording", "results"),
 )
 
 

@@ -22,14 +22,15 @@ def classification_measures(
 
     Returns:
         Measures by name. `auroc` is the mean over the classes, each against the rest. NaN where a
-        measure is not defined, as the recall of a class that does not occur.
+        measure is not defined, which the labels alone decide: the recall of a class that does not
+        occur; kappa and `auroc` of labels that are all alike.
     """
     classes = list(range(probabilities.shape[1]))
     both = [k for k in classes if 0 < (labels == k).sum() < len(labels)]
     aurocs = [metrics.roc_auc_score(labels == k, probabilities[:, k]) for k in both]
     recalls = metrics.recall_score(labels, ids, labels=classes, average=None, zero_division=np.nan)
     kappa = np.nan
-    if len(np.unique(np.concatenate([labels, ids]))) > 1:
+    if len(np.unique(labels)) > 1:
         weights = "quadratic" if ordinal else None
         kappa = float(metrics.cohen_kappa_score(labels, ids, labels=classes, weights=weights))
     error = {"mean_absolute_error": float(np.abs(labels - ids).mean())} if ordinal else {}
@@ -49,7 +50,10 @@ def rank_inconsistency(logits: np.ndarray) -> float:
 
 
 def mask_measures(truth: np.ndarray, prediction: np.ndarray, tolerance: float) -> dict[str, float]:
-    """Dice, 95 % Hausdorff distance and surface Dice of one class in one image.
+    """Dice, 95 % Hausdorff distance and surface Dice of a class in an image, or a false positive.
+
+    Whether a measure is defined depends on the truth A alone, never on the prediction B. So the
+    images that a mean is over are the same for every model.
 
     Args:
         truth: bool [H, W].
@@ -57,17 +61,20 @@ def mask_measures(truth: np.ndarray, prediction: np.ndarray, tolerance: float) -
         tolerance: Of the surface Dice, in pixels.
 
     Returns:
-        `dice` 2 |A ∩ B| / (|A| + |B|), `hausdorff_95` in pixels, `surface_dice`. All NaN where
-        neither has the class; the distance is NaN where only one has it.
+        Where A has the class: `dice` 2 |A ∩ B| / (|A| + |B|), 0 to 1; `hausdorff_95` in pixels;
+        `surface_dice`, 0 to 1. If B misses it, they are 0, the image's diagonal √(H² + W²), and 0.
+        Where A lacks it: `false_positive`, 1 if B has a pixel of it and 0 if not; its mean over
+        images is the false positive rate. The others are NaN.
     """
-    if not truth.any() and not prediction.any():
-        return {"dice": np.nan, "hausdorff_95": np.nan, "surface_dice": np.nan}
-    dice = float(2 * (truth & prediction).sum() / (truth.sum() + prediction.sum()))
-    if not truth.any() or not prediction.any():
-        return {"dice": dice, "hausdorff_95": np.nan, "surface_dice": 0.0}
+    nothing = dict.fromkeys(("dice", "hausdorff_95", "surface_dice", "false_positive"), np.nan)
+    if not truth.any():
+        return nothing | {"false_positive": float(prediction.any())}
+    if not prediction.any():
+        missed = {"dice": 0.0, "hausdorff_95": float(np.hypot(*truth.shape)), "surface_dice": 0.0}
+        return nothing | missed
     distances = surface.compute_surface_distances(truth, prediction, (1.0, 1.0))
-    return {
-        "dice": dice,
+    return nothing | {
+        "dice": float(2 * (truth & prediction).sum() / (truth.sum() + prediction.sum())),
         "hausdorff_95": float(surface.compute_robust_hausdorff(distances, 95)),
         "surface_dice": float(surface.compute_surface_dice_at_tolerance(distances, tolerance)),
     }
@@ -93,7 +100,8 @@ def summarise(measure: Measure, clusters: np.ndarray, seed: int) -> dict[str, di
     """Every measure on everything, its ten-bootstrap mean and sd, and its 95 % interval.
 
     The interval is the 2.5 and 97.5 percentile of 1,000 resamples of whole patients. Resamples on
-    which a measure is not defined (NaN) are left out; None stands where it is not defined at all.
+    which a measure is not defined (NaN) are left out: those without any image that it is of, which
+    the truth decides, so they are the same for every model. None where it is not defined at all.
 
     Args:
         measure: As in `bootstrap`.

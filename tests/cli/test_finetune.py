@@ -64,6 +64,13 @@ def test_segmentation_learns_discs_and_answers(run, data, tmp_path):
     assert "test dice" in out
     result = json.loads((tmp_path / "run" / "result.json").read_text())["test"]
     assert result["dice_disc"]["value"] > 0.8
+    hausdorff = result["hausdorff_95_disc"]
+    assert hausdorff["unit"] == "pixels of the source"
+    assert f"{hausdorff['value']:.4f} pixels of the source 95 % " in out
+    assert result["false_positive_disc"]["value"] is None  # there is a disc in every image
+    card = (tmp_path / "out" / "segmentation" / "1" / "MODEL_CARD.md").read_text()
+    assert f"| {hausdorff['value']:.4f} | pixels of the source |" in card
+    assert "data:image/jpeg" in (tmp_path / "run" / "test.html").read_text()
     low, high = result["dice"]["interval_95"]
     assert low <= result["dice"]["value"] <= high
     assert (tmp_path / "run" / "segmentations.png").is_file()
@@ -89,8 +96,14 @@ def test_classification(run, tmp_path, encoding):
     assert config["images"] == {"train": 16, "validation": 4, "test": 4}
     # Two epochs of four batches would be 8 steps; the preset asks for 50 an epoch.
     assert (tmp_path / "run" / "checkpoints" / "step-000000100.npz").is_file()
-    with (tmp_path / "run" / "test.csv").open() as file:
+    with (tmp_path / "run" / "test.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
+    with (tmp_path / "labels.csv").open(newline="") as file:
+        labels = {row["path"]: row for row in csv.DictReader(file)}
+    assert list(rows[0])[:2] == ["path", "patient"]
+    for row in rows:
+        label = labels[row["path"]]
+        assert (row["patient"], row["true"]) == (label["patient"], label["label"])
     result = json.loads((tmp_path / "run" / "result.json").read_text())["test"]
     right = np.mean([row["true"] == row["predicted"] for row in rows])
     assert result["accuracy"]["value"] == pytest.approx(right)

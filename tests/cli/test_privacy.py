@@ -58,9 +58,9 @@ PLANTED = [
     word if isinstance(word, str) else word[-1]
     for word in (*NAMES.values(), FOLDER, FILE, LIST_PATIENT)
 ]
+#: What may quote paths; of a head's test set also patients, as the labels name them.
 LOCAL_REPORT = {"coverage.html", "coverage.md", "coverage.json", "files.csv"}
-# Names paths as well; in the folder of a training, not in that of an index.
-SPLIT = "split.csv"
+LOCAL_TEST = {"split.csv", "test.csv", "test.html"}
 
 
 @pytest.fixture
@@ -110,17 +110,25 @@ def test_planted_identifiers_appear_nowhere(source, tmp_path, capfd):
     assert len(PLANTED) > 40
 
     cache = user_cache_path("tf-dicom-ce")
-    written = [
+    written = written_in(run, export, cache)
+    assert {"files", "store"} <= {path.relative_to(cache).parts[0] for path in cache.rglob("*/*")}
+    assert len(written) > 10
+    assert_nothing_is_in(written, printed, tmp_path)
+
+
+def written_in(*roots):
+    return [
         path
-        for root in (run, export, cache)
+        for root in roots
         for path in root.rglob("*")
         # The unpacked files are the input itself, for this user's eyes only.
         if path.is_file()
         and "unpacked" not in path.parts
-        and path.name not in {*LOCAL_REPORT, SPLIT}
+        and path.name not in LOCAL_REPORT | LOCAL_TEST
     ]
-    assert {"files", "store"} <= {path.relative_to(cache).parts[0] for path in cache.rglob("*/*")}
-    assert len(written) > 10
+
+
+def assert_nothing_is_in(written, printed, tmp_path):
     searched = {path: b"\0".join(contents(path)) for path in written}
     searched[tmp_path / "printed"] = printed
     for path, content in searched.items():
@@ -130,3 +138,30 @@ def test_planted_identifiers_appear_nowhere(source, tmp_path, capfd):
                 for encoded in (spelling.encode(), spelling.encode("utf-16-le")):
                     assert encoded not in content, (path, word)
             assert word not in str(path.relative_to(tmp_path.parent.parent)), path
+
+
+def test_a_head_names_files_and_patients_in_private_files(write, tmp_path, capfd):
+    """In its split, and in the table and the page of its test set, and nowhere else."""
+    rng = np.random.default_rng(0)
+    lines = ["path,label,patient"]
+    for k in range(20):
+        pixels = (60 + rng.integers(0, 40, (40, 60)) + 60 * (k % 2)).astype(np.uint8)
+        own = {"PatientID": f"{NAMES['PatientID']}{k}"}
+        write(f"data/{FOLDER}/{k:02d}{FILE}", pixels, **{**NAMES, **own})
+        lines.append(f"{FOLDER}/{k:02d}{FILE},{['dark', 'bright'][k % 2]},{LIST_PATIENT}{k}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    words = "--task classification --encoder none --preset quick --image-size 32 32 --epochs 1"
+    words += " --width 0.03125 --epoch-steps 2 --batch-size 4 --label-encoding categorical"
+    run, export = tmp_path / "run", tmp_path / "export"
+    folders = ["--data", str(tmp_path / "data"), "--labels", str(tmp_path / "labels.csv")]
+    folders += ["--run", str(run), "--export", str(export)]
+    assert main(["finetune", *words.split(), *folders]) == 0
+    printed = "".join(capfd.readouterr()).encode()
+    for name in LOCAL_TEST:
+        content = (run / name).read_text()
+        assert f"{FOLDER}/" in content and FILE in content and LIST_PATIENT in content
+        assert "Planted00" not in content  # nothing of the header
+        assert (run / name).stat().st_mode & 0o777 == 0o600
+    written = written_in(run, export, user_cache_path("tf-dicom-ce"))
+    assert len(written) > 10
+    assert_nothing_is_in(written, printed, tmp_path)

@@ -16,7 +16,7 @@ from tf_dicom_ce.results.source import open_image
 from tf_dicom_ce.results.sr import report
 from tf_dicom_ce.results.uids import made_up_uids, uid_of
 
-MASK = np.arange(12, dtype=np.uint8).reshape(3, 4) % 4
+MASK = np.arange(600).astype(np.uint8).reshape(20, 30) % 4
 PROBABILITIES = np.array([0.1, 0.65, 0.25])
 
 

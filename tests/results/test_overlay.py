@@ -1,4 +1,4 @@
-"""Outlines, legends and masks brought back to the size of their image."""
+"""Outlines, legends, and masks in their place in the file."""
 
 import io
 
@@ -7,10 +7,8 @@ import pydicom
 import pytest
 from PIL import Image
 
-from tf_dicom_ce.data.preprocessing import resize_mask
 from tf_dicom_ce.outlines import colour, outline
 from tf_dicom_ce.results.files import encode
-from tf_dicom_ce.results.masks import on_source, resized
 from tf_dicom_ce.results.overlay import overlay
 from tf_dicom_ce.results.source import Source, open_image
 
@@ -31,12 +29,6 @@ def test_colours_differ_and_come_round():
     assert colour(6) == colour(1)
 
 
-@pytest.mark.parametrize("shape", [(8, 12), (16, 24), (5, 7), (31, 29), (3, 40), (1, 1)])
-def test_resizes_as_training_does(shape):
-    mask = np.random.default_rng(0).integers(0, 4, (8, 12), np.uint8)
-    np.testing.assert_array_equal(resized(mask, shape), resize_mask(mask, shape))
-
-
 def test_goes_back_to_its_place():
     header = pydicom.Dataset()
     header.Rows, header.Columns = 5, 6
@@ -44,20 +36,23 @@ def test_goes_back_to_its_place():
     expected = [
         [0, 0, 0, 0, 0, 0],
         [0, 0, 1, 1, 2, 2],
-        [0, 0, 1, 1, 2, 2],
+        [0, 0, 1, 0, 2, 0],
         [0, 0, 0, 0, 0, 0],
         [0, 0, 0, 0, 0, 0],
     ]
-    np.testing.assert_array_equal(on_source(np.uint8([[1, 2]]), source), expected)
+    mask = np.uint8([[1, 1, 2, 2], [1, 0, 2, 0]])
+    np.testing.assert_array_equal(source.in_file(mask), expected)
+    for other in ((1, 4), (2, 1), (1, 1), (4, 2)):  # some of which NumPy would spread out
+        with pytest.raises(ValueError, match=r"the image has \(2, 4\)"):
+            source.in_file(np.ones(other, np.uint8))
 
 
 def test_a_picture_of_the_image_with_a_legend_below(write, ramp):
-    mask = np.zeros((10, 15), np.uint8)
-    mask[2:8, 3:12] = 1
+    mask = np.zeros((20, 30), np.uint8)
+    mask[4:16, 6:24] = 1
     picture = np.asarray(Image.open(io.BytesIO(overlay(ramp, mask, CLASSES))))
     assert picture.shape == (20 + 2 * 14, 30, 3)
-    doubled = mask.repeat(2, axis=0).repeat(2, axis=1)
-    np.testing.assert_array_equal(picture[:20], outline(ramp, doubled))
+    np.testing.assert_array_equal(picture[:20], outline(ramp, mask))
     for label, line in ((1, picture[20:34]), (2, picture[34:])):
         tint = line.sum(axis=(0, 1)) / line.sum(axis=(0, 1)).max()  # letters have soft edges
         np.testing.assert_allclose(tint, np.array(colour(label)) / max(colour(label)), atol=0.05)

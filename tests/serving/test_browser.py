@@ -35,7 +35,7 @@ PIXEL = """(canvas, [x, y]) => Array.from(canvas.getContext("2d")
 
 
 class Head:
-    """Answers MASK, or three probabilities."""
+    """Is sure of MASK at the image's size, or answers with three probabilities."""
 
     version = 1
 
@@ -46,7 +46,8 @@ class Head:
 
     def predict(self, signature, inputs):
         if self.name == "organs":
-            return {"mask": MASK[np.newaxis]}
+            of = [(2 * np.arange(n) + 1) * 8 // (2 * n) for n in inputs["image"].shape[1:3]]
+            return {"probabilities": np.eye(3, dtype=np.float32)[MASK[np.ix_(*of)]][np.newaxis]}
         return {"probabilities": np.array([[0.2, 0.7, 0.1]]), "class_id": np.array([1])}
 
 

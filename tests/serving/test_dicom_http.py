@@ -27,13 +27,13 @@ from tf_dicom_ce.serving.negotiation import choose
 from tf_dicom_ce.workers import Loss
 
 SEGMENTATION, CLASSIFICATION = "/v1/models/organs/dicom", "/v1/models/view/dicom"
-MASK = np.array([[0, 0, 1], [2, 0, 1]], np.uint8)
+MAPS = np.random.default_rng(2).dirichlet(np.ones(3), (4, 6)).astype(np.float32)
 CONTENT = {"data_fingerprint": "f" * 64, "synthetic_data": False}
 DICOM = {"Content-Type": "application/dicom"}
 
 
 class Head:
-    """Answers with MASK, or with the third of the gray levels that the mean lies in."""
+    """Answers with MAPS, or with the third of the gray levels that the mean lies in."""
 
     def __init__(self, name, task, classes):
         self.name, self.version = name, 3
@@ -44,7 +44,7 @@ class Head:
         (image,) = inputs["image"]
         assert image.dtype == np.float32
         if self.content["task"] == "segmentation":
-            return {"mask": MASK[np.newaxis]}
+            return {"probabilities": MAPS[np.newaxis], "mask": MAPS.argmax(-1)[np.newaxis]}
         probabilities = np.full(3, 0.125, np.float32)
         probabilities[int(image.mean() // 86)] = 0.75
         return {"probabilities": probabilities[np.newaxis], "class_id": [probabilities.argmax()]}
@@ -120,9 +120,13 @@ def in_region(file):
     return content, pixels, (slice(4, 44), slice(10, 70))
 
 
+def enlarged(maps, shape):
+    return tf.image.resize(maps, shape, antialias=True).numpy().argmax(axis=-1)
+
+
 def expected_mask():
     whole = np.zeros((50, 80), np.uint8)
-    whole[4:44, 10:70] = np.kron(MASK, np.ones((20, 20), np.uint8))
+    whole[4:44, 10:70] = enlarged(MAPS, (40, 60))
     return whole
 
 
@@ -147,10 +151,11 @@ def test_segmentation_as_json(server, in_region):
         "frames": 1,
         "region": {"top": 4, "left": 10, "height": 40, "width": 60},
     }
+    counts = np.bincount(expected_mask()[place].ravel())
+    assert counts.min() > 100
     assert [(one["name"], one["share"]) for one in answer["classes"]] == [
-        ("background", 3 / 6),
-        ("liver", 2 / 6),
-        ("left | kidney", 1 / 6),
+        (name, count / 2400)
+        for name, count in zip(("background", "liver", "left | kidney"), counts, strict=True)
     ]
     assert [one["colour"] for one in answer["classes"]] == [None, "#ffbe3c", "#50c8ff"]
     np.testing.assert_array_equal(picture(answer["mask"]), expected_mask())
@@ -235,7 +240,7 @@ def test_pictures(server, encode, form):
     assert (answer["class"], answer["image"]["format"]) == ("bright", "picture")
     assert answer["image"]["region"] == {"top": 0, "left": 0, "height": 20, "width": 30}
     mask = post(server, SEGMENTATION, content, content_type=kind).json()["mask"]
-    np.testing.assert_array_equal(picture(mask), np.kron(MASK, np.ones((10, 10), np.uint8)))
+    np.testing.assert_array_equal(picture(mask), enlarged(MAPS, (20, 30)))
     assert post(server, SEGMENTATION, content, "image/png", kind).status_code == 200
     response = post(server, SEGMENTATION, content, "application/dicom", kind)
     assert response.status_code == 406
@@ -396,11 +401,8 @@ def test_exported_heads(repository_folder, serve_models, in_region):
         expected["classification"]["probabilities"][0],
         atol=1e-5,
     )
-    # At the centre of each of the model's pixels, 40 x 60 shows 32 x 64.
-    rows, columns = (np.arange(40) * 2 + 1) * 32 // 80, (np.arange(60) * 2 + 1) * 64 // 120
-    mask = expected["segmentation"]["mask"].numpy()[0]
-    found = picture(segmented.json()["mask"])[place]
-    np.testing.assert_array_equal(found, mask[rows][:, columns])
+    mask = enlarged(expected["segmentation"]["probabilities"][0], (40, 60))  # from 32 x 64
+    np.testing.assert_array_equal(picture(segmented.json()["mask"])[place], mask)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_both_signatures_give_the_same_golden_answers(root):
     for from_bytes, from_pixels in zip(cases[::2], cases[1::2], strict=True):
         assert set(from_bytes["answers"]) == {"mask", "probabilities"}
         for name, samples in from_bytes["answers"].items():
-            assert len(samples) == 256
+            assert len(samples) == 257
             assert difference(samples, from_pixels["answers"][name]) < 1e-4
 
 
@@ -110,10 +110,31 @@ def test_an_answer_that_is_gone_is_a_difference(copy):
 def test_samples():
     assert sample(np.arange(6, dtype=np.uint8).reshape(2, 3)) == [0, 1, 2, 3, 4, 5]
     spread = sample(np.arange(1000, dtype=np.int32))
-    assert (len(spread), spread[0], spread[1], spread[-1]) == (256, 0, 3, 996)  # 255 · 1000 / 256
+    assert (len(spread), spread[0], spread[1], spread[-1]) == (257, 0, 3, 996)  # 256 · 1000 / 257
+    assert sample(np.arange(1000), 4) == [0, 250, 500, 750]
     (third,) = sample(np.float32([1 / 3]))
     assert len(str(third)) <= 11
     assert np.float32(third) == np.float32(1 / 3)
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 96, 3), (1, 256, 384, 3), (1, 8, 12, 64)])
+def test_samples_meet_every_class_and_channel(shape):
+    """Each as often as another, give or take one in two."""
+    channels = np.broadcast_to(np.arange(shape[-1], dtype=np.int32), shape)
+    counts = np.bincount(sample(channels), minlength=shape[-1])
+    assert counts.min() >= 257 / shape[-1] / 2
+
+
+def test_files_of_before_still_count(copy):
+    """They hold 256 numbers and do not say so."""
+    folder = copy / "segmentation" / "1"
+    signature = tf.saved_model.load(str(folder)).signatures["serving_image"]
+    (case, *_) = json.loads((folder / FILE).read_text())[1::2]
+    del case["samples"]
+    answers = signature(image=tf.constant(case["inputs"]["image"], tf.float32))
+    case["answers"] = {key: sample(value.numpy(), 256) for key, value in answers.items()}
+    (folder / FILE).write_text(json.dumps([case]))
+    assert replay(folder) < 1e-4
 
 
 def test_differences():

@@ -12,8 +12,10 @@ name or an integer) or mask (an 8-bit indexed PNG of the image's size, 0 is back
 have columns frame (of a cine, from 0), patient, and split (train, validation, test). Without
 patient, the DICOM header tells patients apart. Without split, 80/10/10 by patient.
 
-The run's folder receives configuration, split.csv, history, TensorBoard events, pictures, test.csv
-and result.json with the measures on the test set; the head goes to <export>/<task>/<version>/.
+The run's folder receives configuration, history, TensorBoard events, pictures and result.json with
+the measures on the test set; test.csv has them by image, test.html shows the worst images, and
+split.csv says which image went where (these three name paths and patients, and only you can read
+them). The head goes to <export>/<task>/<version>/.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from tf_dicom_ce.cli.runs import add_run_arguments, schedule_of
 from tf_dicom_ce.config import FINETUNE_PRESETS, FinetuneConfig
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.whole_files import write_json
+from tf_dicom_ce.wording import interval, number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -196,11 +199,10 @@ def _finetune(
         )
     write_json(folder / "result.json", result)
     for name, m in measures.items():
-        if m["value"] is not None:
-            low, high = m["interval_95"]
-            print(f"  {name:24} {m['value']:8.4f}   95 % {low:.4f} to {high:.4f}")
+        shown = f"{number(m['value']):>9} {m['unit']:20}"
+        print(f"  {name:24}{shown} 95 % {interval(*m['interval_95'])}")
     print(
-        f"Best epoch {epoch}: test {headline} {measures[headline]['value']:.4f}.\n"
+        f"Best epoch {epoch}: test {headline} {number(measures[headline]['value'])}.\n"
         f"Run: {folder}   (tensorboard --logdir {folder})"
     )
     if options.export:
@@ -228,22 +230,11 @@ def _panel(config: FinetuneConfig, head, task, shown, batches):
 
 def _measure(config: FinetuneConfig, head, task, batches, folder: Path) -> tuple[dict, str]:
     """Measures on the test set, and the name of the one to print."""
-    import numpy as np
-
     from tf_dicom_ce.training import evaluation
     from tf_dicom_ce.training.finetune import predict
 
-    test, seed = task.split.test, config.seed
     answers = predict(head, batches)
-    patients = task.patients[test]
     if config.task == "classification":
-        measures = evaluation.evaluate_classification(
-            answers, task.targets[test], patients, task.classes, seed, folder
-        )
+        measures = evaluation.evaluate_classification(answers, task, config.seed, folder)
         return measures, "accuracy"
-    images = np.concatenate([x for x, _ in batches])
-    masks = [task.source_masks[int(row)] for row in test]
-    measures = evaluation.evaluate_segmentation(
-        answers, images, masks, patients, task.classes, seed, folder
-    )
-    return measures, "dice"
+    return evaluation.evaluate_segmentation(answers, task, config.seed, folder), "dice"

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tf_dicom_ce.data.preprocessing import resize
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.masks import likeliest_classes
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.saved_model import newest_version
 
@@ -48,14 +49,18 @@ class Head:
             pixels: Gray levels, uint8 [H, W] each; at least one image.
 
         Returns:
-            For each image `mask` uint8 [height, width] at the model's size, or `class_id` int32
-            and `probabilities` float32 [K].
+            For each image `mask` uint8 [H, W], or `class_id` int32 and `probabilities` float32 [K].
         """
         images = tf.stack([resize(image[..., np.newaxis], self._size) for image in pixels])
         found = self._loaded.signatures["serving_image"](image=images)
-        names = ("mask",) if self.model.task == "segmentation" else ("class_id", "probabilities")
-        answers = {name: found[name].numpy() for name in names}
-        return [{name: answers[name][k] for name in names} for k in range(len(pixels))]
+        if self.model.task == "segmentation":
+            maps = found["probabilities"].numpy()
+            return [
+                {"mask": likeliest_classes(p, image.shape)}
+                for p, image in zip(maps, pixels, strict=True)
+            ]
+        answers = {name: found[name].numpy() for name in ("class_id", "probabilities")}
+        return [{name: answers[name][k] for name in answers} for k in range(len(pixels))]
 
 
 def open_head(path: Path) -> Head:

@@ -10,7 +10,6 @@ from tf_dicom_ce.dicom.reader import read_header
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.prediction.folder import OUTPUTS
 from tf_dicom_ce.results.files import dicom_file
-from tf_dicom_ce.results.masks import resized
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.overlay import overlay
 from tf_dicom_ce.results.source import Source
@@ -89,8 +88,7 @@ class Writer:
                 return result
             contents["dicom"], made_up = result
         if self.model.task == "segmentation":
-            mask = image.answer["mask"]
-            contents["overlay"] = overlay(image.pixels, mask, self.model.classes)
+            contents["overlay"] = overlay(image.pixels, image.answer["mask"], self.model.classes)
         stem = f"{image.name}-{image.frame}"
         files = {"dicom": f"dicom/{stem}.dcm", "overlay": f"overlay/{stem}.png"}
         for name, content in contents.items():
@@ -115,8 +113,8 @@ class Writer:
     def _said(self, image: Answered) -> list[str]:
         classes = self.model.classes
         if self.model.task == "segmentation":
-            seen = resized(image.answer["mask"], image.pixels.shape)
-            values = np.bincount(seen.ravel(), minlength=len(classes)) / seen.size
+            mask = image.answer["mask"]
+            values = np.bincount(mask.ravel(), minlength=len(classes)) / mask.size
             return [f"{value:.6f}" for value in values]
         values = [f"{value:.6f}" for value in image.answer["probabilities"]]
         return [classes[int(image.answer["class_id"])], *values]

@@ -19,8 +19,8 @@ def dicom_file(source: Source, model: Model, answer: Mapping[str, np.ndarray]) -
     Args:
         source: The image, of a DICOM file.
         model: Who answered.
-        answer: For this one image: `mask` uint8 [H, W]; or `class_id` int32 and `probabilities`
-            float32 [K].
+        answer: For this one image: `mask` uint8 of its height and width; or `class_id` int32 and
+            `probabilities` float32 [K].
     """
     if model.task == "segmentation":
         return encode(segmentation(source, answer["mask"], model))

@@ -6,7 +6,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from tf_dicom_ce.outlines import colour, outline
-from tf_dicom_ce.results.masks import resized
 from tf_dicom_ce.results.source import Source
 
 _LINE = 14  # height of a line of the legend
@@ -17,7 +16,7 @@ def overlay(image: Source | np.ndarray, mask: np.ndarray, classes: tuple[str, ..
 
     Args:
         image: A source, or gray levels uint8 [H, W].
-        mask: Classes, uint8 of any height and width; 0 is not drawn.
+        mask: Classes, uint8 of its height and width; 0 is not drawn.
         classes: Names of all classes, background first.
 
     Returns:
@@ -26,7 +25,7 @@ def overlay(image: Source | np.ndarray, mask: np.ndarray, classes: tuple[str, ..
     pixels = image.pixels if isinstance(image, Source) else image
     height, width = pixels.shape
     sheet = Image.new("RGB", (width, height + _LINE * (len(classes) - 1)))
-    sheet.paste(Image.fromarray(outline(pixels, resized(mask, pixels.shape))))
+    sheet.paste(Image.fromarray(outline(pixels, mask)))
     draw = ImageDraw.Draw(sheet)
     for label, name in enumerate(classes[1:], start=1):
         draw.text((2, height + _LINE * (label - 1)), name, fill=colour(label))

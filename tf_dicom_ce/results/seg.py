@@ -16,7 +16,6 @@ from tf_dicom_ce.results.evidence import (
     instance_identity,
     refer_to_original,
 )
-from tf_dicom_ce.results.masks import on_source
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.source import Source
 from tf_dicom_ce.results.uids import hashed_uid
@@ -29,7 +28,7 @@ def segmentation(source: Source, mask: np.ndarray, model: Model) -> Dataset:
 
     Args:
         source: The image.
-        mask: Classes, uint8 [H, W] at any size that shows the source's region; 0 is background.
+        mask: Classes, uint8 of the height and width of the source's region; 0 is background.
         model: Who made the mask.
 
     Returns:
@@ -37,14 +36,14 @@ def segmentation(source: Source, mask: np.ndarray, model: Model) -> Dataset:
         same for the same source and model.
 
     Raises:
-        ValueError: The mask holds a class that the model does not have.
+        ValueError: The mask holds a class that the model does not have, or has another size.
     """
     if mask.max() >= len(model.classes):
         raise ValueError(f"mask has class {mask.max()}, the model has {len(model.classes)}")
     with quiet():
         result = Segmentation(
             source_images=[evidence(source)],
-            pixel_array=on_source(mask, source),
+            pixel_array=source.in_file(mask),
             segmentation_type=SegmentationTypeValues.BINARY,
             segment_descriptions=_segments(model),
             series_number=_SERIES_NUMBER,

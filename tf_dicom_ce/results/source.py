@@ -33,6 +33,22 @@ class Source:
     region: tuple[int, int, int, int]
     pixels: np.ndarray
 
+    def in_file(self, mask: np.ndarray) -> np.ndarray:
+        """Puts a mask of `pixels`, uint8 [height, width], in its place in the file.
+
+        Returns:
+            uint8 [Rows, Columns], zero outside of the region.
+
+        Raises:
+            ValueError: The mask has another size.
+        """
+        top, left, height, width = self.region
+        if mask.shape != (height, width):
+            raise ValueError(f"mask of {mask.shape}, the image has {(height, width)}")
+        whole = np.zeros((int(self.header.Rows), int(self.header.Columns)), np.uint8)
+        whole[top : top + height, left : left + width] = mask
+        return whole
+
 
 def open_image(
     file: str | os.PathLike[str] | bytes,

@@ -4,25 +4,8 @@ import re
 
 import jinja2
 
-_MEANINGS = {
-    "accuracy": "share of images whose class is right",
-    "kappa": "Cohen's; of ordered classes with quadratic weights",
-    "mean_absolute_error": "mean distance of the classes' numbers",
-    "auroc": "mean over the classes, each against the rest",
-    "rank_inconsistency": "share of images that pass a threshold above one they do not pass",
-    "dice": "mean over the classes, then over images at the source's size; 0 to 1",
-    "rec": "L_rec, mean squared error of what was painted in",
-    "rec_of_mean": "L_rec of painting the mean, to compare `rec` with",
-    "joint": "what the training brings down (Eq. 3, and the loss on tags where there is one)",
-    "tags": "loss of predicting the tags",
-    "tags_accuracy": "share of the labels of present tags that the encoder predicts right",
-}
-_MEANINGS_BY_CLASS = {
-    "recall": "share of the images of the class that are found",
-    "dice": "mean over images at the source's size; 0 to 1",
-    "hausdorff_95": "95 % Hausdorff distance in pixels of the source; less is better",
-    "surface_dice": "share of the outline within 1 % of the image's diagonal",
-}
+from tf_dicom_ce.wording import describe, interval, number
+
 _SHOWN_ELSEWHERE = {"data_fingerprint", "split_fingerprint", "synthetic_data", "task"}
 
 
@@ -85,28 +68,15 @@ def _role_of_tags(encoder: dict) -> str:
 
 def _row(key: str, measure: float | dict, classes: list[str]) -> dict[str, str]:
     """Words for one measure: of an encoder a number, of a head a dict with its interval."""
-    meaning = _MEANINGS.get(key, "")
-    for kind, words in _MEANINGS_BY_CLASS.items():
-        of = key.removeprefix(f"{kind}_")
-        if of != key:
-            number = int(of) if of.isdecimal() else None
-            named = number is not None and number < len(classes)
-            meaning = f"{classes[number] if named else of}: {words}"
+    words = {"name": key, **describe(key, classes)._asdict()}
     if not isinstance(measure, dict):
-        return {"name": key, "value": _number(measure), "meaning": meaning}
-    low, high = measure["interval_95"]
+        return words | {"value": number(measure)}
     mean, deviation = measure["bootstrap_mean"], measure["bootstrap_sd"]
-    return {
-        "name": key,
-        "value": _number(measure["value"]),
-        "interval": "–" if low is None else f"{low:.4f} to {high:.4f}",
+    return words | {
+        "value": number(measure["value"]),
+        "interval": interval(*measure["interval_95"]),
         "bootstrap": "–" if mean is None else f"{mean:.4f} ± {deviation:.4f}",
-        "meaning": meaning,
     }
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
 
 
 def _cell(value: object) -> str:

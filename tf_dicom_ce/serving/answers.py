@@ -9,7 +9,6 @@ from PIL import Image
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.reader import number_of_frames
 from tf_dicom_ce.outlines import colour
-from tf_dicom_ce.results.masks import on_source, resized
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.source import Source
 
@@ -22,8 +21,8 @@ def answer(source: Source, model: Model, outputs: dict[str, np.ndarray], picture
     Args:
         source: The image; that of a PNG or JPEG has a header of Rows and Columns only.
         model: Who answered.
-        outputs: For this one image: `mask` uint8 [H, W]; or `class_id` int32 and `probabilities`
-            float32 [K].
+        outputs: For this one image: `mask` uint8 of its height and width; or `class_id` int32 and
+            `probabilities` float32 [K].
         picture: Whether to add what the model saw.
 
     Returns:
@@ -64,18 +63,18 @@ def _image(source: Source) -> dict:
 
 
 def _segmentation(source: Source, model: Model, outputs: dict[str, np.ndarray]) -> dict:
-    seen = resized(outputs["mask"], source.pixels.shape)
-    counts = np.bincount(seen.ravel(), minlength=len(model.classes))
+    mask = outputs["mask"]
+    counts = np.bincount(mask.ravel(), minlength=len(model.classes))
     classes = [
         {
             "class_id": label,
             "name": name,
-            "share": int(counts[label]) / seen.size,
+            "share": int(counts[label]) / mask.size,
             "colour": "#" + bytes(colour(label)).hex() if label else None,
         }
         for label, name in enumerate(model.classes)
     ]
-    return {"classes": classes, "mask": _png(on_source(outputs["mask"], source))}
+    return {"classes": classes, "mask": _png(source.in_file(mask))}
 
 
 def _classification(source: Source, model: Model, outputs: dict[str, np.ndarray]) -> dict:

@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.intake.decoding import refusal_of
+from tf_dicom_ce.masks import likeliest_classes
 from tf_dicom_ce.results.files import dicom_file
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.overlay import overlay
@@ -89,6 +90,9 @@ class DicomEndpoint:
             levels = source.pixels[np.newaxis, ..., np.newaxis].astype(np.float32)
             outputs = servable.predict("serving_image", {"image": levels})
         outputs = {name: values[0] for name, values in outputs.items()}
+        if model.task == "segmentation":
+            mask = likeliest_classes(outputs["probabilities"], source.pixels.shape)
+            outputs = {"mask": mask}
         if accepted == _DICOM:
             kind = "seg" if model.task == "segmentation" else "sr"
             return _attached(self._write(source, model, outputs), _DICOM, model, f"{kind}.dcm")

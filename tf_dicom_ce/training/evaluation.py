@@ -1,49 +1,56 @@
-"""A head on its held-out test set: measures, intervals, a table by image, and a picture."""
+"""A head on its held-out test set: measures, intervals, a table by image, pictures and a page.
 
-import csv
+`test.csv` and `test.html` name paths and patients, so only the user may read them.
+"""
+
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
-from tf_dicom_ce.data.preprocessing import resize_mask
+from tf_dicom_ce.data.preprocessing import resize_mask, standardise
+from tf_dicom_ce.data.tasks import Task
+from tf_dicom_ce.masks import likeliest_classes
 from tf_dicom_ce.metrics import (
+    Measure,
     classification_measures,
     mask_measures,
     rank_inconsistency,
     summarise,
 )
-from tf_dicom_ce.training.pictures import confusion_picture, segmentation_panel
+from tf_dicom_ce.training.pictures import confusion_picture, on_page, segmentation_panel
+from tf_dicom_ce.training.result_page import Case, FalsePositive, write_page
+from tf_dicom_ce.whole_files import write_table
+from tf_dicom_ce.wording import describe, number
 
 _TOLERANCE = 0.01  # of the surface Dice, as a share of the image's diagonal
+_WORST = 10
+
+Answers = Iterable[Mapping[str, np.ndarray]]
 
 
-def evaluate_classification(
-    answers: dict[str, np.ndarray],
-    labels: np.ndarray,
-    patients: np.ndarray,
-    classes: tuple[str, ...],
-    seed: int,
-    run: Path,
-) -> dict:
-    """Measures a classifier and writes `test.csv` and `confusion.png` into the run's folder.
+def evaluate_classification(answers: Answers, task: Task, seed: int, run: Path) -> dict:
+    """Measures a classifier; writes `test.csv`, `confusion.png` and `test.html`.
 
     Args:
-        answers: `probabilities` [N, K], `class_id` [N], and `logits`: [N, K − 1] where they are
-            ordinal; then their rank inconsistency is measured too.
-        labels: True classes, int [N].
-        patients: Patient of each image, int [N].
-        classes: Names.
+        answers: To the test images in their order: `probabilities` [K], `class_id`, and `logits`:
+            [K − 1] where they are ordinal; then their rank inconsistency is measured too.
+        task: The labelled images.
         seed: Of the bootstrap.
         run: Folder to write to.
 
     Returns:
-        What `summarise` gives for every measure.
+        What `summarise` gives for every measure, with its `unit`.
     """
-    ids, probabilities = answers["class_id"], answers["probabilities"]
-
-    logits = answers["logits"]
+    answers = list(answers)
+    ids, probabilities, logits = (
+        np.stack([answer[name] for answer in answers])
+        for name in ("class_id", "probabilities", "logits")
+    )
+    rows, classes = task.split.test, task.classes
+    labels = task.targets[rows]
     ordinal = logits.shape[1] == len(classes) - 1
 
     def measure(positions):
@@ -54,81 +61,131 @@ def evaluate_classification(
             found["rank_inconsistency"] = rank_inconsistency(logits[positions])
         return found
 
-    rows = [
-        {"row": k, "patient": patients[k], "true": classes[labels[k]], "predicted": classes[ids[k]]}
-        | {f"p_{name}": f"{p:.4f}" for name, p in zip(classes, probabilities[k], strict=True)}
-        for k in range(len(labels))
+    table = [
+        {"true": classes[label], "predicted": classes[found]}
+        | {f"p_{name}": f"{p:.4f}" for name, p in zip(classes, of_image, strict=True)}
+        for label, found, of_image in zip(labels, ids, probabilities, strict=True)
     ]
-    _write_table(run / "test.csv", rows)
+    _write_table(task, table, run)
     confusion = confusion_matrix(labels, ids, labels=range(len(classes)))
     Image.fromarray(confusion_picture(confusion, classes)).save(run / "confusion.png")
-    return summarise(measure, patients, seed)
+    measures = _summarise(measure, task, seed)
+    of_truth = probabilities[np.arange(len(rows)), labels]
+    worst = [
+        Case(
+            task.examples[rows[k]],
+            f"true {classes[labels[k]]}, probability {number(of_truth[k])}; "
+            f"predicted {classes[ids[k]]}, probability {number(probabilities[k, ids[k]])}",
+            {"image": on_page(*_image(task, rows[k]))},
+        )
+        for k in np.argsort(of_truth, kind="stable")[:_WORST]
+    ]
+    write_page(run / "test.html", task, measures, "the probability of the true class", worst)
+    return measures
 
 
-def evaluate_segmentation(
-    answers: dict[str, np.ndarray],
-    images: np.ndarray,
-    truth: list[np.ndarray],
-    patients: np.ndarray,
-    classes: tuple[str, ...],
-    seed: int,
-    run: Path,
-) -> dict:
-    """Measures a U-Net at the sources' size; writes `test.csv` and `segmentations.png`.
+def evaluate_segmentation(answers: Answers, task: Task, seed: int, run: Path) -> dict:
+    """Measures a U-Net at the sources' size; writes `test.csv`, `segmentations.png`, `test.html`.
 
     Args:
-        answers: `mask` uint8 [N, h, w].
-        images: z-scored, float [N, h, w, 1].
-        truth: True classes, uint8 [H, W] each, as large as the source.
-        patients: Patient of each image, int [N].
-        classes: Names, background first.
+        answers: To the test images in their order: `probabilities` float32 [h, w, C].
+        task: The labelled images.
         seed: Of the bootstrap.
         run: Folder to write to.
 
     Returns:
-        What `summarise` gives for the mean over images of every measure, by class, and of `dice`,
-        the mean over the classes.
+        What `summarise` gives, with its `unit`, for the mean over images of every measure by
+        class, and of `dice`, the mean over the classes that the image has.
     """
-    rows = []
-    for k, mask in enumerate(truth):
-        predicted = resize_mask(answers["mask"][k], mask.shape)
-        tolerance = _TOLERANCE * np.hypot(*mask.shape)
-        row = {"row": k, "patient": patients[k]}
-        for label, name in enumerate(classes[1:], start=1):
-            found = mask_measures(mask == label, predicted == label, tolerance)
-            row |= {f"{measure}_{name}": value for measure, value in found.items()}
-        dices = np.array([row[f"dice_{name}"] for name in classes[1:]])
-        row["dice"] = np.nan if np.isnan(dices).all() else float(np.nanmean(dices))
-        rows.append(row)
-    _write_table(run / "test.csv", rows)
-    names = [name for name in rows[0] if name not in ("row", "patient")]
-    table = {name: np.array([row[name] for row in rows], float) for name in names}
+    rows, classes = task.split.test, task.classes[1:]
+    truth = [task.source_masks[int(row)] for row in rows]
+    masks = [
+        likeliest_classes(answer["probabilities"], true.shape)
+        for true, answer in zip(truth, answers, strict=True)
+    ]
+    table = [_of_image(true, mask, classes) for true, mask in zip(truth, masks, strict=True)]
+    _write_table(task, table, run)
+    columns = {name: np.array([row[name] for row in table]) for name in table[0]}
 
     def measure(positions):
-        chosen = {name: values[positions] for name, values in table.items()}
-        return {
-            name: np.nan if np.isnan(values).all() else float(np.nanmean(values))
-            for name, values in chosen.items()
-        }
+        return {name: _mean(values[positions]) for name, values in columns.items()}
 
-    order = np.argsort(-np.nan_to_num(table["dice"]))
-    shown = [order[0], order[len(order) // 2], order[-1]]
-    size = answers["mask"].shape[1:]
+    measures = _summarise(measure, task, seed)
+    dice = columns["dice"]
+    order = np.argsort(dice, kind="stable")[: np.count_nonzero(~np.isnan(dice))]  # NaN comes last
+    if len(order):
+        shown = {"best": order[-1], "median": order[len(order) // 2], "worst": order[0]}
+        _write_panel(task, shown, truth, masks, dice, run)
+    worst = [
+        Case(
+            task.examples[rows[k]],
+            f"Dice {number(dice[k])}" + _by_class(table[k], classes),
+            {
+                "truth": on_page(*_image(task, rows[k]), truth[k]),
+                "prediction": on_page(*_image(task, rows[k]), masks[k]),
+            },
+        )
+        for k in order[:_WORST]
+    ]
+    false_positives = [
+        FalsePositive(task.examples[rows[k]], name, float((masks[k] == label).mean()))
+        for label, name in enumerate(classes, start=1)
+        for k in np.flatnonzero(columns[f"false_positive_{name}"] == 1)
+    ]
+    write_page(run / "test.html", task, measures, "Dice", worst, false_positives)
+    return measures
+
+
+def _of_image(truth: np.ndarray, mask: np.ndarray, classes: tuple[str, ...]) -> dict[str, float]:
+    """Every measure of an image, by class, and the mean Dice of the classes that its truth has."""
+    row = {}
+    for label, name in enumerate(classes, start=1):
+        tolerance = _TOLERANCE * np.hypot(*truth.shape)
+        found = mask_measures(truth == label, mask == label, tolerance)
+        row |= {f"{measure}_{name}": value for measure, value in found.items()}
+    return row | {"dice": _mean(np.array([row[f"dice_{name}"] for name in classes]))}
+
+
+def _by_class(row: dict[str, float], classes: tuple[str, ...]) -> str:
+    """The Dice of every class that the truth has, where there are several."""
+    dices = {name: row[f"dice_{name}"] for name in classes if not np.isnan(row[f"dice_{name}"])}
+    words = ", ".join(f"{name} {number(value)}" for name, value in dices.items())
+    return f" ({words})" if len(classes) > 1 else ""
+
+
+def _mean(values: np.ndarray) -> float:
+    """Of what is defined."""
+    return np.nan if np.isnan(values).all() else float(np.nanmean(values))
+
+
+def _summarise(measure: Measure, task: Task, seed: int) -> dict:
+    found = summarise(measure, task.patients[task.split.test], seed)
+    return {name: {**of, "unit": describe(name).unit} for name, of in found.items()}
+
+
+def _write_table(task: Task, table: list[dict], run: Path) -> None:
+    """Path and patient as the labels have them, the frame where they name one, then `table`."""
+    rows = []
+    for k, row in zip(task.split.test, table, strict=True):
+        example = task.examples[k]
+        frame = {"frame": example.frame} if any(e.frame is not None for e in task.examples) else {}
+        rows.append({"path": example.path, **frame, "patient": example.patient, **row})
+    write_table(run / "test.csv", tuple(rows[0]), rows, private=True)
+
+
+def _image(task: Task, row: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """What the head saw, uint8 [h, w], and height and width of that part of the source."""
+    _, _, top, bottom, left, right = task.frames.places[row].tolist()
+    return task.frames.read(np.array([row])).numpy()[0, ..., 0], (bottom - top, right - left)
+
+
+def _write_panel(task: Task, shown: dict[str, int], truth, masks, dice, run: Path) -> None:
+    chosen = list(shown.values())
+    frames = task.frames.read(task.split.test[chosen])
+    size = tuple(frames.shape[1:3])
     panel = segmentation_panel(
-        images[shown],
-        np.stack([resize_mask(truth[k], size) for k in shown]),
-        answers["mask"][shown],
-        [
-            f"{word}: Dice {table['dice'][k]:.3f}   (image, truth, prediction)"
-            for word, k in zip(("best", "median", "worst"), shown, strict=True)
-        ],
+        standardise(frames),
+        *(np.stack([resize_mask(of[k], size) for k in chosen]) for of in (truth, masks)),
+        [f"{word}: Dice {dice[k]:.3f}   (image, truth, prediction)" for word, k in shown.items()],
     )
     Image.fromarray(panel).save(run / "segmentations.png")
-    return summarise(measure, patients, seed)
-
-
-def _write_table(path: Path, rows: list[dict]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)

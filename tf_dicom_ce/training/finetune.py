@@ -1,6 +1,6 @@
 """Training of a head on given datasets (Appendix A.2)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,13 +141,14 @@ def finetune(
     return fit_and_keep_best(head.model, data, schedule, watch, run, strategy)
 
 
-def predict(head: Head, images: tf.data.Dataset) -> dict[str, np.ndarray]:
-    """Answers for all batches (x, …) of a dataset, a classifier's `logits` among them."""
+def predict(head: Head, images: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
+    """Yields the answer to every image of batches (x, …), a classifier's `logits` with it."""
 
     @tf.function(input_signature=[images.element_spec[0]], autograph=False)
     def step(x):
         logits = head.model(x, training=False)
         return head.answer(logits) | ({"logits": logits} if len(logits.shape) == 2 else {})
 
-    answers = [step(x) for x, *_ in images]
-    return {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}
+    for x, *_ in images:
+        answers = {name: values.numpy() for name, values in step(x).items()}
+        yield from ({name: answers[name][k] for name in answers} for k in range(len(x)))

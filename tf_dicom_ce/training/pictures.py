@@ -8,6 +8,7 @@ from tf_dicom_ce.training.panels import gray
 
 _ZOOM_TO = 288
 _TITLE = 16
+_ON_PAGE = 520  # pixels of the longer side
 
 
 def rows_of_pictures(rows: list[list[np.ndarray]], titles: list[str]) -> np.ndarray:
@@ -45,6 +46,26 @@ def classification_panel(images: np.ndarray, titles: list[str]) -> np.ndarray:
     """An image a row with a title above, z-scored float [N, H, W, 1]."""
     rows = [[np.repeat(image[..., np.newaxis], 3, axis=-1)] for image in gray(images)]
     return rows_of_pictures(rows, titles)
+
+
+def on_page(
+    image: np.ndarray, shape: tuple[int, int], mask: np.ndarray | None = None
+) -> np.ndarray:
+    """An image in its source's proportions, perhaps with outlines.
+
+    Args:
+        image: Gray levels, uint8 [h, w].
+        shape: Height and width of the source.
+        mask: Classes, uint8 of that height and width.
+
+    Returns:
+        uint8 [H, W, 3], the longer side of 520 pixels.
+    """
+    size = tuple(max(1, round(_ON_PAGE * side / max(shape))) for side in reversed(shape))
+    shown = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
+    classes = np.zeros(shape, np.uint8) if mask is None else mask
+    drawn = Image.fromarray(classes).resize(size, Image.Resampling.NEAREST)
+    return outline(np.asarray(shown), np.asarray(drawn))
 
 
 def confusion_picture(confusion: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
