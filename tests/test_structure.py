@@ -19,7 +19,7 @@ ALLOWED = {
     "user_tables": {"errors"},
     "dicom": {"errors", "user_tables"},
     "intake": {"whole_files", "user_tables", "errors", "dicom", "workers"},
-    "workers": {"dicom"},
+    "workers": {"child_process", "dicom"},
     "child_process": set(),
     "outlines": set(),
     "masks": set(),

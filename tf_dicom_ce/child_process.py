@@ -4,12 +4,29 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+#: In the environment, keeps Python from importing what lies in the working folder: that is data.
+SAFE = {"PYTHONSAFEPATH": "1"}
+#: Folder that holds this package; not on the path of a child where the package is not installed.
+ROOT = str(Path(__file__).parents[1])
+_START = """
+import importlib.util, runpy, sys
+root, module, *sys.argv[1:] = sys.argv[1:]
+if importlib.util.find_spec("tf_dicom_ce") is None:
+    sys.path.append(root)
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
 _GRACE = 60.0  # seconds that a child has to save its state
+
+
+def python_module(name: str) -> tuple[str, ...]:
+    """The words that start a module of this package in a Python of its own."""
+    return (sys.executable, "-P", "-c", _START, ROOT, name)
 
 
 class ChildError(Exception):
@@ -33,7 +50,7 @@ class Child:
                 stdin=subprocess.PIPE,  # that nobody writes to: it ends with this process
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env={**environment, **SAFE},
                 start_new_session=True,  # Ctrl-C is for the parent, which passes it on once
             )
 

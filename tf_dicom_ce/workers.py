@@ -15,8 +15,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
 from typing import Any
 
+from tf_dicom_ce.child_process import ROOT, SAFE
 from tf_dicom_ce.dicom.quiet import quiet
 
 _AHEAD = 4  # chunks a worker that are under way or wait for their turn
@@ -86,7 +88,7 @@ def warm_up() -> None:
     Worth a quarter of a second if it is called before the imports that reading takes.
     """
     _context()
-    with _without_main():
+    with _detached():
         forkserver.ensure_running()
 
 
@@ -176,7 +178,7 @@ class _Worker:
         context = _context()
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, function), daemon=True)
-        with _without_main():
+        with _detached():
             self._process.start()
         theirs.close()
         try:
@@ -206,20 +208,34 @@ def _context() -> ForkServerContext:
     return context
 
 
-_MAIN = threading.Lock()
+_STARTING = threading.Lock()
 
 
 @contextlib.contextmanager
-def _without_main() -> Iterator[None]:
-    """Keeps a new process from running the user's script again, of which it needs nothing."""
+def _detached() -> Iterator[None]:
+    """Keeps a new process from two things that it must not run, and needs nothing of.
+
+    The user's script, which would run again; and what lies in the working folder, which is data,
+    also where it is called `selectors.py`.
+    """
     main = vars(sys.modules["__main__"])
-    with _MAIN:
+    with _STARTING:
+        path, folders = sys.path[:], {"", str(Path.cwd()), multiprocessing.process.ORIGINAL_DIR}
         kept = {name: main.get(name) for name in ("__file__", "__spec__")}
+        environment = {name: os.environ.get(name) for name in SAFE}
         main.update(dict.fromkeys(kept))
+        os.environ.update(SAFE)
+        sys.path[:] = [entry for entry in path if entry not in folders]
+        if ROOT not in sys.path:
+            sys.path.append(ROOT)
         try:
             yield
         finally:
             main.update(kept)
+            sys.path[:] = path
+            for name, value in environment.items():
+                os.environ.pop(name)
+                os.environ |= {} if value is None else {name: value}
 
 
 def _serve(connection: multiprocessing.connection.Connection, function: Callable) -> None:

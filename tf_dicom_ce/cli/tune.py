@@ -18,15 +18,15 @@ command. The folder receives trials.csv, best.toml and trials/<id>/ with log, ru
 import argparse
 import dataclasses
 import os
-import sys
 import time
 from pathlib import Path
 
+from tf_dicom_ce.child_process import python_module
 from tf_dicom_ce.cli import train
 from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.errors import UserError
 
-COMMAND = (sys.executable, "-m", "tf_dicom_ce.cli.tune_trial")
+COMMAND = python_module("tf_dicom_ce.cli.tune_trial")
 _OWN = ("trials", "search", "run", "config", "export", "resume", "command", "execute")
 
 

@@ -5,20 +5,19 @@ import dataclasses
 import enum
 import json
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from tf_dicom_ce.child_process import Child, ChildError
+from tf_dicom_ce.child_process import Child, ChildError, python_module
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.study.protocol import Job
 from tf_dicom_ce.whole_files import sole, write_json
 
 _POLL = 0.2  # seconds
-_CHILD = (sys.executable, "-m", "tf_dicom_ce.cli.child")
+_CHILD = python_module("tf_dicom_ce.cli.child")
 
 
 class State(enum.StrEnum):
