@@ -1,4 +1,4 @@
-"""Files that are whole at any moment, and folders that one process has for itself."""
+"""Files that are whole at any moment, and private; folders that one process has for itself."""
 
 import contextlib
 import csv
@@ -11,6 +11,34 @@ from pathlib import Path
 from typing import Any
 
 from tf_dicom_ce.errors import UserError
+
+_user_umask: int | None = None
+
+
+@contextlib.contextmanager
+def private() -> Iterator[None]:
+    """What this process makes meanwhile is readable by its user alone: it may show patients."""
+    global _user_umask
+    before = os.umask(0o077)
+    _user_umask = before
+    try:
+        yield
+    finally:
+        os.umask(before)
+        _user_umask = None
+
+
+@contextlib.contextmanager
+def public() -> Iterator[None]:
+    """Within `private`: what is made meanwhile, such as a model, is for whom the user allows."""
+    if _user_umask is None:
+        yield
+        return
+    now = os.umask(_user_umask)
+    try:
+        yield
+    finally:
+        os.umask(now)
 
 
 @contextlib.contextmanager
@@ -43,14 +71,30 @@ def write_table(
     path: Path, columns: Sequence[str], rows: Iterable[Mapping], private: bool = False
 ) -> None:
     """Writes a CSV: a line of names, then the rows; a row that lacks a column has it empty."""
-    write_text(path, as_csv(columns, [dict(zip(columns, columns, strict=True)), *rows]), private)
+    write_text(path, as_csv(columns, rows, heading=True), private)
 
 
-def as_csv(columns: Sequence[str], rows: Iterable[Mapping]) -> str:
-    """Lines of a CSV; they end in CR LF (RFC 4180), so that a cell with either is quoted."""
+def as_csv(columns: Sequence[str], rows: Iterable[Mapping], heading: bool = False) -> str:
+    """Lines of a CSV that people open in a spreadsheet.
+
+    They end in CR LF (RFC 4180), so that a cell with either is quoted. A text that a spreadsheet
+    would take for a formula, as a file's name may be, gets an apostrophe in front.
+    """
     text = io.StringIO()
-    csv.DictWriter(text, columns).writerows(rows)
+    writer = csv.DictWriter(text, columns)
+    if heading:
+        writer.writeheader()
+    writer.writerows({name: _harmless(cell) for name, cell in row.items()} for row in rows)
     return text.getvalue()
+
+
+def _harmless(cell: Any) -> Any:
+    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        with contextlib.suppress(ValueError):
+            float(cell)
+            return cell
+        return f"'{cell}"
+    return cell
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -78,6 +78,21 @@ def test_schema_mistake_names_the_line(fails, tmp_path):
     assert "linaer" in message
 
 
+def test_a_report_goes_to_a_folder_of_its_own(write, tmp_path, capsys):
+    write("data/a.dcm", ARRAY, StudyDescription="US LIVER")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("mine")
+    words = ["index", str(tmp_path / "data"), "--run", str(tmp_path / "run")]
+    assert main(words) == 2
+    assert "holds something else than a report (config.json)" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+    (tmp_path / "run" / "config.json").unlink()
+    for _ in range(2):  # a report may be replaced by a newer one
+        assert main(words) == 0
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "run").iterdir()}
+    assert modes == {0o600}
+
+
 def test_a_run_folder_in_use_is_left_alone(write, tmp_path, capsys):
     write("data/a.dcm", ARRAY, StudyDescription="US LIVER")
     (tmp_path / "run").mkdir()

@@ -209,5 +209,7 @@ def test_the_store_names_nobody(files, tmp_path):
     open_store(tmp_path)
     contents = b"".join(p.read_bytes() for p in (tmp_path / "cache").rglob("*") if p.is_file())
     assert len(contents) > 3 * 32 * 64
+    (folder,) = (tmp_path / "cache").iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700  # pixels are for their user alone
     for word in (b"Patient-0", b"0.dcm", str(tmp_path).encode()):
         assert word not in contents

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tf_dicom_ce import __version__
 from tf_dicom_ce.cli import finetune, index, phantom, predict, serve, study, train, tune
 from tf_dicom_ce.errors import StoppedError, UserError
+from tf_dicom_ce.whole_files import private
 
 _COMMANDS = {
     "phantom": phantom,
@@ -49,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.set_defaults(execute=module.run)
     options = parser.parse_args(arguments)
     try:
-        options.execute(options)
+        with private():
+            options.execute(options)
     except UserError as error:
         print(f"{parser.prog} {options.command}: {error}", file=sys.stderr)
         return 2

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from tf_dicom_ce.cli.sources import TAGS_HELP, add_source_arguments, index_source
+from tf_dicom_ce.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,10 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Runs the command."""
     from tf_dicom_ce.dicom.tags import TagSchema
-    from tf_dicom_ce.intake.coverage import summary, write_coverage
+    from tf_dicom_ce.intake.coverage import FILES, summary, write_coverage
 
-    index = index_source(options.source, options, TagSchema.load(options.tags))
     folder = options.run or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-index"
+    foreign = {path.name for path in folder.glob("*")} - set(FILES)
+    if foreign:
+        raise UserError(
+            f"--run {folder}: holds something else than a report ({min(foreign)}). Choose another "
+            "folder."
+        )
+    index = index_source(options.source, options, TagSchema.load(options.tags))
     write_coverage(index, folder, find_sector=bool(options.find_sector))
     print(summary(index))
     print(f"{index.read} files read, the others unchanged since an earlier scan")

@@ -138,7 +138,8 @@ def open_store(
     built = not folder.is_dir()
     if built:
         beside = cache / f"{folder.name}.{os.getpid()}.part"
-        beside.mkdir(parents=True)
+        cache.mkdir(parents=True, exist_ok=True)
+        beside.mkdir(mode=0o700)  # pixels are for this user alone
         try:
             _build(reader, images, image_size, beside, workers)
             if data_fingerprint(reader, images) != fingerprint:

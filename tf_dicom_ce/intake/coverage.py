@@ -1,8 +1,6 @@
 """Coverage as files and text. Raw tag values and paths stand here and nowhere else."""
 
-import csv
 import dataclasses
-import io
 import json
 import os
 import sys
@@ -18,9 +16,10 @@ from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.coverage_counts import Coverage, TagCoverage, in_words
 from tf_dicom_ce.intake.coverage_page import render_page
 from tf_dicom_ce.intake.index import Index
-from tf_dicom_ce.whole_files import write_text
+from tf_dicom_ce.whole_files import as_csv, write_text
 
 __all__ = [
+    "FILES",
     "Coverage",
     "TagCoverage",
     "known_tags",
@@ -32,6 +31,8 @@ __all__ = [
     "write_coverage",
 ]
 
+#: What the report consists of.
+FILES = ("coverage.html", "coverage.md", "coverage.json", "files.csv")
 _HARDLY_ANY = 0.05  # of the images
 _NONE: Mapping[int, Refusal] = MappingProxyType({})
 _FILE_COLUMNS = ("path", "row", "status", "what", "patient", "labels", "flags")
@@ -43,7 +44,7 @@ def write_coverage(
     undecodable: Mapping[int, Refusal] = _NONE,
     find_sector: bool = False,
 ) -> None:
-    """Writes `coverage.html`, `coverage.md`, `coverage.json` and `files.csv`, each in one step.
+    """Writes the report's `FILES`, each in one step, for this user alone.
 
     Args:
         index: The index.
@@ -59,10 +60,14 @@ def write_coverage(
     refusals = sorted((*index.refusals, *paths.items()), key=lambda pair: pair[0])
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "coverage.html", render_page(index, find_sector, undecodable))
-    write_text(folder / "coverage.md", to_markdown(coverage, refusals))
-    write_text(folder / "coverage.json", to_json(coverage))
-    write_text(folder / "files.csv", _files_csv(index, paths))
+    contents = (
+        render_page(index, find_sector, undecodable),
+        to_markdown(coverage, refusals),
+        to_json(coverage),
+        as_csv(_FILE_COLUMNS, _files(index, paths), heading=True),
+    )
+    for name, content in zip(FILES, contents, strict=True):
+        write_text(folder / name, content, private=True)
 
 
 def summary(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -> str:
@@ -273,25 +278,23 @@ def _table(header: tuple[str, ...], rows: Iterable[tuple]) -> str:
     return line(header) + line("---" for _ in header) + "".join(line(row) for row in rows)
 
 
-def _files_csv(index: Index, undecodable: dict[str, Refusal]) -> str:
-    rows: dict[str, tuple[str, ...]] = {}
+def _files(index: Index, undecodable: Mapping[str, Refusal]) -> list[dict[str, str]]:
+    rows: dict[str, dict[str, str]] = {}
     for number, row in enumerate(index.rows):
         labels = (k for k, on in zip(index.schema.labels, row.y, strict=True) if on)
-        rows[row.path] = (
-            str(number),
-            "image",
-            row.kind,
-            row.pseudonym,
-            "|".join(labels),
-            "|".join(row.flags),
-        )
+        rows[row.path] = {
+            "path": row.path,
+            "row": str(number),
+            "status": "image",
+            "what": row.kind,
+            "patient": row.pseudonym,
+            "labels": "|".join(labels),
+            "flags": "|".join(row.flags),
+        }
     for path, refusal in (*index.refusals, *undecodable.items()):
-        status = "skipped" if refusal.code.is_skip else "unreadable"
-        what = f"{refusal.code.value} {refusal.detail}".strip()
-        number, _, _, *more = rows.get(path, ("",) * 6)
-        rows[path] = (number, status, what, *more)
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(_FILE_COLUMNS)
-    writer.writerows((path, *rows[path]) for path in sorted(rows))
-    return file.getvalue()
+        rows[path] = {
+            **rows.get(path, {"path": path}),
+            "status": "skipped" if refusal.code.is_skip else "unreadable",
+            "what": f"{refusal.code.value} {refusal.detail}".strip(),
+        }
+    return [rows[path] for path in sorted(rows)]

@@ -1,6 +1,5 @@
 """What a search has found: a line a trial, the table, `trials.csv` and `best.toml`."""
 
-import csv
 import json
 import shutil
 import time
@@ -16,7 +15,7 @@ from rich.table import Table
 from tf_dicom_ce.tuning.oracle import FINISHED, OBJECTIVE, SearchOracle
 from tf_dicom_ce.tuning.space import configuration
 from tf_dicom_ce.tuning.trial import CONFIG, RESULT, last_words
-from tf_dicom_ce.whole_files import replacing
+from tf_dicom_ce.whole_files import replacing, write_table
 
 
 @dataclass(frozen=True)
@@ -74,15 +73,15 @@ class Report:
         rows = [self._row(t) for t in oracle.trials.values() if t.status in FINISHED]
         rows.sort(key=lambda row: (row.score is None, row.score, row.trial))
         names = [hp.name for hp in oracle.hyperparameters.space]
-        with (
-            replacing(self._folder / "trials.csv") as beside,
-            beside.open("w", newline="") as file,
-        ):
-            table = csv.writer(file)
-            table.writerow(["trial", "status", OBJECTIVE, "best_epoch", *names, "error"])
-            for row in rows:
-                values = [row.values[name] for name in names]
-                table.writerow([row.trial, row.status, row.score, row.epoch, *values, row.error])
+        write_table(
+            self._folder / "trials.csv",
+            ("trial", "status", OBJECTIVE, "best_epoch", *names, "error"),
+            (
+                {"trial": row.trial, "status": row.status, OBJECTIVE: row.score}
+                | {"best_epoch": row.epoch, **row.values, "error": row.error}
+                for row in rows
+            ),
+        )
         if rows and rows[0].score is not None:
             with replacing(self._folder / "best.toml") as beside:
                 shutil.copyfile(self._folder / "trials" / rows[0].trial / CONFIG, beside)
