@@ -1,104 +1,87 @@
-"""Every setting of a pretraining run on one screen, and the presets `paper` and `quick`."""
+"""Every setting on one screen, with what it means, what it may be, and the presets."""
 
 import dataclasses
 import math
-from dataclasses import dataclass
+import re
 from pathlib import PurePath
+from typing import Any
 
 from tf_dicom_ce.errors import UserError
 
 ENCODER_STRIDE = 32  # five blocks that halve (section 4.2)
+#: Which frames of a cine become images.
+FRAMES = r"middle|all|every:[1-9]\d*"
 
 
-def _require_positive(config, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) < 1:
-            flag = "--" + name.replace("_", "-")
-            raise UserError(f"{flag} {getattr(config, name)}: choose 1 or more.")
+def _setting(default: Any, help: str, **rules: Any) -> Any:
+    """A field that knows its help and its rules; see `problem`."""
+    return dataclasses.field(default=default, metadata={"help": help, **rules})
 
 
-def _require_choice(config, name: str, *choices: str) -> None:
-    if getattr(config, name) not in choices:
-        flag = "--" + name.replace("_", "-")
-        raise UserError(f"{flag} {getattr(config, name)}: choose one of {', '.join(choices)}.")
+def problem(field: dataclasses.Field, value: Any) -> str:
+    """What is wrong with a value, in words that follow the name and the value; or "".
 
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """Settings of one pretraining run; the defaults are the paper's.
-
-    Attributes:
-        use_dicom: Condition D on the encoded tags (Eq. 2); without, Eq. 1. `lambda_tags` does
-            not depend on it.
-        tags: Tag schema: `ultrasound`, `ultrasound-paper` or a path to a TOML file (section 3.2).
-        image_size: Height and width of the network's input in pixels (section 4.3).
-        width: Multiplies every channel count of the networks; 1.0 is VGG16 (section 4.2).
-        batch_size: Images per step (section 4.3).
-        epochs: Passes over the training images, without early stopping (section 4.3).
-        lambda_rec: Weight of L_rec in Eq. 3 (section 4.3).
-        lambda_adv: Weight of L_adv in Eq. 3 (section 4.3).
-        lambda_tags: Weight of the loss on tags of a linear head on the encoder, added to Eq. 3.
-            With `lambda_rec` and `lambda_adv` both 0 the encoder predicts the tags of whole images
-            and nothing else: nothing is painted, D is not trained.
-        g_learning_rate: Adam's learning rate for the context encoder F (section 4.3).
-        d_learning_rate: Adam's learning rate for the discriminator D (section 4.3).
-        adversarial: F's loss on D's logits: `nonsaturating` −log D, or `minimax` as in Eq. 1;
-            `hinge` for both sides (Miyato & Koyama, 2018).
-        discriminator_input: `patch`, or `composite`: the whole image with the patch in place.
-        conditioning: How D learns of the tags: `projection` (section 3.1.1), or `auxiliary`: it
-            predicts them (AC-GAN, Odena et al., 2017).
-        spectral_norm: Divide every weight of D by its largest singular value (Miyato et al., 2018).
-        tag_dropout: Probability with which a tag of a training example is taken as absent.
-        balance_tags: Draw training images so that all combinations of labels are equally likely.
-        shuffle_tags: Give every patient another patient's tags: the control of `use_dicom`.
-        tag_noise: Probability with which a tag of an image is replaced by that of another image,
-            once for all of the training.
-        precision: What F and D compute in: `float32`, `bfloat16` or `float16`; weights and losses
-            are float32 in any case.
-        split: Keep each `patient` on one side, or split by `image` as in section 4.3.
-        validation_fraction: Share of the images held out (section 4.3).
-        augment: Random flip, gain, contrast and shift of the training images; not in the paper.
-        frames: Of a cine: the `middle` frame, `all`, or `every:N`.
-        find_sector: Look for the ultrasound in the picture where no region is given.
-        direct: Read each file through pydicom at every step instead of from the store.
-        panel_every: Epochs between two inpainting panels.
-        seed: Seeds weights, split, order and augmentation.
-        deterministic: Bit-for-bit the same weights for the same seed on the same machine.
-        allow_unreadable: Go on where more than half of the images cannot be read.
+    Args:
+        field: Of a configuration. Its metadata may hold `choices`, a `pattern` with its `words`, or
+            a range: `least` or `above`, `most` or `below`.
+        value: Any.
     """
+    rules, kind = field.metadata, field.type
+    if not _is_of(kind, value):
+        return f"must be {_KINDS[kind]}"
+    if "choices" in rules and value not in rules["choices"]:
+        return f"choose one of {', '.join(rules['choices'])}"
+    if "pattern" in rules and not re.fullmatch(rules["pattern"], value):
+        return rules["words"]
+    least, above = rules.get("least"), rules.get("above")
+    most, below = rules.get("most"), rules.get("below")
+    if (
+        (least is not None and not value >= least)
+        or (above is not None and not value > above)
+        or (most is not None and not value <= most)
+        or (below is not None and not value < below)
+    ):
+        start = f"{least} or more" if above is None else f"a number above {above}"
+        if least is not None and most is not None:
+            return f"choose {least} to {most}"
+        end = f", at most {most}" if most is not None else ""
+        finite = below is not None and below < math.inf
+        return f"choose {start}{end}" + (f", below {below}" if finite else "")
+    return ""
 
-    use_dicom: bool = True
-    tags: str = "ultrasound"
-    image_size: tuple[int, int] = (256, 384)
-    width: float = 1.0
-    batch_size: int = 8
-    epochs: int = 200
-    lambda_rec: float = 0.99
-    lambda_adv: float = 0.01
-    lambda_tags: float = 0.0
-    g_learning_rate: float = 1e-4
-    d_learning_rate: float = 1e-5
-    adversarial: str = "nonsaturating"
-    discriminator_input: str = "patch"
-    conditioning: str = "projection"
-    spectral_norm: bool = False
-    tag_dropout: float = 0.0
-    balance_tags: bool = False
-    shuffle_tags: bool = False
-    tag_noise: float = 0.0
-    precision: str = "float32"
-    split: str = "patient"
-    validation_fraction: float = 0.2
-    augment: bool = False
-    frames: str = "middle"
-    find_sector: bool = False
-    direct: bool = False
-    panel_every: int = 5
-    seed: int = 0
-    deterministic: bool = False
-    allow_unreadable: bool = False
+
+def _is_of(kind: type, value: Any) -> bool:
+    if kind == tuple[int, int]:
+        return _is_list(value) and [type(side) for side in value] == [int, int]
+    if kind is float:
+        return type(value) in (int, float)
+    return type(value) is kind
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
+
+
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple[int, int]: "two whole numbers, height and width",
+}
+
+
+class _Config:
+    """What the two configurations have in common."""
 
     def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if wrong := problem(field, value):
+                raise UserError(f"{flag(field.name)} {_words(value)}: {wrong}.")
+            if field.type is float:
+                object.__setattr__(self, field.name, float(value))
+        object.__setattr__(self, "image_size", tuple(self.image_size))
         height, width = self.image_size
         for side in (height, width):
             if side < ENCODER_STRIDE or side % ENCODER_STRIDE:
@@ -108,38 +91,120 @@ class PretrainConfig:
                     f"{ENCODER_STRIDE}, and the encoder halves five times. "
                     f"The nearest are {below} and {below + ENCODER_STRIDE}."
                 )
-        if not 0 < self.width <= 4:
-            raise UserError(f"--width {self.width}: choose a number above 0, at most 4.")
-        _require_positive(self, "batch_size", "epochs", "panel_every")
-        _require_choice(self, "adversarial", "nonsaturating", "minimax", "hinge")
-        _require_choice(self, "discriminator_input", "patch", "composite")
-        _require_choice(self, "conditioning", "projection", "auxiliary")
-        _require_choice(self, "precision", "float32", "bfloat16", "float16")
-        _require_choice(self, "split", "patient", "image")
-        for name in ("lambda_rec", "lambda_adv", "lambda_tags"):
-            if not 0 <= getattr(self, name) < math.inf:
-                flag = "--" + name.replace("_", "-")
-                raise UserError(f"{flag} {getattr(self, name)}: choose 0 or more.")
+
+    def as_dict(self) -> dict:
+        """All settings as plain values, in the order in which they are declared."""
+        return dataclasses.asdict(self)
+
+
+def flag(name: str) -> str:
+    """A setting as an option of the command line."""
+    return "--" + name.replace("_", "-")
+
+
+def _words(value: Any) -> str:
+    return " ".join(map(str, value)) if _is_list(value) else str(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainConfig(_Config):
+    """Settings of one pretraining; the defaults are the preset `full`.
+
+    Raises:
+        UserError: A value that its field does not allow, or two that contradict each other.
+    """
+
+    use_dicom: bool = _setting(True, "condition D on DICOM tags, Eq. 2; without, Eq. 1")
+    tags: str = _setting(
+        "ultrasound",
+        "tag schema: ultrasound, ultrasound-paper, or a TOML file (section 3.2)",
+        metavar="NAME|TOML",
+    )
+    image_size: tuple[int, int] = _setting(
+        (256, 384), "height and width of the network's input, multiples of 32 (section 4.3)"
+    )
+    width: float = _setting(1.0, "multiplies every channel count; 1 is VGG16", above=0, most=4)
+    batch_size: int = _setting(8, "images a step (section 4.3)", least=1)
+    epochs: int = _setting(200, "passes over the training images (section 4.3)", least=1)
+    lambda_rec: float = _setting(0.99, "weight of L_rec (Eq. 3)", least=0, below=math.inf)
+    lambda_adv: float = _setting(0.01, "weight of L_adv (Eq. 3)", least=0, below=math.inf)
+    lambda_tags: float = _setting(
+        0.0,
+        "weight of tag prediction by the encoder, added to Eq. 3; alone, nothing is painted",
+        least=0,
+        below=math.inf,
+    )
+    g_learning_rate: float = _setting(
+        1e-4, "Adam's, of the context encoder F (section 4.3)", above=0, below=math.inf
+    )
+    d_learning_rate: float = _setting(
+        1e-5, "Adam's, of the discriminator D (section 4.3)", above=0, below=math.inf
+    )
+    adversarial: str = _setting(
+        "nonsaturating",
+        "losses of F and D: minimax is Eq. 1 to the letter",
+        choices=("nonsaturating", "minimax", "hinge"),
+    )
+    discriminator_input: str = _setting(
+        "patch",
+        "what D sees: the patch, or the whole image with it",
+        choices=("patch", "composite"),
+    )
+    conditioning: str = _setting(
+        "projection",
+        "how D learns of the tags (section 3.1.1), or predicts them (AC-GAN)",
+        choices=("projection", "auxiliary"),
+    )
+    spectral_norm: bool = _setting(False, "normalise D's weights (Miyato et al., 2018)")
+    tag_dropout: float = _setting(
+        0.0, "probability of hiding a tag of a training image", least=0, below=1
+    )
+    balance_tags: bool = _setting(False, "draw all combinations of labels equally often")
+    shuffle_tags: bool = _setting(False, "control: give every patient another one's tags")
+    tag_noise: float = _setting(0.0, "share of tags taken from other images", least=0, most=1)
+    precision: str = _setting(
+        "float32",
+        "what the networks compute in; weights and losses are float32",
+        choices=("float32", "bfloat16", "float16"),
+    )
+    split: str = _setting(
+        "patient",
+        "what stays on one side of the split; section 4.3 splits by image",
+        choices=("patient", "image"),
+    )
+    validation_fraction: float = _setting(
+        0.2, "share of the images held out (section 4.3)", above=0, below=1
+    )
+    augment: bool = _setting(False, "flip, shift and regrade the training images; not in the paper")
+    frames: str = _setting(
+        "middle",
+        "of a cine: middle, all, or every:N",
+        pattern=FRAMES,
+        words="choose middle, all, or every:N, e.g. every:10",
+        metavar="WHICH",
+    )
+    find_sector: bool = _setting(False, "crop to the ultrasound where the header names no region")
+    direct: bool = _setting(False, "decode at every step instead of once into the store")
+    panel_every: int = _setting(5, "epochs between two panels", least=1)
+    seed: int = _setting(0, "of weights, split, order and augmentation", least=0)
+    deterministic: bool = _setting(False, "same seed, same weights, bit for bit (slower)")
+    allow_unreadable: bool = _setting(False, "go on with more than half the files unreadable")
+
+    def __post_init__(self):
+        super().__post_init__()
         if not (self.inpaints or self.predicts_tags):
             raise UserError("--lambda-rec, --lambda-adv and --lambda-tags are all 0: raise one.")
-        if not 0 <= self.tag_dropout < 1:
-            raise UserError(f"--tag-dropout {self.tag_dropout}: choose 0 or more, below 1.")
-        if not 0 <= self.tag_noise <= 1:
-            raise UserError(f"--tag-noise {self.tag_noise}: choose 0 to 1.")
-        self._require_tags()
-
-    def _require_tags(self):
         if self.use_dicom:
             return
         without_head = not self.predicts_tags
-        for flag, refused in (
+        for name, refused in (
             ("--conditioning auxiliary", self.conditioning == "auxiliary"),
             ("--tag-dropout", self.tag_dropout > 0 and without_head),
             ("--shuffle-tags", self.shuffle_tags and without_head),
             ("--tag-noise", self.tag_noise > 0 and without_head),
         ):
             if refused:
-                raise UserError(f"{flag} is about the tags, which --no-use-dicom leaves out.")
+                raise UserError(f"{name} is about the tags, which --no-use-dicom leaves out.")
 
     @property
     def inpaints(self) -> bool:
@@ -158,15 +223,14 @@ class PretrainConfig:
         return self.batch_size * height * width * self.width**2 <= 16384
 
     def as_dict(self) -> dict:
-        """All settings as plain values, in the order in which they are declared.
-
-        Of a tag schema's file only the name, for a path may name a patient.
-        """
-        return {**dataclasses.asdict(self), "tags": PurePath(self.tags).name}
+        """All settings; of a tag schema's file only the name, for a path may name a patient."""
+        return {**super().as_dict(), "tags": PurePath(self.tags).name}
 
 
 PRESETS = {
-    "paper": PretrainConfig(),
+    # To the letter; what it leaves open is as in `full` (docs/deviations.md).
+    "paper": PretrainConfig(adversarial="minimax", split="image", tags="ultrasound-paper"),
+    "full": PretrainConfig(),
     # Two CPU cores, about 1,500 images, under 15 minutes. The learning rates grow with the
     # narrower networks and the far fewer steps.
     "quick": PretrainConfig(
@@ -179,62 +243,65 @@ PRESETS = {
 }
 
 
-@dataclass(frozen=True)
-class FinetuneConfig:
-    """Settings of one head; the defaults are the paper's, for what both tasks share.
+@dataclasses.dataclass(frozen=True)
+class FinetuneConfig(_Config):
+    """Settings of one head; the defaults are the paper's (Appendix A.2.1).
 
-    Attributes:
-        task: `classification` (Appendix A.2.1) or `segmentation` (Appendix A.2.2).
-        freeze: Keep the encoder as it is, BatchNorm statistics included (Table 2).
-        label_fraction: Share of the training patients whose labels are used (Table 2).
-        label_encoding: Classes in an order (`ordinal`), or without one (`categorical`).
-        positive_weight: Weight of a 1 against a 0 in the ordinal codes' loss (A.2.1).
-        dropout: Rate in the classifier's head; not given in the paper.
-        batch_size: Images per step: 4 for classification, 8 for segmentation.
-        epochs: 300 for classification, 500 for segmentation.
-        epoch_steps: Least number of steps of an epoch: few images are passed several times.
-        learning_rate: Adam's (A.2).
-        image_size: Height and width; an exported encoder brings its own.
-        width: Multiplies every channel count; an exported encoder brings its own.
-        find_sector: Look for the ultrasound in the picture where no region is given.
-        panel_every: Epochs between two panels.
-        seed: Seeds weights, split, label fraction, order and bootstrap.
-        deterministic: Bit-for-bit the same weights for the same seed on the same machine.
+    Raises:
+        UserError: A value that its field does not allow.
     """
 
-    task: str = "classification"
-    freeze: bool = False
-    label_fraction: float = 1.0
-    label_encoding: str = "ordinal"
-    positive_weight: float = 2.0
-    dropout: float = 0.5
-    batch_size: int = 4
-    epochs: int = 300
-    epoch_steps: int = 1
-    learning_rate: float = 1e-4
-    image_size: tuple[int, int] = (256, 384)
-    width: float = 1.0
-    find_sector: bool = False
-    panel_every: int = 10
-    seed: int = 0
-    deterministic: bool = False
+    task: str = _setting(
+        "classification",
+        "of view quality (A.2.1), or segmentation of organs (A.2.2)",
+        choices=("classification", "segmentation"),
+    )
+    freeze: bool = _setting(False, "keep the encoder as it is, BatchNorm statistics included")
+    label_fraction: float = _setting(
+        1.0, "share of the labelled training patients (Table 2)", above=0, most=1
+    )
+    label_encoding: str = _setting(
+        "ordinal", "are classes in an order?", choices=("ordinal", "categorical")
+    )
+    positive_weight: float = _setting(
+        2.0, "weight of a 1 against a 0 in the ordinal codes' loss (A.2.1)", above=0, below=math.inf
+    )
+    dropout: float = _setting(0.5, "rate in the classifier's head", least=0, below=1)
+    batch_size: int = _setting(4, "images a step: 4 and 8 in A.2.1 and A.2.2", least=1)
+    epochs: int = _setting(300, "passes over the training images: 300 and 500 in A.2", least=1)
+    epoch_steps: int = _setting(
+        1, "least steps of an epoch: few images are passed several times", least=1
+    )
+    learning_rate: float = _setting(1e-4, "Adam's (A.2)", above=0, below=math.inf)
+    image_size: tuple[int, int] = _setting(
+        (256, 384), "height and width; an exported encoder brings its own"
+    )
+    width: float = _setting(
+        1.0, "multiplies every channel count; an exported encoder brings its own", above=0, most=4
+    )
+    find_sector: bool = _setting(
+        False,
+        "crop to the ultrasound where no region is given; an exported encoder brings its own",
+    )
+    augment: bool = _setting(
+        False, "flip, shift and regrade the training images, and their masks; not in the paper"
+    )
+    precision: str = _setting(
+        "float32",
+        "what head and encoder compute in; weights, logits and an exported encoder are float32",
+        choices=("float32", "bfloat16", "float16"),
+    )
+    panel_every: int = _setting(10, "epochs between two panels", least=1)
+    seed: int = _setting(0, "of weights, split, fraction, order and bootstrap", least=0)
+    deterministic: bool = _setting(False, "same seed, same weights, bit for bit (slower)")
 
-    def __post_init__(self):
-        PretrainConfig(image_size=self.image_size, width=self.width)  # the same rules
-        if not 0 < self.label_fraction <= 1:
-            raise UserError(f"--label-fraction {self.label_fraction}: above 0, at most 1.")
-        _require_positive(self, "batch_size", "epochs", "epoch_steps")
-        _require_choice(self, "task", "classification", "segmentation")
-        _require_choice(self, "label_encoding", "ordinal", "categorical")
 
-    def as_dict(self) -> dict:
-        """All settings as plain values, in the order in which they are declared."""
-        return dataclasses.asdict(self)
-
-
+_SEGMENTATION = FinetuneConfig(task="segmentation", batch_size=8, epochs=500)
 FINETUNE_PRESETS = {
     ("paper", "classification"): FinetuneConfig(),
-    ("paper", "segmentation"): FinetuneConfig(task="segmentation", batch_size=8, epochs=500),
+    ("paper", "segmentation"): _SEGMENTATION,
+    ("full", "classification"): FinetuneConfig(),
+    ("full", "segmentation"): _SEGMENTATION,
     # Minutes on two CPU cores, at the size of the quick encoder.
     ("quick", "classification"): FinetuneConfig(
         epochs=40, epoch_steps=50, learning_rate=1e-3, image_size=(64, 96), width=0.25

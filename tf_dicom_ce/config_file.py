@@ -1,29 +1,32 @@
-"""Settings of a pretraining run as a TOML file: `train --config`, and what `tune` writes."""
+"""Settings as a TOML file: `--config`, what `tune` writes, and the tables of a study."""
 
 import dataclasses
+import difflib
 import json
 import re
 import tomllib
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
-from tf_dicom_ce.config import PretrainConfig
+from tf_dicom_ce.config import PretrainConfig, problem
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.whole_files import write_text
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Reads some or all settings of a `PretrainConfig`.
+def read_config(path: Path, kind: type) -> dict[str, Any]:
+    """Reads some or all settings of a configuration.
 
     Args:
-        path: A file of lines like `epochs = 40`; the keys are the fields of `PretrainConfig`.
+        path: A file of lines like `epochs = 40`; the keys are the fields of `kind`.
+        kind: `PretrainConfig` or `FinetuneConfig`.
 
     Returns:
-        Field -> value, of the type the field has.
+        Field -> value, as its field allows.
 
     Raises:
-        UserError: It cannot be read, is not TOML, or has an unknown key or a value of another
-            type; the message names file and line.
+        UserError: It cannot be read, is not TOML, or has an unknown key or a value that the field
+            does not allow; the message names file and line.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -32,19 +35,37 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UserError(f"--config {path}: {error.strerror}.") from None
     except ValueError as error:  # also what is not TOML, or not UTF-8
         raise UserError(f"--config {path}: {error}.") from None
-    kinds = {field.name: field.type for field in dataclasses.fields(PretrainConfig)}
-    settings = {}
+    check_settings(content, kind, lambda key: _place(path, text, key))
+    return content
+
+
+def check_settings(
+    content: Mapping[str, Any], kind: type, place: Callable[[str], str], others: Container[str] = ()
+) -> None:
+    """Checks settings that came from a file.
+
+    Args:
+        content: Key to value.
+        kind: `PretrainConfig` or `FinetuneConfig`.
+        place: Where a key stands, for messages.
+        others: Keys that are no settings, which are let pass.
+
+    Raises:
+        UserError: An unknown key, or a value that its field does not allow.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}
     for key, value in content.items():
-        if key not in kinds:
+        if key in others:
+            continue
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, 1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            known = ", ".join(fields)
             raise UserError(
-                f"{_place(path, text, key)}: unknown setting '{key}'. "
-                f"The settings are {', '.join(kinds)}."
+                f"{place(key)}: unknown setting '{key}'.{hint} The settings are {known}."
             )
-        try:
-            settings[key] = _convert(value, kinds[key])
-        except ValueError as error:
-            raise UserError(f"{_place(path, text, key)}: {key} {error}.") from None
-    return settings
+        if wrong := problem(fields[key], value):
+            raise UserError(f"{place(key)}: {key} = {_format(value)}: {wrong}.")
 
 
 def write_config(path: Path, config: PretrainConfig) -> None:
@@ -63,26 +84,6 @@ def _place(path: Path, text: str, key: str) -> str:
         if key_or_table.match(line):
             return f"--config {path}, line {number}"
     return f"--config {path}"
-
-
-def _convert(value: Any, kind: Any) -> Any:
-    if kind == tuple[int, int]:
-        if isinstance(value, list) and [type(side) for side in value] == [int, int]:
-            return tuple(value)
-        raise ValueError(f"must be two whole numbers, [height, width], not {_format(value)}")
-    if kind is float and type(value) is int:
-        return float(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"must be {_NAMES.get(kind, kind)}, not {_format(value)}")
-    return value
-
-
-_NAMES = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a text in quotes",
-}
 
 
 def _format(value: Any) -> str:

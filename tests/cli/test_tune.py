@@ -29,7 +29,7 @@ def test_config_file_keeps_every_setting(tmp_path):
         PRESETS["quick"], tags='a "quoted" \\ näme\x7f.toml', d_learning_rate=1e-5, augment=True
     )
     write_config(tmp_path / "c.toml", config)
-    assert PretrainConfig(**read_config(tmp_path / "c.toml")) == config
+    assert PretrainConfig(**read_config(tmp_path / "c.toml", PretrainConfig)) == config
 
 
 def test_options_stand_above_the_file_and_the_file_above_the_preset(tmp_path):
@@ -44,16 +44,22 @@ def test_options_stand_above_the_file_and_the_file_above_the_preset(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("epochs = 3\nepoch = 4", "c.toml, line 2: unknown setting 'epoch'. The settings are use_"),
+        (
+            "epochs = 3\nepoch = 4",
+            "line 2: unknown setting 'epoch'. Did you mean 'epochs'? The settings are use_",
+        ),
         ("\n[train]\nepochs = 3", "c.toml, line 2: unknown setting 'train'"),
-        ("epochs = 3.5", "line 1: epochs must be a whole number, not 3.5"),
-        ("epochs = true", "line 1: epochs must be a whole number, not true"),
-        ("width = 'x'", 'line 1: width must be a number, not "x"'),
-        ("augment = 1", "line 1: augment must be true or false, not 1"),
-        ("tags = 2020-01-01", "line 1: tags must be a text in quotes, not"),
-        ("image_size = [32, 32, 1]", "line 1: image_size must be two whole numbers"),
+        ("epochs = 3.5", "line 1: epochs = 3.5: must be a whole number"),
+        ("epochs = true", "line 1: epochs = true: must be a whole number"),
+        ("width = 'x'", 'line 1: width = "x": must be a number'),
+        ("augment = 1", "line 1: augment = 1: must be true or false"),
+        ("tags = 2020-01-01", 'line 1: tags = "2020-01-01": must be a text'),
+        (
+            "image_size = [32, 32, 1]",
+            "line 1: image_size = [32, 32, 1]: must be two",
+        ),
         ("epochs = = 3", "at line 1"),
-        ("width = 9.0", "--width 9.0: choose"),
+        ("width = 9.0", "line 1: width = 9.0: choose a number above 0, at most 4"),
     ],
 )
 def test_mistakes_in_the_file(tmp_path, text, message):

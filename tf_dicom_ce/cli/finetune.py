@@ -23,17 +23,19 @@ import dataclasses
 from pathlib import Path
 
 from tf_dicom_ce.cli.runs import add_run_arguments, schedule_of
-from tf_dicom_ce.config import FINETUNE_PRESETS, FinetuneConfig
+from tf_dicom_ce.cli.settings import add_settings, given_settings
+from tf_dicom_ce.config import FINETUNE_PRESETS, FinetuneConfig, flag
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.whole_files import write_json
 from tf_dicom_ce.wording import interval, number
+
+#: What a head takes from the encoder it stands on.
+_OF_ENCODER = ("image_size", "width", "find_sector")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments; a default of None means: as the preset says."""
     add = parser.add_argument
-    flag = argparse.BooleanOptionalAction
-    add("--task", choices=("classification", "segmentation"), required=True)
     add(
         "--encoder",
         default="export/encoder",
@@ -44,19 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", type=Path, metavar="DIR", help="folder of the images (default: the phantom)")
     add("--labels", type=Path, metavar="CSV", help="labels of the images in --data")
     add("--masks", type=Path, metavar="DIR", help="masks (PNG), named as the images in --data")
-    add("--find-sector", action=flag, help="as the encoder was pretrained (default: no)")
     add("--class-names", nargs="+", metavar="NAME", help="classes, in their order")
-    add("--preset", choices=("paper", "quick"), help="settings (default: paper; phantom: quick)")
-    add("--freeze", action=flag, help="keep the encoder as it is (default: tune it)")
-    add("--label-fraction", type=float, metavar="X", help="share of the labelled patients, 0…1")
-    add("--label-encoding", choices=("ordinal", "categorical"), help="are classes in an order?")
-    add("--epochs", type=int, metavar="N", help="passes over the training images")
-    add("--epoch-steps", type=int, metavar="N", help="least steps of an epoch, for few images")
-    add("--batch-size", type=int, metavar="N", help="images a step")
-    add("--image-size", type=int, nargs=2, metavar=("H", "W"), help="only with --encoder none")
-    add("--width", type=float, metavar="X", help="only with --encoder none")
-    add("--seed", type=int, metavar="N", help="of weights, split, fraction and order")
-    add("--deterministic", action=flag, help="same seed, same weights, bit for bit (slower)")
+    add(
+        "--preset",
+        choices=("paper", "full", "quick"),
+        help="starting settings (default: full, which is paper here; phantom: quick)",
+    )
+    add_settings(parser, FinetuneConfig)
     add_run_arguments(parser, "<task>")
     add(
         "--no-export",
@@ -68,27 +64,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def configure(options: argparse.Namespace, encoder: dict | None) -> FinetuneConfig:
-    """The preset with the options that were given, at the encoder's size and width.
+    """The preset with the settings that were given, on the encoder's size, width and crop.
 
     Args:
         options: Parsed arguments.
         encoder: What the exported encoder says of itself, or None from scratch.
 
     Raises:
-        UserError: A size or width that is not the encoder's.
+        UserError: A size, width or way to crop that is not the encoder's.
     """
-    preset = options.preset or ("paper" if options.data else "quick")
-    names = [field.name for field in dataclasses.fields(FinetuneConfig)]
-    given = {name: value for name in names if (value := getattr(options, name, None)) is not None}
-    if "image_size" in given:
-        given["image_size"] = tuple(given["image_size"])
+    preset = options.preset or ("full" if options.data else "quick")
+    given = given_settings(options, FinetuneConfig)
     if encoder:
-        its = {"image_size": tuple(encoder["image_size"]), "width": encoder["width"]}
+        its = {name: encoder[name] for name in _OF_ENCODER if name in encoder}
+        its["image_size"] = tuple(encoder["image_size"])
         for name, value in its.items():
             if given.get(name, value) != value:
                 raise UserError(
-                    f"--{name.replace('_', '-')} {given[name]}: the encoder has {value}. Leave the "
-                    "option out, or use --encoder none."
+                    f"{flag(name)} {given[name]}: the encoder has {value}. Leave the option out, "
+                    "or use --encoder none."
                 )
         given |= its
     return dataclasses.replace(FINETUNE_PRESETS[preset, options.task], **given)
@@ -107,6 +101,8 @@ def run(options: argparse.Namespace) -> None:
         )
     if options.data and not options.data.is_dir():
         raise UserError(f"--data {options.data}: no such folder.")
+    if options.task is None:
+        raise UserError("--task: classification or segmentation?")
     load_tensorflow()
 
     from tf_dicom_ce.data.store import default_cache

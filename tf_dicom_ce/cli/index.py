@@ -13,7 +13,9 @@ import argparse
 import time
 from pathlib import Path
 
-from tf_dicom_ce.cli.sources import TAGS_HELP, add_source_arguments, index_source
+from tf_dicom_ce.cli.settings import add_settings
+from tf_dicom_ce.cli.sources import add_labels_argument, add_pacs_arguments, index_source
+from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.errors import UserError
 
 
@@ -23,8 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", type=Path, metavar="DIR", help="folder to write to (default: runs/<time>-index)"
     )
-    parser.add_argument("--tags", default="ultrasound", metavar="NAME|TOML", help=TAGS_HELP)
-    add_source_arguments(parser)
+    add_settings(parser, PretrainConfig, ("tags", "find_sector"))
+    add_labels_argument(parser)
+    add_pacs_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -39,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
             f"--run {folder}: holds something else than a report ({min(foreign)}). Choose another "
             "folder."
         )
-    index = index_source(options.source, options, TagSchema.load(options.tags))
+    index = index_source(options.source, options, TagSchema.load(options.tags or "ultrasound"))
     write_coverage(index, folder, find_sector=bool(options.find_sector))
     print(summary(index))
     print(f"{index.read} files read, the others unchanged since an earlier scan")

@@ -19,7 +19,9 @@ to a PACS, each once. For research; not a medical device.
 import argparse
 from pathlib import Path
 
-from tf_dicom_ce.cli.sources import add_reading_arguments, local_folder
+from tf_dicom_ce.cli.settings import add_settings
+from tf_dicom_ce.cli.sources import add_pacs_arguments, local_folder
+from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.errors import UserError
 
 
@@ -35,14 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="exported head (default: export/segmentation), its newest version or one of them",
     )
-    add(
-        "--frames",
-        default="middle",
-        metavar="WHICH",
-        help="of a cine: middle (default), all, or every:N",
-    )
     add("--stow", metavar="URL", help="DICOMweb service to send the DICOM results to")
-    add_reading_arguments(parser)
+    add_settings(parser, PretrainConfig, ("frames", "find_sector"))
+    add_pacs_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -60,7 +57,8 @@ def run(options: argparse.Namespace) -> None:
     from tf_dicom_ce.prediction.folder import open_results
     from tf_dicom_ce.prediction.heads import open_head
 
-    check_choice(options.frames)
+    frames = options.frames or "middle"
+    check_choice(frames)
     _check_paths(options)
     if options.stow:
         stow.check_target(options.stow)
@@ -69,7 +67,7 @@ def run(options: argparse.Namespace) -> None:
     sector = head.find_sector if options.find_sector is None else options.find_sector
     index = _index(options)
     with open_results(options.out, head.model, sector):
-        done = predict(index, head, options.out, options.frames, sector)
+        done = predict(index, head, options.out, frames, sector)
         _print(done, head, options.out)
         if not done.before + done.new:
             raise UserError(f"none of the images could be read: see {options.out / 'skipped.csv'}.")

@@ -3,11 +3,9 @@
 import argparse
 from pathlib import Path
 
-TAGS_HELP = "tag schema: ultrasound (default), ultrasound-paper, or a TOML file"
 
-
-def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what goes with a source of images whose tags count."""
+def add_labels_argument(parser: argparse.ArgumentParser) -> None:
+    """Declares the table of tag values."""
     parser.add_argument(
         "--labels",
         type=Path,
@@ -15,16 +13,10 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         help="tag values for cleaned headers, or for PNG and JPEG: columns path and "
         "StudyDescription, TransducerData, …; perhaps patient",
     )
-    add_reading_arguments(parser)
 
 
-def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares how images are found and read."""
-    parser.add_argument(
-        "--find-sector",
-        action=argparse.BooleanOptionalAction,
-        help="crop to the ultrasound where the header names no region (default: no)",
-    )
+def add_pacs_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what to ask a PACS for."""
     group = parser.add_argument_group(
         "PACS",
         "if the data are the URL of a DICOMweb service; credentials come from the "

@@ -1,7 +1,8 @@
 """Pretrain the context encoder on ultrasound DICOM and export its encoder.
 
   python train.py --use-dicom                            on the embedded synthetic phantom
-  python train.py --use-dicom --data DIR                 the paper's method and settings
+  python train.py --use-dicom --data DIR                 the paper's method at its size; wants a GPU
+  python train.py --use-dicom --data DIR --preset paper  the paper to the letter
   python train.py --use-dicom --data FILE.zip            the same on a zip or tar of DICOM
   python train.py --use-dicom --data https://HOST/dicom-web   the same on a PACS
   python train.py --use-dicom --data DIR --labels CSV    tags from a CSV; PNG and JPEG as well
@@ -22,47 +23,20 @@ import hashlib
 from pathlib import Path
 
 from tf_dicom_ce.cli.runs import add_run_arguments, schedule_of
-from tf_dicom_ce.cli.sources import TAGS_HELP, add_source_arguments, index_source
+from tf_dicom_ce.cli.settings import add_settings, given_settings
+from tf_dicom_ce.cli.sources import add_labels_argument, add_pacs_arguments, index_source
 from tf_dicom_ce.config import PRESETS, PretrainConfig
-from tf_dicom_ce.config_file import read_config
 from tf_dicom_ce.whole_files import write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments; a default of None means: as the preset says."""
     add = parser.add_argument
-    flag = argparse.BooleanOptionalAction
     add("--data", metavar="SRC", help="folder, zip or tar of DICOM, or URL (default: the phantom)")
-    add("--preset", choices=PRESETS, help="starting settings (default: paper; phantom: quick)")
-    add("--config", type=Path, metavar="TOML", help="settings that stand above the preset's")
-    add("--use-dicom", action=flag, help="condition D on DICOM tags, Eq. 2 (default: yes)")
-    add("--tags", metavar="NAME|TOML", help=TAGS_HELP)
-    add("--epochs", type=int, metavar="N", help="passes over the training images")
-    add("--batch-size", type=int, metavar="N", help="images a step")
-    add("--image-size", type=int, nargs=2, metavar=("H", "W"), help="multiples of 32")
-    add("--width", type=float, metavar="X", help="multiplies every channel count; 1 is VGG16")
-    add("--lambda-rec", type=float, metavar="X", help="weight of L_rec (Eq. 3)")
-    add("--lambda-adv", type=float, metavar="X", help="weight of L_adv (Eq. 3)")
-    add("--lambda-tags", type=float, metavar="X", help="weight of tag prediction by the encoder")
-    add("--g-learning-rate", type=float, metavar="X", help="of the context encoder F")
-    add("--d-learning-rate", type=float, metavar="X", help="of the discriminator D")
-    add("--adversarial", choices=("nonsaturating", "minimax", "hinge"), help="losses of F and D")
-    add("--conditioning", choices=("projection", "auxiliary"), help="how D learns of the tags")
-    add("--spectral-norm", action=flag, help="normalise D's weights (Miyato et al., 2018)")
-    add("--tag-dropout", type=float, metavar="X", help="probability of hiding a tag, 0…1")
-    add("--balance-tags", action=flag, help="draw all combinations of labels equally often")
-    add("--shuffle-tags", action=flag, help="control: give every patient another one's tags")
-    add("--tag-noise", type=float, metavar="X", help="share of tags taken from other images, 0…1")
-    add("--discriminator-input", choices=("patch", "composite"), help="what D sees")
-    add_source_arguments(parser)
-    add("--frames", metavar="WHICH", help="of a cine: middle (default), all, or every:N")
-    add("--split", choices=("patient", "image"), help="what stays on one side of the 80/20 split")
-    add("--augment", action=flag, help="flip, shift and regrade the training images")
-    add("--direct", action=flag, help="decode at every step instead of once into the store")
-    add("--seed", type=int, metavar="N", help="of weights, split and order")
-    add("--deterministic", action=flag, help="same seed, same weights, bit for bit (slower)")
-    add("--allow-unreadable", action=flag, help="go on with more than half the files unreadable")
-    add("--precision", choices=("float32", "bfloat16", "float16"), help="of F and D (float32)")
+    add("--preset", choices=PRESETS, help="starting settings (default: full; phantom: quick)")
+    add_settings(parser, PretrainConfig)
+    add_labels_argument(parser)
+    add_pacs_arguments(parser)
     add(
         "--strategy",
         choices=("none", "mirrored", "multiworker"),
@@ -74,17 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def configure(options: argparse.Namespace) -> PretrainConfig:
-    """The preset with the options that were given."""
-    names = [field.name for field in dataclasses.fields(PretrainConfig)]
-    given = {name: value for name in names if (value := getattr(options, name, None)) is not None}
-    if "image_size" in given:
-        given["image_size"] = tuple(given["image_size"])
-    read = read_config(options.config) if options.config else {}
-    return dataclasses.replace(PRESETS[_preset(options)], **{**read, **given})
+    """The preset with the settings that were given."""
+    given = given_settings(options, PretrainConfig)
+    return dataclasses.replace(PRESETS[_preset(options)], **given)
 
 
 def _preset(options: argparse.Namespace) -> str:
-    return options.preset or ("paper" if options.data else "quick")
+    return options.preset or ("full" if options.data else "quick")
 
 
 def run(options: argparse.Namespace) -> None:
