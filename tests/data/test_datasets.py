@@ -66,6 +66,23 @@ def test_augmentation_changes_each_image_by_its_own_numbers():
     np.testing.assert_allclose(x.numpy().std((1, 2, 3)), 1, atol=1e-3)
 
 
+def test_masks_go_where_their_images_go():
+    """A bright shape on black: after any mirroring, shift and regrading its mask is where it is."""
+    masks = np.zeros((40, *SIZE), np.uint8)
+    masks[:, 4:20, 2:9] = masks[:, 4:8, 2:20] = 1
+    order = StepOrder(np.arange(40), batch_size=40, seed=0)
+    source = Store(tf.constant(200 * masks), None, {}, "", built=False)
+    x, y = (batch.numpy() for batch in next(iter(training_dataset(source, masks, order, 3, True))))
+    assert y.dtype == np.uint8
+    for image, mask in zip(x[..., 0], y, strict=True):
+        np.testing.assert_array_equal(mask, image > (image.min() + image.max()) / 2)
+    assert len({mask.tobytes() for mask in y}) > 10
+    assert {bool(mask[:, :16].sum() > mask[:, 16:].sum()) for mask in y} == {True, False}
+    # An image is augmented alike whether it has a mask or not.
+    alone, _ = next(iter(training_dataset(source, np.zeros(40), order, 3, True)))
+    np.testing.assert_array_equal(alone, x)
+
+
 @pytest.mark.parametrize("total", [2, 3])
 def test_parts_of_a_batch_make_up_the_batch(order, total):
     """Of hosts with one part and with two; 4 rows in 3 parts: 2, 1 and 1."""

@@ -175,7 +175,7 @@ def _finetune(
         head,
         Data(
             lambda first, parts: datasets.training_dataset(
-                task.frames, task.targets, order, config.seed, first_step=first, parts=parts
+                task.frames, task.targets, order, config.seed, config.augment, first, parts
             ),
             passes(task.split.validation),
             lambda step: order.rows_at(step).tolist(),

@@ -7,7 +7,13 @@ CONTRAST = (0.8, 1.25)  # slope about mid-gray: another dynamic range
 SHIFT = 0.05  # share of height and width
 
 
-def augment(images: tf.Tensor, seed: int, step: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+def augment(
+    images: tf.Tensor,
+    seed: int,
+    step: tf.Tensor,
+    positions: tf.Tensor,
+    masks: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, tf.Tensor | None]:
     """Mirrors, shifts and regrades each image by its own stateless random numbers.
 
     Args:
@@ -15,25 +21,32 @@ def augment(images: tf.Tensor, seed: int, step: tf.Tensor, positions: tf.Tensor)
         seed: Seed of the run.
         step: Number of the step, int64 scalar.
         positions: Position of each image in the step's batch, int64 [N].
+        masks: Classes, uint8 [N, H, W], which are mirrored and shifted alike; what comes in from
+            beyond the edge is 0.
 
     Returns:
-        float32 [N, H, W, 1], 0…255.
+        Images, float32 [N, H, W, 1], 0…255; masks, or None.
     """
     height, width = images.shape[1:3]
     margins = round(height * SHIFT), round(width * SHIFT)
+    layers = [images] if masks is None else [images, masks[..., tf.newaxis]]
+    stack = tf.concat([tf.cast(layer, tf.float32) for layer in layers], axis=-1)
 
     def one(args):
-        image, position = args
+        stack, position = args
         seeds = tf.unstack(tf.random.split(tf.random.fold_in(tf.stack([seed, step]), position), 4))
-        padded = tf.pad(image, [[margins[0]] * 2, [margins[1]] * 2, [0, 0]])
-        image = tf.image.stateless_random_crop(padded, (height, width, 1), seeds[0])
-        image = tf.image.stateless_random_flip_left_right(image, seeds[1])
+        padded = tf.pad(stack, [[margins[0]] * 2, [margins[1]] * 2, [0, 0]])
+        stack = tf.image.stateless_random_crop(padded, (height, width, len(layers)), seeds[0])
+        stack = tf.image.stateless_random_flip_left_right(stack, seeds[1])
+        image, mask = stack[..., :1], stack[..., 1:]
         slope = tf.random.stateless_uniform([], seeds[2], *CONTRAST)
         gain = tf.random.stateless_uniform([], seeds[3], -GAIN, GAIN)
-        return tf.clip_by_value((image - 127.5) * slope + 127.5 + gain, 0.0, 255.0)
+        image = tf.clip_by_value((image - 127.5) * slope + 127.5 + gain, 0.0, 255.0)
+        return tf.concat([image, mask], axis=-1)
 
-    return tf.map_fn(
+    stack = tf.map_fn(
         one,
-        (tf.cast(images, tf.float32), positions),
-        fn_output_signature=tf.TensorSpec((height, width, 1), tf.float32),
+        (stack, positions),
+        fn_output_signature=tf.TensorSpec((height, width, len(layers)), tf.float32),
     )
+    return stack[..., :1], None if masks is None else tf.cast(stack[..., 1], masks.dtype)

@@ -159,7 +159,9 @@ def training_dataset(
         frames = source.read(rows)
         targets = [tf.gather(array, rows) for array in arrays]
         if augment:
-            frames = augment_images(frames, seed, step, positions)
+            masks = targets[0] if targets[0].shape.rank == 3 else None
+            frames, masks = augment_images(frames, seed, step, positions, masks)
+            targets = targets if masks is None else [masks, *targets[1:]]
         if tag_dropout:
             kept = kept_tags(spans, tag_dropout, seed, step, order.batch_size)
             targets = [target * tf.gather(kept, positions) for target in targets]
