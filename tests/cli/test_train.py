@@ -54,6 +54,7 @@ def test_from_files_to_encoder(train, tmp_path, capfd):
 
     config = json.loads((folder / "config.json").read_text())
     assert config["images"]["training"] + config["images"]["validation"] == 19
+    assert len(config["labels_fingerprint"]) == 64
     assert '\n07,,unreadable,"truncated ' in (folder / "files.csv").read_text()
 
     encoder = tmp_path / "export" / "encoder" / "1"

@@ -17,6 +17,7 @@ result.json with the measures on the test set; the head goes to <export>/<task>/
 
 import argparse
 import dataclasses
+import hashlib
 from pathlib import Path
 
 from tf_dicom_ce.cli.runs import add_run_arguments, schedule_of
@@ -145,6 +146,7 @@ def _finetune(
         "images": sides,
         "encoder": {k: v for k, v in (metadata or {}).items() if k != "environment"} or None,
         "data_fingerprint": task.fingerprint,
+        "labels_fingerprint": hashlib.sha256(task.targets.tobytes()).hexdigest(),
         "synthetic_data": options.data is None,
         "environment": run_folder.environment(),
     }

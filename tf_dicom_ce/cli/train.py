@@ -18,6 +18,7 @@ inpainting panels; look at it with `tensorboard --logdir runs`. The encoder goes
 
 import argparse
 import dataclasses
+import hashlib
 from pathlib import Path
 
 from tf_dicom_ce.cli.runs import add_run_arguments, schedule_of
@@ -145,6 +146,7 @@ def _train(
     patients = np.array([index.rows[image.row].patient for image in images])
     y = np.array([index.rows[image.row].y for image in images], np.float32)
     present = np.array([index.rows[image.row].present for image in images], np.float32)
+    labels_fingerprint = hashlib.sha256(y.tobytes() + present.tobytes()).hexdigest()
     split = splits.split_rows(
         rows,
         groups=patients[rows] if config.split == "patient" else rows,
@@ -169,6 +171,7 @@ def _train(
     )
     provenance = {
         "data_fingerprint": store.data_fingerprint(images),
+        "labels_fingerprint": labels_fingerprint,
         "split_fingerprint": split.fingerprint,
         "schema": {"name": schema.name, "fingerprint": schema.fingerprint},
         "images": {"training": len(split.train), "validation": len(split.validation)},
