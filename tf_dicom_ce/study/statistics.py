@@ -1,9 +1,10 @@
 """Table 2 with seeds: cells with intervals, and tests between arms.
 
-A cell is scores [S, N]: S runs of one arm, one of each seed, on the same N test images. Of a score
-more is better: Dice, or 1 where the class is right and else 0, whose mean is the accuracy. Runs of
-one seed in two arms have the same few labels, order and first weights of the head, so arms are
-compared seed by seed.
+A cell is scores [S, N]: S runs of one arm, one of each seed, on the same N test images. A score is
+in 0 … 1, and more is better: Dice, or 1 where the class is right and else 0, whose mean is the
+accuracy. Intervals are cut to what scores and their differences can be. Runs of one seed in two
+arms have the same few labels, order and first weights of the head, so arms are compared seed by
+seed.
 
 The images are the same in all cells of a task, whatever the arm and however many seeds are done:
 those with a score, which the truth alone decides (`results.collect`).
@@ -95,7 +96,7 @@ def cell_summary(scores: np.ndarray, patients: np.ndarray, seed: int) -> CellSum
         sd_images=_sd(scores),
         bootstrap_mean=float(ten.mean()),
         bootstrap_sd=_sd(ten),
-        interval_95=_two_level(values, seed)[0],
+        interval_95=_within(_two_level(values, seed)[0], 0, 1),
         n_images=scores.shape[1],
         n_patients=len(names),
         n_seeds=len(scores),
@@ -133,7 +134,7 @@ def paired_test(a: np.ndarray, b: np.ndarray, patients: np.ndarray, seed: int) -
     sd = _sd(by_seed) or 0.0
     return PairedTest(
         difference=float(differences.mean()),
-        interval_95=interval,
+        interval_95=_within(interval, -1, 1),
         p=p,
         p_seeds=p_seeds,
         effect_size=float(differences.mean() / sd) if sd > _ROUNDING else None,
@@ -188,6 +189,11 @@ def _by_patient(scores: np.ndarray, patients: np.ndarray) -> tuple[np.ndarray, n
     """Names [P] and sums over each patient's images [S, P]."""
     names, which = np.unique(patients, return_inverse=True)
     return names, np.stack([np.bincount(which, row, len(names)) for row in scores])
+
+
+def _within(interval: tuple[float, float] | None, low: float, high: float) -> tuple | None:
+    """The part of an interval between two limits."""
+    return interval and (max(interval[0], low), min(interval[1], high))
 
 
 def _sd(values: np.ndarray) -> float | None:
