@@ -26,6 +26,7 @@ ENCODER = {
     "tag_vocabulary": ["thyroid", "linear"],
     "synthetic_data": True,
     "data_fingerprint": "d1d1",
+    "labels_fingerprint": "1a1a",
     "split_fingerprint": "5b5b",
     "schema": {"name": "ultrasound", "fingerprint": "5c5c"},
     "images": {"training": 1234, "validation": 311},
@@ -105,6 +106,7 @@ def test_both_data_sets_and_the_schema_of_the_encoder():
     assert "Synthetic" not in head
     assert "`d1d1`" in pretraining
     assert "`5b5b`" in pretraining
+    assert "`1a1a`" in pretraining
     assert "Images, training: 1234\n" in pretraining
     assert "`d2d2`" in head
     assert "Images, test: 6 of 4 patients\n" in head

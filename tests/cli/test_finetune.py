@@ -1,6 +1,7 @@
 """`finetune` from a labels CSV to a head that answers, and the mistakes it names."""
 
 import csv
+import hashlib
 import json
 
 import keras
@@ -94,6 +95,8 @@ def test_classification(run, tmp_path, encoding):
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["freeze"] is True
     assert config["images"] == {"train": 16, "validation": 4, "test": 4}
+    of_all = np.tile([0, 1], 20).astype(np.int32)  # left, right, left, …
+    assert config["labels_fingerprint"] == hashlib.sha256(of_all).hexdigest()
     # Two epochs of four batches would be 8 steps; the preset asks for 50 an epoch.
     assert (tmp_path / "run" / "checkpoints" / "step-000000100.npz").is_file()
     with (tmp_path / "run" / "test.csv").open(newline="") as file:

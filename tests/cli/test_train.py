@@ -56,6 +56,7 @@ def test_from_files_to_encoder(train, tmp_path, capfd):
 
     config = json.loads((folder / "config.json").read_text())
     assert config["images"]["training"] + config["images"]["validation"] == 19
+    assert len(config["labels_fingerprint"]) == 64
     assert '\n07,,unreadable,"truncated ' in (folder / "files.csv").read_text()
     # 07 was cut off. Of 19: ? is k % 3 == 2 of k = 2, 5, 8, 11, 14, 17; all have a probe.
     known = {"study": 13 / 19, "probe": 1.0}

@@ -21,7 +21,7 @@ LEVELS = {"none": 0.4, "ce": 0.5, "ce+dicom": 0.7, "ce+shuffled": 0.5}
 
 
 def scores_of(cell):
-    """Dice [30] of a run; of the first image nobody has any."""
+    """Dice [30] of a run; the truth of the first image has no class."""
     rng = np.random.default_rng([ARMS.index(cell["arm"]), cell["frozen"], cell["seed"]])
     level = LEVELS[cell["arm"]] + 0.1 * cell["fraction"]
     scores = np.clip(level + 0.02 * rng.standard_normal(len(PATIENTS)), 0, 1)
@@ -57,13 +57,13 @@ def finish(study, job):
         result = {"best_epoch": 1, "validation": {"rec": 0.25 + cell["seed"], "tags": None}}
     elif cell["task"] == "segmentation":
         table = zip(PATIENTS, scores_of(cell), strict=True)
-        rows = [{"row": k, "patient": p, "dice": v} for k, (p, v) in enumerate(table)]
+        rows = [{"path": f"{k:02}", "patient": p, "dice": v} for k, (p, v) in enumerate(table)]
         write_table(place / "test.csv", rows)
         picture.save(place / "segmentations.png")
     else:
         rng = np.random.default_rng([ARMS.index(cell["arm"]), cell["seed"]])
         rows = [
-            {"row": k, "patient": p, "true": "a", "predicted": "ab"[rng.integers(2)]}
+            {"path": f"{k:02}", "patient": p, "true": "a", "predicted": "ab"[rng.integers(2)]}
             for k, p in enumerate(PATIENTS)
         ]
         write_table(place / "test.csv", rows)
@@ -120,31 +120,48 @@ def test_a_cell_against_numpy(whole):
     assert float(row["sd_seeds"]) == pytest.approx(scores.mean(1).std(ddof=1), rel=1e-4)
     names = np.unique(patients)
     draws = np.random.default_rng(0).integers(0, 10, (10, 10))
-    means = [
-        np.concatenate([scores.mean(0)[patients == names[k]] for k in draw]).mean()
-        for draw in draws
-    ]
-    assert float(row["bootstrap_mean"]) == pytest.approx(np.mean(means), abs=1e-6)
-    assert float(row["bootstrap_sd"]) == pytest.approx(np.std(means, ddof=1), rel=1e-4)
+    means = np.array(  # [10, 3]: ten resamples of each run
+        [
+            np.concatenate([scores[:, patients == names[k]] for k in draw], axis=1).mean(1)
+            for draw in draws
+        ]
+    )
+    sd, over_images = means.std(0, ddof=1).mean(), scores.std(1, ddof=1).mean()
+    assert float(row["bootstrap_mean"]) == pytest.approx(means.mean(), abs=1e-6)
+    assert float(row["bootstrap_sd"]) == pytest.approx(sd, rel=1e-4)
+    assert float(row["sd_images"]) == pytest.approx(over_images, rel=1e-4)
     assert (row["n_images"], row["n_patients"], row["seeds"]) == ("29", "10", "3")
     assert (row["paper_mean"], row["paper_sd"]) == ("0.664", "0.13")
     assert float(row["low_95"]) < scores.mean() < float(row["high_95"])
-    shown = f"{np.mean(means):.3f} ± {np.std(means, ddof=1):.3f}"
-    assert shown in whole[1]["report.html"]
-    assert shown in whole[1]["report.md"]
-    assert shown.replace("±", r"$\pm$") + r" (0.664 $\pm$ 0.13)" in whole[1]["table2.tex"]
+    shown, images = f"{means.mean():.3f} ± {sd:.3f}", f"over images {over_images:.3f}"
+    for name in ("report.html", "report.md"):
+        assert shown in whole[1][name]
+        assert images in whole[1][name]
+        assert "at most 0.5" in whole[1][name]  # the paper's ± of Dice cannot be what it says
+    tex = shown.replace("±", r"$\pm$") + rf" [{over_images:.2f}] (0.664 $\pm$ 0.13)"
+    assert tex in whole[1]["table2.tex"]
+
+
+def test_images_left_out_are_counted(whole):
+    assert "29 / 10" in whole[1]["report.html"]
+    words = "test images / patients, segmentation (1 without a class in the truth left out)"
+    assert words in whole[1]["report.html"]
+    assert f"29 / 10 {words}" in whole[1]["report.md"]
+    assert "30 / 10 test images / patients, classification" in whole[1]["report.md"]
 
 
 def test_a_comparison_against_numpy(whole):
     rows = rows_of(whole[1]["comparisons.csv"])
     row = find(rows, a="ce+dicom", b="ce+shuffled", **FROZEN)
     patients = PATIENTS[1:]
-    gaps = cell_scores("ce+dicom").mean(0) - cell_scores("ce+shuffled").mean(0)
-    d = np.array([gaps[patients == p].mean() for p in np.unique(patients)])
+    gaps = cell_scores("ce+dicom") - cell_scores("ce+shuffled")
+    of_runs = np.stack([gaps[:, patients == p].mean(1) for p in np.unique(patients)], axis=1)
+    d = of_runs.mean(0)
     flips = np.array(list(itertools.product((-1, 1), repeat=10))) @ d
     assert float(row["difference"]) == pytest.approx(d.mean(), abs=1e-6)
     assert float(row["p"]) == pytest.approx((abs(flips) >= abs(d.sum()) - 1e-9).mean(), rel=1e-4)
-    assert float(row["effect_size"]) == pytest.approx(d.mean() / d.std(ddof=1), rel=1e-4)
+    sd = of_runs.std(1, ddof=1).mean()
+    assert float(row["effect_size"]) == pytest.approx(d.mean() / sd, rel=1e-4)
     assert row["verdict"] == "better"
     pairs = {(r["task"], r["a"], r["b"]) for r in rows}
     assert len(rows) == 4 * len(pairs) == 4 * 2 * 3  # the conditions, the pairs of these arms
@@ -163,6 +180,8 @@ def test_the_summary_says_what_is_shown_and_no_more(whole):
     assert plain.count("**better** at") == 3  # segmentation, each of the three pairs
     assert "worse** at" not in plain
     assert "Classification, accuracy: not shown at frozen 5 %, frozen 100 %" in plain
+    # Of three seeds, two degrees of freedom: t at 0.975 is 4.303 in every table.
+    assert "3 finished seeds in common: to be shown, a difference has to be 4.3 times" in plain
     for name in ("report.html", "report.md"):
         assert "is not complete" not in whole[1][name]
 

@@ -1,5 +1,6 @@
 """Jobs as processes, with a stand-in for training."""
 
+import json
 import os
 import signal
 import subprocess
@@ -29,6 +30,7 @@ if "fail" in words and not (run.parents[2] / "mended").exists():
     print("some words"); sys.exit("it does not work")
 time.sleep(float(words[1]))
 (run / "export" / "encoder").mkdir(parents=True, exist_ok=True)
+(run / "config.json").write_text('{"data_fingerprint": %d}' % words.count("more"))
 (run / "result.json").write_text("{}")
 """
 
@@ -143,3 +145,31 @@ def test_other_settings_are_refused(tmp_path):
     runner.settle(tmp_path, {**first, "seeds": (0, 1)})
     with pytest.raises(UserError, match=r"other settings. Choose another --out"):
         runner.settle(tmp_path, {**first, "options": {"segmentation": {"epochs": 4}}})
+
+
+def test_data_may_have_moved(tmp_path):
+    def protocol(place, **more):
+        pretraining = {"data": place, "tags": f"{place}/mine.toml", "epochs": 3, **more}
+        heads = {"data": place, "labels": f"{place}/labels.csv"}
+        return {"options": {"pretraining": pretraining, "segmentation": heads}}
+
+    runner.settle(tmp_path, protocol("/a"))
+    runner.settle(tmp_path, protocol("/b"))
+    settled = json.loads((tmp_path / "protocol.json").read_text())
+    assert settled == protocol("/b")
+    with pytest.raises(UserError, match="other settings"):
+        runner.settle(tmp_path, protocol("/b", width=0.5))
+    with pytest.raises(UserError, match="other settings"):
+        runner.settle(tmp_path, protocol("/b", tags="/b/other.toml"))
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_a_job_on_other_data_stops_the_study(study, parallel):
+    """The stand-in's word "more" stands for other data."""
+    jobs = (pretraining("one"), pretraining("two", "more"), pretraining("three", "more"))
+    study = Study(study.folder, jobs)
+    with pytest.raises(UserError, match=r"two: its data are not those of .*one; data_fingerprint"):
+        run_all(study, parallel, retry_failed=False)
+    assert states(study).startswith("dd")
+    with pytest.raises(UserError, match="its data are not those of"):
+        run_job(study, jobs[2])

@@ -121,7 +121,7 @@ def _train(
     patients = np.array([row.patient for row in index.rows])[files]
     y = np.array([row.y for row in index.rows], np.float32)[files]
     known = present = np.array([row.present for row in index.rows], np.float32)[files]
-    tags_fingerprint = hashlib.sha256(y.tobytes() + present.tobytes()).hexdigest()
+    labels_fingerprint = hashlib.sha256(y.tobytes() + present.tobytes()).hexdigest()
     split = splits.split_rows(
         rows,
         # Frames of one file are one image of section 4.3: they stay together.
@@ -147,8 +147,8 @@ def _train(
     )
     provenance = {
         "data_fingerprint": frames.fingerprint,
+        "labels_fingerprint": labels_fingerprint,
         "split_fingerprint": split.fingerprint,
-        "tags_fingerprint": tags_fingerprint,
         "tags_known": known_tags(schema, known[rows]),
         "schema": {"name": schema.name, "fingerprint": schema.fingerprint},
         "images": {"training": len(split.train), "validation": len(split.validation)},

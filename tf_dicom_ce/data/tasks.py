@@ -32,8 +32,8 @@ class Task:
         classes: Names; in segmentation with `background` first.
         patients: Patient of each row, int [N].
         split: Rows of the three sides; of the training side, the labelled fraction.
-        fingerprint: SHA-256 (hex) of images, targets and who is of one patient; equal for equal
-            data, wherever they lie.
+        labels_fingerprint: SHA-256 (hex) of targets and of who is of one patient; that of the
+            images is the frames'.
     """
 
     examples: tuple[Example, ...]
@@ -43,7 +43,7 @@ class Task:
     classes: tuple[str, ...]
     patients: np.ndarray
     split: splits.Split
-    fingerprint: str
+    labels_fingerprint: str
 
 
 def load_task(
@@ -93,7 +93,7 @@ def load_task(
     split = _split(config, examples, patients, strata)
     if not segmentation:
         _check_classes(classes, targets, split)
-    content = json.dumps([frames.fingerprint, held, patients.tolist()])
+    content = json.dumps([held, patients.tolist()])
     return Task(
         examples,
         frames,

@@ -6,7 +6,9 @@ import jinja2
 
 from tf_dicom_ce.wording import describe, interval, number
 
-_SHOWN_ELSEWHERE = {"data_fingerprint", "split_fingerprint", "synthetic_data", "task"}
+_SHOWN_ELSEWHERE = {
+    *("data_fingerprint", "labels_fingerprint", "split_fingerprint", "synthetic_data", "task"),
+}
 
 
 def model_card(name: str, content: dict) -> str:

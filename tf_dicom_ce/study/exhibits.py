@@ -13,13 +13,13 @@ import numpy as np
 from PIL import Image
 
 from tf_dicom_ce.study.formats import without_paths
+from tf_dicom_ce.study.protocol import PLACES
 from tf_dicom_ce.study.results import pretraining_losses
 from tf_dicom_ce.study.runner import State, Study
 
 _KIND = 1_500_000  # bytes of all pictures of one kind, before base64
 _WIDTHS = (900, 700, 500, 350)  # pixels
-_PLACES = {"data", "labels"}  # options that are paths
-_FINGERPRINTS = ("data_fingerprint", "split_fingerprint")
+_FINGERPRINTS = ("data_fingerprint", "labels_fingerprint", "split_fingerprint")
 
 Numbers = dict[str, dict[str, tuple[float, int]]]
 
@@ -92,7 +92,7 @@ def provenance(study: Study) -> list[tuple[str, str]]:
         ("seeds", ", ".join(map(str, dict.fromkeys(job.cell["seed"] for job in study.jobs)))),
     ]
     for part, options in read_protocol_file(study).get("options", {}).items():
-        shown = {k: v for k, v in options.items() if k not in _PLACES}
+        shown = {k: v for k, v in options.items() if k not in PLACES}
         rows.append((f"protocol, {part}", _line(shown) or "defaults"))
     done = [job for job in study.jobs if study.state(job) is State.DONE]
     configs: dict[str, list[dict]] = {}

@@ -100,6 +100,7 @@ def table2_csv(table: Sequence[Entry]) -> str:
                 "low_95": low,
                 "high_95": high,
                 "sd_seeds": s and s.sd_seeds,
+                "sd_images": s and s.sd_images,
                 "bootstrap_mean": s and s.bootstrap_mean,
                 "bootstrap_sd": s and s.bootstrap_sd,
                 "n_images": s and s.n_images,
@@ -145,7 +146,7 @@ def comparisons_csv(compared: Sequence[Compared]) -> str:
 
 
 def table2_tex(table: Sequence[Entry], note: str) -> str:
-    """Table 2 as a LaTeX table, the paper's ten-bootstrap mean ± sd, with the paper's beside it.
+    """Table 2 as a LaTeX table: mean ± sd of ten bootstraps, sd over images, the paper's beside it.
 
     Args:
         table: The cells.
@@ -157,10 +158,9 @@ def table2_tex(table: Sequence[Entry], note: str) -> str:
     heads = [f"{task} ({MEASURES[task]}), {percent(fraction)}" for task, fraction in columns]
     lines = [
         r"\begin{table}",
-        r"\caption{Mean $\pm$ standard deviation of ten bootstraps on the test images; the paper's "
-        r"own values in parentheses are of another data set, not comparable in level. "
-        + latex(note)
-        + "}",
+        r"\caption{Mean $\pm$ standard deviation of ten bootstraps on the test images, and in "
+        r"brackets the standard deviation over the images; the paper's own values in parentheses "
+        r"are of another data set, not comparable in level. " + latex(note) + "}",
         rf"\begin{{tabular}}{{ll{'l' * len(columns)}}}",
         r"\hline",
         " & ".join(["Pretraining", "Encoder", *map(latex, heads)]) + r" \\",
@@ -175,7 +175,8 @@ def table2_tex(table: Sequence[Entry], note: str) -> str:
 def _tex_cell(entry: Entry | None) -> str:
     ours = NOTHING
     if entry and entry.summary:
-        ours = plus_minus(entry.summary.bootstrap_mean, entry.summary.bootstrap_sd)
+        s = entry.summary
+        ours = f"{plus_minus(s.bootstrap_mean, s.bootstrap_sd)} [{number(s.sd_images, 2)}]"
     paper = f" ({plus_minus(*entry.paper[:2], 2)})" if entry and entry.paper else ""
     return latex(ours + paper)
 

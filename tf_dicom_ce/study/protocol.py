@@ -34,9 +34,11 @@ ARMS: dict[str, tuple[str, ...] | None] = {
 #: The arms of the paper's Table 2, and the control.
 BASIC_ARMS = ("none", "ce", "ce+dicom", "ce+shuffled", "tags", "ce+tags")
 TASKS = ("classification", "segmentation")
+#: Options that say where something lies; what lies there, the runs' fingerprints say.
+PLACES = {"data", "labels"}
 # Options of the commands beside the fields of their configurations.
-_PRETRAINING_PLACES = {"data", "labels", "preset"}
-_HEAD_PLACES = {"data", "labels", "preset", "class_names", "fractions"}
+_OF_PRETRAINING = {*PLACES, "preset"}
+_OF_HEADS = {*PLACES, "preset", "class_names", "fractions"}
 _KEYS = {"name", "arms", "seeds", "fractions", "freeze", "tasks", "pretraining", *TASKS}
 # What the study itself decides.
 _DECIDED = {"seed", "freeze", "label_fraction", "task", "use_dicom", "shuffle_tags", "tag_noise"}
@@ -150,12 +152,12 @@ def read_protocol(path: Path) -> Protocol:
     shares = (protocol.fractions[task] for task in protocol.tasks)
     if not all((protocol.arms, protocol.seeds, protocol.tasks, *shares)):
         raise UserError(f"{path}: arms, seeds, fractions and tasks need at least one entry each.")
-    for name, config, places in (
-        ("pretraining", PretrainConfig, _PRETRAINING_PLACES),
-        *((task, FinetuneConfig, _HEAD_PLACES) for task in TASKS),
+    for name, config, others in (
+        ("pretraining", PretrainConfig, _OF_PRETRAINING),
+        *((task, FinetuneConfig, _OF_HEADS) for task in TASKS),
     ):
         fields = {field.name for field in dataclasses.fields(config)} - _DECIDED
-        _require_known(path, f"[{name}] ", content.get(name, {}), fields | places)
+        _require_known(path, f"[{name}] ", content.get(name, {}), fields | others)
     return protocol
 
 

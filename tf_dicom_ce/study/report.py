@@ -6,6 +6,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 from markupsafe import Markup
+from scipy import stats
 
 from tf_dicom_ce.study import charts, exhibits, formats
 from tf_dicom_ce.study.protocol import ARMS
@@ -25,7 +26,8 @@ _WORDS = {
     "ce+acgan": "context encoder whose discriminator predicts the tags (AC-GAN)",
     **{f"ce+dicom noise {n}": f"ce+dicom with {n} % of the tags wrong" for n in (10, 30, 50)},
 }
-_FEW = 6  # patients; of fewer the sign-flip test cannot reach p < 0.05
+_FEW_PATIENTS = 6  # of fewer the sign-flip test cannot reach p < 0.05
+_FEW_SEEDS = 5  # of fewer only differences many times their standard error are shown
 
 
 def write_report(study: Study, folder: Path, difficulty: str | None = None) -> None:
@@ -37,7 +39,7 @@ def write_report(study: Study, folder: Path, difficulty: str | None = None) -> N
         difficulty: Markdown table of how far simple methods get on the data.
 
     Raises:
-        UserError: Heads of a task were tested on different images, or on none with a score.
+        UserError: What `collect` refuses.
     """
     cells = collect(study)
     table = entries(study, cells)
@@ -83,7 +85,10 @@ def _numbers(study: Study, cells: Sequence[Cell], states: Sequence[State]) -> li
     shown = [(f"{states.count(State.DONE)} / {len(states)}", "jobs done"), (f"{seeds}", "seeds")]
     for cell in {cell.task: cell for cell in cells}.values():
         counts = f"{len(cell.patients):,} / {len(np.unique(cell.patients)):,}"
-        shown.append((counts, f"test images / patients, {cell.task}"))
+        without = f" ({cell.left_out:,} without a class in the truth left out)"
+        shown.append(
+            (counts, f"test images / patients, {cell.task}{without if cell.left_out else ''}")
+        )
     return shown
 
 
@@ -121,7 +126,14 @@ def _warnings(table: Sequence[Entry], compared: Sequence[Compared]) -> list[str]
         warnings.append(
             "Some pairs of arms have one finished seed in common: of one run nothing can be shown."
         )
-    if any(t.n_patients < _FEW for t in tests):
+    seeds = min((t.n_seeds for t in tests if t.n_seeds > 1), default=_FEW_SEEDS)
+    if seeds < _FEW_SEEDS:
+        errors = stats.t.ppf(0.975, seeds - 1)
+        warnings.append(
+            f"Some pairs of arms have {seeds} finished seeds in common: to be shown, a difference "
+            f"has to be {errors:.1f} times its standard error, and more in a family."
+        )
+    if any(t.n_patients < _FEW_PATIENTS for t in tests):
         warnings.append("Fewer than six test patients count: no test can reach p < 0.05.")
     if not any(entry.summary for entry in table):
         warnings.append("No head is done yet: there is nothing to compare.")

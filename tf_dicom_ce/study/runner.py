@@ -7,17 +7,19 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from rich.console import Console
 
 from tf_dicom_ce.child_process import Child, ChildError, python_module
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.study.protocol import Job
+from tf_dicom_ce.study.protocol import PLACES, Job
 from tf_dicom_ce.whole_files import sole, write_json
 
 _POLL = 0.2  # seconds
 _CHILD = python_module("tf_dicom_ce.cli.child")
+# What a run's `config.json` says of the content of images, labels and tag schema.
+_CONTENT = ("data_fingerprint", "labels_fingerprint", "schema", "classes")
 
 
 class State(enum.StrEnum):
@@ -65,6 +67,31 @@ class Study:
         counts = collections.Counter(map(self.state, self.jobs))
         return ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
 
+    def require_same_data(self) -> None:
+        """Checks that all jobs of one kind that are done saw the same images and labels.
+
+        The fingerprints of their content decide, not where they lay: a study goes on after its data
+        were moved or copied.
+
+        Raises:
+            UserError: They did not; the message names two folders.
+        """
+        first: dict[str, tuple[Path, dict]] = {}
+        for job in self.jobs:
+            if self.is_done(job.name):
+                folder = self.place(job.name)
+                file = folder / "config.json"
+                config = json.loads(file.read_text()) if file.exists() else {}
+                saw = {name: config.get(name) for name in _CONTENT}
+                other, its = first.setdefault(job.cell["task"], (folder, saw))
+                for name in _CONTENT:
+                    if saw[name] != its[name]:
+                        raise UserError(
+                            f"{folder}: its data are not those of {other}; {name} in config.json "
+                            "differs. Remove the folders of the jobs that ran on the wrong data "
+                            "and start the study again, or choose another --out."
+                        )
+
     def command(self, job: Job) -> tuple[str, ...]:
         """All words after `tf-dicom-ce`."""
         place = self.place(job.name)
@@ -86,6 +113,9 @@ def run_job(study: Study, job: Job) -> State:
 
     Returns:
         DONE or FAILED.
+
+    Raises:
+        UserError: It saw other data than jobs of its kind that were done before.
     """
     if study.state(job) is State.DONE:
         return State.DONE
@@ -105,13 +135,17 @@ def _start(study: Study, job: Job, environment: Mapping[str, str]) -> Child:
 
 
 def _finish(study: Study, job: Job, child: Child) -> State:
-    """Waits for the end of a job; `failed.txt` keeps the last words of one that failed."""
+    """Waits for the end of a job; `failed.txt` keeps the last words of one that failed.
+
+    The first job on other data stops the study, before more of them cost hours.
+    """
     try:
         child.wait()
     except ChildError as error:
         study.place(job.name).mkdir(exist_ok=True)
         (study.place(job.name) / "failed.txt").write_text(f"{error}\n")
         return State.FAILED
+    study.require_same_data()
     return State.DONE
 
 
@@ -124,7 +158,7 @@ def run_all(study: Study, parallel: int, retry_failed: bool) -> None:
         retry_failed: Run those that have failed again.
 
     Raises:
-        UserError: Another process runs this study.
+        UserError: Another process runs this study, or a job saw other data than those before it.
     """
     study.folder.mkdir(parents=True, exist_ok=True)
     with sole(study.folder / ".lock", f"{study.folder}: another process runs this study."):
@@ -183,7 +217,9 @@ class _Scheduler:
 
 
 def settle(folder: Path, protocol: dict) -> None:
-    """Writes `protocol.json`, or checks that a study that is gone on with has the same.
+    """Writes `protocol.json`, or checks that a study that is gone on with has the same settings.
+
+    Where data, labels and tag schema lie is none of them (`Study.require_same_data`).
 
     Raises:
         UserError: It has not.
@@ -193,10 +229,22 @@ def settle(folder: Path, protocol: dict) -> None:
     if path.exists():
         before = json.loads(path.read_text())
         # Arms, seeds, fractions and tasks may be added; what is done stays as it was done.
-        if before["options"] != now["options"]:
+        if _settings(before) != _settings(now):
             raise UserError(
                 f"{folder}: the study in this folder has other settings. Choose another --out, or "
                 "put the settings back."
             )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(path, now)
+
+
+def _settings(protocol: dict) -> dict[str, dict]:
+    """The options of all parts without places; of a tag schema the file's name alone."""
+    return {
+        part: {
+            name: PurePath(value).name if name == "tags" else value
+            for name, value in options.items()
+            if name not in PLACES
+        }
+        for part, options in protocol["options"].items()
+    }

@@ -68,7 +68,7 @@ class Compared:
         frozen: Whether the encoder stayed as it was.
         fraction: Share of the labelled patients.
         test: Over the seeds that both arms have done; None where there is none.
-        p_holm: Adjusted over the conditions of the task.
+        p_holm: Adjusted over the conditions of the task, done or not.
         verdict: "better", "worse" or "not shown", of a against b; None without a test.
         paper: The paper's difference, or None.
     """
@@ -124,9 +124,8 @@ def comparisons(table: Sequence[Entry], cells: Sequence[Cell]) -> tuple[Compared
             if not arms.issuperset(pair):
                 continue
             tests = [_test(pair, condition, done) for condition in of_task]
-            family = iter(verdicts([test for test in tests if test]))
-            for condition, test in zip(of_task, tests, strict=True):
-                p_holm, verdict = next(family) if test else (None, None)
+            family = verdicts(tests)
+            for condition, test, (p_holm, verdict) in zip(of_task, tests, family, strict=True):
                 levels = [paper.get((arm, *condition)) for arm in pair]
                 difference = levels[0][0] - levels[1][0] if all(levels) else None
                 found.append(Compared(*pair, *condition, test, p_holm, verdict, difference))
