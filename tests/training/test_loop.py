@@ -1,5 +1,6 @@
 """A run that is stopped anywhere and gone on with ends as if it had never been stopped."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -75,14 +76,14 @@ def batches(first, parts, spoilt=None):
     return tf.data.Dataset.from_generator(generate, output_signature=signature)
 
 
-def run(folder, *more, training=batches, rate=1e-2):
+def run(folder, *more, training=batches, rate=1e-2, schedule=SCHEDULE):
     model = build(rate)
     best = BestWeights("val_loss")
     validation = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
     train(
         model,
         Data(training, validation, lambda step: [100 + step, 200 + step]),
-        SCHEDULE,
+        schedule,
         best,
         [History(folder / "history.csv"), *more],
         Checkpoints(folder / "checkpoints"),
@@ -143,6 +144,18 @@ def test_killed_again_and_again(tmp_path, whole):
     for step in (2, 1, 4, 3, 1, 2):
         with pytest.raises(Killed):
             run(tmp_path, StopAt(step, kill))
+    assert_same(outcome(tmp_path, *run(tmp_path)), whole)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_more_epochs_go_on_from_the_end_or_from_before(tmp_path, whole, stopped):
+    shorter = dataclasses.replace(SCHEDULE, epochs=2)
+    if stopped:
+        with pytest.raises(Killed):
+            run(tmp_path, StopAt(6, kill), schedule=shorter)
+    else:
+        run(tmp_path, schedule=shorter)
+    assert Checkpoints(tmp_path / "checkpoints").latest().step == (3 if stopped else 8)
     assert_same(outcome(tmp_path, *run(tmp_path)), whole)
 
 

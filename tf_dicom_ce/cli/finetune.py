@@ -22,7 +22,6 @@ from pathlib import Path
 from tf_dicom_ce.cli.runs import add_run_arguments, schedule_of
 from tf_dicom_ce.config import FINETUNE_PRESETS, FinetuneConfig
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.whole_files import write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -114,8 +113,8 @@ def run(options: argparse.Namespace) -> None:
         class_names = ("liver", "kidney")
     task = load_task(config, labels, data, class_names, default_cache())
     with run_folder.open_run_folder(options.run, config.task, options.resume) as folder:
-        if run_folder.is_finished(folder):
-            print(f"The run in {folder} has ended already.")
+        if run_folder.is_finished(folder, config.as_dict()):
+            print(f"The run in {folder} has ended already. More --epochs would go on with it.")
         else:
             if options.export:
                 run_folder.require_writable(options.export, "--export")
@@ -185,7 +184,7 @@ def _finetune(
         version = write_head(
             head.model, head.answer, options.export, config.task, config.image_size, content
         )
-    write_json(folder / "result.json", result)
+    run_folder.write_result(folder, config.epochs, result)
     for name, m in measures.items():
         if m["value"] is not None:
             low, high = m["interval_95"]
