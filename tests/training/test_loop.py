@@ -284,6 +284,10 @@ def without(name):
             r"net/hidden/kernel: the checkpoint has float32 \(5, 1\)",
         ),
         (without("best/net/norm/gamma"), r"net/norm/gamma: the checkpoint has no such variable"),
+        (
+            lambda arrays: {name.replace("/", "-"): array for name, array in arrays.items()},
+            r"net/hidden/kernel: the checkpoint has no such variable.* of an earlier version",
+        ),
     ],
 )
 def test_a_checkpoint_whose_variables_are_not_the_models_changes_nothing(finished, change, words):

@@ -235,7 +235,8 @@ class _State:
                 f"The checkpoint has no state of {min(missing)}: it is of an earlier version. "
                 "Start anew in another --run."
             )
-        if checkpoint.best:
+        best_epoch, _ = checkpoint.state[type(self._best).__name__]
+        if best_epoch:
             require_match(self._of_model, checkpoint.best)
         assign(self._variables, checkpoint.variables)
         self._best.weights = checkpoint.best
