@@ -1,6 +1,5 @@
 """An exported head, ready to answer."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import tensorflow as tf
 from tf_dicom_ce.data.preprocessing import resize
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.results.model import Model
-from tf_dicom_ce.saved_model import newest_version
+from tf_dicom_ce.saved_model import newest_version, read_metadata
 
 _TASKS = ("segmentation", "classification")
 
@@ -28,7 +27,7 @@ class Head:
 
         Args:
             folder: Of one version.
-            content: Of its `<task>.json`.
+            content: `read_metadata` of its `<task>.json`.
 
         Raises:
             OSError: There is no SavedModel in the folder.
@@ -65,7 +64,8 @@ def open_head(path: Path) -> Head:
         path: Folder of one version, or of all versions: then the newest.
 
     Raises:
-        UserError: There is none, or it cannot be loaded.
+        UserError: There is none, it cannot be loaded, or its weights are not those that were
+            exported.
     """
     path = path.resolve()
     folder = newest_version(path)
@@ -76,7 +76,7 @@ def open_head(path: Path) -> Head:
             "like export/segmentation or export/segmentation/1."
         )
     try:
-        return Head(folder, json.loads(file.read_text()))
+        return Head(folder, read_metadata(file))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"--model {folder}: cannot be loaded ({type(error).__name__}). Copy the whole folder "

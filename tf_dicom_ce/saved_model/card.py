@@ -23,7 +23,9 @@ _MEANINGS_BY_CLASS = {
     "hausdorff_95": "95 % Hausdorff distance in pixels of the source; less is better",
     "surface_dice": "share of the outline within 1 % of the image's diagonal",
 }
-_SHOWN_ELSEWHERE = {"data_fingerprint", "split_fingerprint", "synthetic_data", "task"}
+_SHOWN_ELSEWHERE = {
+    *("data_fingerprint", "split_fingerprint", "weights_digest", "synthetic_data", "task"),
+}
 
 
 def model_card(name: str, content: dict) -> str:

@@ -36,6 +36,7 @@ def answer(source: Source, model: Model, outputs: dict[str, np.ndarray], picture
         "model": {
             "name": model.name,
             "version": model.version,
+            "weights_digest": model.weights_digest,
             "task": model.task,
             "synthetic": model.synthetic,
         },
