@@ -108,10 +108,12 @@ def difference(a: Path, b: Path) -> str:
     """What differs between two finished runs; empty if nothing does."""
     x, y = (Checkpoints(run / "checkpoints").latest() for run in (a, b))
     for name in ("variables", "best"):
-        pairs = zip(getattr(x, name), getattr(y, name), strict=True)
-        unequal = sum(not np.array_equal(p, q, equal_nan=True) for p, q in pairs)
+        p, q = getattr(x, name), getattr(y, name)
+        if p.keys() != q.keys():
+            return f"the names of {name}"
+        unequal = [path for path in p if not np.array_equal(p[path], q[path], equal_nan=True)]
         if unequal:
-            return f"{unequal} of {len(getattr(x, name))} arrays of {name}"
+            return f"{len(unequal)} of {len(p)} {name}, e.g. {unequal[0]}"
     if x.step != y.step or x.state["BestWeights"] != y.state["BestWeights"]:
         return "step or best epoch"
     if (a / "history.csv").read_text() != (b / "history.csv").read_text():

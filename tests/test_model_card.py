@@ -27,6 +27,7 @@ ENCODER = {
     "synthetic_data": True,
     "data_fingerprint": "d1d1",
     "labels_fingerprint": "1a1a",
+    "weights_digest": "w1w1",
     "split_fingerprint": "5b5b",
     "schema": {"name": "ultrasound", "fingerprint": "5c5c"},
     "images": {"training": 1234, "validation": 311},
@@ -45,6 +46,7 @@ HEAD = {
     "patients": {"train": 20, "validation": 3, "test": 4},
     "encoder": ENCODER,
     "data_fingerprint": "d2d2",
+    "weights_digest": "w2w2",
     "synthetic_data": False,
     "environment": {"tensorflow": "2.21.0"},
     "best_epoch": 8,
@@ -97,6 +99,14 @@ def test_settings_are_all_plain_values_of_the_json():
         "`learning_rate`": "0.001",
         "`best_epoch`": "8",
     }
+
+
+def test_the_digests_of_a_head_and_of_its_encoder():
+    described = model_card("classification", HEAD).split("## What it is")[1].split("\n## ")[0]
+    assert "- Digest of the weights: `w2w2`\n" in described
+    assert "digest of its weights: `w1w1`\n" in described
+    assert "- Digest of the weights: `w1w1`\n" in model_card("encoder", ENCODER)
+    assert "w1w1" not in model_card("segmentation", {**HEAD, "encoder": None})
 
 
 def test_both_data_sets_and_the_schema_of_the_encoder():

@@ -1,7 +1,11 @@
 """The exported encoder: same features from bytes, tensor and training; versions; endpoints."""
 
+import hashlib
 import io
 import json
+import shutil
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -10,9 +14,11 @@ import tensorflow as tf
 from PIL import Image
 
 from tf_dicom_ce.data.preprocessing import resize, standardise
+from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.models.encoder import SCALES, VGG16Encoder
-from tf_dicom_ce.saved_model import write_encoder
+from tf_dicom_ce.saved_model import open_encoder, read_encoder, write_encoder
 from tf_dicom_ce.saved_model.card import model_card
+from tf_dicom_ce.saved_model.digest import digest_of, weights_digest
 
 SIZE = (32, 64)
 
@@ -87,7 +93,130 @@ def test_keras_file_is_the_same_encoder(exported):
 
 def test_json_beside_it(exported):
     content = json.loads((exported[1] / "encoder.json").read_text())
+    digest = content.pop("weights_digest")
     assert content == {"image_size": [32, 64], "width": 1 / 32, "seed": 3}
+    assert digest == by_hand(exported[0])
+
+
+def by_hand(encoder):
+    """The digest from the weights in memory, after its definition."""
+    content = b""
+    for k, value in enumerate(encoder.get_weights()):
+        shape = "x".join(str(side) for side in value.shape)
+        content += f"{k} float32 {shape}\n".encode() + value.astype("<f4").tobytes()
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_the_digest_of_two_small_arrays_by_hand():
+    content = b"0 float32 2x1\n\x00\x00\x80\x3f\x00\x00\x00\xc0" + b"1 uint8 \n\x07"
+    values = [np.array([[1.0], [-2.0]], np.float32), np.array(7, np.uint8)]
+    assert digest_of(values) == hashlib.sha256(content).hexdigest()
+    big_endian = [values[0].astype(">f4"), values[1]]
+    assert digest_of(big_endian) == digest_of(values)
+    column_by_column = np.asfortranarray(np.arange(6, dtype=np.int32).reshape(2, 3))
+    assert digest_of([column_by_column]) == digest_of([column_by_column.copy("C")])
+    assert digest_of([column_by_column]) != digest_of([column_by_column.reshape(3, 2)])
+
+
+def test_the_digest_is_that_of_the_weights_and_of_nothing_else(exported, tmp_path):
+    """Not of a copy's folder, nor of what was built before; of every weight, and its place."""
+    encoder, folder = exported
+    digest = weights_digest(shutil.copytree(folder, tmp_path / "copy"))
+    assert digest == by_hand(encoder)
+    again = keras.saving.load_model(folder / "encoder.keras")
+    assert weights_digest(write_encoder(again, tmp_path / "a", SIZE, {})) == digest
+    gamma, other = (again.blocks[4].get_layer(f"bn{k}").moving_mean for k in (1, 2))
+    values = gamma.numpy(), other.numpy()
+    assert values[0].shape == values[1].shape
+    gamma.assign(values[1])
+    other.assign(values[0])  # the same arrays, two of them swapped
+    assert weights_digest(write_encoder(again, tmp_path / "a", SIZE, {})) != digest
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import keras
+from tf_dicom_ce.models.encoder import VGG16Encoder
+from tf_dicom_ce.saved_model import open_encoder, write_head
+from tf_dicom_ce.saved_model.digest import weights_digest
+from tf_dicom_ce.training.finetune import build_head
+from tf_dicom_ce.config import FinetuneConfig
+
+encoder, root, before = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+config = FinetuneConfig(task="classification", image_size=(32, 64), width=1 / 32)
+for _ in range(before):
+    build_head(config, VGG16Encoder(1 / 32), 3)
+keras.utils.set_random_seed(1)
+for name in (encoder, "none"):
+    head = build_head(config, open_encoder(name)[0](1 / 32, True), 3)
+    folder = write_head(head.model, head.answer, root, config.task, (32, 64), {})
+    print(weights_digest(folder))
+"""
+
+
+@pytest.mark.slow
+def test_heads_of_the_same_weights_have_the_same_digest_from_any_process(exported, tmp_path):
+    said = []
+    for before in (0, 1):
+        words = [exported[1], tmp_path / str(before), before]
+        command = [sys.executable, "-c", SCRIPT, *map(str, words)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        said.append(done.stdout.split())
+    assert len(said[0]) == len(set(said[0])) == 2
+    assert said[0] == said[1]
+
+
+@pytest.fixture
+def spoilt(exported, tmp_path):
+    """A copy of the encoder whose weights are those of another one; the JSON is as it was."""
+    keras.utils.set_random_seed(5)
+    other = VGG16Encoder(1 / 32)
+    other.build((None, *SIZE, 1))
+    other = write_encoder(other, tmp_path / "other", SIZE, {})
+    folder = shutil.copytree(exported[1], tmp_path / "encoder" / "1")
+    for name in ("variables", "encoder.keras"):
+        (folder / name).rename(folder / f"old {name}")
+        (other / name).rename(folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("form", [".", "encoder.keras"])
+def test_other_weights_than_the_json_tells_of_are_refused(exported, spoilt, form):
+    ours, theirs = by_hand(exported[0]), weights_digest(spoilt)
+    assert theirs != ours
+    with pytest.raises(UserError) as refused:
+        open_encoder(str(spoilt / form))
+    for word in (str(spoilt / form), theirs[:12], ours[:12], "Copy the whole folder again"):
+        assert word in str(refused.value)
+
+
+@pytest.mark.parametrize("form", [".", "encoder.keras"])
+def test_a_head_learns_the_digest_of_its_encoder_even_of_an_older_export(exported, tmp_path, form):
+    folder = shutil.copytree(exported[1], tmp_path / "1")
+    file = folder / "encoder.json"
+    content = json.loads(file.read_text())
+    assert open_encoder(str(folder / form))[1] == content
+    digest = content.pop("weights_digest")
+    file.write_text(json.dumps(content))
+    assert open_encoder(str(folder / form))[1] == {**content, "weights_digest": digest}
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "flipped"])
+def test_weights_that_cannot_be_read_are_named(exported, tmp_path, damage):
+    folder = shutil.copytree(exported[1], tmp_path / "1")
+    (data,) = (folder / "variables").glob("variables.data*")
+    content = bytearray(data.read_bytes())
+    if damage == "missing":
+        shutil.rmtree(folder / "variables")
+    elif damage == "cut":
+        data.write_bytes(content[: len(content) // 2])
+    else:
+        kernel = exported[0].blocks[4].get_layer("conv3").kernel.numpy()
+        content[content.index(kernel.tobytes()) + 7] ^= 1
+        data.write_bytes(content)
+    with pytest.raises(UserError, match=r"1/variables: cannot be read .*Copy the whole folder"):
+        read_encoder(folder)
 
 
 def test_a_card_and_golden_inputs_beside_it(exported):

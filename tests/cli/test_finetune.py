@@ -124,6 +124,34 @@ def test_without_export_the_measures_stay(run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
+def test_one_epoch_and_one_more_are_two(run, tmp_path):
+    """Bit for bit; the head of the longer run is exported as a new version."""
+    always = ("--deterministic", "--epoch-steps", 4, "--export", "out")
+    run(*always, name="whole")
+    run(*always, "--epochs", 1, name="longer")
+    assert "epoch 2/2" in run(*always, "--resume", name="longer").err
+    kept = []
+    for name in ("whole", "longer"):
+        with np.load(max((tmp_path / name / "checkpoints").iterdir())) as file:
+            kept.append({path: file[path] for path in file.files})
+    assert kept[0].keys() == kept[1].keys()
+    for path, array in kept[0].items():
+        np.testing.assert_array_equal(kept[1][path], array, err_msg=path)
+    for file in ("result.json", "history.csv", "test.csv"):
+        texts = {(tmp_path / name / file).read_text() for name in ("whole", "longer")}
+        assert len(texts) == 1, file
+    assert json.loads((tmp_path / "longer" / "result.json").read_text())["epochs"] == 2
+    versions = [tmp_path / "out/classification" / version for version in "123"]
+    contents = [json.loads((v / "classification.json").read_text()) for v in versions]
+    assert [content["epochs"] for content in contents] == [2, 1, 2]
+    assert "ended already" in run(*always, "--resume", name="longer").out
+    assert (
+        "--epochs 1: the run in"
+        in run(*always, "--resume", "--epochs", 1, name="longer", code=2).err
+    )
+
+
 def test_mistakes(run, data, tmp_path):
     assert "the encoder has (32, 64)" in run("--image-size", 64, 64, code=2).err
     assert "the encoder has 0.03125" in run("--width", 0.5, code=2).err

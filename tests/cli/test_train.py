@@ -128,6 +128,42 @@ def test_deterministic_runs_are_equal_bit_for_bit(train, tmp_path):
         np.testing.assert_array_equal(arrays[2], arrays[0])
 
 
+def left_by(folder):
+    """Arrays of the newest checkpoint, history and result."""
+    with np.load(max((folder / "checkpoints").iterdir())) as file:
+        arrays = {name: file[name] for name in file.files}
+    return arrays, (folder / "history.csv").read_text(), (folder / "result.json").read_text()
+
+
+def test_two_epochs_and_one_more_are_three(train, tmp_path, capsys):
+    """Bit for bit; the encoder of the longer run is exported as a new version."""
+    whole = left_by(train("whole", "--deterministic", "--epochs", 3))
+    longer = train("longer", "--deterministic")
+    assert json.loads((longer / "result.json").read_text())["epochs"] == 2
+    capsys.readouterr()
+    train("longer", "--deterministic", "--resume", "--epochs", 3)
+    assert "epoch 3/3" in (err := capsys.readouterr().err)
+    assert "epoch 2/3" not in err
+    for name, array in whole[0].items():
+        np.testing.assert_array_equal(left_by(longer)[0][name], array, err_msg=name)
+    assert left_by(longer)[1:] == whole[1:]
+    assert json.loads((longer / "result.json").read_text())["epochs"] == 3
+    assert json.loads((longer / "config.json").read_text())["epochs"] == 3
+    found = [json.loads(path.read_text()) for path in tmp_path.glob("export/encoder/*/*.json")]
+    assert sorted(content["epochs"] for content in found) == [2, 3, 3]
+
+    train("longer", "--deterministic", "--resume", "--epochs", 3)
+    assert "ended already" in capsys.readouterr().out
+    for words, message in (
+        (["--epochs", 2], "--epochs 2: the run in"),
+        (["--epochs", 3, "--seed", 4], "has seed 0, and now it would be 4"),
+    ):
+        with pytest.raises(AssertionError):
+            train("longer", "--deterministic", "--resume", *words)
+        assert message in capsys.readouterr().err
+    assert left_by(longer)[1:] == whole[1:]
+
+
 def test_without_tags(train, tmp_path):
     """And with the models below the run's folder, which has to be empty at the start."""
     words = "--no-use-dicom --split image --adversarial minimax"

@@ -1,7 +1,9 @@
 """One pass over a folder: results checked against NumPy, refusals, memory, going on."""
 
 import csv
+import dataclasses
 import io
+import json
 import tracemalloc
 
 import numpy as np
@@ -10,12 +12,13 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.encaps import encapsulate
 
+from tf_dicom_ce import __version__
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.index import scan
 from tf_dicom_ce.intake.tag_table import Entry
-from tf_dicom_ce.prediction import batch, writing
+from tf_dicom_ce.prediction import batch, folder, writing
 from tf_dicom_ce.prediction.batch import predict
 from tf_dicom_ce.prediction.folder import open_results
 from tf_dicom_ce.prediction.heads import open_head
@@ -267,11 +270,44 @@ def test_a_changed_file_is_answered_anew(run, write):
 def test_another_model_or_process_keeps_out(heads, run, write, tmp_path):
     write("src/a.dcm", picture(1))
     run()
-    with pytest.raises(UserError, match="holds results of segmentation 1"):
+    with pytest.raises(UserError, match="holds results of segmentation 1 with name segmentation,"):
         run(task="classification")
     model = open_head(heads / "segmentation").model
     with open_results(tmp_path / "out", model, False), pytest.raises(UserError, match="another"):
         run()
+
+
+def test_what_differs_is_told(heads, tmp_path, monkeypatch):
+    """Other weights of the same name and version, another crop, another version of the package."""
+    model = open_head(heads / "segmentation").model
+    other = dataclasses.replace(model, weights_digest="ab" * 32)
+    digest = model.weights_digest[:12]
+
+    def refusal(model, find_sector=False):
+        with pytest.raises(UserError) as refused, open_results(tmp_path, model, find_sector):
+            pass
+        return str(refused.value).partition(" with ")[2]
+
+    with open_results(tmp_path, model, False):
+        pass
+    with open_results(tmp_path, model, False):
+        pass
+    assert refusal(other) == (
+        f"weights digest {digest}…, and now abababababab…. Choose another folder."
+    )
+    assert refusal(other, True) == (
+        f"weights digest {digest}…, and now abababababab…; find sector False, and now True. "
+        "Choose another folder."
+    )
+    monkeypatch.setattr(folder, "SOFTWARE", "tf_dicom_ce 99")
+    assert refusal(model) == (
+        f"software tf_dicom_ce {__version__}, and now tf_dicom_ce 99. Choose another folder."
+    )
+    kept = json.loads((tmp_path / "model.json").read_text())
+    assert kept["weights_digest"] == model.weights_digest
+    del kept["weights_digest"], kept["software"]
+    (tmp_path / "model.json").write_text(json.dumps(kept))
+    assert "weights digest not recorded, and now" in refusal(model)
 
 
 def test_a_full_disk_is_told(heads, tmp_path):

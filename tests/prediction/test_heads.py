@@ -52,6 +52,22 @@ def test_the_newest_version_by_number(heads, tmp_path):
     assert open_head(tmp_path / "organs" / "2").model.version == "2"
 
 
+def test_a_head_is_known_by_its_weights(heads, tmp_path):
+    """Other weights than the JSON tells of are refused; an older export says nothing of them."""
+    folder = shutil.copytree(heads / "classification" / "1", tmp_path / "view" / "3")
+    file = folder / "classification.json"
+    content = json.loads(file.read_text())
+    digest = open_head(folder).model.weights_digest
+    assert digest == content.pop("weights_digest")
+    assert digest != open_head(heads / "segmentation").model.weights_digest
+    file.write_text(json.dumps(content))
+    assert open_head(folder).model.weights_digest == digest
+    file.write_text(json.dumps(content | {"weights_digest": "0" * 64}))
+    words = rf"view/3: the weights are not those .* \(digest {digest[:12]}…, there 000000000000…\)"
+    with pytest.raises(UserError, match=words):
+        open_head(tmp_path / "view")
+
+
 def test_no_head_and_a_broken_one(heads, tmp_path):
     with pytest.raises(UserError, match="no exported head here"):
         open_head(tmp_path)

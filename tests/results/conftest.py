@@ -15,6 +15,7 @@ def segmenter():
         version="3",
         task="segmentation",
         classes=("background", "liver", "Kidney", "cyst, simple"),
+        weights_digest="5e" * 32,
         fingerprint="c0ffee",
         synthetic=True,
     )
@@ -27,6 +28,7 @@ def classifier():
         version="12",
         task="classification",
         classes=("poor", "good", "übrig"),
+        weights_digest="c1" * 32,
         fingerprint="c0ffee",
         synthetic=False,
     )

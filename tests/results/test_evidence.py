@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import logging
+import re
 
 import numpy as np
 import pydicom
@@ -10,6 +11,8 @@ import pytest
 from pydicom import Dataset, Sequence
 from pydicom.dataelem import DataElement
 
+from tf_dicom_ce import __version__
+from tf_dicom_ce.results import concepts
 from tf_dicom_ce.results.files import encode
 from tf_dicom_ce.results.seg import segmentation
 from tf_dicom_ce.results.source import open_image
@@ -18,6 +21,7 @@ from tf_dicom_ce.results.uids import made_up_uids, uid_of
 
 MASK = np.arange(600).astype(np.uint8).reshape(20, 30) % 4
 PROBABILITIES = np.array([0.1, 0.65, 0.25])
+DEVICE = re.compile(r"Device Observer UID.*?\(0040,A124\) UID +UI: (\S+)", re.DOTALL)
 
 
 @pytest.fixture
@@ -190,6 +194,44 @@ def test_other_frames_models_and_kinds_have_others(cine, both, segmenter):
     assert len({result.SOPInstanceUID for result in results}) == 4
     assert seg.SeriesInstanceUID == other_frame.SeriesInstanceUID
     assert len({result.SeriesInstanceUID for result in results}) == 3
+
+
+def test_other_weights_and_another_version_of_the_package_have_others(
+    cine, both, segmenter, classifier, monkeypatch
+):
+    """Two heads of one name and version, trained on the same data with other seeds."""
+    source = open_image(cine(), frame=0)
+
+    def results(weights):
+        models = (dataclasses.replace(m, weights_digest=weights) for m in (segmenter, classifier))
+        masks, classes = models
+        return segmentation(source, MASK, masks), report(source, 1, PROBABILITIES, classes)
+
+    seg, sr = results("aa" * 32)
+    assert [uids(result) for result in results("aa" * 32)] == [uids(seg), uids(sr)]
+    newer = results("bb" * 32)
+    monkeypatch.setattr(concepts, "SOFTWARE", "tf_dicom_ce 99")
+    other = results("aa" * 32)
+    for k, kind in enumerate((seg, sr)):
+        three = (kind, newer[k], other[k])
+        for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
+            assert len({result[keyword].value for result in three}) == 3
+    devices = [DEVICE.findall(str(result)) for result in (sr, newer[1], other[1])]
+    assert len(set(map(tuple, devices))) == 3 and all(devices)
+
+
+def test_software_versions_say_the_model_its_weights_and_the_package(
+    write, ramp, both, dciodvfy, segmenter, classifier
+):
+    source = open_image(write("a", ramp))
+    models = (segmenter, "Segmentation"), (classifier, "ComprehensiveSR")
+    for result, (model, kind) in zip(both(source), models, strict=True):
+        assert dciodvfy(result, kind) == []
+        back = pydicom.dcmread(io.BytesIO(encode(result)))
+        assert list(back[0x00181020].value) == [
+            *(model.version, model.weights_digest, f"tf_dicom_ce {__version__}"),
+        ]
+        assert all(len(value) <= 64 for value in back[0x00181020].value)  # LO
 
 
 def test_images_of_a_series_share_one_of_results(write, ramp, segmenter):

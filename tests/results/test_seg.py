@@ -90,7 +90,8 @@ def test_says_what_and_by_whom(write, ramp, segmenter):
         (algorithm,) = item.SegmentationAlgorithmIdentificationSequence
         assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("segmentation", "3")
         assert algorithm.AlgorithmFamilyCodeSequence[0].CodeMeaning == "Artificial Intelligence"
-        assert "c0ffee" in algorithm.AlgorithmParameters
+        parameters = algorithm.AlgorithmParameters
+        assert "training data=c0ffee" in parameters and f"weights={'5e' * 32}" in parameters
     assert result.ContentDescription == "Research use only; trained on synthetic images"
     assert result.SeriesDescription.startswith("Research use only")
     assert result.ContentQualification == "RESEARCH"

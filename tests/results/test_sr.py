@@ -56,7 +56,8 @@ def test_says_by_whom_and_that_nobody_has_checked(write, ramp, classifier):
     assert result.ContentTemplateSequence[0].TemplateIdentifier == "1500"
     assert result.SeriesDescription.startswith("Research use only")
     content = encode(result).decode(errors="replace")
-    for part in ("quality", "12", "Research use only", "training data c0ffee", "übrig"):
+    parts = ("quality", "12", "Research use only", "training data c0ffee", "übrig")
+    for part in (*parts, f"weights {'c1' * 32}"):
         assert part in content
 
 

@@ -42,6 +42,7 @@ class Head:
     def __init__(self, name, task, classes):
         self.name = name
         self.content = {"task": task, "classes": classes, "data_fingerprint": "f"}
+        self.content["weights_digest"] = "d" * 64
         self.content["synthetic_data"] = name == "organs"
 
     def predict(self, signature, inputs):

@@ -28,7 +28,7 @@ from tf_dicom_ce.workers import Loss
 
 SEGMENTATION, CLASSIFICATION = "/v1/models/organs/dicom", "/v1/models/view/dicom"
 MAPS = np.random.default_rng(2).dirichlet(np.ones(3), (4, 6)).astype(np.float32)
-CONTENT = {"data_fingerprint": "f" * 64, "synthetic_data": False}
+CONTENT = {"weights_digest": "d" * 64, "data_fingerprint": "f" * 64, "synthetic_data": False}
 DICOM = {"Content-Type": "application/dicom"}
 
 
@@ -139,6 +139,7 @@ def test_segmentation_as_json(server, in_region):
     assert answer["model"] == {
         "name": "organs",
         "version": "3",
+        "weights_digest": "d" * 64,
         "task": "segmentation",
         "synthetic": False,
     }
@@ -313,16 +314,24 @@ def test_models(server, file):
             {
                 "name": "organs",
                 "version": "3",
+                "weights_digest": "d" * 64,
                 "task": "segmentation",
                 "classes": ["background", "liver", "left | kidney"],
             },
             {
                 "name": "view",
                 "version": "3",
+                "weights_digest": "d" * 64,
                 "task": "classification",
                 "classes": ["dark", "middling", "bright"],
             },
-            {"name": "encoder", "version": "3", "task": None, "classes": []},
+            {
+                "name": "encoder",
+                "version": "3",
+                "weights_digest": "d" * 64,
+                "task": None,
+                "classes": [],
+            },
         ]
     }
     content = cine(file, 9)

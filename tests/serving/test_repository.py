@@ -184,6 +184,18 @@ def test_a_broken_overwrite_leaves_the_version_before(root, serve):
     np.testing.assert_array_equal(ask(repository)[1], expected)
 
 
+def test_weights_of_another_model_are_not_served(root, second_classifier, serve):
+    """The variables of one export beside the JSON of another."""
+    version = shutil.copytree(root / "classification" / "1", root / "classification" / "2")
+    shutil.rmtree(version / "variables")
+    shutil.copytree(second_classifier / "variables", version / "variables")
+    repository = serve(root)
+    assert (state(repository, 2), state(repository, 1)) == ("END", "AVAILABLE")
+    (status,) = repository.status("classification", 2)["model_version_status"]
+    assert "UserError: " in status["status"]["error_message"]
+    assert "classification/2: the weights are not those" in status["status"]["error_message"]
+
+
 @pytest.mark.parametrize("how", ["renamed", "copied"])
 def test_overwriting_while_8_threads_ask_loses_no_request(root, second_classifier, serve, how):
     repository = serve(root)

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from PIL import Image
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
+from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.serving.errors import RequestError
 from tf_dicom_ce.serving.servable import BATCH, Servable
 
@@ -247,10 +248,16 @@ def test_closing_returns_the_threads(repository_folder, encode):
     assert counts[1][1] < counts[1][0]
 
 
-@pytest.mark.parametrize("harm", ["saved_model.pb", "variables/variables.index"])
-def test_a_broken_folder_is_an_error(repository_folder, tmp_path, harm):
+@pytest.mark.parametrize(
+    ("harm", "errors"),
+    [
+        ("saved_model.pb", (DecodeError, OSError, tf.errors.OpError)),
+        ("variables/variables.index", UserError),
+    ],
+)
+def test_a_broken_folder_is_an_error(repository_folder, tmp_path, harm, errors):
     folder = tmp_path / "classification" / "1"
     shutil.copytree(repository_folder / "classification" / "1", folder)
     (folder / harm).write_bytes((folder / harm).read_bytes()[:-50])
-    with pytest.raises((DecodeError, OSError, tf.errors.OpError)):
+    with pytest.raises(errors):
         Servable(folder)

@@ -9,17 +9,22 @@ from tf_dicom_ce.training.checkpoints import Checkpoint, Checkpoints
 
 def checkpoint(step):
     rng = np.random.default_rng(step)
-    variables = [rng.normal(size=(3, 4)).astype(np.float32), np.array(step, np.int64), np.zeros(0)]
-    return Checkpoint(
-        step, variables, [rng.integers(0, 9, 5, np.uint32)], {"History": [["a", "1"]]}
-    )
+    variables = {
+        "net/block 1/kernel": rng.normal(size=(3, 4)).astype(np.float32),
+        "adam/iteration": np.array(step, np.int64),
+        "../ü:0.npy": np.zeros(0),
+    }
+    best = {"net/block 1/kernel": rng.integers(0, 9, 5, np.uint32)}
+    return Checkpoint(step, variables, best, {"History": [["a", "1"]]})
 
 
 def assert_equal(a, b):
     assert (a.step, a.state) == (b.step, b.state)
-    for x, y in zip([*a.variables, *a.best], [*b.variables, *b.best], strict=True):
-        assert x.dtype == y.dtype
-        np.testing.assert_array_equal(x, y)
+    for x, y in ((a.variables, b.variables), (a.best, b.best)):
+        assert x.keys() == y.keys()
+        for path in x:
+            assert x[path].dtype == y[path].dtype
+            np.testing.assert_array_equal(x[path], y[path])
 
 
 @pytest.fixture
@@ -37,6 +42,15 @@ def test_the_last_three_are_kept_and_the_newest_is_read(filled, tmp_path):
         "step-000020000.npz",
     ]
     assert_equal(filled.latest(), checkpoint(20_000))
+
+
+def test_the_file_names_every_variable_by_its_path(filled, tmp_path):
+    with np.load(tmp_path / "step-000001000.npz") as file:
+        assert set(file.files) == {
+            *("step", "state", "best/net/block 1/kernel", "variables/net/block 1/kernel"),
+            *("variables/adam/iteration", "variables/../ü:0.npy"),
+        }
+        assert file["variables/adam/iteration"] == 1000
 
 
 def test_there_is_none_at_first(tmp_path):

@@ -1,6 +1,8 @@
 """A run that is stopped anywhere and gone on with ends as if it had never been stopped."""
 
+import dataclasses
 import os
+import shutil
 import signal
 
 import keras
@@ -9,9 +11,11 @@ import pytest
 import tensorflow as tf
 
 from tf_dicom_ce.errors import StoppedError, UserError
-from tf_dicom_ce.training.checkpoints import Checkpoints
-from tf_dicom_ce.training.loop import Data, Schedule, state_variables, train
+from tf_dicom_ce.models.classifier import Dropout
+from tf_dicom_ce.training.checkpoints import Checkpoint, Checkpoints
+from tf_dicom_ce.training.loop import Data, Schedule, train
 from tf_dicom_ce.training.monitoring import BestWeights, History
+from tf_dicom_ce.training.variables import by_path, state_variables, values_of
 
 SCHEDULE = Schedule(epochs=3, steps_per_epoch=4, steps=3)
 X = np.random.default_rng(0).normal(size=(16, 6)).astype(np.float32)
@@ -24,13 +28,15 @@ def build(rate=1e-2):
     model = keras.Sequential(
         [
             keras.layers.Input((6,)),
-            keras.layers.Dense(5, activation="relu"),
-            keras.layers.BatchNormalization(),
-            keras.layers.Dropout(0.5),
-            keras.layers.Dense(1),
-        ]
+            keras.layers.Dense(5, activation="relu", name="hidden"),
+            keras.layers.BatchNormalization(name="norm"),
+            Dropout(0.5, name="dropout"),
+            keras.layers.Dense(1, name="logit"),
+        ],
+        name="net",
     )
-    model.compile(keras.optimizers.Adam(rate), "mse", metrics=["mae"], jit_compile=False)
+    adam = keras.optimizers.Adam(rate, name="adam")
+    model.compile(adam, "mse", metrics=["mae"], jit_compile=False)
     model.optimizer.build(model.trainable_variables)
     model.test_on_batch(X[:4], Y[:4])
     return model
@@ -70,14 +76,14 @@ def batches(first, parts, spoilt=None):
     return tf.data.Dataset.from_generator(generate, output_signature=signature)
 
 
-def run(folder, *more, training=batches, rate=1e-2):
+def run(folder, *more, training=batches, rate=1e-2, schedule=SCHEDULE):
     model = build(rate)
     best = BestWeights("val_loss")
     validation = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
     train(
         model,
         Data(training, validation, lambda step: [100 + step, 200 + step]),
-        SCHEDULE,
+        schedule,
         best,
         [History(folder / "history.csv"), *more],
         Checkpoints(folder / "checkpoints"),
@@ -87,26 +93,42 @@ def run(folder, *more, training=batches, rate=1e-2):
 
 
 def outcome(folder, model, best):
-    variables = [v.numpy() for v in state_variables(model)]
-    return variables, best.state, best.weights, (folder / "history.csv").read_text()
+    return (
+        values_of(state_variables(model)),
+        best.state,
+        best.weights,
+        (folder / "history.csv").read_text(),
+    )
 
 
 def assert_same(a, b):
     assert a[1] == b[1]
     assert a[3] == b[3]
-    for x, y in zip([*a[0], *a[2]], [*b[0], *b[2]], strict=True):
-        np.testing.assert_array_equal(x, y)
+    for x, y in ((a[0], b[0]), (a[2], b[2])):
+        assert x.keys() == y.keys()
+        for path in x:
+            np.testing.assert_array_equal(x[path], y[path], err_msg=path)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole")
-    return outcome(folder, *run(folder))
+def whole_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("whole")
+
+
+@pytest.fixture(scope="module")
+def whole(whole_folder):
+    return outcome(whole_folder, *run(whole_folder))
+
+
+@pytest.fixture
+def finished(whole, whole_folder, tmp_path):
+    """A copy of the folder of a finished run."""
+    return shutil.copytree(whole_folder, tmp_path / "finished")
 
 
 def test_the_state_is_complete():
     model = build()
-    names = " ".join(v.path for v in state_variables(model))
+    names = " ".join(state_variables(model))
     for part in ("kernel", "moving_mean", "seed_generator", "iteration", "momentum", "total"):
         assert part in names, names
 
@@ -125,6 +147,18 @@ def test_killed_again_and_again(tmp_path, whole):
     assert_same(outcome(tmp_path, *run(tmp_path)), whole)
 
 
+@pytest.mark.parametrize("stopped", [False, True])
+def test_more_epochs_go_on_from_the_end_or_from_before(tmp_path, whole, stopped):
+    shorter = dataclasses.replace(SCHEDULE, epochs=2)
+    if stopped:
+        with pytest.raises(Killed):
+            run(tmp_path, StopAt(6, kill), schedule=shorter)
+    else:
+        run(tmp_path, schedule=shorter)
+    assert Checkpoints(tmp_path / "checkpoints").latest().step == (3 if stopped else 8)
+    assert_same(outcome(tmp_path, *run(tmp_path)), whole)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop_it_saves_and_leaves(tmp_path, whole, number):
     before = signal.getsignal(number)
@@ -136,9 +170,8 @@ def test_asked_to_stop_it_saves_and_leaves(tmp_path, whole, number):
     assert_same(outcome(tmp_path, *run(tmp_path)), whole)
 
 
-def test_a_finished_run_stays_as_it_is(tmp_path, whole):
-    run(tmp_path)
-    assert_same(outcome(tmp_path, *run(tmp_path)), whole)
+def test_a_finished_run_stays_as_it_is(finished, whole):
+    assert_same(outcome(finished, *run(finished)), whole)
 
 
 def test_the_loop_does_what_fit_does(whole):
@@ -152,7 +185,11 @@ def test_the_loop_does_what_fit_does(whole):
         verbose=0,
     ).history
     np.testing.assert_allclose(
-        whole[0][0], model.variables[0].numpy(), rtol=1e-5, atol=1e-7, strict=True
+        whole[0]["net/hidden/kernel"],
+        model.variables[0].numpy(),
+        rtol=1e-5,
+        atol=1e-7,
+        strict=True,
     )
     rows = [line.split(",") for line in whole[3].splitlines()]
     column = rows[0].index("val_loss")
@@ -187,17 +224,136 @@ def test_a_full_disk_costs_no_work(tmp_path, whole, monkeypatch, capsys):
     assert "could not be written (No space left on device)" in capsys.readouterr().err
 
 
-def test_a_checkpoint_of_another_model_is_refused(tmp_path):
-    run(tmp_path)
-    other = keras.Sequential([keras.layers.Input((6,)), keras.layers.Dense(1)])
+def test_a_checkpoint_of_another_model_is_refused(finished):
+    other = keras.Sequential([keras.layers.Input((6,)), keras.layers.Dense(1, name="logit")])
     other.compile("adam", "mse")
     with pytest.raises(UserError, match="of another model"):
-        train(
-            other,
-            Data(batches, None, None),
-            SCHEDULE,
-            BestWeights("val_loss"),
-            [],
-            Checkpoints(tmp_path / "checkpoints"),
-            tf.distribute.get_strategy(),
+        go_on(finished, other)
+
+
+def go_on(folder, model, *callbacks, best=None):
+    """Restores what was saved at the end into another model; nothing is left to do then."""
+    train(
+        model,
+        Data(batches, tf.data.Dataset.from_tensor_slices((X, Y)).batch(8), None),
+        SCHEDULE,
+        best or BestWeights("val_loss"),
+        list(callbacks),
+        Checkpoints(folder / "checkpoints"),
+        tf.distribute.get_strategy(),
+    )
+
+
+def rewritten(folder, change):
+    """Changes the arrays of the newest checkpoint, as NumPy alone writes them."""
+    path = max((folder / "checkpoints").iterdir())
+    with np.load(path) as file:
+        arrays = change({name: file[name] for name in file.files})
+    np.savez(path, **arrays)
+
+
+def swapped(a, b):
+    return lambda arrays: {**arrays, a: arrays[b], b: arrays[a]}
+
+
+def without(name):
+    return lambda arrays: {key: array for key, array in arrays.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            swapped("variables/net/hidden/kernel", "variables/net/logit/kernel"),
+            r"hidden/kernel: the checkpoint has float32 \(5, 1\), this model has float32 \(6, 5\)",
+        ),
+        (
+            without("variables/adam/iteration"),
+            r"adam/iteration: the checkpoint has no such variable, this model has int",
+        ),
+        (
+            lambda arrays: {**arrays, "variables/net/more": np.zeros(3, np.float32)},
+            r"net/more: the checkpoint has float32 \(3,\), this model has no such variable",
+        ),
+        (
+            lambda arrays: {**arrays, "variables/loss/total": np.zeros((), np.float64)},
+            r"loss/total: the checkpoint has float64 \(\), this model has float32 \(\)",
+        ),
+        (
+            swapped("best/net/hidden/kernel", "best/net/logit/kernel"),
+            r"net/hidden/kernel: the checkpoint has float32 \(5, 1\)",
+        ),
+        (without("best/net/norm/gamma"), r"net/norm/gamma: the checkpoint has no such variable"),
+        (
+            lambda arrays: {name.replace("/", "-"): array for name, array in arrays.items()},
+            r"net/hidden/kernel: the checkpoint has no such variable.* of an earlier version",
+        ),
+    ],
+)
+def test_a_checkpoint_whose_variables_are_not_the_models_changes_nothing(finished, change, words):
+    rewritten(finished, change)
+    model = build()
+    before = values_of(state_variables(model))
+    with pytest.raises(UserError, match=words):
+        go_on(finished, model, History(finished / "history.csv"))
+    for path, value in values_of(state_variables(model)).items():
+        np.testing.assert_array_equal(value, before[path], err_msg=path)
+
+
+def test_the_order_in_the_file_does_not_matter(finished, whole):
+    rewritten(finished, lambda arrays: dict(reversed(arrays.items())))
+    assert_same(outcome(finished, *run(finished)), whole)
+
+
+class Twins(keras.Model):
+    """Two layers of one shape, built in one order or the other."""
+
+    def __init__(self, names):
+        super().__init__(name="net")
+        for name in names:
+            setattr(self, name, keras.layers.Dense(6, name=name))
+            getattr(self, name).build((None, 6))
+
+    def call(self, x, training=False):
+        return self.b(self.a(x))
+
+
+def twins(*names):
+    model = Twins(names)
+    model.compile(keras.optimizers.Adam(1e-2, name="adam"), "mse", jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
+    model.test_on_batch(X[:4], X[:4])
+    return model
+
+
+def test_the_order_in_which_a_model_was_built_does_not_matter(tmp_path):
+    first = twins("a", "b")
+    for k, variable in enumerate(state_variables(first).values()):
+        variable.assign(np.full(variable.shape, k))
+    assert [v.path for v in first.variables][:3:2] == ["a/kernel", "b/kernel"]
+    best = {path: value + 100 for path, value in values_of(by_path(first.variables)).items()}
+    Checkpoints(tmp_path / "checkpoints").save(
+        Checkpoint(
+            SCHEDULE.total, values_of(state_variables(first)), best, {"BestWeights": [1, 0.5]}
         )
+    )
+    build()  # so that what has no name is numbered otherwise
+    second, kept = twins("b", "a"), BestWeights("val_loss")
+    assert [v.path for v in second.variables][:3:2] == ["b/kernel", "a/kernel"]
+    go_on(tmp_path, second, best=kept)
+    for k, path in enumerate(state_variables(first)):
+        found = state_variables(second)[path]
+        np.testing.assert_array_equal(found, np.full(found.shape, k), err_msg=path)
+    assert kept.restore() == 1
+    np.testing.assert_array_equal(second.a.kernel, best["a/kernel"])
+    np.testing.assert_array_equal(second.b.kernel, best["b/kernel"])
+
+
+def test_a_callback_without_its_state_is_refused(tmp_path):
+    Checkpoints(tmp_path / "checkpoints").save(
+        Checkpoint(5, values_of(state_variables(build())), {}, {"BestWeights": [0, 1.0]})
+    )
+    with pytest.raises(UserError, match="no state of History"):
+        go_on(tmp_path, build(), History(tmp_path / "history.csv"))
+    with pytest.raises(ValueError, match="same class"):
+        go_on(tmp_path, build(), *(History(tmp_path / name) for name in "ab"))

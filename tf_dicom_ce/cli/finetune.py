@@ -26,7 +26,6 @@ from tf_dicom_ce.cli.runs import add_run_arguments, schedule_of
 from tf_dicom_ce.cli.settings import add_settings, given_settings
 from tf_dicom_ce.config import FINETUNE_PRESETS, FinetuneConfig, flag
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.whole_files import write_json
 from tf_dicom_ce.wording import interval, number
 
 #: What a head takes from the encoder it stands on.
@@ -119,8 +118,8 @@ def run(options: argparse.Namespace) -> None:
         class_names = ("liver", "kidney")
     task = load_task(config, labels, data, class_names, default_cache(), options.masks)
     with run_folder.open_run_folder(options.run, config.task, options.resume) as folder:
-        if run_folder.is_finished(folder):
-            print(f"The run in {folder} has ended already.")
+        if run_folder.is_finished(folder, config.as_dict()):
+            print(f"The run in {folder} has ended already. More --epochs would go on with it.")
         else:
             if options.export:
                 run_folder.require_writable(options.export, "--export")
@@ -194,7 +193,7 @@ def _finetune(
         version = write_head(
             head.model, head.answer, options.export, config.task, config.image_size, content
         )
-    write_json(folder / "result.json", result)
+    run_folder.write_result(folder, config.epochs, result)
     for name, m in measures.items():
         shown = f"{number(m['value']):>9} {m['unit']:20}"
         print(f"  {name:24}{shown} 95 % {interval(*m['interval_95'])}")

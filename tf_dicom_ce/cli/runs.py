@@ -19,7 +19,8 @@ def add_run_arguments(parser: argparse.ArgumentParser, default: str) -> None:
     add(
         "--resume",
         action="store_true",
-        help="go on with the run in --run, which the same command has begun; or begin it",
+        help="go on with the run in --run, which the same command has begun, perhaps with fewer "
+        "--epochs; or begin it",
     )
     add(
         "--checkpoint-minutes",

@@ -26,7 +26,6 @@ from tf_dicom_ce.cli.runs import add_run_arguments, schedule_of
 from tf_dicom_ce.cli.settings import add_settings, given_settings
 from tf_dicom_ce.cli.sources import add_labels_argument, add_pacs_arguments, index_source
 from tf_dicom_ce.config import PRESETS, PretrainConfig
-from tf_dicom_ce.whole_files import write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,8 +82,8 @@ def run(options: argparse.Namespace) -> None:
     with run_folder.open_run_folder(
         options.run, "pretrain", options.resume, devices.is_chief(strategy)
     ) as folder:
-        if run_folder.is_finished(folder):
-            print(f"The run in {folder} has ended already.")
+        if run_folder.is_finished(folder, config.as_dict()):
+            print(f"The run in {folder} has ended already. More --epochs would go on with it.")
         else:
             run_folder.require_writable(options.export, "--export")
             _train(options, config, index, images, folder, strategy)
@@ -224,6 +223,7 @@ def _show(pretrained, batches, rows, y, tags, configuration: dict, folder: Path)
 def _export(options, config, pretrained, labels, provenance: dict, folder: Path) -> None:
     """The encoder to the model repository; the run has ended with its result."""
     from tf_dicom_ce.saved_model import write_encoder
+    from tf_dicom_ce.training.run_folder import write_result
 
     measures = pretrained.validation
     known = provenance["tags_known"]
@@ -241,7 +241,7 @@ def _export(options, config, pretrained, labels, provenance: dict, folder: Path)
             **result,
         },
     )
-    write_json(folder / "result.json", result)
+    write_result(folder, config.epochs, result)
     shown = {
         "L_rec {rec:.4f} (painting the mean: {rec_of_mean:.4f})": config.inpaints,
         "L_tags {tags:.4f} (accuracy {tags_accuracy:.4f})": config.predicts_tags,

@@ -8,6 +8,31 @@ from tf_dicom_ce.models.encoder import channels
 HEAD_CHANNELS = 256
 
 
+class Dropout(keras.layers.Layer):
+    """Keras' dropout, but its seed's variable has the name of the layer.
+
+    Keras names that variable by how many there were before, and checkpoints need a name that stays.
+
+    Args:
+        rate: Share of the values that are set to 0 in training, 0…1.
+        name: Of the layer.
+
+    Call:
+        x: float, any shape.
+
+    Returns:
+        The shape and dtype of `x`.
+    """
+
+    def __init__(self, rate: float, name: str):
+        super().__init__(name=name)
+        self.rate = rate
+        self.seed_generator = keras.random.SeedGenerator(name=name)
+
+    def call(self, x, training=False):
+        return keras.random.dropout(x, self.rate, seed=self.seed_generator) if training else x
+
+
 class Classifier(keras.Model):
     """Encoder, 1×1 convolution with ReLU, dropout, global average, dense layer.
 
@@ -32,7 +57,7 @@ class Classifier(keras.Model):
         self.head = keras.Sequential(
             [
                 layers.Conv2D(channels(HEAD_CHANNELS, width), 1, activation="relu", name="conv"),
-                layers.Dropout(dropout, name="dropout"),
+                Dropout(dropout, name="dropout"),
                 layers.GlobalAveragePooling2D(name="average"),
                 layers.Dense(outputs, name="logits"),
             ],

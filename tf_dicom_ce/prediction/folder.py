@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.results.concepts import SOFTWARE
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.whole_files import sole, write_json
 
@@ -20,25 +21,23 @@ def open_results(folder: Path, model: Model, find_sector: bool) -> Iterator[None
 
     Args:
         folder: The folder.
-        model: Whose results they are; kept in `model.json`.
+        model: Whose results they are; kept in `model.json`, with the version of this package.
         find_sector: How images are cropped; kept, too.
 
     Raises:
         UserError: The folder cannot be written, now or while the context lasts; another process
-            is at work in it; or it holds the results of another model.
+            is at work in it; or it holds results of another model, version or setting, which is
+            named.
     """
     content = {**dataclasses.asdict(model), "classes": list(model.classes)}
-    content["find_sector"] = find_sector
+    content |= {"find_sector": find_sector, "software": SOFTWARE}
     busy = f"--out {folder}: another process writes here. Wait for it, or choose another folder."
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with sole(folder / ".lock", busy):
             path = folder / "model.json"
-            if path.exists() and (other := json.loads(path.read_text())) != content:
-                raise UserError(
-                    f"--out {folder}: holds results of {other['name']} {other['version']}, trained "
-                    "on other data or used with other settings. Choose another folder."
-                )
+            if path.exists():
+                _require_same(folder, json.loads(path.read_text()), content)
             write_json(path, content)
             for name in OUTPUTS:
                 (folder / name).mkdir(exist_ok=True)
@@ -50,3 +49,22 @@ def open_results(folder: Path, model: Model, find_sector: bool) -> Iterator[None
             f"--out {folder}: cannot be written ({error.strerror}). Make room, or choose a folder "
             "you can write; the same command goes on where it stopped."
         ) from None
+
+
+def _require_same(folder: Path, before: dict, now: dict) -> None:
+    differences = [
+        f"{key.replace('_', ' ')} {_short(before.get(key))}, and now {_short(now[key])}"
+        for key in now
+        if before.get(key) != now[key]
+    ]
+    if differences:
+        raise UserError(
+            f"--out {folder}: holds results of {before['name']} {before['version']} with "
+            f"{'; '.join(differences)}. Choose another folder."
+        )
+
+
+def _short(value: object) -> str:
+    """A value in a message; of a digest the beginning."""
+    text = "not recorded" if value is None else str(value)
+    return text[:12] + "…" if len(text) == 64 else text

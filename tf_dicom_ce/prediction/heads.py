@@ -1,6 +1,5 @@
 """An exported head, ready to answer."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from tf_dicom_ce.data.preprocessing import resize
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.masks import likeliest_classes
 from tf_dicom_ce.results.model import Model
-from tf_dicom_ce.saved_model import newest_version
+from tf_dicom_ce.saved_model import newest_version, read_metadata
 
 _TASKS = ("segmentation", "classification")
 
@@ -29,7 +28,7 @@ class Head:
 
         Args:
             folder: Of one version.
-            content: Of its `<task>.json`.
+            content: `read_metadata` of its `<task>.json`.
 
         Raises:
             OSError: There is no SavedModel in the folder.
@@ -70,7 +69,8 @@ def open_head(path: Path) -> Head:
         path: Folder of one version, or of all versions: then the newest.
 
     Raises:
-        UserError: There is none, or it cannot be loaded.
+        UserError: There is none, it cannot be loaded, or its weights are not those that were
+            exported.
     """
     path = path.resolve()
     folder = newest_version(path)
@@ -81,7 +81,7 @@ def open_head(path: Path) -> Head:
             "like export/segmentation or export/segmentation/1."
         )
     try:
-        return Head(folder, json.loads(file.read_text()))
+        return Head(folder, read_metadata(file))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"--model {folder}: cannot be loaded ({type(error).__name__}). Copy the whole folder "

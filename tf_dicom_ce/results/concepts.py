@@ -7,6 +7,7 @@ from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+from tf_dicom_ce import __version__
 from tf_dicom_ce.results.model import Model
 
 #: Designators of private schemes begin with 99 (PS3.16, 8.2).
@@ -14,6 +15,8 @@ SCHEME = CodingSchemeIdentificationItem(
     "99TFDICOMCE", name="Class names of tf_dicom_ce", responsible_organization="tf_dicom_ce"
 )
 MANUFACTURER = "tf_dicom_ce"
+#: What makes results of a model's answers, and its version.
+SOFTWARE = f"{MANUFACTURER} {__version__}"
 
 _ORGANS = {"liver": codes.SCT.Liver, "kidney": codes.SCT.Kidney}
 

@@ -102,7 +102,8 @@ def instance_identity(source: Source, model: Model, kind: str) -> dict[str, Any]
     """UIDs, numbers, maker and purpose of a result, the same for the same source, model and kind.
 
     A series holds all results of one kind that a model made from a series of images, or from a
-    cine.
+    cine. A model is its name, version and weights. UIDs also depend on the version of this package:
+    a model leaves it to code outside of it to enlarge its mask and to write the report.
 
     Args:
         source: What it is made from.
@@ -113,7 +114,7 @@ def instance_identity(source: Source, model: Model, kind: str) -> dict[str, Any]
         Arguments of highdicom's constructors.
     """
     stand_in = evidence(source)
-    who = (model.name, model.version, model.fingerprint, kind)
+    who = (model.name, model.version, model.weights_digest, concepts.SOFTWARE, kind)
     with quiet():
         cine, number = is_cine(source), text_of(source.header, "InstanceNumber")
     images = stand_in.SOPInstanceUID if cine else stand_in.SeriesInstanceUID
@@ -126,7 +127,7 @@ def instance_identity(source: Source, model: Model, kind: str) -> dict[str, Any]
         "instance_number": source.frame + 1 if cine or not numbered else int(number),
         "manufacturer": concepts.MANUFACTURER,
         "manufacturer_model_name": model.name,
-        "software_versions": model.version,
+        "software_versions": (model.version, model.weights_digest, concepts.SOFTWARE),
         "series_description": f"Research use only: {model.name[:32]} {model.version[:8]}",
         "content_qualification": "RESEARCH",
         "coding_schemes": [concepts.SCHEME],

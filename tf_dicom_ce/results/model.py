@@ -12,6 +12,8 @@ class Model:
         version: Of the model, e.g. "3".
         task: `segmentation` or `classification`.
         classes: Their names in the order of the answer; segmentation: background first.
+        weights_digest: Of the weights, SHA-256 in hex: another training has another one, even of
+            the same name and version.
         fingerprint: Of the training data.
         synthetic: Whether it was trained on the phantom.
     """
@@ -20,6 +22,7 @@ class Model:
     version: str
     task: str
     classes: tuple[str, ...]
+    weights_digest: str
     fingerprint: str
     synthetic: bool
 
@@ -30,7 +33,7 @@ class Model:
         Args:
             name: Of the model in its repository.
             version: Of the model.
-            content: Of its `<task>.json`.
+            content: Of its `<task>.json`, as `saved_model.read_metadata` gives it.
 
         Raises:
             KeyError: The content is not that of a head.
@@ -40,6 +43,7 @@ class Model:
             version,
             content["task"],
             tuple(content["classes"]),
+            content["weights_digest"],
             content["data_fingerprint"],
             content["synthetic_data"],
         )

@@ -67,7 +67,7 @@ def _segments(model: Model) -> list[SegmentDescription]:
         family=codes.cid7162.ArtificialIntelligence,
         version=model.version,
         source=concepts.MANUFACTURER,
-        parameters={"training data": model.fingerprint},
+        parameters={"weights": model.weights_digest, "training data": model.fingerprint},
     )
     return [
         SegmentDescription(

@@ -62,7 +62,9 @@ def _content(
 ) -> MeasurementReport:
     answer = model.classes[class_id]
     device = DeviceObserverIdentifyingAttributes(
-        uid=hashed_uid("device", model.name, model.version, model.fingerprint),
+        uid=hashed_uid(
+            "device", model.name, model.version, model.weights_digest, concepts.SOFTWARE
+        ),
         name=f"{model.name} {model.version}",
         manufacturer_name=concepts.MANUFACTURER,
     )
@@ -75,7 +77,11 @@ def _content(
         algorithm_id=AlgorithmIdentification(
             name=model.name,
             version=model.version,
-            parameters=[concepts.intended_use(model), f"training data {model.fingerprint}"],
+            parameters=[
+                concepts.intended_use(model),
+                f"weights {model.weights_digest}",
+                f"training data {model.fingerprint}",
+            ],
             manufacturer=concepts.MANUFACTURER,
         ),
         measurements=[

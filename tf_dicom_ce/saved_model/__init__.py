@@ -1,6 +1,7 @@
 """Artefacts: exported models as `<root>/<name>/<version>/`, read by heads and by servers.
 
-A folder holds the SavedModel, `<name>.json` (what the network expects, and where it comes from),
+A folder holds the SavedModel, `<name>.json` (what the network expects, where it comes from, and the
+digest of its weights, see `digest`),
 `MODEL_CARD.md` and `assets.extra/golden.json`; an encoder's also `encoder.keras`. Every SavedModel
 has two signatures with the preprocessing inside,
 
@@ -21,6 +22,7 @@ from tf_dicom_ce.saved_model.reading import (
     newest_version,
     open_encoder,
     read_encoder,
+    read_metadata,
 )
 from tf_dicom_ce.saved_model.writing import write_encoder, write_head
 
@@ -29,6 +31,7 @@ __all__ = [
     "newest_version",
     "open_encoder",
     "read_encoder",
+    "read_metadata",
     "write_encoder",
     "write_head",
 ]

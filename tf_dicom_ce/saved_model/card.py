@@ -7,7 +7,8 @@ import jinja2
 from tf_dicom_ce.wording import describe, interval, number
 
 _SHOWN_ELSEWHERE = {
-    *("data_fingerprint", "labels_fingerprint", "split_fingerprint", "synthetic_data", "task"),
+    *("data_fingerprint", "labels_fingerprint", "split_fingerprint", "weights_digest"),
+    *("synthetic_data", "task"),
 }
 
 

@@ -8,6 +8,7 @@ import keras
 
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.models.encoder import VGG16Encoder
+from tf_dicom_ce.saved_model.digest import digest_of, weights_digest, with_digest
 
 
 class EncoderLayer(keras.layers.TFSMLayer):
@@ -56,6 +57,25 @@ def newest_version(path: Path) -> Path:
     return path / str(max(versions)) if versions else path
 
 
+def read_metadata(file: Path) -> dict:
+    """What a version says of itself, once its weights have been found to be those it tells of.
+
+    Args:
+        file: The version's `<name>.json`.
+
+    Returns:
+        The content, with `weights_digest` even if an older export lacks it. What has no
+        `image_size` is not from here, and comes as it is.
+
+    Raises:
+        UserError: The weights are others, or cannot be read.
+    """
+    content = json.loads(file.read_text())
+    if "image_size" not in content:
+        return content
+    return with_digest(content, weights_digest(file.parent), file.parent)
+
+
 def read_encoder(path: Path) -> tuple[Path, dict]:
     """Finds an exported encoder and what it says of itself.
 
@@ -63,18 +83,23 @@ def read_encoder(path: Path) -> tuple[Path, dict]:
         path: Folder of one version, or of all versions: then the newest.
 
     Returns:
-        Folder of the version, and the content of its `encoder.json`.
+        Folder of the version, and `read_metadata` of its `encoder.json`.
 
     Raises:
-        UserError: There is none.
+        UserError: There is none, or its weights are not those that were exported.
     """
-    folder = newest_version(path)
-    if not (folder / "encoder.json").is_file():
+    file = _json_of_encoder(newest_version(path))
+    return file.parent, read_metadata(file)
+
+
+def _json_of_encoder(folder: Path) -> Path:
+    file = folder / "encoder.json"
+    if not file.is_file():
         raise UserError(
-            f"--encoder {path}: no exported encoder here. Train one with train.py, give the folder "
-            "export/encoder, or train from scratch with --encoder none."
+            f"--encoder {folder}: no exported encoder here. Train one with train.py, give the "
+            "folder export/encoder, or train from scratch with --encoder none."
         )
-    return folder, json.loads((folder / "encoder.json").read_text())
+    return file
 
 
 def open_encoder(
@@ -90,7 +115,7 @@ def open_encoder(
         the encoder says of itself (None from scratch).
 
     Raises:
-        UserError: There is no such encoder.
+        UserError: There is no such encoder, or its weights are not those that were exported.
     """
     if name == "none":
 
@@ -102,13 +127,14 @@ def open_encoder(
         return build, None
     path = Path(name)
     if path.suffix == ".keras":
-        folder, metadata = read_encoder(path.parent)
+        content = json.loads(_json_of_encoder(path.parent).read_text())
+        digest = digest_of(keras.saving.load_model(path).get_weights())
 
         def load(width, trainable):
             encoder = keras.saving.load_model(path)
             encoder.trainable = trainable
             return encoder
 
-        return load, metadata
+        return load, with_digest(content, digest, path)
     folder, metadata = read_encoder(path)
     return lambda width, trainable: EncoderLayer(folder, trainable), metadata

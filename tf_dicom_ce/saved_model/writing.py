@@ -11,6 +11,7 @@ import tensorflow as tf
 from tf_dicom_ce.data.preprocessing import decode_image_bytes, resize, standardise
 from tf_dicom_ce.models.encoder import VGG16Encoder
 from tf_dicom_ce.saved_model.card import model_card
+from tf_dicom_ce.saved_model.digest import weights_digest
 from tf_dicom_ce.saved_model.golden import write_golden
 from tf_dicom_ce.whole_files import write_json, write_text
 
@@ -26,7 +27,8 @@ def write_encoder(
         encoder: A built encoder.
         root: The model repository; `encoder/<version>/` is made below it.
         image_size: Height and width that the encoder was trained at.
-        metadata: More for `encoder.json`; plain values without identifiers.
+        metadata: More for `encoder.json`, which also gets `weights_digest`; plain values without
+            identifiers.
 
     Returns:
         The folder of the new version.
@@ -62,7 +64,8 @@ def write_head(
         root: The model repository.
         name: `classification` or `segmentation`.
         image_size: Height and width that the model works at.
-        metadata: For `<name>.json`; plain values without identifiers.
+        metadata: For `<name>.json`, which also gets `weights_digest`; plain values without
+            identifiers.
 
     Returns:
         The folder of the new version.
@@ -110,6 +113,7 @@ def _write_version(root: Path, name: str, write: Callable[[Path], None], content
     beside = models / f".{os.getpid()}.part"
     try:
         write(beside)
+        content = {**content, "weights_digest": weights_digest(beside)}
         write_json(beside / f"{name}.json", content)
         write_text(beside / "MODEL_CARD.md", model_card(name, content))
         write_golden(beside, name)

@@ -35,6 +35,7 @@ def answer(source: Source, model: Model, outputs: dict[str, np.ndarray], picture
         "model": {
             "name": model.name,
             "version": model.version,
+            "weights_digest": model.weights_digest,
             "task": model.task,
             "synthetic": model.synthetic,
         },

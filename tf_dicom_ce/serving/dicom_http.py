@@ -151,6 +151,7 @@ def _listed(repository: Repository) -> Iterator[dict]:
             yield {
                 "name": name,
                 "version": str(servable.version),
+                "weights_digest": servable.content.get("weights_digest"),
                 "task": servable.content.get("task"),
                 "classes": servable.content.get("classes", []),
             }

@@ -80,9 +80,10 @@ SCHEMAS = {
         "models",
         models=_array(
             _object(
-                "name version task classes",
+                "name version weights_digest task classes",
                 name=_TEXT,
                 version=_TEXT,
+                weights_digest={"type": ["string", "null"]},
                 task={"enum": ["segmentation", "classification", None]},
                 classes=_array(_TEXT),
             )
@@ -91,7 +92,13 @@ SCHEMAS = {
     "ImageAnswer": {
         **_object(
             "model notice image classes",
-            model=_object(name=_TEXT, version=_TEXT, task=_TEXT, synthetic={"type": "boolean"}),
+            model=_object(
+                name=_TEXT,
+                version=_TEXT,
+                weights_digest=_TEXT,
+                task=_TEXT,
+                synthetic={"type": "boolean"},
+            ),
             notice=_TEXT,
             image=_object(
                 format={"enum": ["dicom", "picture"]},

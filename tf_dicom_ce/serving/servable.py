@@ -6,7 +6,6 @@ would leave two threads behind that wake a thousand times a second.)
 """
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import tensorflow as tf
 from google.protobuf.json_format import MessageToDict
 from tensorflow.core.protobuf import saved_model_pb2
 
+from tf_dicom_ce.saved_model import read_metadata
 from tf_dicom_ce.serving.errors import RequestError
 from tf_dicom_ce.serving.image_check import check_image
 from tf_dicom_ce.serving.tensors import MOST_INSTANCES, Signature, TensorSpec
@@ -39,9 +39,10 @@ class Servable:
         name: Of the model.
         version: Its number.
         signatures: What can be asked, by name.
-        content: What the version says of itself; empty for a foreign model.
+        content: What the version says of itself, see `read_metadata`; empty for a foreign model.
 
     Raises:
+        UserError: Its weights are not those that were exported.
         Exception: Whatever TensorFlow has against the folder.
     """
 
@@ -132,7 +133,7 @@ class Servable:
 def _content(folder: Path) -> dict:
     own = folder / f"{folder.parent.name}.json"
     files = [own] if own.is_file() else sorted(folder.glob("*.json"))[:1]
-    return json.loads(files[0].read_text()) if files else {}
+    return read_metadata(files[0]) if files else {}
 
 
 def _signature(name: str, definition) -> Signature:

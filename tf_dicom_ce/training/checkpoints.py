@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tf_dicom_ce.errors import UserError
 
-_LISTS = ("variables", "best")
+_GROUPS = ("variables", "best")
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
@@ -22,21 +22,22 @@ class Checkpoint:
 
     Attributes:
         step: Steps done.
-        variables: Values of all that a step reads or changes.
-        best: The model's variables at the best epoch so far; empty before there is one.
+        variables: Values of all that a step reads or changes, by path.
+        best: Those of the model at the best epoch so far, by path; empty before there is one.
         state: What else has to be known, as JSON values.
     """
 
     step: int
-    variables: list[np.ndarray]
-    best: list[np.ndarray]
+    variables: dict[str, np.ndarray]
+    best: dict[str, np.ndarray]
     state: dict
 
 
 class Checkpoints:
     """The newest few checkpoints of a run.
 
-    A checkpoint is a zip of arrays with checksums (`numpy.savez`), written beside and renamed.
+    A checkpoint is a zip of arrays with checksums (`numpy.savez`), written beside and renamed. Its
+    members are `step`, `state`, and `variables/<path>` and `best/<path>` for every variable.
 
     Args:
         folder: Made if need be; what a killed run left half-written is removed.
@@ -64,9 +65,9 @@ class Checkpoints:
         beside = path.with_suffix(".part")
         state = np.frombuffer(json.dumps(checkpoint.state).encode(), np.uint8)
         arrays = {"step": np.array(checkpoint.step), "state": state}
-        for name in _LISTS:
-            for k, array in enumerate(getattr(checkpoint, name)):
-                arrays[f"{name}-{k}"] = array
+        for group in _GROUPS:
+            for variable, array in getattr(checkpoint, group).items():
+                arrays[f"{group}/{variable}"] = array
         try:
             with beside.open("wb") as file:
                 np.savez(file, **arrays)
@@ -116,9 +117,11 @@ class Checkpoints:
 
 
 def _read(path: Path) -> Checkpoint:
+    groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in _GROUPS}
     with path.open("rb") as raw, np.load(raw) as file:
-        lists = {
-            name: [file[f"{name}-{k}"] for k in range(sum(n.startswith(name) for n in file.files))]
-            for name in _LISTS
-        }
-        return Checkpoint(int(file["step"]), state=json.loads(file["state"].tobytes()), **lists)
+        for member in file.files:
+            group, _, variable = member.partition("/")
+            if variable:
+                groups[group][variable] = file[member]
+        state = json.loads(file["state"].tobytes())
+        return Checkpoint(int(file["step"]), state=state, **groups)

@@ -120,7 +120,7 @@ def finetune(
     """
     name, function = head.metric
     head.model.compile(
-        FusedAdam(config.learning_rate),
+        FusedAdam(config.learning_rate, name="adam"),
         head.loss,
         metrics=[keras.metrics.MeanMetricWrapper(function, name)],
         jit_compile=False,

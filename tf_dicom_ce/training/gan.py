@@ -117,13 +117,13 @@ class ContextEncoderGAN(keras.Model):
         """
         super().compile(optimizer=None, jit_compile=False, **kwargs)
         d_variables = self.discriminator.trainable_variables
-        self.g_optimizer = self._optimizer(self.config.g_learning_rate, self.f_variables)
-        self.d_optimizer = self._optimizer(self.config.d_learning_rate, d_variables)
+        self.g_optimizer = self._optimizer("g", self.config.g_learning_rate, self.f_variables)
+        self.d_optimizer = self._optimizer("d", self.config.d_learning_rate, d_variables)
 
-    def _optimizer(self, learning_rate, variables):
-        optimizer = FusedAdam(learning_rate)
+    def _optimizer(self, side, learning_rate, variables):
+        optimizer = FusedAdam(learning_rate, name=f"{side}_adam")
         if self.config.precision == "float16":
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer, name=f"{side}_loss_scale")
         optimizer.build(variables)
         return optimizer
 

@@ -20,6 +20,13 @@ from tf_dicom_ce.errors import StoppedError, UserError
 from tf_dicom_ce.training import devices
 from tf_dicom_ce.training.checkpoints import Checkpoint, Checkpoints
 from tf_dicom_ce.training.monitoring import BestWeights
+from tf_dicom_ce.training.variables import (
+    assign,
+    by_path,
+    require_match,
+    state_variables,
+    values_of,
+)
 
 _SHORT = 5.0  # seconds
 
@@ -139,19 +146,6 @@ def train(
     told.on_train_end()
 
 
-def state_variables(model: keras.Model) -> list[keras.Variable]:
-    """All that a step reads or changes: weights, statistics, seeds, optimizers, running means."""
-    optimizers = [
-        value for value in vars(model).values() if isinstance(value, keras.optimizers.Optimizer)
-    ]
-    variables = [
-        *model.variables,
-        *(variable for optimizer in optimizers for variable in optimizer.variables),
-        *model.metrics_variables,
-    ]
-    return list({id(variable): variable for variable in variables}.values())
-
-
 def training_step(model: keras.Model, strategy: tf.distribute.Strategy) -> Callable:
     """Makes a function: batch, batches -> flags and the next batch.
 
@@ -217,36 +211,42 @@ class _State:
     """The whole state of a run: to a checkpoint and back."""
 
     def __init__(self, model: keras.Model, best: BestWeights, callbacks: list):
-        self._variables = state_variables(model)
-        self._best, self._callbacks = best, callbacks
+        self._variables, self._of_model = state_variables(model), by_path(model.variables)
+        self._best = best
+        stateful = [callback for callback in callbacks if hasattr(callback, "state")]
+        self._stateful = {type(callback).__name__: callback for callback in stateful}
+        if len(self._stateful) < len(stateful):
+            raise ValueError("Two callbacks with a state are of the same class.")
 
     @property
     def size(self) -> int:
         """Bytes of a checkpoint, about: the best weights are no more than the variables."""
         return 2 * sum(
             math.prod(variable.shape) * tf.as_dtype(variable.dtype).size
-            for variable in self._variables
+            for variable in self._variables.values()
         )
 
     def restore(self, checkpoint: Checkpoint | None) -> int:
         """Takes a checkpoint's state; returns the number of the step to go on with."""
         if checkpoint is None:
             return 0
-        shapes = [array.shape for array in checkpoint.variables]
-        if shapes != [tuple(variable.shape) for variable in self._variables]:
-            raise UserError("The checkpoint is of another model than these settings give.")
-        for variable, array in zip(self._variables, checkpoint.variables, strict=True):
-            variable.assign(array)
+        if missing := self._stateful.keys() - checkpoint.state.keys():
+            raise UserError(
+                f"The checkpoint has no state of {min(missing)}: it is of an earlier version. "
+                "Start anew in another --run."
+            )
+        best_epoch, _ = checkpoint.state[type(self._best).__name__]
+        if best_epoch:
+            require_match(self._of_model, checkpoint.best)
+        assign(self._variables, checkpoint.variables)
         self._best.weights = checkpoint.best
-        for callback in self._callbacks:
-            if (name := type(callback).__name__) in checkpoint.state:
-                callback.state = checkpoint.state[name]
+        for name, callback in self._stateful.items():
+            callback.state = checkpoint.state[name]
         return checkpoint.step
 
     def at(self, step: int) -> Checkpoint:
-        states = {type(c).__name__: c.state for c in self._callbacks if hasattr(c, "state")}
-        values = [variable.numpy() for variable in self._variables]
-        return Checkpoint(step, values, self._best.weights, states)
+        states = {name: callback.state for name, callback in self._stateful.items()}
+        return Checkpoint(step, values_of(self._variables), self._best.weights, states)
 
 
 class _Saver:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.training.variables import assign, by_path, values_of
 from tf_dicom_ce.whole_files import replacing
 
 
@@ -89,19 +90,20 @@ class BestWeights(keras.callbacks.Callback):
 
     Attributes:
         state: The best epoch so far, from 1 (0: none yet), and its value, for checkpoints.
-        weights: All of the model's variables at that epoch, for checkpoints.
+        weights: The values of all of the model's variables at that epoch, by path, for
+            checkpoints.
     """
 
     def __init__(self, monitor: str):
         super().__init__()
         self._monitor = monitor
         self.state: list = [0, float("inf")]
-        self.weights: list[np.ndarray] = []
+        self.weights: dict[str, np.ndarray] = {}
 
     def on_epoch_end(self, epoch, logs=None):
         if logs[self._monitor] < self.state[1]:
             self.state = [epoch + 1, float(logs[self._monitor])]
-            self.weights = [variable.numpy() for variable in self.model.variables]
+            self.weights = values_of(by_path(self.model.variables))
 
     def restore(self) -> int:
         """Gives the model the kept weights; returns their epoch.
@@ -115,6 +117,5 @@ class BestWeights(keras.callbacks.Callback):
                 f"{self._monitor} was never a finite number. Lower the learning rate, or look "
                 "for the cause in TensorBoard."
             )
-        for variable, value in zip(self.model.variables, self.weights, strict=True):
-            variable.assign(value)
+        assign(by_path(self.model.variables), self.weights)
         return epoch

@@ -1,4 +1,4 @@
-"""The folder of a run: one process at a time, and a configuration that stays what it is."""
+"""The folder of a run: one process at a time, and settings that stay; only epochs may be added."""
 
 import contextlib
 import importlib.metadata
@@ -14,7 +14,7 @@ from tf_dicom_ce import __version__
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.whole_files import sole, write_json
 
-_LOCK = ".lock"
+_LOCK, _CONFIG, _RESULT = ".lock", "config.json", "result.json"
 _PACKAGES = ("tensorflow", "keras", "numpy", "pydicom", "pillow", "pyjpegls", "pylibjpeg-openjpeg")
 
 
@@ -67,29 +67,52 @@ def open_run_folder(
 
 
 def write_config(folder: Path, content: dict) -> None:
-    """Writes `config.json`, or checks that a run to go on with has the same.
+    """Writes `config.json`, or checks that a run to go on with has the same, or fewer `epochs`.
 
     Raises:
         UserError: It has not; the message names the first setting that differs.
     """
-    path = folder / "config.json"
+    path = folder / _CONFIG
     if path.exists():
-        # Versions may change between two starts; settings and data may not.
-        before = json.loads(path.read_text())
-        now = json.loads(json.dumps(content))
-        for key in [*now, *before]:
-            if key != "environment" and now.get(key) != before.get(key):
-                raise UserError(
-                    f"--run {folder}: the run in this folder has {key} {before.get(key)}, and now "
-                    f"it would be {now.get(key)}. Repeat its command with --resume, or choose "
-                    "another --run."
-                )
+        _require_same(folder, json.loads(path.read_text()), content)
     write_json(path, content)
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether the run in the folder has come to its end."""
-    return (folder / "result.json").exists()
+def write_result(folder: Path, epochs: int, content: dict) -> None:
+    """Writes `result.json`: the run has come to the end of so many epochs."""
+    write_json(folder / _RESULT, {"epochs": epochs, **content})
+
+
+def is_finished(folder: Path, settings: dict) -> bool:
+    """Whether the run in the folder has come to the end of `settings["epochs"]` epochs.
+
+    Raises:
+        UserError: It has come to an end, but with other settings, or with more epochs.
+    """
+    if not (folder / _RESULT).exists():
+        return False
+    before = json.loads((folder / _CONFIG).read_text())
+    _require_same(folder, before, {**before, **settings})
+    # A result of an earlier version does not say, but then no epochs could be added.
+    done = json.loads((folder / _RESULT).read_text()).get("epochs", before["epochs"])
+    return done >= settings["epochs"]
+
+
+def _require_same(folder: Path, before: dict, now: dict) -> None:
+    """Versions may change between two starts, and epochs be added; settings and data stay."""
+    now = json.loads(json.dumps(now))
+    if now["epochs"] < before["epochs"]:
+        raise UserError(
+            f"--epochs {now['epochs']}: the run in {folder} has {before['epochs']} epochs. Repeat "
+            "its command with --resume, or with more epochs to go on; or choose another --run."
+        )
+    for key in [*now, *before]:
+        if key not in ("environment", "epochs") and now.get(key) != before.get(key):
+            raise UserError(
+                f"--run {folder}: the run in this folder has {key} {before.get(key)}, and now "
+                f"it would be {now.get(key)}. Repeat its command with --resume, or choose "
+                "another --run."
+            )
 
 
 def require_writable(folder: Path, option: str) -> None:
