@@ -45,6 +45,7 @@ ALLOWED = {
     },
     "cli": {
         *("config", "config_file", "errors", "workers", "dicom", "intake", "phantom", "data"),
+        "models",
         *("training", "saved_model", "tuning", "study", "child_process", "whole_files"),
         *("results", "prediction", "serving", "wording"),
     },

@@ -116,6 +116,36 @@ def test_classification(run, tmp_path, encoding):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_settings_come_from_a_file_and_from_the_command_line(run, tmp_path, precision):
+    (tmp_path / "head.toml").write_text("learning_rate = 0.002\ndropout = 0\naugment = true\n")
+    words = ("--config", "head.toml", "--dropout", 0.1, "--precision", precision)
+    run(
+        *words,
+        "--class-names",
+        "disc",
+        "--encoder",
+        "none",
+        "--image-size",
+        32,
+        64,
+        "--width",
+        1 / 32,
+        task="segmentation",
+    )
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    settings = [config[name] for name in ("learning_rate", "dropout", "augment", "precision")]
+    assert settings == [0.002, 0.1, True, precision]
+    with (tmp_path / "run" / "history.csv").open() as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    assert 0 < losses[-1] < losses[0] <= 1
+    version = tmp_path / "out" / "segmentation" / "1"
+    saved = tf.saved_model.load(str(version))
+    answer = saved.signatures["serving_image"](image=tf.zeros((1, 32, 64, 1)))
+    assert answer["probabilities"].dtype == tf.float32
+
+
+@pytest.mark.slow
 def test_without_export_the_measures_stay(run, tmp_path):
     out = run("--epochs", 1, "--no-export", "--label-encoding", "categorical").out
     assert "test accuracy" in out

@@ -316,12 +316,31 @@ def test_a_full_disk_is_told(heads, tmp_path):
         raise OSError(28, "No space left on device")
 
 
-def test_what_a_kill_left_behind_is_swept_away(heads, tmp_path):
+def test_what_a_kill_left_behind_is_swept_away_and_nothing_else(heads, tmp_path):
+    head = open_head(heads / "segmentation")
+    with open_results(tmp_path, head.model, False):
+        pass
     part = tmp_path / "dicom" / ".123.part.x.dcm"
-    part.parent.mkdir()
-    part.write_bytes(b"half")
-    with open_results(tmp_path, open_head(heads / "segmentation").model, False):
+    others = [
+        tmp_path / "dicom" / ".mine.part.dcm",
+        tmp_path / "mine" / ".123.part.x.dcm",
+        tmp_path / "overlay" / "old.part.1.png",
+    ]
+    (tmp_path / "mine").mkdir()
+    for path in (part, *others):
+        path.write_bytes(b"half")
+    with open_results(tmp_path, head.model, False):
         assert not part.exists()
+        assert all(path.exists() for path in others)
+
+
+def test_a_folder_of_something_else_is_left_alone(heads, tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    model = open_head(heads / "segmentation").model
+    refused = pytest.raises(UserError, match=r"holds something else than results \(thesis.tex\)")
+    with refused, open_results(tmp_path, model, False):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 @pytest.mark.slow

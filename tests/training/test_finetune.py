@@ -15,9 +15,9 @@ from PIL import Image
 from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.data.preprocessing import resize, standardise
 from tf_dicom_ce.dicom.reader import read_frame
-from tf_dicom_ce.models.encoder import VGG16Encoder
+from tf_dicom_ce.models.encoder import POLICIES, VGG16Encoder
 from tf_dicom_ce.saved_model import open_encoder, write_encoder, write_head
-from tf_dicom_ce.training.finetune import build_head
+from tf_dicom_ce.training.finetune import build_head, in_float32
 
 SIZE = (32, 32)
 CONFIG = FinetuneConfig(image_size=SIZE, width=1 / 32, learning_rate=1e-2)
@@ -93,6 +93,30 @@ def test_from_scratch_is_the_same_architecture(exported):
     assert not any(changed)
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("task", list(TASKS))
+def test_a_head_in_half_precision(exported, task, precision):
+    """It computes in half, its logits are float32, and what is exported is float32 throughout."""
+    config, classes, _ = TASKS[task]
+    half, policy = dataclasses.replace(config, precision=precision), POLICIES[precision]
+    head = build_head(half, open_encoder("none")[0](config.width, True, policy), classes)
+    computing = {layer.compute_dtype for layer in head.model._flatten_layers() if layer.weights}
+    assert precision in computing
+    assert {v.dtype for v in head.model.trainable_variables} == {"float32"}
+    logits = head.model(X, training=False)
+    assert logits.dtype == "float32"
+    copy = in_float32(half, head, open_encoder("none")[0](config.width, True), classes)
+    layers = copy.model._flatten_layers(include_self=False)
+    assert {layer.compute_dtype for layer in layers} == {"float32"}
+    exact = copy.model(X, training=False)
+    # bfloat16 has 8 bits of mantissa, float16 has 11; some twenty layers follow each other.
+    tolerance = {"bfloat16": 0.1, "float16": 0.02}[precision] * np.abs(exact).max()
+    assert 0 < np.abs(logits - exact).max() < tolerance
+    # On an exported encoder, which is float32, the head alone computes in half.
+    encoder = open_encoder(str(exported))[0](config.width, True, policy)
+    assert build_head(half, encoder, classes).model(X, training=True).dtype == "float32"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
 def test_the_exported_head_stands_alone(exported, task, tmp_path):
@@ -137,3 +161,10 @@ def test_dicom_png_and_tensor_of_one_image_agree(exported, write, tmp_path):
     for answer in answers[1:]:
         np.testing.assert_array_equal(answer["probabilities"], answers[0]["probabilities"])
         np.testing.assert_array_equal(answer["class_id"], answers[0]["class_id"])
+
+
+def test_an_image_of_three_channels_is_refused_in_the_graph(exported):
+    """An eager call does not look at the signature, and took it for three rows."""
+    encoder = tf.saved_model.load(str(exported))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[2,50,60,3\] is not compatible"):
+        encoder.signatures["serving_image"](image=tf.zeros((2, 50, 60, 3)))

@@ -137,9 +137,10 @@ def _finetune(
     """Head → training → test → export."""
     from tf_dicom_ce.data import datasets
     from tf_dicom_ce.data.splits import write_split
+    from tf_dicom_ce.models.encoder import POLICIES
     from tf_dicom_ce.saved_model import write_head
     from tf_dicom_ce.training import run_folder
-    from tf_dicom_ce.training.finetune import build_head, finetune
+    from tf_dicom_ce.training.finetune import build_head, finetune, in_float32
     from tf_dicom_ce.training.loop import Data
     from tf_dicom_ce.training.pretrain import seed_everything
 
@@ -161,9 +162,11 @@ def _finetune(
     patients = [example.patient for example in task.examples]
     write_split(folder / "split.csv", task.examples, patients, task.split)
 
-    head = build_head(
-        config, build_encoder(config.width, not config.freeze), classes=len(task.classes)
-    )
+    def encoder(policy="float32"):
+        return build_encoder(config.width, not config.freeze, policy)
+
+    classes = len(task.classes)
+    head = build_head(config, encoder(POLICIES[config.precision]), classes)
     order = datasets.StepOrder(task.split.train, config.batch_size, config.seed)
 
     def passes(rows):
@@ -185,6 +188,8 @@ def _finetune(
         {**config.as_dict(), **provenance},
         folder,
     )
+    if config.precision != "float32":
+        head = in_float32(config, head, encoder(), classes)
     measures, headline = _measure(config, head, task, passes(task.split.test), folder)
     result = {"best_epoch": epoch, "test": measures}
     if options.export:

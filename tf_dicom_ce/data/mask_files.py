@@ -101,6 +101,8 @@ def read_masks(
     if set(found.tolist()) <= {0, 255}:
         masks, found = [mask // 255 for mask in masks], found // 255
     highest = int(found.max())
+    if class_names and len(set(class_names)) < len(class_names):
+        raise UserError(f"--class-names {' '.join(class_names)}: a name stands twice.")
     names = class_names or tuple(f"class_{k}" for k in range(1, highest + 1))
     for example, mask in zip(examples, masks, strict=True):
         if int(mask.max()) > len(names):

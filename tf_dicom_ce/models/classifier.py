@@ -41,6 +41,7 @@ class Classifier(keras.Model):
         outputs: Number of logits: classes − 1 for ordinal codes, classes for nominal labels.
         width: Multiplies the channels of the 1×1 convolution.
         dropout: Rate.
+        policy: Keras' dtype policy of the 1×1 convolution, as in `VGG16Encoder`.
 
     Call:
         x: float [N, H, W, 1], z-scored.
@@ -50,13 +51,20 @@ class Classifier(keras.Model):
     """
 
     def __init__(
-        self, encoder: keras.Layer, outputs: int, width: float = 1.0, dropout: float = 0.5
+        self,
+        encoder: keras.Layer,
+        outputs: int,
+        width: float = 1.0,
+        dropout: float = 0.5,
+        policy: str = "float32",
     ):
         super().__init__(name="classifier")
         self.encoder = encoder
         self.head = keras.Sequential(
             [
-                layers.Conv2D(channels(HEAD_CHANNELS, width), 1, activation="relu", name="conv"),
+                layers.Conv2D(
+                    channels(HEAD_CHANNELS, width), 1, activation="relu", name="conv", dtype=policy
+                ),
                 Dropout(dropout, name="dropout"),
                 layers.GlobalAveragePooling2D(name="average"),
                 layers.Dense(outputs, name="logits"),

@@ -15,6 +15,9 @@ VGG16_BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 #: gradient, see `relu_of_norm`: with fewer it saves little.
 RECOMPUTED_FROM = 2**20
 
+#: Setting `precision` -> Keras' dtype policy of the layers.
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
 #: Names of the five scales; P_k has stride 2^k.
 SCALES = ("P1", "P2", "P3", "P4", "P5")
 

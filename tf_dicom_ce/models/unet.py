@@ -20,6 +20,7 @@ class UNet(keras.Model):
         encoder: Layer from z-scored images to the dict of scales.
         classes: Number of classes, background included.
         width: Multiplies the channels of the blocks.
+        policy: Keras' dtype policy of the blocks, as in `VGG16Encoder`.
 
     Call:
         x: float [N, H, W, 1], z-scored, H and W multiples of 32.
@@ -28,17 +29,20 @@ class UNet(keras.Model):
         Logits, float32 [N, H, W, classes].
     """
 
-    def __init__(self, encoder: keras.Layer, classes: int, width: float = 1.0):
+    def __init__(
+        self, encoder: keras.Layer, classes: int, width: float = 1.0, policy: str = "float32"
+    ):
         super().__init__(name="unet")
         self.encoder = encoder
         self.ups, self.joins = [], []
         for k, count in enumerate(UP_CHANNELS, start=1):
             count = channels(count, width)
-            up = layers.Conv2DTranspose(count, 3, 2, padding="same", use_bias=False, name="up")
-            join = layers.Conv2D(count, 3, padding="same", use_bias=False, name="conv")
+            like = {"padding": "same", "use_bias": False, "dtype": policy}
+            up = layers.Conv2DTranspose(count, 3, 2, name="up", **like)
+            join = layers.Conv2D(count, 3, name="conv", **like)
             self.ups.append(_normalized(up, f"up{k}"))
             self.joins.append(_normalized(join, f"join{k}"))
-        self.logits = layers.Conv2D(classes, 1, name="logits")
+        self.logits = layers.Conv2D(classes, 1, name="logits", dtype="float32")
 
     def call(self, x, training=False):
         scales = self.encoder(x, training=training)
@@ -51,5 +55,7 @@ class UNet(keras.Model):
 
 
 def _normalized(convolution: keras.Layer, name: str) -> keras.Sequential:
-    normalization = FusedBatchNormalization(name="bn")
-    return keras.Sequential([convolution, normalization, layers.ReLU(name="relu")], name=name)
+    policy = convolution.dtype_policy
+    normalization = FusedBatchNormalization(name="bn", dtype=policy)
+    relu = layers.ReLU(name="relu", dtype=policy)
+    return keras.Sequential([convolution, normalization, relu], name=name)

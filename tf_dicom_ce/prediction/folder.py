@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from tf_dicom_ce.whole_files import sole, write_json
 
 #: Folders in it, which are columns of `predictions.csv`, too.
 OUTPUTS = ("dicom", "overlay")
+_LOCK = ".lock"
+_PART = re.compile(r"\.\d+\.part\.")  # as `whole_files.replacing` names what it writes beside
 
 
 @contextlib.contextmanager
@@ -26,23 +29,30 @@ def open_results(folder: Path, model: Model, find_sector: bool) -> Iterator[None
 
     Raises:
         UserError: The folder cannot be written, now or while the context lasts; another process
-            is at work in it; or it holds results of another model, version or setting, which is
-            named.
+            is at work in it; it holds results of another model, version or setting, which is named,
+            or something else.
     """
     content = {**dataclasses.asdict(model), "classes": list(model.classes)}
     content |= {"find_sector": find_sector, "software": SOFTWARE}
     busy = f"--out {folder}: another process writes here. Wait for it, or choose another folder."
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with sole(folder / ".lock", busy):
-            path = folder / "model.json"
+        path = folder / "model.json"
+        foreign = {path.name for path in folder.iterdir()} - {_LOCK}
+        if foreign and not path.exists():
+            raise UserError(
+                f"--out {folder}: holds something else than results ({min(foreign)}). Choose an "
+                "empty folder, or one of earlier results."
+            )
+        with sole(folder / _LOCK, busy):
             if path.exists():
                 _require_same(folder, json.loads(path.read_text()), content)
             write_json(path, content)
-            for name in OUTPUTS:
-                (folder / name).mkdir(exist_ok=True)
-            for part in folder.rglob(".*.part.*"):  # left behind by a kill
-                part.unlink(missing_ok=True)
+            for place in (folder, *(folder / name for name in OUTPUTS)):
+                place.mkdir(exist_ok=True)
+                for part in place.glob(".*.part.*"):  # left behind by a kill
+                    if _PART.match(part.name):
+                        part.unlink(missing_ok=True)
             yield
     except OSError as error:
         raise UserError(

@@ -104,23 +104,24 @@ def _json_of_encoder(folder: Path) -> Path:
 
 def open_encoder(
     name: str,
-) -> tuple[Callable[[float, bool], keras.Layer], dict | None]:
+) -> tuple[Callable[..., keras.Layer], dict | None]:
     """Finds the encoder that a head is to stand on.
 
     Args:
         name: Folder of an exported encoder, an `encoder.keras` file, or `none`.
 
     Returns:
-        A function (width, trainable) -> layer from z-scored images to the five scales, and what
-        the encoder says of itself (None from scratch).
+        A function (width, trainable, policy) -> layer from z-scored images to the five scales, and
+        what the encoder says of itself (None from scratch). Keras' dtype policy is that of an
+        encoder from scratch; an exported one computes in float32.
 
     Raises:
         UserError: There is no such encoder, or its weights are not those that were exported.
     """
     if name == "none":
 
-        def build(width, trainable):
-            encoder = VGG16Encoder(width)
+        def build(width, trainable, policy="float32"):
+            encoder = VGG16Encoder(width, policy)
             encoder.trainable = trainable  # as an argument it would not reach the blocks
             return encoder
 
@@ -130,11 +131,11 @@ def open_encoder(
         content = json.loads(_json_of_encoder(path.parent).read_text())
         digest = digest_of(keras.saving.load_model(path).get_weights())
 
-        def load(width, trainable):
+        def load(width, trainable, policy="float32"):
             encoder = keras.saving.load_model(path)
             encoder.trainable = trainable
             return encoder
 
         return load, with_digest(content, digest, path)
     folder, metadata = read_encoder(path)
-    return lambda width, trainable: EncoderLayer(folder, trainable), metadata
+    return lambda width, trainable, policy="float32": EncoderLayer(folder, trainable), metadata

@@ -13,7 +13,7 @@ from tf_dicom_ce.models.encoder import VGG16Encoder
 from tf_dicom_ce.saved_model.card import model_card
 from tf_dicom_ce.saved_model.digest import weights_digest
 from tf_dicom_ce.saved_model.golden import write_golden
-from tf_dicom_ce.whole_files import write_json, write_text
+from tf_dicom_ce.whole_files import public, write_json, write_text
 
 Answer = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
@@ -86,6 +86,8 @@ def _add_signatures(
     """Adds the two signatures, from raw images to what `answer` gives for z-scored ones."""
 
     def from_image(image):
+        # An eager call does not look at the signature: three channels would come as three rows.
+        image = tf.ensure_shape(image, (None, None, None, 1))
         return answer(standardise(resize(image, image_size)))
 
     def from_bytes(image_bytes):
@@ -107,7 +109,11 @@ def _add_signatures(
 
 
 def _write_version(root: Path, name: str, write: Callable[[Path], None], content: dict) -> Path:
-    models = root / name
+    with public():  # a model shows no patient, and a server may be another user
+        return _write_publicly(root / name, name, write, content)
+
+
+def _write_publicly(models: Path, name: str, write: Callable[[Path], None], content: dict) -> Path:
     models.mkdir(parents=True, exist_ok=True)
     # A dot keeps the unfinished folder out of sight of a server that looks for versions.
     beside = models / f".{os.getpid()}.part"

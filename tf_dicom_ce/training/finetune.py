@@ -1,5 +1,6 @@
 """Training of a head on given datasets (Appendix A.2)."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import tensorflow as tf
 from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.losses import soft_dice_loss, weighted_bce
 from tf_dicom_ce.models.classifier import Classifier
+from tf_dicom_ce.models.encoder import POLICIES
 from tf_dicom_ce.models.outputs import (
     categorical_outputs,
     ordinal_codes,
@@ -51,6 +53,7 @@ def build_head(config: FinetuneConfig, encoder: keras.Layer, classes: int) -> He
         encoder: Layer from z-scored images to the five scales.
         classes: Number of classes; in segmentation with background.
     """
+    policy = POLICIES[config.precision]
     if config.task == "segmentation":
 
         def dice(masks, z):
@@ -58,14 +61,14 @@ def build_head(config: FinetuneConfig, encoder: keras.Layer, classes: int) -> He
             return 1.0 - soft_dice_loss(tf.cast(masks, tf.int32), certain)
 
         head = Head(
-            UNet(encoder, classes, config.width),
+            UNet(encoder, classes, config.width, policy),
             lambda masks, z: soft_dice_loss(tf.cast(masks, tf.int32), z),
             segmentation_outputs,
             ("dice", dice),
         )
     elif config.label_encoding == "ordinal":
         head = Head(
-            Classifier(encoder, classes - 1, config.width, config.dropout),
+            Classifier(encoder, classes - 1, config.width, config.dropout, policy),
             lambda labels, z: weighted_bce(
                 ordinal_codes(tf.reshape(labels, [-1]), classes), z, config.positive_weight
             ),
@@ -74,7 +77,7 @@ def build_head(config: FinetuneConfig, encoder: keras.Layer, classes: int) -> He
         )
     else:
         head = Head(
-            Classifier(encoder, classes, config.width, config.dropout),
+            Classifier(encoder, classes, config.width, config.dropout, policy),
             lambda labels, z: tf.nn.sparse_softmax_cross_entropy_with_logits(
                 tf.cast(labels, tf.int32), z
             ),
@@ -83,6 +86,20 @@ def build_head(config: FinetuneConfig, encoder: keras.Layer, classes: int) -> He
         )
     head.model(tf.zeros((1, *config.image_size, 1)))
     return head
+
+
+def in_float32(config: FinetuneConfig, head: Head, encoder: keras.Layer, classes: int) -> Head:
+    """A head that computes in float32, with the same weights: what is measured and exported.
+
+    Args:
+        config: Settings of `head`.
+        head: Trained.
+        encoder: One like that of `head`, in float32.
+        classes: As of `head`.
+    """
+    copy = build_head(dataclasses.replace(config, precision="float32"), encoder, classes)
+    copy.model.set_weights(head.model.get_weights())
+    return copy
 
 
 def _accuracy(answer):

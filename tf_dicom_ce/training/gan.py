@@ -14,11 +14,9 @@ from tf_dicom_ce.losses import (
 )
 from tf_dicom_ce.models.context_encoder import ContextEncoder
 from tf_dicom_ce.models.discriminator import ProjectionDiscriminator
+from tf_dicom_ce.models.encoder import POLICIES
 from tf_dicom_ce.models.tag_head import TagHead
 from tf_dicom_ce.training.adam import FusedAdam
-
-#: Setting `precision` -> Keras' dtype policy of the layers.
-POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 #: Weight of the loss on tags beside L_adv under `auxiliary`: that of AC-GAN's L_C beside L_S.
 TAG_WEIGHT = 1.0

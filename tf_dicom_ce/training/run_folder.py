@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tf_dicom_ce import __version__
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.whole_files import sole, write_json
+from tf_dicom_ce.whole_files import public, sole, write_json
 
 _LOCK, _CONFIG, _RESULT = ".lock", "config.json", "result.json"
 _PACKAGES = ("tensorflow", "keras", "numpy", "pydicom", "pillow", "pyjpegls", "pylibjpeg-openjpeg")
@@ -122,7 +122,8 @@ def require_writable(folder: Path, option: str) -> None:
         UserError: It cannot be made or written; the message names the option.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        with public():
+            folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UserError(
