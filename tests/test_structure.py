@@ -34,7 +34,7 @@ ALLOWED = {
     },
     "saved_model": {"whole_files", "config", "errors", "data", "models", "wording"},
     "tuning": {"whole_files", "config", "config_file", "child_process", "errors", "training"},
-    "study": {"whole_files", "config", "child_process", "errors", "metrics"},
+    "study": {"whole_files", "config", "config_file", "child_process", "errors", "metrics"},
     "prediction": {
         *("whole_files", "errors", "workers", "dicom", "intake", "data", "saved_model", "results"),
         "masks",

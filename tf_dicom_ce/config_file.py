@@ -55,9 +55,9 @@ def check_settings(
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for key, value in content.items():
-        if key in others:
-            continue
         if key not in fields:
+            if key in others:
+                continue
             near = difflib.get_close_matches(key, fields, 1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
             known = ", ".join(fields)

@@ -27,7 +27,7 @@ def read(tmp_path):
     def read_text(text):
         path = tmp_path / "mine.toml"
         path.write_text(text)
-        return read_protocol(path)
+        return read_protocol(path, command.OPTIONS_OF)
 
     return read_text
 
@@ -42,8 +42,8 @@ def test_jobs_are_commands(read):
         "segmentation/ce+dicom/frozen/1/seed-3",
     ]
     assert jobs[2].command == (
-        *("train", "--use-dicom", "--data", "dir", "--image-size", "32", "64", "--augment"),
-        *("--width", "0.25", "--seed", "3"),
+        *("train", "--data", "dir", "--image-size", "32", "64", "--augment"),
+        *("--width", "0.25", "--use-dicom", "--seed", "3"),
     )
     assert jobs[3].command == (
         *("finetune", "--task", "segmentation", "--freeze", "--label-fraction", "0.05"),
@@ -68,7 +68,7 @@ def test_a_task_may_have_fractions_of_its_own(read):
 @pytest.mark.parametrize("name", ["quick", "paper"])
 def test_shipped_studies(name):
     path = command.resources.files("tf_dicom_ce.study") / f"{name}.toml"
-    protocol = read_protocol(path)
+    protocol = read_protocol(path, command.OPTIONS_OF)
     jobs = protocol.jobs()
     assert len({job.name for job in jobs}) == len(jobs)
     names = [job.name for job in jobs]
@@ -94,8 +94,14 @@ def test_every_arms_options_are_known():
     [
         ('"none"', '"nothing"', "no arm 'nothing'; there are: none, ce,"),
         ('["segmentation"]', '["detection"]', "no task 'detection'"),
-        ("epochs = 7", "epoch = 7", r"\[segmentation\] unknown key 'epoch'; there are:.* epochs"),
-        ("epochs = 7", "seed = 7", r"\[segmentation\] unknown key 'seed'"),
+        (
+            "epochs = 7",
+            "epoch = 7",
+            r"\[segmentation\]: unknown setting 'epoch'. Did you mean 'epo",
+        ),
+        ("epochs = 7", "seed = 7", r"\[segmentation\] 'seed' is what the study itself decides"),
+        ("epochs = 7", "epochs = 0", r"\[segmentation\]: epochs = 0: choose 1 or more"),
+        ("width = 0.25", "width = '1'", r'\[pretraining\]: width = "1": must be a number'),
         ("seeds", "seed", "unknown key 'seed'; there are: arms"),
         ("[3]", "[]", "need at least one entry"),
         ("epochs = 7", "fractions = []", "need at least one entry"),

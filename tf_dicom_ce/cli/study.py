@@ -13,10 +13,13 @@ report.md, table2.csv, table2.tex, comparisons.csv. docs/study.md describes the 
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+from tf_dicom_ce.cli import finetune, train
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.study.protocol import TASKS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +34,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--report", action="store_true", help="write the report and stop")
 
 
+def _parser(module) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    module.add_arguments(parser)
+    return parser
+
+
+_PARSERS = {"train": _parser(train), "finetune": _parser(finetune)}
+#: "pretraining" and each task -> options of its command, as they may stand in the TOML file.
+OPTIONS_OF = {
+    part: {action.dest for action in _PARSERS[command]._actions}
+    for part, command in {"pretraining": "train", **dict.fromkeys(TASKS, "finetune")}.items()
+}
+
+
+def check_job(words: Sequence[str]) -> None:
+    """Has a job's command look at its options, before any job has run.
+
+    Raises:
+        UserError: It does not take them, or two contradict each other.
+    """
+    options = _PARSERS[words[0]].parse_args(words[1:])
+    if words[0] == "train":
+        train.configure(options)
+    else:
+        finetune.configure(options, None)
+
+
 def run(options: argparse.Namespace) -> None:
     """Runs the command."""
     from tf_dicom_ce.study.protocol import read_protocol
@@ -39,8 +69,10 @@ def run(options: argparse.Namespace) -> None:
 
     shipped = resources.files("tf_dicom_ce.study") / f"{options.protocol}.toml"
     path = Path(str(shipped)) if shipped.is_file() else Path(options.protocol)
-    protocol = read_protocol(path)
+    protocol = read_protocol(path, OPTIONS_OF)
     jobs = protocol.jobs()
+    for job in jobs:
+        check_job(job.command)
     study = Study(options.out or Path("studies") / protocol.name, jobs)
     if options.list:
         for k, job in enumerate(jobs):

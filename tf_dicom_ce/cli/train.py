@@ -42,7 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="none",
         help="one device, all of this machine, or several machines (TF_CONFIG); docs/devices.md",
     )
-    add("--histograms", action="store_true", help="also weights in TensorBoard")
+    add(
+        "--histograms",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="also weights in TensorBoard",
+    )
     add_run_arguments(parser, "pretrain")
 
 

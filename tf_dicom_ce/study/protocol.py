@@ -8,10 +8,12 @@ are among the few, the same in all arms; the test images are always the same.
 
 import dataclasses
 import tomllib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from tf_dicom_ce.config import FinetuneConfig, PretrainConfig
+from tf_dicom_ce.config_file import check_settings
 from tf_dicom_ce.errors import UserError
 
 #: Arm -> options of `train`; None: no pretraining, the paper's first row.
@@ -35,13 +37,13 @@ ARMS: dict[str, tuple[str, ...] | None] = {
 BASIC_ARMS = ("none", "ce", "ce+dicom", "ce+shuffled", "tags", "ce+tags")
 TASKS = ("classification", "segmentation")
 #: Options that say where something lies; what lies there, the runs' fingerprints say.
-PLACES = {"data", "labels"}
-# Options of the commands beside the fields of their configurations.
-_OF_PRETRAINING = {*PLACES, "preset"}
-_OF_HEADS = {*PLACES, "preset", "class_names", "fractions"}
+PLACES = {"data", "labels", "masks", "config"}
 _KEYS = {"name", "arms", "seeds", "fractions", "freeze", "tasks", "pretraining", *TASKS}
-# What the study itself decides.
-_DECIDED = {"seed", "freeze", "label_fraction", "task", "use_dicom", "shuffle_tags", "tag_noise"}
+#: What the study itself decides, in jobs' commands.
+DECIDED = {
+    *("seed", "freeze", "label_fraction", "task", "use_dicom", "shuffle_tags", "tag_noise"),
+    *("run", "resume", "export", "encoder"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +97,9 @@ class Protocol:
     def _pretraining(self, arm: str, seed: int) -> tuple[Job, ...]:
         if ARMS[arm] is None:
             return ()
-        words = ("train", *ARMS[arm], *_words(self.options["pretraining"]), "--seed", str(seed))
+        # An arm is what its name says, whatever the options are: its words come last.
+        options = _words(self.options["pretraining"])
+        words = ("train", *options, *ARMS[arm], "--seed", str(seed))
         cell = {"arm": arm, "task": "pretraining", "seed": seed}
         return (Job(_pretraining_name(arm, seed), words, None, cell),)
 
@@ -117,12 +121,13 @@ class Protocol:
         return tuple(jobs)
 
 
-def read_protocol(path: Path) -> Protocol:
+def read_protocol(path: Path, options_of: Mapping[str, Collection[str]]) -> Protocol:
     """Reads a study's TOML file.
 
     Args:
         path: The file; `data` and `labels` in it are relative to the current folder, as on the
             command line.
+        options_of: "pretraining" and each task -> all options that its command has.
 
     Raises:
         UserError: Unreadable, or an unknown key, arm, task or setting; the message names the file.
@@ -133,7 +138,9 @@ def read_protocol(path: Path) -> Protocol:
         raise UserError(f"{path}: {error.strerror}.") from None
     except ValueError as error:  # also what is not TOML, or not UTF-8
         raise UserError(f"{path}: {error}.") from None
-    _require_known(path, "", content, _KEYS)
+    for key in content:
+        if key not in _KEYS:
+            raise UserError(f"{path}: unknown key '{key}'; there are: {', '.join(sorted(_KEYS))}.")
     options = {name: dict(content.get(name, {})) for name in ("pretraining", *TASKS)}
     fractions = content.get("fractions", (0.05, 1.0))
     protocol = Protocol(
@@ -152,21 +159,17 @@ def read_protocol(path: Path) -> Protocol:
     shares = (protocol.fractions[task] for task in protocol.tasks)
     if not all((protocol.arms, protocol.seeds, protocol.tasks, *shares)):
         raise UserError(f"{path}: arms, seeds, fractions and tasks need at least one entry each.")
-    for name, config, others in (
-        ("pretraining", PretrainConfig, _OF_PRETRAINING),
-        *((task, FinetuneConfig, _OF_HEADS) for task in TASKS),
-    ):
-        fields = {field.name for field in dataclasses.fields(config)} - _DECIDED
-        _require_known(path, f"[{name}] ", content.get(name, {}), fields | others)
+    for part in ("pretraining", *TASKS):
+        content_of_part = content.get(part, {})
+        for name in content_of_part.keys() & DECIDED:
+            raise UserError(f"{path}: [{part}] '{name}' is what the study itself decides.")
+        check_settings(
+            content_of_part,
+            PretrainConfig if part == "pretraining" else FinetuneConfig,
+            lambda key, part=part: f"{path}: [{part}]",
+            others={*options_of[part], *(("fractions",) if part in TASKS else ())},
+        )
     return protocol
-
-
-def _require_known(path: Path, where: str, content: dict, known: set[str]) -> None:
-    for key in content:
-        if key not in known:
-            raise UserError(
-                f"{path}: {where}unknown key '{key}'; there are: {', '.join(sorted(known))}."
-            )
 
 
 def _pretraining_name(arm: str, seed: int) -> str:
