@@ -105,7 +105,12 @@ def make_cohort(
 
 
 def default_cohort(preset: str = "quick") -> Path:
-    """The cohort of a preset at seed 0 in the user's cache folder, made where it is not there."""
+    """The cohort of a preset at seed 0 in the user's cache folder, made where it is not there.
+
+    Args:
+        preset: Of a training: `quick`; `paper` and `full` have the paper's size.
+    """
+    preset = "quick" if preset == "quick" else "paper"
     cache = platformdirs.user_cache_path("tf-dicom-ce")
     return make_cohort(cache / "phantom" / f"{preset}-v{_VERSION}", preset)
 
