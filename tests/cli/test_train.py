@@ -3,6 +3,8 @@
 import collections
 import csv
 import json
+import os
+import shutil
 
 import keras
 import numpy as np
@@ -114,6 +116,43 @@ def test_frames_of_a_file_stay_on_one_side_of_a_split_by_image(train, data, writ
     assert len({(row["path"], row["split"]) for row in rows}) == 6
     # 24 images, a fifth is 4.8: one file of four is nearest; its patient is on the other side, too.
     assert sum(row["split"] == "validation" for row in rows) == 4
+
+
+def test_data_are_known_by_their_content(train, data, tmp_path, capfd):
+    """Alike in names, sizes and times they are two; moved, and without a cache, the same."""
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    for path in other.iterdir():
+        content = bytearray(path.read_bytes())
+        content[-1000:] = bytes(255 - byte for byte in content[-1000:])
+        path.write_bytes(content)
+        os.utime(path, ns=(path.stat().st_atime_ns, (data / path.name).stat().st_mtime_ns))
+    names = ("data_fingerprint", "validation")
+    found = {}
+    for name, source in (("run1", data), ("run2", other)):
+        folder = train(name, "--data", source, "--deterministic")
+        config, result = (
+            json.loads((folder / f"{n}.json").read_text()) for n in ("config", "result")
+        )
+        found[name] = [{**config, **result}[key] for key in names]
+    assert found["run1"][0] != found["run2"][0]
+    assert found["run1"][1] != found["run2"][1]
+
+    moved = data.rename(tmp_path / "moved")
+    shutil.rmtree(tmp_path / "cache")
+    capfd.readouterr()
+    folder = train("run1", "--data", moved, "--deterministic", "--resume", "--epochs", "3")
+    assert "Store: decoded anew" in capfd.readouterr().out
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["data_fingerprint"], config["epochs"]) == (found["run1"][0], 3)
+    assert len((folder / "history.csv").read_text().splitlines()) == 1 + 3
+    # The other folder in its place is another one.
+    other.rename(data)
+    words = (
+        f"train --data {data} --run {folder} --resume --preset quick --image-size 32 32 --epochs 4"
+    )
+    assert main([*words.split(), "--width", "0.03125", "--batch-size", "4", "--deterministic"]) == 2
+    assert "has data_fingerprint" in capfd.readouterr().err
 
 
 def test_deterministic_runs_are_equal_bit_for_bit(train, tmp_path):

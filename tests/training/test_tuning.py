@@ -1,6 +1,7 @@
 """The search with trials that take no time: a script in the place of `train`."""
 
 import csv
+import dataclasses
 import json
 import os
 import random
@@ -155,6 +156,17 @@ def test_more_trials_can_be_asked_for_later(plan):
     assert len(search(plan(12))) == 12
     assert set(starts(plan(12).folder).values()) == {1}
     assert len(search(plan(3))) == 12
+
+
+def test_data_may_lie_elsewhere_at_the_next_start(plan):
+    """What they are, the trials' fingerprints say."""
+    here, there, others = (
+        dataclasses.replace(plan(trials), places=("--images", images, "--data", place))
+        for trials, place, images in ((1, "here", "a"), (2, "there", "a"), (3, "there", "z"))
+    )
+    assert [len(search(p)) for p in (here, there)] == [1, 2]
+    with pytest.raises(UserError, match="data_fingerprint: a then, z now"):
+        search(others)
 
 
 def test_another_space_or_other_data_are_refused(plan):

@@ -19,6 +19,7 @@ import argparse
 import dataclasses
 import os
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from tf_dicom_ce.child_process import python_module
@@ -27,6 +28,7 @@ from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.errors import UserError
 
 COMMAND = python_module("tf_dicom_ce.cli.tune_trial")
+_PLACES = {"data", "labels"}
 _OWN = ("trials", "search", "run", "config", "export", "resume", "command", "execute")
 
 
@@ -67,8 +69,9 @@ def run(options: argparse.Namespace) -> None:
     from tf_dicom_ce.tuning.report import Report, best_line
     from tf_dicom_ce.tuning.search import Plan, search
 
-    words = _words(options, settings)
-    plan = Plan(folder, base, names, options.trials, COMMAND, words, environment)
+    words = _words(options, {*settings, *_OWN, *_PLACES})
+    places = _words(options, vars(options).keys() - _PLACES)
+    plan = Plan(folder, base, names, options.trials, COMMAND, words, environment, places)
     print(
         f"Searching {', '.join(names)}.",
         f"Search: {folder}   (tensorboard --logdir {folder}; logs: {folder}/trials/*/log.txt)",
@@ -85,11 +88,11 @@ def run(options: argparse.Namespace) -> None:
     print(best_line(rows, folder))
 
 
-def _words(options: argparse.Namespace, settings: list[str]) -> list[str]:
-    """The options of `train` that are no settings, as the trials' command lines have them."""
+def _words(options: argparse.Namespace, without: Collection[str]) -> list[str]:
+    """Options of `train` as the trials' command lines have them."""
     words = []
     for name, value in vars(options).items():
-        if name in _OWN or name in settings or value in (None, False, ""):
+        if name in without or value in (None, False, ""):
             continue
         words.append("--" + name.replace("_", "-"))
         values = value if isinstance(value, list | tuple) else [value]

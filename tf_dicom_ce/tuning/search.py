@@ -24,6 +24,8 @@ from tf_dicom_ce.tuning.trial import CONFIG, last_words, run_trial
 from tf_dicom_ce.whole_files import sole
 
 keras_tuner_config.DEBUG = False  # or it prints a traceback for each trial that failed
+# What a trial's `config.json` says of the content of its data.
+_CONTENT = ("data_fingerprint", "labels_fingerprint", "split_fingerprint")
 _HOPELESS = 3  # so many failures at the start end the search
 
 
@@ -37,8 +39,10 @@ class Plan:
         names: Settings that are, see `SPACE`.
         trials: Number of trials.
         command: Starts the process of a trial, if its folder and `words` follow.
-        words: Options of `train` that are no settings, such as the data.
+        words: Options of `train` that are no settings.
         environment: Of that process.
+        places: Options of `train` that say where data lie. They may change between two starts: the
+            trials' fingerprints say what lies there.
     """
 
     folder: Path
@@ -48,6 +52,7 @@ class Plan:
     command: Sequence[str]
     words: Sequence[str]
     environment: Mapping[str, str]
+    places: Sequence[str] = ()
 
 
 def search(plan: Plan) -> list[Row] | None:
@@ -125,7 +130,8 @@ class ProcessTuner(BaseTuner):
         config = configuration(self._plan.base, trial.hyperparameters.values)
         write_config(folder / CONFIG, config)
         try:
-            result = run_trial(self._plan.command, folder, self._plan.words, self._plan.environment)
+            words = [*self._plan.words, *self._plan.places]
+            result = run_trial(self._plan.command, folder, words, self._plan.environment)
         except ChildError as error:
             raise FailedTrialError(str(error)) from None
         self._require_same_images(folder)
@@ -136,7 +142,7 @@ class ProcessTuner(BaseTuner):
         try:
             settle(
                 self._plan.folder / "data.json",
-                {k: settings[k] for k in ("data_fingerprint", "split_fingerprint")},
+                {k: settings.get(k) for k in _CONTENT},
                 f"--run {self._plan.folder}: the images are not those of the earlier trials:",
             )
         except UserError as error:
