@@ -125,6 +125,10 @@ def rate_of_looking(scenario: Scenario, patients: int, families: int, rng) -> fl
     return float(np.mean(found))
 
 
+def name(scenario: Scenario) -> str:
+    return ", ".join(f"{sd:g}" for sd in scenario.spreads)
+
+
 def row(*cells: object) -> None:
     print("|", " | ".join(map(str, cells)), "|", flush=True)
 
@@ -141,7 +145,7 @@ def main() -> None:
     rng = np.random.default_rng(options.seed)
 
     def rates(scenario: Scenario) -> list[str]:
-        families = round(options.families * scenario.weight)
+        families = max(1, round(options.families * scenario.weight))
         found = [rate(scenario, *size, families, rng) for size in GRID]
         return [str(families), *(f"{100 * share:.1f}" for share in found)]
 
@@ -150,24 +154,22 @@ def main() -> None:
     row("σ_S, σ_P, σ_R", "distribution", "conditions", "families", *sizes)
     row(*["---"] * 4, *["---:"] * len(GRID))
     for s in SCENARIOS:
-        spreads = ", ".join(f"{sd:g}" for sd in s.spreads)
-        shared = "share u, v" if s.shared else "own"
-        row(spreads, s.shape, shared, *rates(s))
+        row(name(s), s.shape, "share u, v" if s.shared else "own", *rates(s))
     print("\nThe same where one looks after every seed from 2 to 8, 50 patients\n")
     for spreads in SPREADS[:2]:
-        share = rate_of_looking(Scenario(spreads), 50, options.families, rng)
-        print(f"- {spreads}: {100 * share:.1f}")
+        share = rate_of_looking(s := Scenario(spreads), 50, options.families, rng)
+        print(f"- {name(s)}: {100 * share:.1f}", flush=True)
     print("\nComparisons shown better, in per cent, δ in all conditions\n")
     row("σ_S, σ_P, σ_R", "δ", "families", *sizes)
     row("---", *["---:"] * (2 + len(GRID)))
     for spreads, difference in itertools.product(SPREADS[:4], DIFFERENCES):
         s = replace(Scenario(spreads), difference=difference, weight=0.25)
-        row(", ".join(f"{sd:g}" for sd in spreads), difference, *rates(s))
+        row(name(s), difference, *rates(s))
     print("\nStandard errors that a difference needs: alone, and as the clearest of four\n")
     row("seeds", *SEEDS)
     row(*["---:"] * (1 + len(SEEDS)))
-    for name, level in (("alone", 0.05), ("of four", 0.05 / CONDITIONS)):
-        row(name, *(f"{stats.t.isf(level / 2, seeds - 1):.1f}" for seeds in SEEDS))
+    for what, level in (("alone", 0.05), ("of four", 0.05 / CONDITIONS)):
+        row(what, *(f"{stats.t.isf(level / 2, seeds - 1):.1f}" for seeds in SEEDS))
 
 
 if __name__ == "__main__":
