@@ -135,10 +135,10 @@ class PretrainConfig(_Config):
         below=math.inf,
     )
     g_learning_rate: float = _setting(
-        1e-4, "Adam's, of the context encoder F (section 4.3)", above=0, below=math.inf
+        1e-4, "Adam's, of the context encoder F (section 4.3)", least=0, below=math.inf
     )
     d_learning_rate: float = _setting(
-        1e-5, "Adam's, of the discriminator D (section 4.3)", above=0, below=math.inf
+        1e-5, "Adam's, of the discriminator D (section 4.3)", least=0, below=math.inf
     )
     adversarial: str = _setting(
         "nonsaturating",
@@ -272,7 +272,7 @@ class FinetuneConfig(_Config):
     epoch_steps: int = _setting(
         1, "least steps of an epoch: few images are passed several times", least=1
     )
-    learning_rate: float = _setting(1e-4, "Adam's (A.2)", above=0, below=math.inf)
+    learning_rate: float = _setting(1e-4, "Adam's (A.2)", least=0, below=math.inf)
     image_size: tuple[int, int] = _setting(
         (256, 384), "height and width; an exported encoder brings its own"
     )

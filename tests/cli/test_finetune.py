@@ -95,8 +95,9 @@ def test_classification(run, tmp_path, encoding):
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["freeze"] is True
     assert config["images"] == {"train": 16, "validation": 4, "test": 4}
-    of_all = np.tile([0, 1], 20).astype(np.int32)  # left, right, left, …
-    assert config["labels_fingerprint"] == hashlib.sha256(of_all).hexdigest()
+    # left, right, left, …, two images a patient
+    held = json.dumps([["left", "right"] * 20, np.repeat(np.arange(20), 2).tolist()])
+    assert config["labels_fingerprint"] == hashlib.sha256(held.encode()).hexdigest()
     # Two epochs of four batches would be 8 steps; the preset asks for 50 an epoch.
     assert (tmp_path / "run" / "checkpoints" / "step-000000100.npz").is_file()
     with (tmp_path / "run" / "test.csv").open(newline="") as file:
@@ -158,6 +159,7 @@ def test_without_export_the_measures_stay(run, tmp_path):
 def test_one_epoch_and_one_more_are_two(run, tmp_path):
     """Bit for bit; the head of the longer run is exported as a new version."""
     always = ("--deterministic", "--epoch-steps", 4, "--export", "out")
+    always += ("--label-encoding", "categorical")
     run(*always, name="whole")
     run(*always, "--epochs", 1, name="longer")
     assert "epoch 2/2" in run(*always, "--resume", name="longer").err

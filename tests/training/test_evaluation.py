@@ -12,7 +12,7 @@ from PIL import Image
 
 from tf_dicom_ce import metrics
 from tf_dicom_ce.data.labels import Example
-from tf_dicom_ce.data.splits import ThreeWaySplit
+from tf_dicom_ce.data.splits import Split
 from tf_dicom_ce.data.store import Store
 from tf_dicom_ce.data.tasks import Task
 from tf_dicom_ce.outlines import colour
@@ -29,8 +29,6 @@ def task_of(truth, classes, frame=None, masks=False):
         Example(
             where="",
             path=f"a,b/{k}.dcm",
-            size=1,
-            mtime_ns=1,
             frame=frame and frame + k,
             target="",
             patient=f"P<{k}>",
@@ -45,14 +43,15 @@ def task_of(truth, classes, frame=None, masks=False):
             images=tf.constant(np.random.default_rng(0).integers(0, 99, (rows, *MODEL), np.uint8)),
             places=np.tile(np.int32([20, 40, 2, 18, 4, 36]), (rows, 1)),
             refusals={},
+            fingerprint="",
             built=False,
         ),
         targets=np.zeros(rows, np.int32) if masks else np.array([0, *truth], np.int32),
         source_masks=dict(enumerate(truth, start=1)) if masks else {},
         classes=classes,
         patients=np.arange(rows),
-        split=ThreeWaySplit(np.array([0]), np.array([0]), test),
-        fingerprint="",
+        split=Split(np.array([0]), np.array([0]), test),
+        labels_fingerprint="",
     )
 
 
