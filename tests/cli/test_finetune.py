@@ -190,6 +190,8 @@ def test_mistakes(run, data, tmp_path):
     assert "no exported encoder here" in run("--encoder", tmp_path / "none", code=2).err
     assert "above 0, at most 1" in run("--label-fraction", 5, code=2).err
     assert "unknown class 'left'" in run("--class-names", "right", code=2).err
+    its_own = ("--image-size", 32, 64, "--width", 1 / 32, "--class-names", "right")
+    assert "unknown class 'left'" in run(*its_own, code=2).err  # the encoder's own size is fine
     assert "give their order, e.g. --class-names left right" in run(code=2).err
     assert "--masks is for --task segmentation" in run("--masks", data, code=2).err
     (data / "7.png").unlink()

@@ -52,4 +52,5 @@ def given_settings(options: argparse.Namespace, kind: type) -> dict[str, Any]:
     """Settings of the file of `--config`, and above them those of the command line."""
     read = read_config(options.config, kind) if options.config else {}
     names = (field.name for field in dataclasses.fields(kind))
-    return read | {name: found for name in names if (found := getattr(options, name)) is not None}
+    told = {name: found for name in names if (found := getattr(options, name)) is not None}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in (read | told).items()}
