@@ -12,7 +12,7 @@ from tf_dicom_ce.study.results import collect
 from tf_dicom_ce.study.runner import Study
 from tf_dicom_ce.study.statistics import cell_summary, paired_test
 
-# Of four images the truth has the organ in three; whoever predicts what, the second has no Dice.
+# Of four images the truth has the organ in three; whatever is predicted, the second has no Dice.
 DICE = {"a.dcm": 0.5, "b.dcm": np.nan, "c.dcm": 0.75, "d.dcm": 1.0}
 PATIENTS = {"a.dcm": "P1", "b.dcm": "P1", "c.dcm": "P2", "d.dcm": "P3"}
 

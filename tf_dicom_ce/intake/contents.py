@@ -2,18 +2,18 @@
 
 import functools
 import hashlib
+import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import NamedTuple
 
+from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Refusal
-from tf_dicom_ce.intake.decoding import ImageReader
+from tf_dicom_ce.intake.decoding import ImageReader, decode_images
 from tf_dicom_ce.intake.file_cache import FileCache, Stamp, default_file_cache, stamp_of
 from tf_dicom_ce.intake.secret import load_secret
-from tf_dicom_ce.workers import guarded_map
-
-_FRAMES_AT_ONCE = 8
 
 
 def digests(root: Path, paths: list[str], progress: bool = True) -> dict[str, str]:
@@ -31,24 +31,25 @@ def digests(root: Path, paths: list[str], progress: bool = True) -> dict[str, st
     return _kept("contents", root, paths, find, "Fingerprinting", progress)
 
 
-def pixel_digests(reader: ImageReader, frames: Mapping[str, int], progress: bool) -> dict[str, str]:
-    """SHA-256 of all frames of files as they are decoded.
+def pixel_digests(reader: ImageReader, frames: Mapping[str, int]) -> dict[str, str]:
+    """SHA-256 of all frames of files as they are decoded; a file that has not changed is read once.
 
     Args:
         reader: How files become frames.
         frames: Path to its number of frames.
-        progress: Shows a bar on standard error.
 
     Returns:
         Path to digest, hex. A file with a frame that cannot be read has an empty one.
     """
 
     def find(paths: list[str]) -> Iterator[str]:
-        items = [(path, frames[path]) for path in paths]
-        one = functools.partial(_pixel_digest, reader)
-        return guarded_map(one, items, lambda loss: "", chunk=1)
+        images = [_Frame(path, k) for path in paths for k in range(frames[path])]
+        decoded = decode_images(reader, images)
+        for _, group in itertools.groupby(decoded, key=lambda found: images[found[0]].path):
+            yield _pixel_digest(frame for _, frame in group)
 
-    return _kept("pixels", reader.root, list(frames), find, "Comparing copies", progress)
+    # Decoding shows a bar of its own.
+    return _kept("pixels", reader.root, list(frames), find, "", progress=False)
 
 
 def _kept(kind: str, root: Path, paths: list[str], find, title: str, progress: bool) -> dict:
@@ -78,13 +79,16 @@ def _digest(path: Path) -> str:
         return ""
 
 
-def _pixel_digest(reader: ImageReader, item: tuple[str, int]) -> str:
-    path, count = item
+class _Frame(NamedTuple):
+    path: str
+    frame: int
+
+
+def _pixel_digest(frames: Iterable[Frame | Refusal]) -> str:
     found = hashlib.sha256()
-    for start in range(0, count, _FRAMES_AT_ONCE):
-        for frame in reader.read(path, range(start, min(start + _FRAMES_AT_ONCE, count))):
-            if isinstance(frame, Refusal):
-                return ""
-            found.update(f"{frame.pixels.shape}".encode())
-            found.update(frame.pixels.tobytes())
+    for frame in frames:
+        if isinstance(frame, Refusal):
+            return ""
+        found.update(f"{frame.pixels.shape}".encode())
+        found.update(frame.pixels.tobytes())
     return found.hexdigest()

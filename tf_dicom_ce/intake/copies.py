@@ -37,7 +37,7 @@ def find_copies(
         if len({contents.get(path) for path in paths}) > 1
         for path in paths
     }
-    contents |= {p: f"pixels {d}" for p, d in pixel_digests(reader, unlike, progress).items() if d}
+    contents |= {p: f"pixels {d}" for p, d in pixel_digests(reader, unlike).items() if d}
     firsts: dict[tuple[str, str], str] = {}
     copies = {}
     for path in images:
