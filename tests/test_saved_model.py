@@ -133,6 +133,32 @@ def test_the_digest_is_that_of_the_weights_and_of_nothing_else(exported, tmp_pat
     assert weights_digest(write_encoder(again, tmp_path / "a", SIZE, {})) != digest
 
 
+@pytest.mark.parametrize("copies", [True, False])
+def test_the_digest_is_of_what_the_signatures_read(exported, tmp_path, copies):
+    """The checkpoint holds every variable twice; one of the two changes no answer and no digest."""
+    folder = shutil.copytree(exported[1], tmp_path / "1")
+    prefix = str(folder / "variables" / "variables")
+    reader = tf.train.load_checkpoint(prefix)
+    values = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    for name, value in values.items():
+        if name.startswith("_all_variables/" if copies else "variables/"):
+            values[name] = value + 1
+    assert len(values) == 2 * len(exported[0].weights) + 1  # and the graph of objects
+    tf.raw_ops.SaveV2(
+        prefix=prefix,
+        tensor_names=list(values),
+        shape_and_slices=[""] * len(values),
+        tensors=list(values.values()),
+    )
+    image = tf.constant(np.random.default_rng(0).integers(0, 256, (1, 50, 70, 1)), tf.float32)
+    answers = [
+        tf.saved_model.load(str(f)).signatures["serving_image"](image=image)["P5"].numpy()
+        for f in (exported[1], folder)
+    ]
+    assert np.array_equal(*answers) == copies
+    assert (weights_digest(folder) == by_hand(exported[0])) == copies
+
+
 SCRIPT = """
 import sys
 from pathlib import Path

@@ -202,7 +202,7 @@ def test_mistakes(run, data, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_history_has_loss_and_accuracy(run, tmp_path):
+def test_the_history_has_loss_and_accuracy(run, encoder, tmp_path):
     """Loss and accuracy of both sides; of four validation images, accuracy is in quarters.
 
     The models go below the run's folder, which has to be empty at the start.
@@ -212,6 +212,9 @@ def test_the_history_has_loss_and_accuracy(run, tmp_path):
     content = json.loads((tmp_path / "run/export/classification/1/classification.json").read_text())
     assert content["images"] == {"train": 32, "validation": 4, "test": 4}
     assert content["patients"] == {"train": 16, "validation": 2, "test": 2}  # two images each
+    its = json.loads((encoder / "1" / "encoder.json").read_text())
+    assert content["encoder"]["weights_digest"] == its["weights_digest"]
+    assert content["weights_digest"] != its["weights_digest"]
     with (tmp_path / "run" / "history.csv").open() as file:
         history = list(csv.DictReader(file))[-1]
     assert 0 <= float(history["val_accuracy"]) <= 1

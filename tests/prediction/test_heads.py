@@ -63,7 +63,7 @@ def test_a_head_is_known_by_its_weights(heads, tmp_path):
     file.write_text(json.dumps(content))
     assert open_head(folder).model.weights_digest == digest
     file.write_text(json.dumps(content | {"weights_digest": "0" * 64}))
-    words = rf"view/3: the weights are not those .* \(digest {digest[:12]}…, there 000000000000…\)"
+    words = rf"view/3: the weights are not .* digest is {digest[:12]}…, and it says 000000000000…"
     with pytest.raises(UserError, match=words):
         open_head(tmp_path / "view")
 

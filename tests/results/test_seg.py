@@ -92,6 +92,7 @@ def test_says_what_and_by_whom(write, ramp, segmenter):
         assert algorithm.AlgorithmFamilyCodeSequence[0].CodeMeaning == "Artificial Intelligence"
         parameters = algorithm.AlgorithmParameters
         assert "training data=c0ffee" in parameters and f"weights={'5e' * 32}" in parameters
+    assert result.DeviceSerialNumber == segmenter.weights_digest
     assert result.ContentDescription == "Research use only; trained on synthetic images"
     assert result.SeriesDescription.startswith("Research use only")
     assert result.ContentQualification == "RESEARCH"

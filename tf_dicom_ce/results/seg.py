@@ -47,7 +47,7 @@ def segmentation(source: Source, mask: np.ndarray, model: Model) -> Dataset:
             segmentation_type=SegmentationTypeValues.BINARY,
             segment_descriptions=_segments(model),
             series_number=_SERIES_NUMBER,
-            device_serial_number=f"{model.name} {model.version}",
+            device_serial_number=model.weights_digest,
             content_label="SEGMENTATION",
             content_description=concepts.intended_use(model),
             omit_empty_frames=False,

@@ -67,7 +67,7 @@ def with_digest(content: dict, digest: str, file: Path) -> dict:
     Args:
         content: Of its `<name>.json`.
         digest: Of the weights that are there.
-        file: Or folder that holds these weights.
+        file: The file or folder that holds these weights.
 
     Raises:
         UserError: `content` is about other weights.
@@ -75,8 +75,8 @@ def with_digest(content: dict, digest: str, file: Path) -> dict:
     said = str(content.get("weights_digest", digest))
     if said != digest:
         raise UserError(
-            f"{file}: the weights are not those that the JSON beside them tells of (digest "
-            f"{digest[:12]}…, there {said[:12]}…). Copy the whole folder again, or export the "
-            "model again."
+            f"{file}: the weights are not those of the JSON beside them: their digest is "
+            f"{digest[:12]}…, and it says {said[:12]}…. Copy the whole folder again, or export "
+            "the model again."
         )
     return {**content, "weights_digest": digest}
