@@ -32,6 +32,7 @@ from served import CLASSES, export_untrained
 from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.tags import TagSchema
+from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.dicomweb_access import Credentials
 from tf_dicom_ce.intake.dicomweb_server import RefusedError, Server
 from tf_dicom_ce.intake.index import Index, scan
@@ -109,8 +110,9 @@ def run(task: str, index: Index, folder: Path, counts: Counter) -> Iterator[str]
     """Predicts, stores, fetches and compares; counts, and yields what was wrong."""
     version = export_untrained(folder, FinetuneConfig(task=task, image_size=(64, 96), width=1 / 16))
     head, out = Remembering(open_head(version)), folder / f"out-{task}"
-    with open_results(out, head.model, head.find_sector):
-        done = predict(index, head, out, "all", head.find_sector)
+    reader = ImageReader(index.root, index.schema.sop_classes, head.find_sector)
+    with open_results(out, head.model, reader):
+        done = predict(index, head, out, "all", reader)
     stored = store(f"{URL}/dicom-web", Credentials(), out, done.dicom, progress=False)
     counts.update(results=done.new, refused=stored.refused)
     paths = {row["file"]: index.root / row["path"] for row in rows_of(out / "files.csv")}

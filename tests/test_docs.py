@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Code
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -13,6 +14,12 @@ def test_every_code_is_documented_with_its_remedy():
     for code in Code:
         kind = "skipped" if code.is_skip else "unreadable"
         assert f"| `{code.value}` | {kind} | {code.remedy} |" in text
+
+
+def test_every_flag_is_documented():
+    text = (DOCS / "intake.md").read_text()
+    for flag in Flag:
+        assert f"| `{flag.slug}`{'*' * flag.needs_decoding} | {flag} |" in text
 
 
 def test_tables_render_whole():

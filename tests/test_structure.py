@@ -11,7 +11,7 @@ ROOT = Path(tf_dicom_ce.__file__).parent
 ALLOWED = {
     "__init__": set(),
     "errors": set(),
-    "config": {"errors"},
+    "config": {"errors", "dicom"},
     "whole_files": {"errors"},
     "config_file": {"config", "errors", "whole_files"},
     "losses": {"config"},

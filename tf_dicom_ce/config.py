@@ -6,11 +6,16 @@ import re
 from pathlib import PurePath
 from typing import Any
 
+from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.errors import UserError
 
 ENCODER_STRIDE = 32  # five blocks that halve (section 4.2)
 #: Which frames of a cine become images.
 FRAMES = r"middle|all|every:[1-9]\d*"
+_BLANK_OUTSIDE = (
+    "blacken what lies outside of the ultrasound, where names are printed: of the header's region, "
+    "or else of what is found by looking; leave out images where neither is known"
+)
 
 
 def _setting(default: Any, help: str, **rules: Any) -> Any:
@@ -29,7 +34,8 @@ def problem(field: dataclasses.Field, value: Any) -> str:
     rules, kind = field.metadata, field.type
     if not _is_of(kind, value):
         return f"must be {_KINDS[kind]}"
-    if "choices" in rules and value not in rules["choices"]:
+    chosen = value if kind == tuple[str, ...] else (value,)
+    if "choices" in rules and not set(chosen) <= set(rules["choices"]):
         return f"choose one of {', '.join(rules['choices'])}"
     if "pattern" in rules and not re.fullmatch(rules["pattern"], value):
         return rules["words"]
@@ -53,6 +59,8 @@ def problem(field: dataclasses.Field, value: Any) -> str:
 def _is_of(kind: type, value: Any) -> bool:
     if kind == tuple[int, int]:
         return _is_list(value) and [type(side) for side in value] == [int, int]
+    if kind == tuple[str, ...]:
+        return _is_list(value) and all(type(text) is str for text in value)
     if kind is float:
         return type(value) in (int, float)
     return type(value) is kind
@@ -68,6 +76,7 @@ _KINDS = {
     float: "a number",
     str: "a text",
     tuple[int, int]: "two whole numbers, height and width",
+    tuple[str, ...]: "a list of texts",
 }
 
 
@@ -81,7 +90,8 @@ class _Config:
                 raise UserError(f"{flag(field.name)} {_words(value)}: {wrong}.")
             if field.type is float:
                 object.__setattr__(self, field.name, float(value))
-        object.__setattr__(self, "image_size", tuple(self.image_size))
+            if _is_list(value):
+                object.__setattr__(self, field.name, tuple(value))
         height, width = self.image_size
         for side in (height, width):
             if side < ENCODER_STRIDE or side % ENCODER_STRIDE:
@@ -184,6 +194,13 @@ class PretrainConfig(_Config):
         metavar="WHICH",
     )
     find_sector: bool = _setting(False, "crop to the ultrasound where the header names no region")
+    blank_outside: bool = _setting(False, _BLANK_OUTSIDE)
+    exclude: tuple[str, ...] = _setting(
+        (),
+        "leave out images with this flag (docs/intake.md); may be given several times",
+        choices=tuple(known.slug for known in Flag),
+        metavar="FLAG",
+    )
     direct: bool = _setting(False, "decode at every step instead of once into the store")
     panel_every: int = _setting(5, "epochs between two panels", least=1)
     seed: int = _setting(0, "of weights, split, order and augmentation", least=0)
@@ -283,6 +300,7 @@ class FinetuneConfig(_Config):
         False,
         "crop to the ultrasound where no region is given; an exported encoder brings its own",
     )
+    blank_outside: bool = _setting(False, f"{_BLANK_OUTSIDE}; an exported encoder brings its own")
     augment: bool = _setting(
         False, "flip, shift and regrade the training images, and their masks; not in the paper"
     )

@@ -23,6 +23,8 @@ def another(field):
     rules, default = field.metadata, field.default
     if field.type is bool:
         return not default
+    if field.type == tuple[str, ...]:
+        return field.metadata["choices"][:2]
     if "choices" in rules:
         return next(choice for choice in rules["choices"] if choice != default)
     special = {"image_size": (64, 96), "frames": "every:3", "tags": "ultrasound-paper"}
@@ -33,7 +35,8 @@ def another(field):
 
 def wrong(field):
     """Values that the field does not allow: of another type, and out of its range."""
-    out = {"choices": "nonsense", "pattern": "nonsense", "least": -1, "above": -0.5}
+    none = ["nonsense"] if field.type == tuple[str, ...] else "nonsense"
+    out = {"choices": none, "pattern": "nonsense", "least": -1, "above": -0.5}
     of_type = {bool: 3, int: 1.5, float: "x", str: 3}.get(field.type, [1, 2, 3])
     return [*(value for rule, value in out.items() if rule in field.metadata), of_type]
 
@@ -49,7 +52,10 @@ def on_the_command_line(part, words):
 def as_words(field, value):
     if field.type is bool:
         return [flag(field.name) if value else flag(f"no_{field.name}")]
-    return [flag(field.name), *map(str, value if isinstance(value, tuple | list) else [value])]
+    values = [str(one) for one in (value if isinstance(value, tuple | list) else [value])]
+    if field.type == tuple[str, ...]:
+        return [word for one in values for word in (flag(field.name), one)]
+    return [flag(field.name), *values]
 
 
 def in_a_file(part, field, value, path):
@@ -109,7 +115,8 @@ def test_every_option_of_a_command_may_stand_in_a_study():
         module.add_arguments(parser)
         assert {action.dest for action in parser._actions} == study.OPTIONS_OF[part]
         for action in parser._actions:  # no option that a key with a value could not say
-            plain = type(action).__name__ in ("_StoreAction", "BooleanOptionalAction")
+            kinds = ("_StoreAction", "_AppendAction", "BooleanOptionalAction")
+            plain = type(action).__name__ in kinds
             assert plain or action.dest in DECIDED, action.dest
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import csv
+import io
 import json
 import os
 import shutil
@@ -10,8 +11,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
+from pydicom import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGBaseline8Bit
 
 from tf_dicom_ce.cli import main
+from tf_dicom_ce.dicom.flags import Flag
 
 pytestmark = pytest.mark.slow
 
@@ -217,6 +223,41 @@ def test_without_tags(train, tmp_path):
     values = dict(zip(history[0].split(","), history[-1].split(","), strict=True))
     assert float(values["val_p"]) == 0
     assert float(values["val_c_rf"]) > 0
+
+
+def test_flags_reach_the_report_and_exclude_images(train, data, write, tmp_path, capsys):
+    """What headers tell, and what decoding alone tells."""
+    pixels = np.random.default_rng(0).integers(0, 200, (40, 60), np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG")
+    jpeg = {"syntax": JPEGBaseline8Bit, "PixelData": encapsulate([stream.getvalue()[:-2]])}
+    write("data/jpeg", pixels, PatientID="A", **jpeg)
+    for name in ("named", "named too"):
+        write(f"data/{name}", pixels[::-1], PatientID="B", BurnedInAnnotation="YES")
+    m_mode = Dataset()
+    m_mode.RegionSpatialFormat, m_mode.RegionDataType = 2, 1
+    write("data/m-mode", pixels, SequenceOfUltrasoundRegions=[m_mode])
+
+    def files(folder):
+        with (folder / "files.csv").open(newline="") as file:
+            return {row["path"]: row for row in csv.DictReader(file)}
+
+    rows = files(train("all"))
+    assert rows["jpeg"]["flags"] == f"{Flag.LOSSY}|{Flag.NO_END_MARKER}"
+    assert rows["named"]["flags"] == Flag.BURNED_IN
+    assert rows["m-mode"]["what"].startswith("not-2d ")
+    assert f"1 files: {Flag.NO_END_MARKER}\n" in capsys.readouterr().out
+    config = json.loads((tmp_path / "all" / "config.json").read_text())
+    assert (config["exclude"], sum(config["images"].values())) == ([], 22)
+
+    names = ("--exclude", "burned-in", "--exclude", "no-end-marker")
+    for k, more in enumerate(((), ("--direct",))):
+        rows = files(train(f"some-{k}", *names, *more))
+        for name in ("named", "named too", "jpeg"):
+            assert (rows[name]["status"], rows[name]["what"]) == ("skipped", "excluded")
+        config = json.loads((tmp_path / f"some-{k}" / "config.json").read_text())
+        assert config["exclude"] == ["burned-in", "no-end-marker"]
+        assert sum(config["images"].values()) == 19
 
 
 def test_mostly_unreadable_stops_unless_allowed(train, data, capsys):

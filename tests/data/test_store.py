@@ -1,6 +1,8 @@
 """The store: decoded once, noticed when anything changes, equal to reading directly."""
 
+import dataclasses
 import hashlib
+import io
 import json
 import os
 import re
@@ -9,12 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGBaseline8Bit
 
 from tf_dicom_ce.data import store
 from tf_dicom_ce.data.datasets import evaluation_dataset
 from tf_dicom_ce.data.preprocessing import resize
-from tf_dicom_ce.dicom.refusals import Code
+from tf_dicom_ce.dicom.flags import Flag
+from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.decoding import ImageReader
@@ -213,3 +219,36 @@ def test_the_store_names_nobody(files, tmp_path):
     assert folder.stat().st_mode & 0o777 == 0o700  # pixels are for their user alone
     for word in (b"Patient-0", b"0.dcm", str(tmp_path).encode()):
         assert word not in contents
+
+
+def stream(pixels, end=2):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=95)
+    return file.getvalue()[:-end]
+
+
+def test_what_decoding_told_is_kept(files, write, tmp_path):
+    """And what is left out for it."""
+    data = encapsulate([stream(files[1])])
+    write("data/1.dcm", files[1], syntax=JPEGBaseline8Bit, PixelData=data)
+    write("data/2.dcm", files[2], BurnedInAnnotation="YES")
+    reader, chosen = images(tmp_path)
+    told = {1: (Flag.NO_END_MARKER,)}  # not what the header tells as well
+    for built in (True, False):
+        found = store.open_store(reader, chosen, SIZE, tmp_path / "cache")
+        assert (found.built, found.flags) == (built, told)
+    assert store.open_direct(reader, chosen, SIZE).flags == told
+    without = dataclasses.replace(reader, exclude=frozenset({Flag.NO_END_MARKER}))
+    found = store.open_store(without, chosen, SIZE, tmp_path / "cache")
+    assert found.refusals == {1: Refusal(Code.EXCLUDED)}
+    assert (found.built, found.flags) == (True, {})
+
+
+def test_blackened_pixels_have_a_store_of_their_own(files, tmp_path):
+    reader, chosen = images(tmp_path)
+    store.open_store(reader, chosen, SIZE, tmp_path / "cache")
+    blank = dataclasses.replace(reader, blank_outside=True)
+    found = store.open_store(blank, chosen, SIZE, tmp_path / "cache")
+    assert found.built
+    # Noise all over is taken for the ultrasound, nearly to the edge.
+    assert found.flags == dict.fromkeys(range(3), (Flag.BLACKENED,))

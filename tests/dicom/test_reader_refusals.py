@@ -37,6 +37,9 @@ def test_every_code_has_a_remedy():
         Code.NOT_DICOM,
         Code.UNLISTED_PICTURE,
         Code.NOT_ULTRASOUND,
+        Code.NOT_2D,
+        Code.EXCLUDED,
+        Code.NO_SECTOR,
         Code.COPY,
     }
 
@@ -221,8 +224,8 @@ def test_unsupported_photometric(write, ramp, photometric):
 
 
 def test_unsupported_transfer_syntax(write, ramp):
-    mpeg4 = "1.2.840.10008.1.2.4.102"
-    path = write("a", ramp, syntax=mpeg4, PixelData=encapsulate([b"12"]))
+    part_2 = "1.2.840.10008.1.2.4.92"
+    path = write("a", ramp, syntax=part_2, PixelData=encapsulate([b"12"]))
     assert code(path) is Code.UNSUPPORTED_TRANSFER_SYNTAX
 
 

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 
-from tf_dicom_ce.dicom.reader import read_frame
-from tf_dicom_ce.dicom.regions import CLAMPED, CROPPED, IMPLAUSIBLE, SEVERAL, crop_region
+from tf_dicom_ce.dicom.flags import Flag
+from tf_dicom_ce.dicom.reader import Code, Frame, read_frame, read_header
+from tf_dicom_ce.dicom.regions import crop_region
 
 
 def region(x0, y0, x1, y1, spatial_format=1, data_type=1):
@@ -31,7 +32,7 @@ def test_no_region():
 def test_maxima_are_inclusive():
     crop, flags = crop_region(header(region(10, 20, 109, 79)))
     assert crop == (slice(20, 80), slice(10, 110))
-    assert flags == (CROPPED,)
+    assert flags == (Flag.CROPPED,)
 
 
 def test_region_of_the_whole_image_is_no_crop():
@@ -42,13 +43,13 @@ def test_region_of_the_whole_image_is_no_crop():
 def test_a_maximum_that_is_the_size_is_not_worth_a_flag():
     crop, flags = crop_region(header(region(10, 20, 200, 100)))
     assert crop == (slice(20, 100), slice(10, 200))
-    assert flags == (CROPPED,)
+    assert flags == (Flag.CROPPED,)
 
 
 def test_region_is_clamped():
     crop, flags = crop_region(header(region(100, 50, 220, 120)))
     assert crop == (slice(50, 100), slice(100, 200))
-    assert flags == (CLAMPED, CROPPED)
+    assert flags == (Flag.CLAMPED, Flag.CROPPED)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_region_is_clamped():
     ],
 )
 def test_implausible_region_is_ignored(box):
-    assert crop_region(header(region(*box))) == (None, (IMPLAUSIBLE,))
+    assert crop_region(header(region(*box))) == (None, (Flag.IMPLAUSIBLE_REGION,))
 
 
 def test_largest_tissue_region_is_taken():
@@ -75,7 +76,7 @@ def test_largest_tissue_region_is_taken():
         )
     )
     assert crop == (slice(0, 50), slice(60, 160))
-    assert flags == (SEVERAL, CROPPED)
+    assert flags == (Flag.SEVERAL_REGIONS, Flag.TWO_PANES, Flag.CROPPED)
 
 
 def test_of_two_equal_panes_the_first_is_taken():
@@ -83,10 +84,103 @@ def test_of_two_equal_panes_the_first_is_taken():
     assert crop == (slice(0, 100), slice(0, 100))
 
 
+@pytest.mark.parametrize(
+    ("second", "apart"),
+    [
+        ((98, 0, 199, 99), True),  # they share their border
+        ((100, 60, 199, 99), True),
+        ((20, 20, 80, 80), False),  # a colour box in the tissue
+        ((40, 0, 199, 99), False),  # more of it within than without
+        ((190, 0, 199, 99), False),  # too narrow for a pane
+        ((300, 0, 399, 99), False),  # outside of the image
+    ],
+)
+def test_two_panes(second, apart):
+    _, flags = crop_region(header(region(0, 0, 100, 99), region(*second, data_type=2)))
+    assert (Flag.TWO_PANES in flags) == apart
+    assert Flag.SEVERAL_REGIONS in flags
+
+
+@pytest.mark.parametrize("data_type", [None, 0])
+def test_region_without_a_data_type_is_taken_if_there_is_no_other(data_type):
+    untyped = region(10, 20, 109, 79)
+    del untyped.RegionDataType
+    if data_type is not None:
+        untyped.RegionDataType = data_type
+    crop, flags = crop_region(header(untyped, region(0, 0, 9, 99, data_type=13)))
+    assert crop == (slice(20, 80), slice(10, 110))
+    assert flags == (Flag.UNTYPED_REGION, Flag.CROPPED)
+    crop, flags = crop_region(header(untyped, region(120, 20, 159, 79)))
+    assert crop == (slice(20, 80), slice(120, 160))
+    assert flags == (Flag.CROPPED,)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        region(0, 0, 99, 99, spatial_format=0, data_type=0),
+        region(0, 0, 99, 99, spatial_format=0),  # tissue, in a way that is not told
+        region(0, 0, 9, 99, data_type=13),  # a gray bar
+    ],
+)
+def test_regions_that_name_no_tissue(write, ramp, item):
+    assert crop_region(header(item)) == (None, (Flag.NO_TISSUE_REGION,))
+    path = write("a", ramp, SequenceOfUltrasoundRegions=[item])
+    np.testing.assert_array_equal(read_frame(path).pixels, ramp)
+
+
+M_MODE, SPECTRAL, TRACE = (2, 1), (3, 3), (4, 10)
+SCREEN, TISSUE, UNTYPED, BAR = (0, 0), (1, 1), (1, 0), (1, 13)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "is_2d"),
+    [
+        ([M_MODE], False),
+        ([SPECTRAL], False),
+        ([TRACE], False),
+        ([(5, 0)], False),
+        ([(0, 4)], False),  # CW Doppler in a way that is not told
+        ([SCREEN, SPECTRAL, TRACE], False),
+        ([BAR, M_MODE], False),
+        ([SPECTRAL, TISSUE], True),
+        ([(1, 2), TRACE], True),
+        ([M_MODE, UNTYPED], True),
+        ([SPECTRAL, (0, 1)], True),
+        ([SCREEN], True),
+        ([BAR], True),
+        ([], True),
+    ],
+)
+def test_what_shows_no_2d_tissue_is_skipped(write, ramp, kinds, is_2d):
+    items = [region(0, 0, 29, 19, *kind) for kind in kinds]
+    path = write("a", ramp, SequenceOfUltrasoundRegions=items)
+    found = read_frame(path)
+    if is_2d:
+        assert isinstance(found, Frame)
+    else:
+        assert found == read_header(path)
+        assert found.code is Code.NOT_2D
+        assert found.code.is_skip
+
+
+@pytest.mark.parametrize(
+    ("elements", "has_colour"),
+    [
+        ({"UltrasoundColorDataPresent": 1}, True),
+        ({"UltrasoundColorDataPresent": 0}, False),
+        ({"SequenceOfUltrasoundRegions": [region(0, 0, 29, 19, data_type=2)]}, True),
+        ({"SequenceOfUltrasoundRegions": [region(0, 0, 29, 19)]}, False),
+    ],
+)
+def test_colour_doppler(write, ramp, elements, has_colour):
+    assert read_frame(write("a", ramp, **elements)).flags == (Flag.COLOUR_DOPPLER,) * has_colour
+
+
 def test_region_without_bounds_is_implausible():
     item = region(0, 0, 50, 50)
     del item.RegionLocationMaxX1
-    assert crop_region(header(item)) == (None, (IMPLAUSIBLE,))
+    assert crop_region(header(item)) == (None, (Flag.IMPLAUSIBLE_REGION,))
 
 
 def test_frame_is_cropped_before_its_range_is_measured(write):
@@ -96,4 +190,4 @@ def test_frame_is_cropped_before_its_range_is_measured(write):
     frame = read_frame(path)
     assert frame.pixels.shape == (20, 30)
     assert (frame.pixels.min(), frame.pixels.max()) == (0, 255)
-    assert CROPPED in frame.flags
+    assert Flag.CROPPED in frame.flags

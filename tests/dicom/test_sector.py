@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from pydicom import Dataset
 from scipy import ndimage
 
 from tf_dicom_ce.dicom import sector
-from tf_dicom_ce.dicom.reader import read_frame
+from tf_dicom_ce.dicom.flags import Flag
+from tf_dicom_ce.dicom.pictures import read_picture
+from tf_dicom_ce.dicom.reader import Code, Refusal, read_frame
 
 HEIGHT, WIDTH = 480, 640
 
@@ -48,6 +51,14 @@ def screen(mask, rng, background=0, cyst=False):
     for tick in range(60, 440, 30):
         draw.line([(580, tick), (590, tick)], fill=255)
     return np.asarray(image)
+
+
+def region(x0, y0, x1, y1):
+    item = Dataset()
+    item.RegionSpatialFormat = item.RegionDataType = 1
+    item.RegionLocationMinX0, item.RegionLocationMinY0 = x0, y0
+    item.RegionLocationMaxX1, item.RegionLocationMaxY1 = x1, y1
+    return item
 
 
 def box_of(mask):
@@ -99,9 +110,72 @@ def test_reader_looks_only_if_asked_and_needed(write):
     path = write("a", screen(mask, np.random.default_rng(0)))
     assert read_frame(path).pixels.shape == (HEIGHT, WIDTH)
     frame = read_frame(path, find_sector=True)
-    assert frame.flags == (sector.FOUND,)
+    assert frame.flags == (Flag.SECTOR_FOUND,)
     assert distance(frame.crop, box_of(mask)) <= 3
     assert frame.pixels.shape == tuple(s.stop - s.start for s in frame.crop)
     black = read_frame(write("b", np.zeros((100, 100), np.uint8)), find_sector=True)
-    assert black.flags == (sector.NOT_FOUND,)
+    assert black.flags == (Flag.NO_SECTOR,)
     assert black.pixels.shape == (100, 100)
+
+
+def dark_outside(pixels, levels, mask):
+    """The box is as it was, and all that is further away than it may err is black."""
+    box = box_of(mask)
+    np.testing.assert_array_equal(pixels[box][3:-3, 3:-3], levels[box][3:-3, 3:-3])
+    far = np.ones_like(mask)
+    far[tuple(slice(s.start - 3, s.stop + 3) for s in box)] = False
+    assert not pixels[far].any()
+    assert levels[far].any()
+
+
+@pytest.mark.parametrize("kind", ["DICOM", "PNG"])
+def test_blackened_outside_of_what_is_found(write, tmp_path, kind):
+    mask = rectangle()
+    levels = screen(mask, np.random.default_rng(0))
+    if kind == "DICOM":
+        frame = read_frame(write("a", levels), blank_outside=True)
+    else:
+        Image.fromarray(levels).save(tmp_path / "a.png")
+        frame = read_picture(tmp_path / "a.png", blank_outside=True)
+    assert frame.flags == (Flag.BLACKENED,)
+    assert frame.crop == (slice(0, HEIGHT), slice(0, WIDTH))
+    dark_outside(frame.pixels, levels, mask)
+
+
+@pytest.mark.parametrize("size", [(0, 0, WIDTH - 1, HEIGHT - 1), (0, 0, 3 * WIDTH, 3 * HEIGHT)])
+def test_region_of_the_whole_screen_tells_nothing(write, size):
+    """So does one that is implausible."""
+    mask = rectangle()
+    levels = screen(mask, np.random.default_rng(0))
+    frame = read_frame(
+        write("a", levels, SequenceOfUltrasoundRegions=[region(*size)]), blank_outside=True
+    )
+    assert frame.flags[-1] == Flag.BLACKENED
+    dark_outside(frame.pixels, levels, mask)
+
+
+def test_region_cuts_off_what_lies_outside(write):
+    levels = screen(rectangle(), np.random.default_rng(0))
+    more = {"SequenceOfUltrasoundRegions": [region(140, 60, 519, 399)]}
+    frame = read_frame(write("a", levels, **more), blank_outside=True)
+    np.testing.assert_array_equal(frame.pixels, levels[box_of(rectangle())])
+    assert frame.flags == (Flag.CROPPED,)
+
+
+def test_cropped_to_what_is_found_is_not_blackened_as_well(write):
+    levels = screen(rectangle(), np.random.default_rng(0))
+    path = write("a", levels)
+    frame = read_frame(path, find_sector=True, blank_outside=True)
+    assert frame.flags == (Flag.SECTOR_FOUND,)
+    np.testing.assert_array_equal(frame.pixels, read_frame(path, find_sector=True).pixels)
+
+
+@pytest.mark.parametrize("find_sector", [False, True])
+def test_where_nothing_tells_what_is_outside_the_image_is_left_out(write, tmp_path, find_sector):
+    text = screen(np.zeros((HEIGHT, WIDTH), bool), np.random.default_rng(0))
+    options = {"find_sector": find_sector, "blank_outside": True}
+    assert read_frame(write("a", text), **options) == Refusal(Code.NO_SECTOR)
+    assert Code.NO_SECTOR.is_skip
+    Image.fromarray(text).save(tmp_path / "a.png")
+    assert read_picture(tmp_path / "a.png", blank_outside=True) == Refusal(Code.NO_SECTOR)
+    assert read_picture(tmp_path / "a.png").pixels.shape == (HEIGHT, WIDTH)

@@ -10,14 +10,12 @@ from tf_dicom_ce.dicom.reader import Code, Refusal
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.coverage import (
-    known_tags,
-    require_readable,
-    require_tags,
     summary,
     to_markdown,
     write_coverage,
 )
 from tf_dicom_ce.intake.index import scan
+from tf_dicom_ce.intake.requirements import known_tags, require_readable, require_tags
 
 DECODE_FAILED = Refusal(Code.DECODE_FAILED, "RuntimeError")
 

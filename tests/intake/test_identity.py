@@ -4,6 +4,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import RLELossless
 
+from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Code
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
@@ -40,7 +41,7 @@ def patients(index):
 def test_the_same_id_under_two_issuers_is_two_patients(index):
     found = index(("7", "A", "1.1"), ("7", "B", "1.2"), ("7", "A", "1.3"), ("8", "A", "1.4"))
     assert patients(found) == [0, 1, 0, 2]
-    several = [identity.SEVERAL_ISSUERS in row.flags for row in found.rows]
+    several = [Flag.SEVERAL_ISSUERS in row.flags for row in found.rows]
     assert several == [True, True, True, False]
     assert found.coverage.identification.told == {identity.Told.ISSUED: 4}
 
@@ -48,7 +49,7 @@ def test_the_same_id_under_two_issuers_is_two_patients(index):
 def test_an_id_without_issuer_may_be_that_of_any(index):
     found = index(("7", "A", "1.1"), ("7", "", "1.2"), ("7", "B", "1.3"), ("9", "", "1.4"))
     assert patients(found) == [0, 0, 0, 1]
-    assert [identity.WITHOUT_ISSUER in row.flags for row in found.rows] == [True] * 3 + [False]
+    assert [Flag.WITHOUT_ISSUER in row.flags for row in found.rows] == [True] * 3 + [False]
 
 
 def test_a_study_of_which_some_files_lack_the_id_is_one_patient(index):
@@ -56,7 +57,7 @@ def test_a_study_of_which_some_files_lack_the_id_is_one_patient(index):
         ("", "", "1.1"), ("P", "", "1.1"), ("P", "", "1.2"), ("", "", "1.2"), ("", "", "1.3")
     )
     assert patients(found) == [0, 0, 0, 0, 1]
-    assert found.rows[0].flags == (identity.BY_STUDY,)
+    assert found.rows[0].flags == (Flag.BY_STUDY,)
     assert found.rows[1].flags == ()
     assert found.coverage.identification.told == {"Patient ID": 2, "Study Instance UID": 3}
 
@@ -71,8 +72,8 @@ PLACEHOLDERS = (
 def test_a_placeholder_is_no_id(index, name):
     found = index((name, "", "1.1"), (name, "X", "1.2"), (name, "", "1.2"))
     assert patients(found) == [0, 1, 1]
-    assert found.rows[0].flags == (identity.PLACEHOLDER, identity.BY_STUDY)
-    assert found.coverage.identification.oddities[identity.PLACEHOLDER] == 3
+    assert found.rows[0].flags == (Flag.PLACEHOLDER, Flag.BY_STUDY)
+    assert found.coverage.identification.oddities[Flag.PLACEHOLDER] == 3
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_what_looks_like_a_placeholder_and_is_an_id(index, name):
 def test_a_study_under_two_ids_is_one_patient_and_told(index):
     found = index(("P", "", "1.1"), ("Q", "", "1.1"), ("Q", "", "1.2"), ("R", "", "1.3"))
     assert patients(found) == [0, 0, 0, 1]
-    assert [identity.SEVERAL_IDS in row.flags for row in found.rows] == [True] * 3 + [False]
+    assert [Flag.SEVERAL_IDS in row.flags for row in found.rows] == [True] * 3 + [False]
 
 
 def test_the_table_stands_above_study_and_id(index):
@@ -103,7 +104,7 @@ def test_an_instance_under_two_ids_is_one_patient(index):
     found = index(("P", "", "1.1"), ("Q", "", "1.2"), ("Q", "", "1.3"), SOPInstanceUID="1.9")
     # Other pixels under one UID: all stay, on one side, and say so.
     assert patients(found) == [0, 0, 0]
-    assert all(identity.SHARED_INSTANCE in row.flags for row in found.rows)
+    assert all(Flag.SHARED_INSTANCE in row.flags for row in found.rows)
     assert found.coverage.identification.copies == 0
 
 
@@ -128,7 +129,7 @@ def test_copies_count_once(write, ramp, colours, tmp_path):
     assert patients(found) == [0, 0, 0, 1, 1]
     assert found.coverage.identification.copies == 2
     assert (found.coverage.images, found.coverage.skipped) == (5, 2)
-    shared = {row.path for row in found.rows if identity.SHARED_INSTANCE in row.flags}
+    shared = {row.path for row in found.rows if Flag.SHARED_INSTANCE in row.flags}
     assert shared == {"a", "d", "f", "g"}
     assert "2 files are copies of others" in summary(found)
     assert to_markdown(found.coverage).count("copies of others") == 1

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from tf_dicom_ce.dicom import tags
+from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.reader import Code, Refusal
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake import examination
-from tf_dicom_ce.intake.identity import BY_FILE, BY_STUDY
 from tf_dicom_ce.intake.index import scan
 
 
@@ -55,10 +55,10 @@ def test_patients_without_an_id_are_told_apart(tmp_path, write, ramp, schema):
     write("9", ramp, PatientID=None, StudyInstanceUID=None)
     index = scan(tmp_path, schema, progress=False)
     assert [row.patient for row in index.rows] == [0, 1, 0, 2, 3, 4, 5, 5, 6]
-    flags = [(BY_STUDY,)] * 3 + [(BY_FILE,)] * 2 + [()] * 3 + [(BY_FILE,)]
+    flags = [(Flag.BY_STUDY,)] * 3 + [(Flag.BY_FILE,)] * 2 + [()] * 3 + [(Flag.BY_FILE,)]
     assert [row.flags for row in index.rows] == flags
     assert index.coverage.patients == 7
-    assert index.coverage.identification.oddities == {BY_STUDY: 3, BY_FILE: 3}
+    assert index.coverage.identification.oddities == {Flag.BY_STUDY: 3, Flag.BY_FILE: 3}
     assert index.coverage.flags == {}
 
 
@@ -188,3 +188,62 @@ def test_a_killed_scan_loses_nothing(tmp_path, write, schema):
             process.kill()
     assert scan(tmp_path / "in", schema, progress=False) == expected
     assert scan(tmp_path / "in", schema, progress=False).read == 0
+
+
+def test_images_with_a_flag_are_left_out(tmp_path, write, ramp, schema):
+    write("1", ramp, BurnedInAnnotation="YES")
+    write("2", ramp, BurnedInAnnotation="NO", LossyImageCompression="01")
+    write("3", ramp, PatientID="")
+    write("4", ramp)
+
+    def kept(*flags):
+        found = scan(tmp_path, schema, progress=False, exclude=frozenset(flags))
+        left = [path for path, refusal in found.refusals if refusal.code is Code.EXCLUDED]
+        assert found.coverage.refusals == ({Code.EXCLUDED: len(left)} if left else {})
+        assert found.coverage.skipped == len(left)
+        assert sorted([*left, *(row.path for row in found.rows)]) == list("1234")
+        return "".join(row.path for row in found.rows)
+
+    assert kept() == "1234"
+    assert kept(Flag.BURNED_IN) == "234"
+    assert kept(Flag.BURNED_IN, Flag.LOSSY) == "34"
+    assert kept(Flag.BY_STUDY) == "124"
+    assert kept(Flag.OVERLAY) == "1234"
+    with pytest.raises(UserError, match="its 1 files are: 1 excluded"):
+        for name in "234":
+            (tmp_path / name).unlink()
+        kept(Flag.BURNED_IN)
+
+
+def test_a_copy_of_an_image_that_is_left_out_is_left_out(tmp_path, write, ramp, schema):
+    """Its header may say less, but it is the same picture."""
+    same = {"SOPInstanceUID": "1.2.3", "StudyInstanceUID": "1.2"}
+    for order in ("ab", "ba"):
+        write(order[0], ramp, **same)
+        write(order[1], ramp, BurnedInAnnotation="YES", **same)
+        write("c", ramp)
+        found = scan(tmp_path, schema, progress=False, exclude=frozenset({Flag.BURNED_IN}))
+        assert [row.path for row in found.rows] == ["c"]
+        assert found.refusals == (("a", Refusal(Code.EXCLUDED)), ("b", Refusal(Code.COPY)))
+
+
+def test_flags_that_decoding_told(tmp_path, write, ramp, schema):
+    write("1", ramp, LossyImageCompression="01")
+    write("2", ramp, LossyImageCompression="01")
+    found = scan(tmp_path, schema, progress=False)
+    more = found.with_decoded({1: [Flag.LOSSY, Flag.NO_END_MARKER, Flag.NO_END_MARKER]})
+    assert [row.flags for row in more.rows] == [
+        (Flag.LOSSY,),
+        (Flag.LOSSY, Flag.NO_END_MARKER),
+    ]
+    assert more.coverage.flags == {Flag.LOSSY: 2, Flag.NO_END_MARKER: 1}
+    assert found.coverage.flags == {Flag.LOSSY: 2}
+
+
+def test_flags_are_kept_with_the_headers(tmp_path, write, ramp, schema):
+    write("1", ramp, BurnedInAnnotation="YES")
+    first = scan(tmp_path, schema, progress=False)
+    again = scan(tmp_path, schema, progress=False)
+    assert (first.read, again.read) == (1, 0)
+    assert again == first
+    assert again.rows[0].flags[0] is Flag.BURNED_IN

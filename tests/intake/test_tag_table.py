@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Code
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake.identity import FROM_TABLE
-from tf_dicom_ce.intake.index import TAGS_FROM_TABLE, scan
+from tf_dicom_ce.intake.index import scan
 from tf_dicom_ce.intake.tag_table import read_tag_table
 
 SCHEMA = TagSchema.load("ultrasound")
@@ -69,8 +69,8 @@ def test_the_table_stands_above_the_headers(table, write, ramp, tmp_path):
     assert found == [{"chest", "linear"}, {"liver", "abdomen"}, {"thyroid"}]
     # The table's patients are the headers' patients.
     assert [row.patient for row in index.rows] == [0, 0, 0]
-    assert TAGS_FROM_TABLE in index.rows[0].flags
-    assert index.rows[1].flags == (FROM_TABLE, TAGS_FROM_TABLE)
+    assert Flag.TAGS_FROM_TABLE in index.rows[0].flags
+    assert index.rows[1].flags == (Flag.FROM_TABLE, Flag.TAGS_FROM_TABLE)
     assert index.rows[2].flags == ()
     # What is kept of the headers does not depend on the table.
     again = scan(tmp_path / "in", SCHEMA, progress=False)

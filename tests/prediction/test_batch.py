@@ -5,17 +5,20 @@ import dataclasses
 import io
 import json
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate
 
 from tf_dicom_ce import __version__
+from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.index import scan
 from tf_dicom_ce.intake.tag_table import Entry
 from tf_dicom_ce.prediction import batch, folder, writing
@@ -28,6 +31,7 @@ from tf_dicom_ce.workers import Loss
 SIZE = (32, 64)
 ULTRASOUND_CINE = "1.2.840.10008.5.1.4.1.1.3.1"
 NAME = "Secret^Name"
+READER = ImageReader(Path(), frozenset())
 
 
 def picture(seed):
@@ -47,13 +51,14 @@ def cine(frames):
 def run(heads, tmp_path):
     """Predicts on tmp_path/src and returns the pass, and the rows by path and frame."""
 
-    def predict_source(task="segmentation", choice="all", pictures=()):
+    def predict_source(task="segmentation", choice="all", pictures=(), **options):
         out = tmp_path / "out"
         head = open_head(heads / task)
         table = {name: Entry("", {}, None) for name in pictures}
         index = scan(tmp_path / "src", TagSchema.load("ultrasound"), table, progress=False)
-        with open_results(out, head.model, False):
-            done = predict(index, head, out, choice, False)
+        reader = ImageReader(index.root, index.schema.sop_classes, **options)
+        with open_results(out, head.model, reader):
+            done = predict(index, head, out, choice, reader)
         paths = {row["file"]: row["path"] for row in table_of(out / "files.csv")}
         rows = table_of(out / "predictions.csv")
         return done, {(paths[row["file"]], int(row["frame"])): row for row in rows}
@@ -190,20 +195,52 @@ def test_what_cannot_be_read_is_named_and_counted(run, write, tmp_path):
     broken = stream.getvalue()[:200] + bytes(400)
     jpeg = "1.2.840.10008.1.2.4.50"
     write("src/jpeg.dcm", picture(3), syntax=jpeg, PixelData=encapsulate([broken]))
+    item = Dataset()
+    item.RegionSpatialFormat, item.RegionDataType = 3, 3
+    write("src/doppler.dcm", picture(4), SequenceOfUltrasoundRegions=[item])
     done, rows = run()
     assert list(rows) == [("good.dcm", 0)]
     assert (done.images, done.new) == (2, 1)
-    assert done.skipped == {"truncated": 1, "not-dicom": 1, "decode-failed": 1}
+    assert done.skipped == {"truncated": 1, "not-dicom": 1, "decode-failed": 1, "not-2d": 1}
     skipped = {row["path"]: row for row in table_of(tmp_path / "out" / "skipped.csv")}
     assert {path: row["code"] for path, row in skipped.items()} == {
         "cut.dcm": "truncated",
         "notes.txt": "not-dicom",
         "jpeg.dcm": "decode-failed",
+        "doppler.dcm": "not-2d",
     }
     assert skipped["cut.dcm"]["kind"] == "unreadable"
     assert skipped["notes.txt"]["kind"] == "skipped"
     assert skipped["jpeg.dcm"]["frame"] == "0"
     assert all(row["remedy"] for row in skipped.values())
+
+
+def test_what_decoding_alone_tells_is_left_out_too(run, write, tmp_path):
+    stream = io.BytesIO()
+    Image.fromarray(picture(3)).save(stream, "JPEG")
+    data = encapsulate([stream.getvalue()[:-2]])
+    write("src/jpeg.dcm", picture(3), syntax="1.2.840.10008.1.2.4.50", PixelData=data)
+    write("src/good.dcm", picture(1))
+    done, rows = run(exclude=frozenset({Flag.NO_END_MARKER}))
+    assert list(rows) == [("good.dcm", 0)]
+    assert done.skipped == {"excluded": 1}
+    with pytest.raises(UserError, match=r"exclude \['no-end-marker'\], and now \[\]\."):
+        run()
+
+
+def test_outlines_are_drawn_on_blackened_pixels(run, write, tmp_path):
+    """Text beside the ultrasound is in none of the results."""
+    rng = np.random.default_rng(0)
+    screen = np.zeros((120, 160), np.uint8)
+    screen[40:110, 30:130] = rng.integers(60, 200, (70, 100))
+    screen[5:20:3, 10:90:2] = 255  # as thin as letters
+    write("src/a.dcm", screen)
+    _, rows = run(blank_outside=True)
+    with Image.open(tmp_path / "out" / rows["a.dcm", 0]["overlay"]) as image:
+        shown = np.asarray(image.convert("L"))
+    assert shown.shape[1] == screen.shape[1]  # a legend stands below
+    assert not shown[:30].any()
+    assert shown[50:100, 40:120].any()
 
 
 def test_a_worker_that_dies_costs_one_image(run, write, monkeypatch):
@@ -273,7 +310,7 @@ def test_another_model_or_process_keeps_out(heads, run, write, tmp_path):
     with pytest.raises(UserError, match="holds results of segmentation 1 with name segmentation,"):
         run(task="classification")
     model = open_head(heads / "segmentation").model
-    with open_results(tmp_path / "out", model, False), pytest.raises(UserError, match="another"):
+    with open_results(tmp_path / "out", model, READER), pytest.raises(UserError, match="another"):
         run()
 
 
@@ -283,19 +320,20 @@ def test_what_differs_is_told(heads, tmp_path, monkeypatch):
     other = dataclasses.replace(model, weights_digest="ab" * 32)
     digest = model.weights_digest[:12]
 
-    def refusal(model, find_sector=False):
-        with pytest.raises(UserError) as refused, open_results(tmp_path, model, find_sector):
+    def refusal(model, reader=READER):
+        with pytest.raises(UserError) as refused, open_results(tmp_path, model, reader):
             pass
         return str(refused.value).partition(" with ")[2]
 
-    with open_results(tmp_path, model, False):
+    with open_results(tmp_path, model, READER):
         pass
-    with open_results(tmp_path, model, False):
+    with open_results(tmp_path, model, READER):
         pass
     assert refusal(other) == (
         f"weights digest {digest}…, and now abababababab…. Choose another folder."
     )
-    assert refusal(other, True) == (
+    cropping = dataclasses.replace(READER, find_sector=True)
+    assert refusal(other, cropping) == (
         f"weights digest {digest}…, and now abababababab…; find sector False, and now True. "
         "Choose another folder."
     )
@@ -312,13 +350,13 @@ def test_what_differs_is_told(heads, tmp_path, monkeypatch):
 
 def test_a_full_disk_is_told(heads, tmp_path):
     model = open_head(heads / "segmentation").model
-    with pytest.raises(UserError, match="No space left"), open_results(tmp_path, model, False):
+    with pytest.raises(UserError, match="No space left"), open_results(tmp_path, model, READER):
         raise OSError(28, "No space left on device")
 
 
 def test_what_a_kill_left_behind_is_swept_away_and_nothing_else(heads, tmp_path):
     head = open_head(heads / "segmentation")
-    with open_results(tmp_path, head.model, False):
+    with open_results(tmp_path, head.model, READER):
         pass
     part = tmp_path / "dicom" / ".123.part.x.dcm"
     others = [
@@ -329,7 +367,7 @@ def test_what_a_kill_left_behind_is_swept_away_and_nothing_else(heads, tmp_path)
     (tmp_path / "mine").mkdir()
     for path in (part, *others):
         path.write_bytes(b"half")
-    with open_results(tmp_path, head.model, False):
+    with open_results(tmp_path, head.model, READER):
         assert not part.exists()
         assert all(path.exists() for path in others)
 
@@ -338,7 +376,7 @@ def test_a_folder_of_something_else_is_left_alone(heads, tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     model = open_head(heads / "segmentation").model
     refused = pytest.raises(UserError, match=r"holds something else than results \(thesis.tex\)")
-    with refused, open_results(tmp_path, model, False):
+    with refused, open_results(tmp_path, model, READER):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

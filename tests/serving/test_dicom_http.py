@@ -15,6 +15,8 @@ import tensorflow as tf
 from PIL import Image
 from pydicom import Dataset, Sequence, dcmread
 from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate
+from pydicom.uid import MPEG4HP41
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 
@@ -73,8 +75,11 @@ def refuse(request, error):
     return JSONResponse({"error": error.message}, error.status)
 
 
-def known_heads():
-    return Starlette(routes=dicom_http.routes(Heads()), exception_handlers={RequestError: refuse})
+def known_heads(**content):
+    heads = Heads()
+    for head in heads.heads.values():
+        head.content |= content
+    return Starlette(routes=dicom_http.routes(heads), exception_handlers={RequestError: refuse})
 
 
 @pytest.fixture(scope="module")
@@ -288,6 +293,12 @@ def bomb():
     return file.getvalue()
 
 
+def m_mode():
+    (part,) = region(0, 0, 19, 29)
+    part.RegionSpatialFormat = 2
+    return Sequence([part])
+
+
 def test_refusals_have_code_and_remedy(server, file, encode, ramp):
     whole = file(ramp)
     cases = {
@@ -295,6 +306,8 @@ def test_refusals_have_code_and_remedy(server, file, encode, ramp):
         b"\0" * 500: (415, "not-dicom"),
         whole[:-40]: (422, "truncated"),
         file(ramp, SOPClassUID="1.2.840.10008.5.1.4.1.1.2"): (422, "not-ultrasound"),
+        file(ramp, SequenceOfUltrasoundRegions=m_mode()): (422, "not-2d"),
+        file(ramp, syntax=MPEG4HP41, PixelData=encapsulate([b"12"])): (415, "video"),
         file(ramp, Rows=60000, Columns=60000): (422, ""),
         encode(ramp)[:-30]: (422, "decode-failed"),
         bomb(): (422, "too-large"),
@@ -306,6 +319,25 @@ def test_refusals_have_code_and_remedy(server, file, encode, ramp):
         assert response.json()["error"].endswith(".")
     assert post(server, SEGMENTATION, whole, content_type="text/plain").status_code == 415
     assert post(server, SEGMENTATION, whole).status_code == 200
+
+
+def test_a_head_sees_images_as_it_was_trained(serve_app, file, encode):
+    """What lies outside of the ultrasound is black, or the image is refused."""
+    screen = np.zeros((120, 160), np.uint8)
+    screen[40:110, 30:130] = np.random.default_rng(0).integers(60, 200, (70, 100))
+    screen[5:20:3, 10:90:2] = 255  # as thin as letters
+    app = known_heads(blank_outside=True)
+    with serve_app(app) as url, httpx.Client(base_url=url, timeout=60) as server:
+        for content in (file(screen), encode(screen)):
+            answer = post(server, SEGMENTATION + "?picture=true", content).json()
+            seen = picture(answer["picture"])
+            assert seen.shape == screen.shape
+            assert not seen[:30].any()
+            np.testing.assert_array_equal(seen[50:100, 40:120], screen[50:100, 40:120])
+            screen[40:110] = 0
+            refused = post(server, SEGMENTATION, file(screen))
+            assert (refused.status_code, "no-sector" in refused.text) == (422, True)
+            screen[40:110, 30:130] = np.random.default_rng(0).integers(60, 200, (70, 100))
 
 
 def test_models(server, file):

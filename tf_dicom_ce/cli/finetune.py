@@ -29,7 +29,7 @@ from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.wording import interval, number
 
 #: What a head takes from the encoder it stands on.
-_OF_ENCODER = ("image_size", "width", "find_sector")
+_OF_ENCODER = ("image_size", "width", "find_sector", "blank_outside")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

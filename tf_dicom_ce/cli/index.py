@@ -25,15 +25,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", type=Path, metavar="DIR", help="folder to write to (default: runs/<time>-index)"
     )
-    add_settings(parser, PretrainConfig, ("tags", "find_sector"))
+    add_settings(parser, PretrainConfig, ("tags", "find_sector", "blank_outside", "exclude"))
     add_labels_argument(parser)
     add_pacs_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Runs the command."""
+    from tf_dicom_ce.dicom.flags import flags_named
     from tf_dicom_ce.dicom.tags import TagSchema
     from tf_dicom_ce.intake.coverage import FILES, summary, write_coverage
+    from tf_dicom_ce.intake.decoding import ImageReader
 
     folder = options.run or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-index"
     foreign = {path.name for path in folder.glob("*")} - set(FILES)
@@ -42,8 +44,12 @@ def run(options: argparse.Namespace) -> None:
             f"--run {folder}: holds something else than a report ({min(foreign)}). Choose another "
             "folder."
         )
-    index = index_source(options.source, options, TagSchema.load(options.tags or "ultrasound"))
-    write_coverage(index, folder, find_sector=bool(options.find_sector))
+    schema = TagSchema.load(options.tags or "ultrasound")
+    exclude = flags_named(options.exclude or ())
+    index = index_source(options.source, options, schema, exclude)
+    sector, blank = bool(options.find_sector), bool(options.blank_outside)
+    reader = ImageReader(index.root, schema.sop_classes, sector, blank, exclude)
+    write_coverage(index, folder, reader=reader)
     print(summary(index))
     print(f"{index.read} files read, the others unchanged since an earlier scan")
     print(f"\nCoverage report: {folder / 'coverage.html'}")

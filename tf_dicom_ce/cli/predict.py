@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="exported head (default: export/segmentation), its newest version or one of them",
     )
     add("--stow", metavar="URL", help="DICOMweb service to send the DICOM results to")
-    add_settings(parser, PretrainConfig, ("frames", "find_sector"))
+    add_settings(parser, PretrainConfig, ("frames", "find_sector", "blank_outside", "exclude"))
     add_pacs_arguments(parser)
 
 
@@ -50,6 +50,8 @@ def run(options: argparse.Namespace) -> None:
     warm_up()
     load_tensorflow()
 
+    from tf_dicom_ce.dicom.flags import flags_named
+    from tf_dicom_ce.intake.decoding import ImageReader
     from tf_dicom_ce.intake.dicomweb_access import Credentials
     from tf_dicom_ce.intake.frames import check_choice
     from tf_dicom_ce.prediction import stow
@@ -65,9 +67,12 @@ def run(options: argparse.Namespace) -> None:
     credentials = Credentials.from_environment()
     head = open_head(options.model)
     sector = head.find_sector if options.find_sector is None else options.find_sector
-    index = _index(options)
-    with open_results(options.out, head.model, sector):
-        done = predict(index, head, options.out, frames, sector)
+    blank = head.blank_outside if options.blank_outside is None else options.blank_outside
+    exclude = flags_named(options.exclude or ())
+    index = _index(options, exclude)
+    reader = ImageReader(index.root, index.schema.sop_classes, sector, blank, exclude)
+    with open_results(options.out, head.model, reader):
+        done = predict(index, head, options.out, frames, reader)
         _print(done, head, options.out)
         if not done.before + done.new:
             raise UserError(f"none of the images could be read: see {options.out / 'skipped.csv'}.")
@@ -87,7 +92,7 @@ def _check_paths(options: argparse.Namespace) -> None:
         )
 
 
-def _index(options: argparse.Namespace):
+def _index(options: argparse.Namespace, exclude):
     """The index of the source, in which every PNG and JPEG counts as listed."""
     from tf_dicom_ce.dicom.pictures import picture_format
     from tf_dicom_ce.dicom.tags import TagSchema
@@ -97,7 +102,7 @@ def _index(options: argparse.Namespace):
     root = local_folder(options.source, options)
     pictures = (path for path in root.rglob("*") if picture_format(path))
     table = {path.relative_to(root).as_posix(): Entry("", {}, None) for path in pictures}
-    return scan(root, TagSchema.load("ultrasound"), table)
+    return scan(root, TagSchema.load("ultrasound"), table, exclude=exclude)
 
 
 def _print(done, head, folder: Path) -> None:

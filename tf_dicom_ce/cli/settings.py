@@ -40,6 +40,9 @@ def _words(field: dataclasses.Field) -> dict[str, Any]:
     words: dict[str, Any] = {"help": rules["help"]}
     if kind is bool:
         return words | {"action": argparse.BooleanOptionalAction}
+    if kind == tuple[str, ...]:
+        words["help"] += f": {', '.join(rules['choices'])}"
+        return words | {"action": "append", "metavar": rules["metavar"]}
     if "choices" in rules:
         return words | {"choices": rules["choices"]}
     words["metavar"] = rules.get("metavar") or _METAVARS.get(kind, "NAME")

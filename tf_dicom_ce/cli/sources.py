@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from tf_dicom_ce.dicom.flags import Flag
+
 
 def add_labels_argument(parser: argparse.ArgumentParser) -> None:
     """Declares the table of tag values."""
@@ -29,8 +31,8 @@ def add_pacs_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def index_source(source: str, options: argparse.Namespace, schema):
-    """Fetches, unpacks and scans; returns the `Index`."""
+def index_source(source: str, options: argparse.Namespace, schema, exclude: frozenset[Flag]):
+    """Fetches, unpacks and scans; returns the `Index` without images that have these flags."""
     from tf_dicom_ce.workers import warm_up
 
     warm_up()
@@ -38,7 +40,7 @@ def index_source(source: str, options: argparse.Namespace, schema):
     from tf_dicom_ce.intake.tag_table import read_tag_table
 
     table = read_tag_table(options.labels, schema.elements) if options.labels else {}
-    return scan(local_folder(source, options), schema, table)
+    return scan(local_folder(source, options), schema, table, exclude=exclude)
 
 
 def local_folder(source: str, options: argparse.Namespace) -> Path:

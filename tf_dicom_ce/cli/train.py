@@ -66,15 +66,16 @@ def run(options: argparse.Namespace) -> None:
     config = configure(options)
 
     from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
+    from tf_dicom_ce.dicom.flags import flags_named
     from tf_dicom_ce.dicom.tags import TagSchema
-    from tf_dicom_ce.intake.coverage import known_tags, require_tags
     from tf_dicom_ce.intake.frames import check_choice, choose_frames
+    from tf_dicom_ce.intake.requirements import known_tags, require_tags
     from tf_dicom_ce.phantom.cohort import default_cohort
 
     check_choice(config.frames)
     schema = TagSchema.load(config.tags)
     source = options.data or str(default_cohort(_preset(options)) / "pretraining")
-    index = index_source(source, options, schema)
+    index = index_source(source, options, schema, flags_named(config.exclude))
     if config.use_dicom or config.predicts_tags:
         require_tags(known_tags(schema, [row.present for row in index.rows]))
     images = choose_frames(index.rows, config.frames)
@@ -102,8 +103,9 @@ def _train(
 
     from tf_dicom_ce.data import datasets, shuffling, splits, store
     from tf_dicom_ce.data.preprocessing import standardise
-    from tf_dicom_ce.intake.coverage import known_tags
+    from tf_dicom_ce.dicom.flags import flags_named
     from tf_dicom_ce.intake.decoding import ImageReader
+    from tf_dicom_ce.intake.requirements import known_tags
     from tf_dicom_ce.training import devices, run_folder
     from tf_dicom_ce.training.loop import Data
     from tf_dicom_ce.training.pretrain import Watched, pretrain, seed_everything
@@ -111,14 +113,17 @@ def _train(
     schema, writes = index.schema, devices.is_chief(strategy)
     print("Configuration:", *(f"  {k}: {v}" for k, v in config.as_dict().items()), sep="\n")
     seed_everything(config.seed, config.deterministic)
-    reader = ImageReader(index.root, schema.sop_classes, config.find_sector)
+    exclude = flags_named(config.exclude)
+    reader = ImageReader(
+        index.root, schema.sop_classes, config.find_sector, config.blank_outside, exclude
+    )
     if config.direct:
         frames = store.open_direct(reader, images, config.image_size)
     else:
         frames = store.open_store(reader, images, config.image_size, store.default_cache())
         print("Store:", "decoded anew" if frames.built else "ready from an earlier run")
     if writes:
-        _report(index, images, frames.refusals, config, folder)
+        _report(index, images, frames, reader, config, folder)
 
     rows = np.array([k for k in range(len(images)) if k not in frames.refusals])
     files = np.array([image.row for image in images])
@@ -200,12 +205,17 @@ def _train(
         _export(options, config, pretrained, schema.labels, provenance, folder)
 
 
-def _report(index, images, refusals, config: PretrainConfig, folder: Path) -> None:
+def _report(index, images, frames, reader, config: PretrainConfig, folder: Path) -> None:
     """The coverage report, and a stop if too little can be read."""
-    from tf_dicom_ce.intake.coverage import require_readable, summary, write_coverage
+    from tf_dicom_ce.intake.coverage import summary, write_coverage
+    from tf_dicom_ce.intake.requirements import require_readable
 
-    undecodable = {images[k].row: refusal for k, refusal in refusals.items()}
-    write_coverage(index, folder, undecodable, config.find_sector)
+    undecodable = {images[k].row: refusal for k, refusal in frames.refusals.items()}
+    told = {}
+    for k, flags in frames.flags.items():
+        told.setdefault(images[k].row, []).extend(flags)
+    index = index.with_decoded(told)
+    write_coverage(index, folder, undecodable, reader)
     print(summary(index, undecodable), f"Coverage report: {folder / 'coverage.html'}", sep="\n")
     if not config.allow_unreadable:
         require_readable(index, undecodable)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tf_dicom_ce.data.labels import Example
+from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Refusal
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
@@ -94,7 +95,7 @@ def _tell(found: Mapping[str, identity.Patient], files: Mapping[str, identity.Id
             "column patient.",
             file=sys.stderr,
         )
-    untold = (identity.FROM_TABLE, identity.BY_FILE)
+    untold = (Flag.FROM_TABLE, Flag.BY_FILE)
     flags = (flag for patient in found.values() for flag in patient.flags if flag not in untold)
     for flag, count in collections.Counter(flags).most_common():
         print(f"{count} files: {flag}", file=sys.stderr)

@@ -3,7 +3,7 @@
 A store is a folder named by a hash of what it was made from: the content of every frame's file, the
 way it is read, the image size and the version of this code. So data that were moved or unpacked
 again find their store, and other data never do, whatever their names, sizes and times. It holds
-pixels and codes of errors by row number: no names, tags or paths.
+pixels, flags and codes of errors by row number: no names, tags or paths.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -20,13 +20,14 @@ import platformdirs
 import tensorflow as tf
 
 from tf_dicom_ce.data.preprocessing import resize
+from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.contents import digests
 from tf_dicom_ce.intake.decoding import ImageReader, decode_images
 
-_VERSION = 3  # raise when reader or resize give other pixels
+_VERSION = 4  # raise when reader or resize give other pixels
 
 
 class Image(Protocol):
@@ -47,6 +48,7 @@ class Store:
         refusals: Refusal by row number, for files whose pixels could not be decoded.
         fingerprint: Of the data, see `data_fingerprint`.
         built: Whether this call decoded the files (False: found ready).
+        flags: Flags by row number, where decoding told any that the header does not.
     """
 
     images: tf.Tensor
@@ -54,6 +56,7 @@ class Store:
     refusals: dict[int, Refusal]
     fingerprint: str
     built: bool
+    flags: dict[int, tuple[Flag, ...]] = field(default_factory=dict)
     at_once: ClassVar[int] = 3  # two compute, one hands over
 
     def read(self, rows: tf.Tensor) -> tf.Tensor:
@@ -71,6 +74,7 @@ class DirectReader:
     image_size: tuple[int, int]
     refusals: dict[int, Refusal]
     fingerprint: str
+    flags: dict[int, tuple[Flag, ...]] = field(default_factory=dict)
     at_once: ClassVar[int] = 1  # a process can hang at its end with several `py_function`
 
     def read(self, rows: tf.Tensor) -> tf.Tensor:
@@ -100,9 +104,14 @@ def open_direct(
     workers: int | None = None,
 ) -> DirectReader:
     """Decodes every image once to learn which cannot be read, and keeps no pixels."""
-    found = decode_images(reader, images, workers)
-    refusals = {k: frame for k, frame in found if isinstance(frame, Refusal)}
-    return DirectReader(reader, images, image_size, refusals, data_fingerprint(reader, images))
+    refusals, flags = {}, {}
+    for k, frame in decode_images(reader, images, workers):
+        if isinstance(frame, Refusal):
+            refusals[k] = frame
+        elif told := _told(frame):
+            flags[k] = told
+    fingerprint = data_fingerprint(reader, images)
+    return DirectReader(reader, images, image_size, refusals, fingerprint, flags)
 
 
 def default_cache() -> Path:
@@ -133,7 +142,8 @@ def open_store(
         UserError: A file was changed while it was decoded.
     """
     fingerprint = data_fingerprint(reader, images)
-    content = json.dumps([_VERSION, image_size, reader.find_sector, fingerprint])
+    way = (reader.find_sector, reader.blank_outside, sorted(reader.exclude))
+    content = json.dumps([_VERSION, image_size, *way, fingerprint])
     folder = cache / hashlib.sha256(content.encode()).hexdigest()[:32]
     built = not folder.is_dir()
     if built:
@@ -154,12 +164,14 @@ def open_store(
         finally:
             shutil.rmtree(beside, ignore_errors=True)
     codes = json.loads((folder / "refusals.json").read_text())
+    flags = json.loads((folder / "flags.json").read_text())
     return Store(
         images=mapped(folder / "images.npy"),
         places=np.load(folder / "places.npy"),
         refusals={int(k): Refusal(Code(code), detail) for k, (code, detail) in codes.items()},
         fingerprint=fingerprint,
         built=built,
+        flags={int(k): tuple(map(Flag, told)) for k, told in flags.items()},
     )
 
 
@@ -187,17 +199,24 @@ def _build(
         folder / "images.npy", "w+", np.uint8, (len(images), *image_size)
     )
     places = np.zeros((len(images), 6), np.int32)
-    refusals = {}
+    refusals, flags = {}, {}
     for k, frame in decode_images(reader, images, workers):
         if isinstance(frame, Refusal):
             refusals[k] = (frame.code, frame.detail)
         else:
+            if told := _told(frame):
+                flags[k] = told
             pixels[k] = _resized(frame, image_size)[..., 0]
             sides = (end for side in frame.crop for end in (side.start, side.stop))
             places[k] = (*frame.source_shape, *sides)
     pixels.flush()
     np.save(folder / "places.npy", places)
     (folder / "refusals.json").write_text(json.dumps(refusals))
+    (folder / "flags.json").write_text(json.dumps(flags))
+
+
+def _told(frame: Frame) -> tuple[Flag, ...]:
+    return tuple(flag for flag in frame.flags if flag.needs_decoding)
 
 
 def _resized(frame: Frame, image_size: tuple[int, int]) -> np.ndarray:

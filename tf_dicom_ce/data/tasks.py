@@ -77,7 +77,7 @@ def load_task(
     targets = digests(data, names) if segmentation else dict(zip(names, names, strict=True))
     examples, patients = with_patients(examples, data, targets)
     held = [targets[example.target] for example in examples]
-    reader = ImageReader(data, ULTRASOUND, config.find_sector)
+    reader = ImageReader(data, ULTRASOUND, config.find_sector, config.blank_outside)
     frames = store.open_store(reader, examples, config.image_size, cache)
     for row, refusal in frames.refusals.items():
         where = examples[row].where

@@ -1,24 +1,53 @@
-"""The size of the picture that a codestream holds, from its headers alone."""
+"""What a codestream says about its picture, from its headers alone."""
 
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
+END_OF_IMAGE = b"\xff\xd9"  # of JPEG and JPEG-LS
 _SCAN = 0xDA
 _LOSSLESS = (0xC3, 0xF7)  # JPEG and JPEG-LS
 # Start of frame: all of C0 to CF but the tables of Huffman, JPEG extensions, arithmetic coding.
 _FRAMES = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}
+_SEQUENTIAL = (0xC0, 0xC1, 0xC3)
 _RGB_IDS = (b"RGB", b"rgb")
+_COD, _TILE = 0x52, 0x90  # of JPEG 2000
 
 
 class FrameHeader(NamedTuple):
-    """What a codestream says about its picture."""
+    """What a codestream says about its picture.
+
+    Attributes:
+        precision: Bits per sample.
+        rows: Height.
+        columns: Width.
+        components: Samples per pixel.
+        lossless: Of JPEG: no DCT.
+        is_sequential: Of JPEG: not progressive.
+        has_rgb_ids: Of JPEG: the components are named R, G and B.
+        is_subsampled: Of JPEG: some components have fewer samples than others.
+        is_transformed: Of JPEG 2000: the COD marker says that colours were transformed, so that
+            the decoder gives RGB.
+    """
 
     precision: int
     rows: int
     columns: int
     components: int
     lossless: bool = False
+    is_sequential: bool = False
     has_rgb_ids: bool = False
+    is_subsampled: bool = False
+    is_transformed: bool = False
+
+    def require_size(self, rows: int, columns: int) -> None:
+        """A codestream may promise gigabytes behind a small (0028,0010) Rows.
+
+        Raises:
+            ValueError: The size is another.
+        """
+        if (rows, columns) != (self.rows, self.columns):
+            raise ValueError("the codestream's size differs from Rows and Columns")
 
 
 def jpeg_frame(src: bytes) -> FrameHeader:
@@ -27,26 +56,53 @@ def jpeg_frame(src: bytes) -> FrameHeader:
     Raises:
         ValueError: There is none before the first scan.
     """
-    position = src.find(b"\xff\xd8") + 2
-    while position >= 2 and position + 10 <= len(src) and src[position] == 0xFF:
-        marker = src[position + 1]
+    for marker, position in _segments(src):
         if marker in _FRAMES:
             precision, rows, columns, count = struct.unpack_from(">BHHB", src, position + 4)
-            ids = src[position + 10 : position + 10 + 3 * count : 3]
+            parts = src[position + 10 : position + 10 + 3 * count]
             return FrameHeader(
-                precision, rows, columns, count, marker in _LOSSLESS, ids in _RGB_IDS
+                precision,
+                rows,
+                columns,
+                count,
+                lossless=marker in _LOSSLESS,
+                is_sequential=marker in _SEQUENTIAL,
+                has_rgb_ids=parts[::3] in _RGB_IDS,
+                is_subsampled=len(set(parts[1::3])) > 1,
             )
-        if marker == _SCAN:
-            break
-        if marker == 0xFF:  # fill byte
-            position += 1
-        else:
-            position += 2 + struct.unpack_from(">H", src, position + 2)[0]
     raise ValueError("no frame header")
 
 
+def has_end(src: bytes) -> bool:
+    """Tells whether JPEG has an end marker behind its last scan."""
+    return src.rfind(END_OF_IMAGE) > src.rfind(b"\xff\xda")
+
+
+def is_one_scan(src: bytes) -> bool:
+    """Tells whether the first scan of JPEG holds all there is of the picture."""
+    found = jpeg_frame(src)
+    return found.is_sequential and any(
+        marker == _SCAN and src[position + 4] == found.components
+        for marker, position in _segments(src)
+    )
+
+
+def _segments(src: bytes) -> Iterator[tuple[int, int]]:
+    """Marker and place of each segment of JPEG up to the first scan."""
+    position = src.find(b"\xff\xd8") + 2
+    while position >= 2 and position + 10 <= len(src) and src[position] == 0xFF:
+        marker = src[position + 1]
+        if marker == 0xFF:  # fill byte
+            position += 1
+            continue
+        yield marker, position
+        if marker == _SCAN:
+            return
+        position += 2 + struct.unpack_from(">H", src, position + 2)[0]
+
+
 def jpeg_2000_frame(src: bytes) -> FrameHeader:
-    """Reads the SIZ segment, which is the first of a JPEG 2000 codestream.
+    """Reads the main header of a JPEG 2000 codestream: SIZ, which is the first, and COD.
 
     Raises:
         ValueError: There is none.
@@ -56,4 +112,19 @@ def jpeg_2000_frame(src: bytes) -> FrameHeader:
         raise ValueError("no SIZ segment")
     x1, y1, x0, y0 = struct.unpack_from(">4L", src, siz + 8)
     components, precision = struct.unpack_from(">HB", src, siz + 40)
-    return FrameHeader((precision & 0x7F) + 1, y1 - y0, x1 - x0, components)
+    return FrameHeader(
+        (precision & 0x7F) + 1,
+        y1 - y0,
+        x1 - x0,
+        components,
+        is_transformed=_is_transformed(src, siz + 2),
+    )
+
+
+def _is_transformed(src: bytes, position: int) -> bool:
+    """Walks the segments from SIZ to COD, whose Multiple component transform is a 0 or 1."""
+    while position + 9 <= len(src) and src[position] == 0xFF and src[position + 1] != _TILE:
+        if src[position + 1] == _COD:
+            return src[position + 8] == 1
+        position += 2 + struct.unpack_from(">H", src, position + 2)[0]
+    return False

@@ -6,25 +6,17 @@ from collections.abc import Callable, Iterator
 from pydicom import Dataset
 from pydicom.tag import Tag
 
-from tf_dicom_ce.dicom import decoders, grayscale
+from tf_dicom_ce.dicom import cells, decoders, grayscale
+from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.quiet import quiet
-from tf_dicom_ce.dicom.regions import crop_region, tissue_regions
+from tf_dicom_ce.dicom.regions import crop_region, has_color_flow, tissue_regions
 from tf_dicom_ce.dicom.values import value
 
-INVERTED = "MONOCHROME1 inverted"
-WINDOWED = "windowed to 8 bits"
-MIN_MAX = "scaled from its minimum and maximum to 8 bits"
-HIGH_BYTE = "colour reduced to its high byte"
-NOT_SQUARE = "pixels not square, not resampled"
-OVERLAY = "overlay planes ignored"
-BURNED_IN = "burned-in annotation declared"
-LOSSY = "lossy compressed"
-
-_PHOTOMETRIC, _ANNOTATION, _LOSSY_COMPRESSION, _ASPECT_RATIO, _SPACING = map(
+_PHOTOMETRIC, _ANNOTATION, _LOSSY_COMPRESSION, _ASPECT_RATIO, _SPACING, _COLOUR, _STORED = map(
     Tag,
     (
         *("PhotometricInterpretation", "BurnedInAnnotation", "LossyImageCompression"),
-        *("PixelAspectRatio", "PixelSpacing"),
+        *("PixelAspectRatio", "PixelSpacing", "UltrasoundColorDataPresent", "BitsStored"),
     ),
 )
 _DELTAS = (Tag("PhysicalDeltaY"), Tag("PhysicalDeltaX"))
@@ -32,23 +24,23 @@ _OVERLAY_GROUPS = range(0x6000, 0x6020)
 _BEHIND = (0x60000000).__le__
 
 
-def decisions(header: Dataset) -> tuple[str, ...]:
-    """Lists in plain words every decision on a picture that its header alone tells.
+def decisions(header: Dataset) -> tuple[Flag, ...]:
+    """Lists every decision on a picture that its header alone tells.
 
     Args:
         header: A header that `read_header` accepts.
 
     Returns:
-        Flags such as "cropped to region"; a malformed element gives none.
+        Flags; a malformed element gives none.
     """
-    flags: list[str] = []
+    flags: list[Flag] = []
     with quiet():
-        for rule in (_region, _levels, _aspect, _overlay, _burned_in, _lossy):
+        for rule in _RULES:
             flags.extend(_attempt(rule, header))
     return tuple(flags)
 
 
-def _attempt(rule: Callable[[Dataset], Iterator[str]], header: Dataset) -> list[str]:
+def _attempt(rule: Callable[[Dataset], Iterator[Flag]], header: Dataset) -> list[Flag]:
     try:
         return list(rule(header))
     # pydicom converts elements when they are looked at, and raises whatever comes to hand.
@@ -56,46 +48,56 @@ def _attempt(rule: Callable[[Dataset], Iterator[str]], header: Dataset) -> list[
         return []
 
 
-def _region(header: Dataset) -> Iterator[str]:
+def _region(header: Dataset) -> Iterator[Flag]:
     yield from crop_region(header)[1]
 
 
-def _levels(header: Dataset) -> Iterator[str]:
+def _colour_doppler(header: Dataset) -> Iterator[Flag]:
+    if value(header, _COLOUR) == 1 or has_color_flow(header):
+        yield Flag.COLOUR_DOPPLER
+
+
+def _bits(header: Dataset) -> Iterator[Flag]:
+    of_cells = header.file_meta.TransferSyntaxUID in decoders.OF_CELLS
+    if of_cells and cells.high_bit(header) != value(header, _STORED) - 1:
+        yield Flag.HIGH_BIT
+
+
+def _levels(header: Dataset) -> Iterator[Flag]:
     photometric = value(header, _PHOTOMETRIC)
-    bits = decoders.stored_bits(header)
     if photometric in grayscale.MONOCHROME:
-        if not grayscale.is_8_bit(header):
-            yield WINDOWED if grayscale.window(header) else MIN_MAX
-        if photometric == "MONOCHROME1":
-            yield INVERTED
-    elif photometric != grayscale.PALETTE and bits > 8:
-        yield HIGH_BYTE
+        yield from grayscale.monochrome_flags(header)
+    elif photometric != grayscale.PALETTE and decoders.stored_bits(header) > 8:
+        yield Flag.HIGH_BYTE
 
 
-def _aspect(header: Dataset) -> Iterator[str]:
+def _aspect(header: Dataset) -> Iterator[Flag]:
     pairs = [value(header, tag) for tag in (_ASPECT_RATIO, _SPACING)]
     for region in tissue_regions(header):
         pairs.append([value(region, tag) for tag in _DELTAS])
     # The first that is given counts; a region need not be calibrated.
     for down, right in (map(float, pair) for pair in pairs if pair and all(pair)):
         if abs(abs(down / right) - 1) > 0.01:
-            yield NOT_SQUARE
+            yield Flag.NOT_SQUARE
         return
 
 
-def _overlay(header: Dataset) -> Iterator[str]:
+def _overlay(header: Dataset) -> Iterator[Flag]:
     tags = header.keys()
     # In order as a rule, and seldom any behind the description of the pixels.
     if any(tag >> 16 in _OVERLAY_GROUPS for tag in itertools.takewhile(_BEHIND, reversed(tags))):
-        yield OVERLAY
+        yield Flag.OVERLAY
 
 
-def _burned_in(header: Dataset) -> Iterator[str]:
+def _burned_in(header: Dataset) -> Iterator[Flag]:
     if str(value(header, _ANNOTATION)).upper() == "YES":
-        yield BURNED_IN
+        yield Flag.BURNED_IN
 
 
-def _lossy(header: Dataset) -> Iterator[str]:
+def _lossy(header: Dataset) -> Iterator[Flag]:
     syntax = header.file_meta.TransferSyntaxUID
     if value(header, _LOSSY_COMPRESSION) == "01" or decoders.is_lossy(syntax):
-        yield LOSSY
+        yield Flag.LOSSY
+
+
+_RULES = (_region, _colour_doppler, _bits, _levels, _aspect, _overlay, _burned_in, _lossy)

@@ -59,11 +59,21 @@ def refuse_class(header: Dataset, classes: frozenset[str]) -> Refusal | None:
     return Refusal(Code.NOT_ULTRASOUND if header.preamble else Code.NOT_DICOM, name)
 
 
+def refuse_syntax(header: Dataset) -> Refusal | None:
+    """Refuses a (0002,0010) Transfer Syntax UID that no decoder reads."""
+    syntax = header.file_meta.TransferSyntaxUID
+    if decoders.is_video(syntax):
+        return Refusal(Code.VIDEO, UID(syntax).keyword)
+    if not decoders.supports(syntax):
+        return Refusal(Code.UNSUPPORTED_TRANSFER_SYNTAX, element_name("TransferSyntaxUID"))
+    return None
+
+
 def describe(header: Dataset) -> Description | Refusal:
     """Reads and checks what is needed to decode a frame.
 
     Args:
-        header: A header that has (0028,0010) Rows and a transfer syntax.
+        header: A header that has (0028,0010) Rows and a supported transfer syntax.
 
     Returns:
         The description, or what stands against decoding.
@@ -80,8 +90,12 @@ def describe(header: Dataset) -> Description | Refusal:
     if photometric not in grayscale.SUPPORTED:
         return Refusal(Code.UNSUPPORTED_PHOTOMETRIC, element_name("PhotometricInterpretation"))
     syntax = header.file_meta.TransferSyntaxUID
-    if not decoders.supports(syntax):
-        return Refusal(Code.UNSUPPORTED_TRANSFER_SYNTAX, element_name("TransferSyntaxUID"))
+    # JPEG tells itself what it holds.
+    if syntax not in decoders.JPEG:
+        if numbers[2] != (1 if photometric in grayscale.ONE_SAMPLE else 3):
+            return Refusal(Code.DAMAGED_HEADER, element_name("SamplesPerPixel"))
+        if numbers[4] > numbers[3]:
+            return Refusal(Code.DAMAGED_HEADER, element_name("BitsStored"))
     samples = numbers[0] * numbers[1] * numbers[2]
     if samples > _MAX_FRAME_SAMPLES:
         return Refusal(Code.TOO_LARGE, "(0028,0010) 'Rows' × (0028,0011) 'Columns'")

@@ -6,7 +6,8 @@ import struct
 from collections.abc import Sequence
 from typing import BinaryIO, NamedTuple
 
-ITEM = b"\xfe\xff\x00\xe0"
+_ITEM = b"\xfe\xff\x00\xe0"
+_DELIMITER = b"\xfe\xff\xdd\xe0"
 # More fragments than any recording has; a walk over them takes a fraction of a second.
 MAX_ITEMS = 1 << 18
 _CHUNK = 1 << 16
@@ -35,6 +36,11 @@ class Items(NamedTuple):
     cut: bool
 
 
+def is_other(start: bytes) -> bool:
+    """Tells by the first 8 bytes of pixel data that they are not encapsulated."""
+    return len(start) == 8 and start[:4] not in (_ITEM, _DELIMITER)
+
+
 def walk(file: BinaryIO, offset: int) -> Items:
     """Lists the items, reading little more than their headers.
 
@@ -54,7 +60,7 @@ def walk(file: BinaryIO, offset: int) -> Items:
             file.seek(position)
             start, at, chunk = position, 0, file.read(_CHUNK if items else 8)
         # The delimiter, or the pad byte that some writers leave out of an odd fragment's length.
-        if chunk[at : at + 4] != ITEM or len(chunk) < at + 8:
+        if chunk[at : at + 4] != _ITEM or len(chunk) < at + 8:
             return Items(items[0] if items else None, items[1:], cut=False)
         length = struct.unpack_from("<L", chunk, at + 4)[0]
         if position + 8 + length > size:

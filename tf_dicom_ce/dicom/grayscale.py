@@ -1,26 +1,90 @@
 """Stored pixel values to 8-bit gray levels."""
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
 from pydicom import DataElement, Dataset
 from pydicom.pixels import apply_color_lut
+from pydicom.pixels.processing import apply_windowing
+from pydicom.tag import BaseTag, Tag
 
 from tf_dicom_ce.dicom import decoders
+from tf_dicom_ce.dicom.flags import Flag
+from tf_dicom_ce.dicom.values import value
 
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 LUMA_FIRST = ("YBR_FULL", "YBR_FULL_422")
 PALETTE = "PALETTE COLOR"
+ONE_SAMPLE = (*MONOCHROME, PALETTE)
 # YBR_ICT and YBR_RCT leave the JPEG 2000 decoder as RGB.
-SUPPORTED = (*MONOCHROME, *LUMA_FIRST, PALETTE, "RGB", "YBR_ICT", "YBR_RCT")
+SUPPORTED = (*ONE_SAMPLE, *LUMA_FIRST, "RGB", "YBR_ICT", "YBR_RCT")
+
+_MODALITY, _VOI = Tag("ModalityLUTSequence"), Tag("VOILUTSequence")
+_WIDTH, _FUNCTION = Tag("WindowWidth"), Tag("VOILUTFunction")
+_STORED, _SIGNED = Tag("BitsStored"), Tag("PixelRepresentation")
+_PHOTOMETRIC = Tag("PhotometricInterpretation")
+# PS3.3 C.11.2.1.3: the function, and the width above which it shows more than a threshold.
+_FUNCTIONS = {"LINEAR": 1.0, "LINEAR_EXACT": 0.0, "SIGMOID": 0.0}
 
 
-def to_grayscale(stored: np.ndarray, photometric: str, dataset: Dataset) -> np.ndarray:
+class Window(NamedTuple):
+    """(0028,1050) Window Center, (0028,1051) Window Width and (0028,1056) VOI LUT Function."""
+
+    center: float
+    width: float
+    function: str
+
+    def show(self, values: np.ndarray) -> np.ndarray:
+        """Values to levels, 0 to 255, not rounded."""
+        display = Dataset()
+        display.PhotometricInterpretation = "MONOCHROME2"
+        display.BitsStored, display.PixelRepresentation = 8, 0
+        display.WindowCenter, display.WindowWidth = self.center, self.width
+        display.VOILUTFunction = self.function
+        return apply_windowing(values, display)
+
+
+class Table(NamedTuple):
+    """A Modality or VOI lookup table, PS3.3 C.11.1.1 and C.11.2.1.1.
+
+    Attributes:
+        entries: Integers.
+        first: The value that is mapped to the first entry.
+        bits: Of an entry.
+    """
+
+    entries: np.ndarray
+    first: int
+    bits: int
+
+    def look_up(self, values: np.ndarray) -> np.ndarray:
+        """Entries of values; those beyond either end take its entry.
+
+        pydicom's functions wrap around where the values need more bits than the entries.
+        """
+        places = np.rint(values).astype(np.int64) - self.first
+        return self.entries[np.clip(places, 0, len(self.entries) - 1)]
+
+
+class Transforms(NamedTuple):
+    """What a header asks for between stored values and display, of what can be used."""
+
+    modality: Table | None
+    voi: Table | None
+    window: Window | None
+    flags: tuple[Flag, ...]
+
+
+def to_grayscale(values: np.ndarray, photometric: str, bits: int, dataset: Dataset) -> np.ndarray:
     """Turns one decoded frame into gray levels.
 
     Args:
-        stored: (H, W) or (H, W, 3) integers as stored, any byte order.
-        photometric: (0028,0004) Photometric Interpretation of `stored`, one of `SUPPORTED`; may
+        values: (H, W) or (H, W, 3) integers as stored, any byte order.
+        photometric: (0028,0004) Photometric Interpretation of `values`, one of `SUPPORTED`; may
             differ from the data set's, as some decoders convert colours.
-        dataset: The header, for the palette, the window and (0028,0101) Bits Stored.
+        bits: Of a value; differs from (0028,0101) Bits Stored where that is wrong.
+        dataset: The header, for palette, lookup tables and window.
 
     Returns:
         (H, W) uint8, 0 black to 255 white.
@@ -28,20 +92,16 @@ def to_grayscale(stored: np.ndarray, photometric: str, dataset: Dataset) -> np.n
     Raises:
         ValueError: The palette is malformed, or the shape does not fit the interpretation.
     """
-    stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
-    if stored.ndim == 2 and photometric == PALETTE:
-        return _palette_to_luma(stored, dataset)
-    if stored.ndim == 2 and photometric in MONOCHROME:
-        if is_8_bit(dataset):
-            levels, padding = stored.astype(np.uint8, copy=False), None
-        else:
-            levels, padding = _to_8_bits(stored, dataset)
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    if values.ndim == 2 and photometric == PALETTE:
+        return _palette_to_luma(values, dataset)
+    if values.ndim == 2 and photometric in MONOCHROME:
+        levels, padding = _monochrome(values, bits, dataset)
         if photometric == "MONOCHROME1":
             levels = 255 - levels
         return levels if padding is None else np.where(padding, np.uint8(0), levels)
-    if stored.ndim == 3 and stored.shape[2] == 3 and photometric in (*LUMA_FIRST, "RGB"):
-        channels = stored[..., 0] if photometric in LUMA_FIRST else stored
-        bits = decoders.stored_bits(dataset)
+    if values.ndim == 3 and values.shape[2] == 3 and photometric in (*LUMA_FIRST, "RGB"):
+        channels = values[..., 0] if photometric in LUMA_FIRST else values
         if bits > 8:
             channels = channels >> (bits - 8)
         channels = channels.astype(np.uint8, copy=False)
@@ -53,18 +113,41 @@ def is_8_bit(dataset: Dataset) -> bool:
     """True if the stored values of monochrome are gray levels as they are."""
     if dataset.file_meta.TransferSyntaxUID in decoders.JPEG:
         return True
-    return dataset.BitsStored == 8 and not dataset.get("PixelRepresentation")
+    return value(dataset, _STORED) == 8 and not value(dataset, _SIGNED)
 
 
-def window(dataset: Dataset) -> tuple[float, float] | None:
-    """(0028,1050) Window Center and (0028,1051) Width: the first pair, if it can be used.
+def transforms(dataset: Dataset) -> Transforms:
+    """Reads Modality LUT, VOI LUT and window; the VOI LUT stands above the window.
 
-    A width of 1 is a threshold, which no device means for ultrasound.
+    Args:
+        dataset: A header of monochrome.
+
+    Returns:
+        What is usable of them, and the flags that tell what is applied.
     """
-    center, width = (_first_number(dataset, k) for k in ("WindowCenter", "WindowWidth"))
-    if center is None or width is None or not width > 1:
-        return None
-    return center, width
+    if not any(tag in dataset for tag in (_MODALITY, _VOI, _WIDTH)):
+        return Transforms(None, None, None, ())
+    modality, voi = _table_at(dataset, _MODALITY), _table_at(dataset, _VOI)
+    window = None if voi else _window(dataset)
+    asked = ((_MODALITY, modality), (_VOI, voi), (_WIDTH, voi or window))
+    flags = {
+        Flag.MODALITY_LUT: modality,
+        Flag.VOI_LUT: voi,
+        Flag.WINDOWED: window,
+        Flag.UNUSABLE_LUT: any(not found and _is_given(dataset, tag) for tag, found in asked),
+    }
+    return Transforms(modality, voi, window, tuple(flag for flag, is_so in flags.items() if is_so))
+
+
+def monochrome_flags(dataset: Dataset) -> Iterator[Flag]:
+    """What is done with the stored values of monochrome, as far as the header tells."""
+    found = transforms(dataset)
+    yield from found.flags
+    shown = found.voi or found.window
+    if not shown and not (found.modality.bits == 8 if found.modality else is_8_bit(dataset)):
+        yield Flag.MIN_MAX
+    if value(dataset, _PHOTOMETRIC) == "MONOCHROME1":
+        yield Flag.INVERTED
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:
@@ -80,25 +163,78 @@ def luma(rgb: np.ndarray) -> np.ndarray:
     return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)
 
 
-def _to_8_bits(stored: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None]:
-    """Applies the first window of the header, or else stretches the range that occurs.
+def _monochrome(
+    stored: np.ndarray, bits: int, dataset: Dataset
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Applies what the header asks for, or else stretches the range that occurs.
 
     Returns:
         The levels, and where the padding is, which is no tissue and has no part in the range.
     """
+    modality, voi, window, _ = transforms(dataset)
+    is_level = is_8_bit(dataset) and bits == 8
+    if is_level and modality is voi is window is None:
+        return stored.astype(np.uint8, copy=False), None
     padding = _padding(stored, dataset)
-    slope, intercept = (_first_number(dataset, f"Rescale{k}") for k in ("Slope", "Intercept"))
-    values = stored * (1.0 if slope is None else slope) + (intercept or 0.0)
-    chosen = window(dataset)
-    if chosen is not None:
-        center, width = chosen
-        # PS3.3 C.11.2.1.2.1, the linear function.
-        scaled = (values - (center - 0.5)) / (width - 1) + 0.5
+    if modality is not None:
+        values, is_level = modality.look_up(stored), modality.bits == 8
+    else:
+        slope, intercept = (_first_number(dataset, f"Rescale{k}") for k in ("Slope", "Intercept"))
+        values = stored * (1.0 if slope is None else slope) + (intercept or 0.0)
+    if voi is not None:
+        levels = voi.look_up(values) * (255 / (2**voi.bits - 1))
+    elif window is not None:
+        levels = window.show(values)
+    elif is_level:
+        levels = values
     else:
         inside = values if padding is None else values[~padding]
         low, high = (inside.min(), inside.max()) if inside.size else (0.0, 0.0)
-        scaled = (values - low) / max(high - low, 1)
-    return np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8), padding
+        levels = np.clip((values - float(low)) / max(float(high) - float(low), 1), 0, 1) * 255
+    return np.rint(levels).astype(np.uint8), padding
+
+
+def _window(dataset: Dataset) -> Window | None:
+    """The first window, if it can be used.
+
+    A width of 1 is a threshold where the function is linear, which no device means for ultrasound.
+    """
+    try:
+        center, width = (_first_number(dataset, k) for k in ("WindowCenter", "WindowWidth"))
+        function = str(value(dataset, _FUNCTION) or "LINEAR").upper()
+        is_one = np.isfinite(center) and _FUNCTIONS[function] < width < np.inf
+        return Window(center, width, function) if is_one else None
+    # One of them is absent, the function unknown, or a number malformed in any way.
+    except Exception:
+        return None
+
+
+def _is_given(dataset: Dataset, tag: BaseTag) -> bool:
+    """True also of what is malformed."""
+    try:
+        return tag in dataset and not dataset[tag].is_empty
+    except Exception:
+        return True
+
+
+def _table_at(dataset: Dataset, tag: BaseTag) -> Table | None:
+    """The first table of a sequence, if it can be used."""
+    try:
+        items = value(dataset, tag)
+        if not items:
+            return None
+        count, first, bits = (int(number) for number in items[0].LUTDescriptor)
+        # A count of 2^16 is 0, and one of 2^15 or more may have been taken for negative.
+        data, count = items[0]["LUTData"], count % (1 << 16) or 1 << 16
+        if isinstance(data.value, bytes):
+            entries = _table(data, count, dataset.original_encoding[1]).astype(np.int64)
+        else:
+            entries = np.array(data.value, np.int64).reshape(-1)[:count]
+        is_whole = len(entries) == count and 0 < bits <= 16 and entries.max() < 1 << bits
+        return Table(entries, first, bits) if is_whole else None
+    # pydicom raises whatever comes to hand on a malformed element.
+    except Exception:
+        return None
 
 
 def _padding(stored: np.ndarray, dataset: Dataset) -> np.ndarray | None:

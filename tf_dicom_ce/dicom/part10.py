@@ -34,6 +34,7 @@ _BARE_DATASET = re.compile(
     rb"\x02\x00[\x00-\x03]\x00|\x08\x00[\x00-\x20]\x00|\x00\x08\x00[\x00-\x20]"
 )
 _PIXEL_DATA = 0x7FE00010
+_UNDEFINED = 0xFFFFFFFF
 # A set, for tags of pydicom are slow to compare.
 _ANY_PIXEL_DATA = frozenset((0x7FE00010, 0x7FE00009, 0x7FE00008))
 NATIVE = (
@@ -46,7 +47,7 @@ NATIVE = (
 
 @dataclasses.dataclass(frozen=True)
 class PixelData:
-    """Where the value of (7FE0,0010) Pixel Data lies; `length` None for encapsulated."""
+    """Where the value of (7FE0,0010) Pixel Data lies; `length` None if it is undefined."""
 
     offset: int
     length: int | None
@@ -204,5 +205,4 @@ def _find_pixel_data(file: BinaryIO, header: Dataset) -> PixelData | None:
         return None
     vr = None if implicit else start[4:6].decode("ascii")
     length = struct.unpack(f"{order}L", start[-4:])[0]
-    native = header.file_meta.TransferSyntaxUID in NATIVE
-    return PixelData(file.tell(), length if native else None, vr)
+    return PixelData(file.tell(), None if length == _UNDEFINED else length, vr)

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from tf_dicom_ce.dicom import part10
-from tf_dicom_ce.dicom.reader import Frame
+from tf_dicom_ce.dicom.reader import Frame, looked_at
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 
 _STARTS = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
@@ -30,16 +30,19 @@ def picture_size(path: str | os.PathLike[str]) -> tuple[int, int] | Refusal:
     return _read(path, lambda image: (image.height, image.width))
 
 
-def read_picture(path: str | os.PathLike[str]) -> Frame | Refusal:
+def read_picture(path: str | os.PathLike[str], blank_outside: bool = False) -> Frame | Refusal:
     """Reads a picture by the luma of its pixels.
 
     Args:
         path: A PNG or JPEG; links are not followed.
+        blank_outside: Look for the ultrasound, blacken what lies outside, and refuse the picture if
+            nothing is found.
 
     Returns:
         The frame, not cropped, or why there is none. No content of a file raises.
     """
-    return _read(path, _to_frame)
+    frame = _read(path, _to_frame)
+    return looked_at(frame, False, blank_outside) if isinstance(frame, Frame) else frame
 
 
 def _read(path: str | os.PathLike[str], take: Callable[[Image.Image], Any]) -> Any:

@@ -7,8 +7,8 @@ import enum
 class Code(enum.StrEnum):
     """Why a file was refused; the value is what reports show.
 
-    Members marked "skipped" are files that simply are something else. All others are ultrasound
-    files (or may be) that cannot be read.
+    Members marked "skipped" are files that are something else or not wanted. All others are
+    ultrasound files (or may be) that cannot be read.
     """
 
     NOT_REGULAR = "not-regular"
@@ -19,6 +19,12 @@ class Code(enum.StrEnum):
     """Skipped: a PNG or JPEG that no labels CSV lists."""
     NOT_ULTRASOUND = "not-ultrasound"
     """Skipped: DICOM whose (0008,0016) SOP Class UID is not wanted; by default, not ultrasound."""
+    NOT_2D = "not-2d"
+    """Skipped: its regions are of M-mode, spectral Doppler or traces, and none of 2D tissue."""
+    EXCLUDED = "excluded"
+    """Skipped: it has a flag that `--exclude` names."""
+    NO_SECTOR = "no-sector"
+    """Skipped: `--blank-outside` is given, and nothing tells where the ultrasound is."""
     COPY = "copy"
     """Skipped: the image of another file once more: same SOP Instance UID, same pixels."""
     OS_ERROR = "os-error"
@@ -30,7 +36,11 @@ class Code(enum.StrEnum):
     TRUNCATED = "truncated"
     """The file ends before its pixel data do."""
     UNSUPPORTED_TRANSFER_SYNTAX = "unsupported-transfer-syntax"
-    """No installed decoder reads the (0002,0010) Transfer Syntax UID."""
+    """No decoder reads the (0002,0010) Transfer Syntax UID, or JPEG of more than 8 bits."""
+    WRONG_TRANSFER_SYNTAX = "wrong-transfer-syntax"
+    """The (0002,0010) Transfer Syntax UID says compressed and the pixels are not, or reverse."""
+    VIDEO = "video"
+    """The pixel data are a video stream: MPEG-2, H.264, H.265."""
     UNSUPPORTED_PHOTOMETRIC = "unsupported-photometric"
     """The (0028,0004) Photometric Interpretation cannot be turned into gray levels."""
     TOO_LARGE = "too-large"
@@ -46,12 +56,15 @@ class Code(enum.StrEnum):
 
     @property
     def is_skip(self) -> bool:
-        """True for a file that is something else, False for an unreadable ultrasound file."""
+        """True for a file that is something else or not wanted, False for an unreadable one."""
         return self in (
             Code.NOT_REGULAR,
             Code.NOT_DICOM,
             Code.UNLISTED_PICTURE,
             Code.NOT_ULTRASOUND,
+            Code.NOT_2D,
+            Code.EXCLUDED,
+            Code.NO_SECTOR,
             Code.COPY,
         )
 
@@ -71,14 +84,21 @@ _REMEDIES = {
     Code.NOT_DICOM: "Nothing to do, unless the file should be DICOM: then export it again.",
     Code.UNLISTED_PICTURE: "List it in a CSV given by --labels if it is an image to train on.",
     Code.NOT_ULTRASOUND: "Nothing to do; only the SOP classes of the tag schema are read.",
+    Code.NOT_2D: "Nothing to do; M-mode, spectral Doppler and traces are no 2D image.",
+    Code.EXCLUDED: "Nothing to do; leave out --exclude to take it.",
+    Code.NO_SECTOR: "Leave out --blank-outside if no name can stand in the picture.",
     Code.COPY: "Nothing to do; the same image counts once.",
     Code.OS_ERROR: "Check the permissions of the file and the health of the disk.",
     Code.DAMAGED_HEADER: "Export the file again; the data set is malformed.",
     Code.NO_PIXELS: "Export the file again with its image; this copy holds none.",
     Code.TRUNCATED: "The copy is incomplete: copy or export the file again.",
     Code.UNSUPPORTED_TRANSFER_SYNTAX: (
-        "Transcode to Explicit VR Little Endian, or install the missing decoder."
+        "Export it uncompressed, as Explicit VR Little Endian (dcmdjpeg does so with JPEG)."
     ),
+    Code.WRONG_TRANSFER_SYNTAX: (
+        "Export it again, uncompressed: transfer syntax and pixel data do not belong together."
+    ),
+    Code.VIDEO: "Export still images, or the clip as a multi-frame image in JPEG.",
     Code.UNSUPPORTED_PHOTOMETRIC: "Export as MONOCHROME2, RGB, YBR_FULL or PALETTE COLOR.",
     Code.TOO_LARGE: "Check the file: its size is beyond that of any ultrasound image.",
     Code.FRAME_OUT_OF_RANGE: "Ask for a frame below (0028,0008) Number of Frames.",

@@ -4,9 +4,6 @@ import numpy as np
 
 from tf_dicom_ce.dicom.regions import Crop
 
-FOUND = "sector found"
-NOT_FOUND = "no sector found"
-
 _ABOVE_BACKGROUND = 8
 _LINE_WIDTH = 5  # lines, calipers and strokes of letters are thinner
 _MIN_TEXTURE = 0.2

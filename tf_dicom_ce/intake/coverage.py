@@ -3,18 +3,15 @@
 import dataclasses
 import json
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
-
+from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Refusal
-from tf_dicom_ce.dicom.tags import TagSchema
-from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.coverage_counts import Coverage, TagCoverage, in_words
 from tf_dicom_ce.intake.coverage_page import render_page
+from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.index import Index
 from tf_dicom_ce.whole_files import as_csv, write_text
 
@@ -22,9 +19,6 @@ __all__ = [
     "FILES",
     "Coverage",
     "TagCoverage",
-    "known_tags",
-    "require_readable",
-    "require_tags",
     "summary",
     "to_json",
     "to_markdown",
@@ -33,7 +27,6 @@ __all__ = [
 
 #: What the report consists of.
 FILES = ("coverage.html", "coverage.md", "coverage.json", "files.csv")
-_HARDLY_ANY = 0.05  # of the images
 _NONE: Mapping[int, Refusal] = MappingProxyType({})
 _FILE_COLUMNS = ("path", "row", "status", "what", "patient", "labels", "flags")
 
@@ -42,7 +35,7 @@ def write_coverage(
     index: Index,
     folder: str | os.PathLike[str],
     undecodable: Mapping[int, Refusal] = _NONE,
-    find_sector: bool = False,
+    reader: ImageReader | None = None,
 ) -> None:
     """Writes the report's `FILES`, each in one step, for this user alone.
 
@@ -50,18 +43,19 @@ def write_coverage(
         index: The index.
         folder: Made if need be.
         undecodable: Row number to refusal, for files whose pixels could not be decoded.
-        find_sector: As the images are read; for the pictures of the page.
+        reader: Reads the pictures of the page; None for one without options.
 
     Raises:
         OSError: The folder cannot be written.
     """
+    reader = reader or ImageReader(index.root, index.schema.sop_classes)
     coverage = index.coverage.with_decode_refusals(undecodable.values())
     paths = {index.rows[k].path: refusal for k, refusal in undecodable.items()}
     refusals = sorted((*index.refusals, *paths.items()), key=lambda pair: pair[0])
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     contents = (
-        render_page(index, find_sector, undecodable),
+        render_page(index, reader, undecodable),
         to_markdown(coverage, refusals),
         to_json(coverage),
         as_csv(_FILE_COLUMNS, _files(index, paths), heading=True),
@@ -97,67 +91,6 @@ def summary(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -> str:
         lines.append(f"{of_patients.copies} files are copies of others, which count once")
     lines += (f"WARNING: {sentence}" for sentence in of_patients.warnings)
     return "\n".join(lines)
-
-
-def require_readable(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -> None:
-    """Insists that at least half of the ultrasound files can be read.
-
-    Args:
-        index: The index.
-        undecodable: As in `write_coverage`.
-
-    Raises:
-        UserError: Fewer can; the message counts the others by code and gives the remedies.
-    """
-    coverage = index.coverage.with_decode_refusals(undecodable.values())
-    readable = len(index.rows) - len(undecodable)
-    if coverage.unreadable <= readable:
-        return
-    total = readable + coverage.unreadable
-    lines = [f"{coverage.unreadable} of {total} images cannot be read:"]
-    for code, count in coverage.refusals.items():
-        if not code.is_skip:
-            lines.append(f"  {count} {code.value}: {code.remedy}")
-    lines.append("coverage.md names them. Mend them, or go on without them: --allow-unreadable")
-    raise UserError("\n".join(lines))
-
-
-def known_tags(schema: TagSchema, present: np.typing.ArrayLike) -> dict[str, float]:
-    """Share of images, 0 to 1, of which each tag is known.
-
-    Args:
-        schema: The schema that encoded the tags.
-        present: 1 over the span of a tag that is known, [N, L].
-    """
-    starts = np.cumsum([0, *(len(tag.labels) for tag in schema.tags)])
-    return {
-        tag.name: float(np.mean(np.asarray(present)[:, start]))
-        for tag, start in zip(schema.tags, starts, strict=False)
-    }
-
-
-def require_tags(known: Mapping[str, float]) -> None:
-    """Insists that there is something to learn from tags; a warning where there is little.
-
-    Args:
-        known: From `known_tags`.
-
-    Raises:
-        UserError: No tag is known of any image.
-    """
-    remedy = (
-        "`tf-dicom-ce index` shows the values that were found. Map them (--tags, docs/tags.md), "
-        "bring tags by a CSV (--labels), or train without them: --no-use-dicom."
-    )
-    if not any(known.values()):
-        raise UserError(f"No image has a tag that the schema knows. {remedy}")
-    for name, share in known.items():
-        if share < _HARDLY_ANY:
-            print(
-                f"WARNING: the tag {name} is known of {100 * share:.1f} % of the images only: "
-                f"there is hardly anything to learn from it. {remedy}",
-                file=sys.stderr,
-            )
 
 
 def to_json(coverage: Coverage) -> str:
@@ -196,11 +129,11 @@ def to_markdown(coverage: Coverage, refusals: Iterable[tuple[str, Refusal]] = ()
         *(f"**{sentence}**\n" for sentence in of_patients.warnings),
         _table(("told apart by", "images"), of_patients.told.items()),
         _table(
-            ("", "images"),
+            ("", "--exclude", "images"),
             (
-                ("of the patient who has most", of_patients.largest),
-                ("copies of others, which count once", of_patients.copies),
-                *of_patients.oddities.items(),
+                ("of the patient who has most", "", of_patients.largest),
+                ("copies of others, which count once", "", of_patients.copies),
+                *_named(of_patients.oddities),
             ),
         ),
     ]
@@ -209,7 +142,7 @@ def to_markdown(coverage: Coverage, refusals: Iterable[tuple[str, Refusal]] = ()
     if coverage.flags:
         parts += [
             "## Decisions on images\n",
-            _table(("decision", "files"), coverage.flags.items()),
+            _table(("decision", "--exclude", "files"), _named(coverage.flags)),
         ]
     if coverage.refusals:
         rows = (
@@ -259,6 +192,10 @@ def _tag_sections(name: str, tag: TagCoverage, images: int) -> list[str]:
         rows = ((_shown(v), n, in_words(labels)) for v, (n, labels) in tag.mapped_values.items())
         parts += [f"### Mapped values: {name}\n", _table(("value", "files", "labels"), rows)]
     return parts
+
+
+def _named(flags: Mapping[Flag, int]) -> list[tuple[str, str, int]]:
+    return [(flag, flag.slug, count) for flag, count in flags.items()]
 
 
 def _counted(counts: Mapping[str, int]) -> str:

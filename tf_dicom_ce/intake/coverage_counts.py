@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
 
+from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.suggestions import closest, suspicious
 from tf_dicom_ce.dicom.tags import STATES, Encoding, Tag, TagSchema
@@ -59,14 +60,14 @@ class Identification:
 
     Attributes:
         told: What told the patient to number of images.
-        oddities: What is odd about patients, in plain words, to number of images.
+        oddities: What is odd about patients to number of images.
         copies: Files that hold an image once more; they count once.
         largest: Images of the patient who has most.
         warnings: What to look at before training, as sentences.
     """
 
     told: dict[str, int]
-    oddities: dict[str, int]
+    oddities: dict[Flag, int]
     copies: int
     largest: int
     warnings: tuple[str, ...]
@@ -93,7 +94,7 @@ class Coverage:
     identification: Identification
     unmapped_files: int
     tags: dict[str, TagCoverage]
-    flags: dict[str, int]
+    flags: dict[Flag, int]
     refusals: dict[Code, int]
 
     @property
@@ -119,12 +120,18 @@ class Coverage:
         counts.update(refusal.code for refusal in refusals)
         return dataclasses.replace(self, refusals=_in_order(counts))
 
+    def with_flags(self, flags: Iterable[Iterable[Flag]]) -> "Coverage":
+        """Adds flags that decoding told: those of each file."""
+        counts = collections.Counter(self.flags)
+        counts.update(flag for file in flags for flag in file)
+        return dataclasses.replace(self, flags=_by_count(counts))
+
 
 def measure(
     schema: TagSchema,
     encodings: Sequence[Encoding],
     patients: Sequence[identity.Patient],
-    flags: Iterable[Iterable[str]],
+    flags: Iterable[Iterable[Flag]],
     refusals: Iterable[Refusal],
 ) -> Coverage:
     """Counts.

@@ -18,12 +18,12 @@ _PICTURES = 4  # a group
 _SIZE = (240, 180)
 
 
-def render_page(index: Index, find_sector: bool, undecodable: Mapping[int, Refusal]) -> str:
+def render_page(index: Index, reader: ImageReader, undecodable: Mapping[int, Refusal]) -> str:
     """Renders one self-contained HTML page.
 
     Args:
         index: The index.
-        find_sector: As the images are read.
+        reader: Reads the pictures.
         undecodable: Row number to refusal, for files whose pixels could not be decoded.
 
     Returns:
@@ -32,7 +32,7 @@ def render_page(index: Index, find_sector: bool, undecodable: Mapping[int, Refus
     coverage = index.coverage.with_decode_refusals(undecodable.values())
     groups = _groups(index)
     chosen = sorted({row for rows in groups.values() for row in rows} - undecodable.keys())
-    pictures = _pictures(index, chosen, find_sector)
+    pictures = _pictures(index, chosen, reader)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tf_dicom_ce.intake", "."),
         autoescape=True,
@@ -95,9 +95,8 @@ def _groups(index: Index) -> dict[tuple[str, str], list[int]]:
     return groups
 
 
-def _pictures(index: Index, chosen: Sequence[int], find_sector: bool) -> dict[int, str]:
+def _pictures(index: Index, chosen: Sequence[int], reader: ImageReader) -> dict[int, str]:
     """Row to a small JPEG, base64."""
-    reader = ImageReader(index.root, index.schema.sop_classes, find_sector)
     images = choose_frames([index.rows[row] for row in chosen], "middle")
     return {
         chosen[k]: _jpeg(frame.pixels)

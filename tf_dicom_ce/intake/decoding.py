@@ -10,6 +10,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import Progress
 
+from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.pictures import picture_format, read_picture
 from tf_dicom_ce.dicom.reader import Frame, read_frames
 from tf_dicom_ce.dicom.refusals import Code, Refusal
@@ -39,11 +40,15 @@ class ImageReader:
         root: The folder that paths are relative to.
         classes: SOP classes that are read.
         find_sector: Look for the ultrasound in the picture where no region is given.
+        blank_outside: Blacken what lies outside of the ultrasound, see `read_frames`.
+        exclude: Frames that have one of these flags are refused.
     """
 
     root: Path
     classes: frozenset[str]
     find_sector: bool = False
+    blank_outside: bool = False
+    exclude: frozenset[Flag] = frozenset()
 
     def read(self, path: str, frames: Sequence[int | None]) -> list[Frame | Refusal]:
         """Reads frames of one file: DICOM, PNG or JPEG, as its content says.
@@ -55,9 +60,17 @@ class ImageReader:
         Returns:
             A frame, or why there is none, for each.
         """
-        file = self.root / path
+        found = self._read(self.root / path, frames)
+        return [
+            Refusal(Code.EXCLUDED)
+            if isinstance(frame, Frame) and self.exclude.intersection(frame.flags)
+            else frame
+            for frame in found
+        ]
+
+    def _read(self, file: Path, frames: Sequence[int | None]) -> list[Frame | Refusal]:
         if picture_format(file):
-            picture = read_picture(file)
+            picture = read_picture(file, self.blank_outside)
             out = Refusal(Code.FRAME_OUT_OF_RANGE, "a picture has one frame")
             return [picture if frame in (None, 0) else out for frame in frames]
         # The middle one needs an opening of its own, as only the reader knows its number.
@@ -68,7 +81,11 @@ class ImageReader:
             found
             for numbers in openings
             for found in read_frames(
-                file, numbers, find_sector=self.find_sector, classes=self.classes
+                file,
+                numbers,
+                find_sector=self.find_sector,
+                blank_outside=self.blank_outside,
+                classes=self.classes,
             )
         ]
 

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 from pydicom import Dataset
 from pydicom.uid import UID
 
+from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.pictures import picture_format, picture_size
 from tf_dicom_ce.dicom.quiet import quiet
-from tf_dicom_ce.dicom.reader import decisions, number_of_frames, read_header
+from tf_dicom_ce.dicom.reader import inspect, number_of_frames
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.tags import TagSchema, Values
 from tf_dicom_ce.intake.decoding import refusal_of
@@ -19,7 +20,7 @@ from tf_dicom_ce.intake.identity import Identity, picture_identity, read_identit
 from tf_dicom_ce.intake.secret import load_secret
 from tf_dicom_ce.workers import guarded_map
 
-_RULES_VERSION = 2  # raise when `examine` gives another answer for the same file
+_RULES_VERSION = 3  # raise when `examine` gives another answer for the same file
 # Below this, starting processes costs more than it saves; headers are read by Python alone, which
 # does not die.
 _IN_PROCESS = 300
@@ -32,7 +33,7 @@ class Facts(NamedTuple):
         identity: What it says of its patient.
         frames: (0028,0008) Number of Frames, at least 1.
         kind: What the file is, e.g. "480×640 RGB, 30 frames, JPEG Baseline".
-        flags: Every decision on the picture, in plain words.
+        flags: Every decision on the picture that is taken without decoding it.
         values: Element to its values, raw.
         is_picture: A PNG or JPEG: no image of a study unless a labels CSV says so.
     """
@@ -40,7 +41,7 @@ class Facts(NamedTuple):
     identity: Identity
     frames: int
     kind: str
-    flags: tuple[str, ...]
+    flags: tuple[Flag, ...]
     values: Values
     is_picture: bool = False
 
@@ -97,16 +98,17 @@ def examine(root: Path, schema: TagSchema, secret: bytes, path: str) -> Facts | 
         The facts, or why there are none. No content of a file raises.
     """
     with quiet():
-        header = read_header(root / path, schema.sop_classes)
-        if isinstance(header, Refusal):
-            is_picture = header.code is Code.NOT_DICOM and picture_format(root / path)
-            return _examine_picture(root, schema, secret, path) if is_picture else header
+        found = inspect(root / path, schema.sop_classes)
+        if isinstance(found, Refusal):
+            is_picture = found.code is Code.NOT_DICOM and picture_format(root / path)
+            return _examine_picture(root, schema, secret, path) if is_picture else found
+        header, flags = found
         try:
             return Facts(
                 read_identity(header, path, secret),
                 number_of_frames(header),
                 _kind(header),
-                tuple(decisions(header)),
+                flags,
                 schema.read(header),
             )
         # A lazily converted element may be malformed in any way.
@@ -123,7 +125,8 @@ def _from_json(entry: list[Any]) -> Facts | Refusal:
         return Refusal(Code(entry[0]), entry[1])
     identity, frames, kind, flags, values, is_picture = entry
     values = {k: None if v is None else tuple(v) for k, v in values.items()}
-    return Facts(Identity(*identity), frames, kind, tuple(flags), values, is_picture)
+    flags = tuple(map(Flag, flags))
+    return Facts(Identity(*identity), frames, kind, flags, values, is_picture)
 
 
 def _examine_picture(root: Path, schema: TagSchema, secret: bytes, path: str) -> Facts | Refusal:

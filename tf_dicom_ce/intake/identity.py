@@ -17,16 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from pydicom import Dataset
 
+from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.intake.secret import pseudonym
-
-PLACEHOLDER = "Patient ID is a placeholder"
-FROM_TABLE = "patient from the labels CSV"
-BY_STUDY = "no Patient ID, patient taken from the study"
-BY_FILE = "no Patient ID and no study, file taken as a patient of its own"
-SEVERAL_IDS = "study or instance stands under several Patient IDs, taken as one patient"
-WITHOUT_ISSUER = "Patient ID with and without an issuer, taken as one patient"
-SEVERAL_ISSUERS = "Patient ID of several issuers, told apart by the issuer"
-SHARED_INSTANCE = "SOP Instance UID of another image, which has other pixels"
 
 # What stands where an ID was taken out. With a number behind it, as in ANON0017, it is an ID.
 _PLACEHOLDER = re.compile(
@@ -75,12 +67,12 @@ class Patient(NamedTuple):
         pseudonym: The same for all files of the patient, and in every source that knows the same
             identifiers.
         told: By what.
-        flags: What is odd about it, in plain words.
+        flags: What is odd about it.
     """
 
     pseudonym: str
     told: Told
-    flags: tuple[str, ...]
+    flags: tuple[Flag, ...]
 
 
 def read_identity(header: Dataset, path: str, secret: bytes) -> Identity:
@@ -157,13 +149,13 @@ def tell_apart(
         pseudonym, oddities = of_patient[component[names["file", file.path]]]
         told, own = _told(file), _own_id(file)
         flags = {
-            FROM_TABLE: told is Told.TABLE,
-            PLACEHOLDER: file.placeholder,
-            BY_STUDY: told is Told.STUDY,
-            BY_FILE: told is Told.FILE,
+            Flag.FROM_TABLE: told is Told.TABLE,
+            Flag.PLACEHOLDER: file.placeholder,
+            Flag.BY_STUDY: told is Told.STUDY,
+            Flag.BY_FILE: told is Told.FILE,
             **dict.fromkeys(oddities, True),
-            SEVERAL_ISSUERS: own and len(homes[own]) > 1,
-            SHARED_INSTANCE: shared[file.instance] > 1,
+            Flag.SEVERAL_ISSUERS: own and len(homes[own]) > 1,
+            Flag.SHARED_INSTANCE: shared[file.instance] > 1,
         }
         found[path] = Patient(
             pseudonym, told, tuple(flag for flag, is_so in flags.items() if is_so)
@@ -216,12 +208,12 @@ def _pseudonym(files: Sequence[Identity]) -> str:
     raise AssertionError("every file has a path")
 
 
-def _oddities(files: Sequence[Identity]) -> list[str]:
+def _oddities(files: Sequence[Identity]) -> list[Flag]:
     """What is odd about the headers of one patient of whom the table says nothing."""
     issuers = collections.defaultdict(set)
     for file in files:
         if _own_id(file):
             issuers[file.unissued].add(file.patient)
-    odd = [SEVERAL_IDS] if len(issuers) > 1 else []
+    odd = [Flag.SEVERAL_IDS] if len(issuers) > 1 else []
     mixed = any(bare in patients and len(patients) > 1 for bare, patients in issuers.items())
-    return [*odd, *([WITHOUT_ISSUER] if mixed else [])]
+    return [*odd, *([Flag.WITHOUT_ISSUER] if mixed else [])]

@@ -4,10 +4,11 @@ import dataclasses
 import functools
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.tags import Encoding, TagSchema
 from tf_dicom_ce.errors import UserError
@@ -20,7 +21,6 @@ from tf_dicom_ce.intake.identity import Patient, tell_apart
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
 from tf_dicom_ce.intake.tag_table import Entry
 
-TAGS_FROM_TABLE = "tags from the labels CSV"
 _NO_TABLE: Mapping[str, Entry] = MappingProxyType({})
 
 
@@ -36,7 +36,7 @@ class Row:
         y: The multi-hot labels, (L,) of 0.0 or 1.0.
         present: (L,), True over the span of each tag that mapped.
         kind: What the file is, e.g. "480×640 RGB, 30 frames, JPEG Baseline".
-        flags: Every decision on patient, tags and picture, in plain words.
+        flags: Every decision on patient, tags and picture that is taken without decoding it.
     """
 
     path: str
@@ -46,7 +46,7 @@ class Row:
     y: tuple[float, ...]
     present: tuple[bool, ...]
     kind: str
-    flags: tuple[str, ...] = ()
+    flags: tuple[Flag, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +69,16 @@ class Index:
     coverage: Coverage
     read: int = dataclasses.field(compare=False)
 
+    def with_decoded(self, flags: Mapping[int, Iterable[Flag]]) -> "Index":
+        """Adds flags that decoding told, by row number; one that a row has already counts once."""
+        rows, added = list(self.rows), []
+        for number, told in flags.items():
+            row = rows[number]
+            added.append([flag for flag in dict.fromkeys(told) if flag not in row.flags])
+            rows[number] = dataclasses.replace(row, flags=(*row.flags, *added[-1]))
+        coverage = self.coverage.with_flags(added)
+        return dataclasses.replace(self, rows=tuple(rows), coverage=coverage)
+
 
 def scan(
     root: str | os.PathLike[str],
@@ -77,6 +87,7 @@ def scan(
     cache: Path | None = None,
     workers: int | None = None,
     progress: bool = True,
+    exclude: frozenset[Flag] = frozenset(),
 ) -> Index:
     """Indexes a folder, recursively; reads headers only and follows no links.
 
@@ -91,6 +102,7 @@ def scan(
         cache: Folder of what is kept of headers; None for the user's.
         workers: Processes; None for one per CPU core. The result does not depend on it.
         progress: Shows a bar on standard error.
+        exclude: Images that have one of these flags are left out, and copies of them, too.
 
     Returns:
         The index.
@@ -117,8 +129,14 @@ def scan(
     copies = find_copies(ImageReader(root, schema.sop_classes), first, progress)
     _require_agreement(copies, table)
     patients = tell_apart({path: facts.identity for path, facts in images.items()}, copies)
-    refusals |= {path: Refusal(Code.COPY) for path in copies}
-    images = {path: facts for path, facts in images.items() if path not in copies}
+    excluded = {
+        copies.get(path, path)
+        for path, facts in images.items()
+        if not exclude.isdisjoint((*facts.flags, *patients[path].flags))
+    }
+    left_out = dict.fromkeys(excluded, Code.EXCLUDED) | dict.fromkeys(copies, Code.COPY)
+    refusals |= {path: Refusal(code) for path, code in left_out.items()}
+    images = {path: facts for path, facts in images.items() if path not in left_out}
     return _assemble(root, schema, images, patients, refusals, read)
 
 
@@ -170,7 +188,7 @@ def _completed(facts: Facts, entry: Entry, secret: bytes) -> Facts:
     given = pseudonym(secret, "PatientID", entry.patient) if entry.patient else ""
     return facts._replace(
         identity=facts.identity._replace(given=given),
-        flags=(*([TAGS_FROM_TABLE] if entry.values else ()), *facts.flags),
+        flags=(*([Flag.TAGS_FROM_TABLE] if entry.values else ()), *facts.flags),
         values={**facts.values, **entry.values},
     )
 

@@ -62,7 +62,7 @@ class Pass:
     dicom: list[str]
 
 
-def predict(index: Index, head: Head, folder: Path, choice: str, find_sector: bool) -> Pass:
+def predict(index: Index, head: Head, folder: Path, choice: str, reader: ImageReader) -> Pass:
     """Answers every chosen image that has no answer in the folder yet.
 
     A row of `predictions.csv` is written after the files that it names, and every file is whole or
@@ -73,7 +73,7 @@ def predict(index: Index, head: Head, folder: Path, choice: str, find_sector: bo
         head: What answers.
         folder: One that `open_results` holds open.
         choice: Frames of a cine, see `intake.frames.choose_frames`.
-        find_sector: Look for the ultrasound in the picture where no region is given.
+        reader: How files become frames.
 
     Returns:
         The counts.
@@ -91,7 +91,6 @@ def predict(index: Index, head: Head, folder: Path, choice: str, find_sector: bo
     )
     done = {(row["file"], row["frame"]) for row in rows.rows}
     missing = [image for image in images if (image.name, str(image.frame)) not in done]
-    reader = ImageReader(index.root, index.schema.sop_classes, find_sector)
     skipped = [(path, "", refusal) for path, refusal in index.refusals]
     under_way: collections.deque[Image] = collections.deque()
     results = guarded_map(

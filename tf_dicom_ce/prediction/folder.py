@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.results.concepts import SOFTWARE
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.whole_files import sole, write_json
@@ -19,13 +20,13 @@ _PART = re.compile(r"\.\d+\.part\.")  # as `whole_files.replacing` names what it
 
 
 @contextlib.contextmanager
-def open_results(folder: Path, model: Model, find_sector: bool) -> Iterator[None]:
+def open_results(folder: Path, model: Model, reader: ImageReader) -> Iterator[None]:
     """Makes the folder, or opens it to go on.
 
     Args:
         folder: The folder.
         model: Whose results they are; kept in `model.json`, with the version of this package.
-        find_sector: How images are cropped; kept, too.
+        reader: How images are cropped, blackened and left out; kept, too.
 
     Raises:
         UserError: The folder cannot be written, now or while the context lasts; another process
@@ -33,7 +34,8 @@ def open_results(folder: Path, model: Model, find_sector: bool) -> Iterator[None
             or something else.
     """
     content = {**dataclasses.asdict(model), "classes": list(model.classes)}
-    content |= {"find_sector": find_sector, "software": SOFTWARE}
+    content |= {"find_sector": reader.find_sector, "blank_outside": reader.blank_outside}
+    content |= {"exclude": sorted(flag.slug for flag in reader.exclude), "software": SOFTWARE}
     busy = f"--out {folder}: another process writes here. Wait for it, or choose another folder."
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ class Head:
     Attributes:
         model: How results name it.
         find_sector: Whether it was trained on images that were cropped by looking.
+        blank_outside: Whether what lies outside of the ultrasound was blackened.
     """
 
     def __init__(self, folder: Path, content: dict):
@@ -35,6 +36,7 @@ class Head:
         """
         self.model = Model.of(folder.parent.name, folder.name, content)
         self.find_sector = content["find_sector"]
+        self.blank_outside = content.get("blank_outside", False)
         self._size = tuple(content["image_size"])
         self._loaded = tf.saved_model.load(str(folder))  # kept: its variables go with it
 

@@ -54,6 +54,7 @@ def open_image(
     file: str | os.PathLike[str] | bytes,
     classes: frozenset[str] = ULTRASOUND,
     find_sector: bool = False,
+    blank_outside: bool = False,
     frame: int | None = None,
 ) -> Source | Refusal:
     """Reads one frame as in training, and keeps the header.
@@ -62,7 +63,8 @@ def open_image(
         file: A path (links are not followed), or a file's content, which is put into a temporary
             file meanwhile.
         classes: The SOP class UIDs to accept.
-        find_sector: Look for the ultrasound in the picture if the header names no usable region.
+        find_sector: See `read_frames`.
+        blank_outside: See `read_frames`.
         frame: From 0; None for the middle one.
 
     Returns:
@@ -75,7 +77,8 @@ def open_image(
             return header
         with quiet():
             index = number_of_frames(header) // 2 if frame is None else frame
-        found = read_frame(path, index, find_sector=find_sector, classes=classes)
+        options = {"find_sector": find_sector, "blank_outside": blank_outside}
+        found = read_frame(path, index, classes=classes, **options)
     if isinstance(found, Refusal):
         return found
     rows, columns = found.crop

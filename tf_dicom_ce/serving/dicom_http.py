@@ -32,6 +32,7 @@ _SECONDS = 10.0  # for reading a file; one that takes longer is tried once more
 _STATUS = {
     Code.NOT_DICOM: 415,
     Code.UNSUPPORTED_TRANSFER_SYNTAX: 415,
+    Code.VIDEO: 415,
     Code.UNSUPPORTED_PHOTOMETRIC: 415,
     Code.FRAME_OUT_OF_RANGE: 400,
     Code.TIMED_OUT: 503,
@@ -85,7 +86,8 @@ class DicomEndpoint:
     def _answer(self, question: _Question, file: bytes) -> Response:
         with self._repository.acquire(question.name, question.version) as servable:
             model = _model(servable)
-            source = self._read(file, question.frame, servable.content.get("find_sector", False))
+            as_trained = (servable.content.get(k, False) for k in ("find_sector", "blank_outside"))
+            source = self._read(file, question.frame, *as_trained)
             accepted = _accepted(question.accept, source, model)
             levels = source.pixels[np.newaxis, ..., np.newaxis].astype(np.float32)
             outputs = servable.predict("serving_image", {"image": levels})
@@ -102,10 +104,12 @@ class DicomEndpoint:
         found = answer(source, model, outputs, question.picture)
         return JSONResponse(found, headers={"Cache-Control": "no-store"})
 
-    def _read(self, file: bytes, frame: int | None, find_sector: bool) -> Source:
+    def _read(
+        self, file: bytes, frame: int | None, find_sector: bool, blank_outside: bool
+    ) -> Source:
         # Made here, as a worker that is killed would leave it behind.
         with on_disk(file) as path:
-            found = self._guarded.call(reading.read, path, frame, find_sector)
+            found = self._guarded.call(reading.read, path, frame, find_sector, blank_outside)
         if isinstance(found, Source):
             return found
         if isinstance(found, Failure):

@@ -39,6 +39,8 @@ TASKS = ("classification", "segmentation")
 #: Options that say where something lies; what lies there, the runs' fingerprints say.
 PLACES = {"data", "labels", "masks", "config"}
 _KEYS = {"name", "arms", "seeds", "fractions", "freeze", "tasks", "pretraining", *TASKS}
+# Options that take one of several values each time they are given.
+_REPEATED = {f.name for f in dataclasses.fields(PretrainConfig) if f.type == tuple[str, ...]}
 #: What the study itself decides, in jobs' commands.
 DECIDED = {
     *("seed", "freeze", "label_fraction", "task", "use_dicom", "shuffle_tags", "tag_noise"),
@@ -185,5 +187,6 @@ def _words(options: dict[str, Any]) -> tuple[str, ...]:
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
             values = value if isinstance(value, list) else [value]
-            words += (f"--{flag}", *map(str, values))
+            groups = [[text] for text in values] if name in _REPEATED else [values]
+            words += (word for group in groups for word in (f"--{flag}", *map(str, group)))
     return tuple(words)

@@ -1,0 +1,67 @@
+"""`index` from the command line."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tf_dicom_ce.cli import main
+
+
+@pytest.fixture
+def index(tmp_path, capsys):
+    def run(name, *words):
+        folder = tmp_path / name
+        code = main(["index", str(tmp_path / "data"), "--run", str(folder), *words])
+        return code, folder, capsys.readouterr()
+
+    return run
+
+
+def test_images_that_are_left_out_are_counted(index, write, ramp):
+    write("data/1", ramp, BurnedInAnnotation="YES")
+    write("data/2", ramp, UltrasoundColorDataPresent=1)
+    write("data/3", ramp)
+    code, folder, said = index("all")
+    assert code == 0
+    assert "1 files: burned-in annotation declared\n1 files: colour Doppler declared" in said.out
+    lines = (folder / "coverage.md").read_text().splitlines()
+    assert "| burned-in annotation declared | burned-in | 1 |" in lines
+    assert "<code>burned-in</code>" in (folder / "coverage.html").read_text()
+
+    code, folder, said = index("two", "--exclude", "burned-in", "--exclude", "colour-doppler")
+    assert "1 images of 1 patients; 2 other files skipped, 0 unreadable" in said.out
+    assert json.loads((folder / "coverage.json").read_text())["refusals"] == {"excluded": 2}
+
+    code, folder, said = index("none", "--exclude", "names")
+    assert code == 2
+    assert "--exclude names: no such flag. Choose from cropped, clamped, " in said.err
+    assert not folder.exists()
+
+
+def test_the_page_shows_blackened_pictures(index, write, monkeypatch):
+    """Text beside the ultrasound is not on it."""
+    screen = np.zeros((120, 160), np.uint8)
+    screen[40:110, 30:130] = np.random.default_rng(0).integers(60, 200, (70, 100))
+    screen[5:20:3, 10:90:2] = 255  # as thin as letters
+    write("data/1", screen, StudyDescription="US LIVER")
+    shown = []
+    fromarray = Image.fromarray
+    monkeypatch.setattr(
+        Image, "fromarray", lambda pixels: shown.append(pixels) or fromarray(pixels)
+    )
+    index("as-it-is")
+    index("blank", "--blank-outside")
+    assert shown[0][:30].any()
+    assert not shown[-1][:30].any()
+    np.testing.assert_array_equal(shown[-1][50:100, 40:120], screen[50:100, 40:120])
+
+
+def test_help_lists_the_flags(capsys):
+    with pytest.raises(SystemExit):
+        main(["index", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "blacken what lies outside of the ultrasound, where names are printed" in text
+    assert "two-panes" in text
+    assert "burned-in" in text
