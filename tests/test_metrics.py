@@ -137,3 +137,19 @@ def test_interval_of_a_mean_agrees_with_the_normal_one():
     assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.03)
     assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.03)
     assert found["bootstrap_sd"] == pytest.approx(error, rel=0.7)
+
+
+def test_of_one_patient_there_is_no_interval():
+    """Patient 0 alone has class 0: its recall is ½, and nothing is known of other patients."""
+    labels, ids = np.array([0, 0, 1, 1, 1, 1]), np.array([0, 1, 1, 1, 0, 1])
+    patients = np.array([0, 0, 1, 1, 2, 2])
+
+    def recalls(k):
+        return classification_measures(labels[k], ids[k], np.eye(2)[ids[k]], ordinal=False)
+
+    found = summarise(recalls, patients, seed=0)
+    assert found["recall_0"]["value"] == 0.5
+    assert found["recall_0"]["interval_95"] == [None, None]
+    assert found["recall_0"]["bootstrap_sd"] is None
+    low, high = found["recall_1"]["interval_95"]  # of patients 1 and 2: 1 and ½
+    assert (low, high) == (0.5, 1.0)

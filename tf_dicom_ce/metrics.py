@@ -101,7 +101,8 @@ def summarise(measure: Measure, clusters: np.ndarray, seed: int) -> dict[str, di
 
     The interval is the 2.5 and 97.5 percentile of 1,000 resamples of whole patients. Resamples on
     which a measure is not defined (NaN) are left out: those without any image that it is of, which
-    the truth decides, so they are the same for every model. None where it is not defined at all.
+    the truth decides, so they are the same for every model. None where it is not defined at all, and
+    no spread or interval where one patient alone decides: it says nothing about others.
 
     Args:
         measure: As in `bootstrap`.
@@ -126,8 +127,10 @@ def summarise(measure: Measure, clusters: np.ndarray, seed: int) -> dict[str, di
 
 
 def _defined(values: np.ndarray, statistic: Callable) -> float:
-    values = values[~np.isnan(values)]
-    return float(statistic(values)) if len(values) > 1 else np.nan
+    defined = values[~np.isnan(values)]
+    # Always the same where it is defined at all: it rests on one patient.
+    rests_on_one = len(defined) < len(values) and len(set(defined)) < 2
+    return np.nan if len(defined) < 2 or rests_on_one else float(statistic(defined))
 
 
 def _number(value: float) -> float | None:
