@@ -11,6 +11,7 @@ from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake import identity
 from tf_dicom_ce.intake.coverage import summary, to_markdown
 from tf_dicom_ce.intake.coverage_page import render_page
+from tf_dicom_ce.intake.identity import Identity
 from tf_dicom_ce.intake.index import scan
 from tf_dicom_ce.intake.tag_table import Entry
 
@@ -50,6 +51,15 @@ def test_an_id_without_issuer_may_be_that_of_any(index):
     found = index(("7", "A", "1.1"), ("7", "", "1.2"), ("7", "B", "1.3"), ("9", "", "1.4"))
     assert patients(found) == [0, 0, 0, 1]
     assert [Flag.WITHOUT_ISSUER in row.flags for row in found.rows] == [True] * 3 + [False]
+
+
+@pytest.mark.parametrize("count", [1, 127, 128, 255, 256, 300])
+def test_however_many_files_say_the_same(count):
+    files = {f"{k}": Identity(f"{k}", "7A", "7", f"study {k}") for k in range(count)}
+    files |= {"bare": Identity("bare", "7", "7", "study"), "other": Identity("other", "8", "8")}
+    found = identity.tell_apart(files)
+    assert len({found[path].pseudonym for path in files if path != "other"}) == 1
+    assert found["other"].pseudonym == "8"
 
 
 def test_a_study_of_which_some_files_lack_the_id_is_one_patient(index):

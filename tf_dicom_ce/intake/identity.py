@@ -131,10 +131,10 @@ def tell_apart(
         path: file._replace(path=files[copies[path]].path, instance="") if path in copies else file
         for path, file in files.items()
     }
-    edges = [*_edges(said.values())]
+    edges = list(dict.fromkeys(_edges(said.values())))
     names = {name: k for k, name in enumerate(dict.fromkeys(n for edge in edges for n in edge))}
     ends = np.array([(names[a], names[b]) for a, b in edges]).reshape(-1, 2).T
-    graph = coo_array((np.ones(ends.shape[1], np.int8), ends), shape=(len(names), len(names)))
+    graph = coo_array((np.ones(ends.shape[1], bool), ends), shape=(len(names), len(names)))
     component = connected_components(graph, directed=False)[1]
     members: dict[int, list[Identity]] = collections.defaultdict(list)
     homes: dict[str, set[int]] = collections.defaultdict(set)
@@ -146,7 +146,7 @@ def tell_apart(
     of_patient = {number: (_pseudonym(f), _oddities(f)) for number, f in members.items()}
     found = {}
     for path, file in said.items():
-        pseudonym, oddities = of_patient[component[names["file", file.path]]]
+        name, oddities = of_patient[component[names["file", file.path]]]
         told, own = _told(file), _own_id(file)
         flags = {
             Flag.FROM_TABLE: told is Told.TABLE,
@@ -157,9 +157,7 @@ def tell_apart(
             Flag.SEVERAL_ISSUERS: own and len(homes[own]) > 1,
             Flag.SHARED_INSTANCE: shared[file.instance] > 1,
         }
-        found[path] = Patient(
-            pseudonym, told, tuple(flag for flag, is_so in flags.items() if is_so)
-        )
+        found[path] = Patient(name, told, tuple(flag for flag, is_so in flags.items() if is_so))
     return found
 
 
