@@ -101,8 +101,8 @@ def summarise(measure: Measure, clusters: np.ndarray, seed: int) -> dict[str, di
 
     The interval is the 2.5 and 97.5 percentile of 1,000 resamples of whole patients. Resamples on
     which a measure is not defined (NaN) are left out: those without any image that it is of, which
-    the truth decides, so they are the same for every model. None where it is not defined at all, and
-    no spread or interval where one patient alone decides: it says nothing about others.
+    the truth decides, so they are the same for every model. None where it is not defined at all,
+    and no spread or interval where one patient alone decides: it says nothing about others.
 
     Args:
         measure: As in `bootstrap`.
