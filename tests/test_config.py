@@ -1,8 +1,10 @@
 """Settings that cannot be are refused by their flag's name."""
 
+import dataclasses
+
 import pytest
 
-from tf_dicom_ce.config import FinetuneConfig, PretrainConfig
+from tf_dicom_ce.config import FINETUNE_PRESETS, PRESETS, FinetuneConfig, PretrainConfig
 from tf_dicom_ce.errors import UserError
 
 
@@ -54,3 +56,23 @@ def test_all_options_beyond_the_paper_are_off():
     assert config.precision == "float32"
     assert not (config.spectral_norm or config.tag_dropout or config.balance_tags)
     assert not (config.lambda_tags or config.shuffle_tags or config.tag_noise)
+
+
+def test_the_presets():
+    """`paper` is the paper to the letter, `full` its sizes with safer choices, `quick` minutes."""
+    paper, full = PRESETS["paper"], PRESETS["full"]
+    assert (paper.adversarial, paper.split, paper.tags) == ("minimax", "image", "ultrasound-paper")
+    assert full == PretrainConfig()
+    assert (full.adversarial, full.split, full.tags) == ("nonsaturating", "patient", "ultrasound")
+    letter = {"adversarial": "minimax", "split": "image", "tags": "ultrasound-paper"}
+    assert dataclasses.replace(full, **letter) == paper
+    # Section 4.3 and Appendix A.2.
+    assert (full.image_size, full.batch_size, full.epochs, full.width) == ((256, 384), 8, 200, 1)
+    assert (full.lambda_rec, full.lambda_adv) == (0.99, 0.01)
+    assert (full.g_learning_rate, full.d_learning_rate) == (1e-4, 1e-5)
+    for preset in ("paper", "full"):
+        heads = [FINETUNE_PRESETS[preset, t] for t in ("classification", "segmentation")]
+        assert [(h.batch_size, h.epochs, h.learning_rate) for h in heads] == [
+            (4, 300, 1e-4),
+            (8, 500, 1e-4),
+        ]
