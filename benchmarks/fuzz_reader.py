@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import dicom_encoders
 from layout import aligned
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 
 from tf_dicom_ce.dicom import reader
@@ -59,13 +59,34 @@ class Result(NamedTuple):
     violation: str
 
 
+def furnish(dataset: Dataset) -> None:
+    """Adds what else decides about the picture: regions, lookup tables, window, overlay."""
+    table = Dataset()
+    table.LUTDescriptor = [256, 0, 8]
+    table.add_new("LUTData", "OW", bytes(range(256)))
+    for keyword in ("ModalityLUTSequence", "VOILUTSequence"):
+        setattr(dataset, keyword, [table])
+    dataset.WindowCenter, dataset.WindowWidth, dataset.VOILUTFunction = "99", "50", "SIGMOID"
+    dataset.add_new(0x60000102, "US", 12)
+    regions = []
+    for kind, left, right in ((1, 0, 47), (1, 48, 95), (3, 0, 95)):
+        regions.append(region := Dataset())
+        region.RegionSpatialFormat = region.RegionDataType = kind
+        region.RegionLocationMinX0, region.RegionLocationMaxX1 = left, right
+        region.RegionLocationMinY0, region.RegionLocationMaxY1 = 5, 70
+    dataset.SequenceOfUltrasoundRegions = regions
+
+
 def seeds() -> list[Seed]:
-    """Files of every transfer syntax, and those that pydicom ships."""
+    """Files of every transfer syntax, plain and furnished, and those that pydicom ships."""
     contents = [Path(get_testdata_file(name, download=False)).read_bytes() for name in SHIPPED]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a"
         for sample in dicom_encoders.samples():
             contents.append(dicom_encoders.save(sample, path).read_bytes())
+            if sample.dataset.SamplesPerPixel == 1:
+                furnish(sample.dataset)
+                contents.append(dicom_encoders.save(sample, path).read_bytes())
         found = []
         for content in contents:
             path.write_bytes(content)

@@ -204,6 +204,19 @@ def test_voi_lut_stands_above_the_window_and_behind_the_rescaling(write):
     assert frame.flags == (Flag.VOI_LUT,)
 
 
+@pytest.mark.parametrize("slope", ["1", "2.5", "0"])
+def test_rescaling_leaves_8_bits_as_they_are(write, ramp, slope):
+    frame = read_frame(write("a", ramp, RescaleSlope=slope, RescaleIntercept="-7"))
+    np.testing.assert_array_equal(frame.pixels, ramp)
+    assert frame.flags == ()
+
+
+def test_rescaling_that_turns_black_into_white(write, ramp):
+    frame = read_frame(write("a", ramp, RescaleSlope="-1", RescaleIntercept="255"))
+    np.testing.assert_array_equal(frame.pixels, np.rint((250 - ramp.astype(float)) / 250 * 255))
+    assert frame.flags == (Flag.MIN_MAX,)
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_modality_lut_of_8_bits(write, ramp, packed):
     entries = np.arange(256)[::-1] // 2

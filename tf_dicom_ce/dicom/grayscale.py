@@ -23,7 +23,7 @@ SUPPORTED = (*ONE_SAMPLE, *LUMA_FIRST, "RGB", "YBR_ICT", "YBR_RCT")
 _MODALITY, _VOI = Tag("ModalityLUTSequence"), Tag("VOILUTSequence")
 _WIDTH, _FUNCTION = Tag("WindowWidth"), Tag("VOILUTFunction")
 _STORED, _SIGNED = Tag("BitsStored"), Tag("PixelRepresentation")
-_PHOTOMETRIC = Tag("PhotometricInterpretation")
+_PHOTOMETRIC, _SLOPE = Tag("PhotometricInterpretation"), Tag("RescaleSlope")
 # PS3.3 C.11.2.1.3: the function, and the width above which it shows more than a threshold.
 _FUNCTIONS = {"LINEAR": 1.0, "LINEAR_EXACT": 0.0, "SIGMOID": 0.0}
 
@@ -111,6 +111,8 @@ def to_grayscale(values: np.ndarray, photometric: str, bits: int, dataset: Datas
 
 def is_8_bit(dataset: Dataset) -> bool:
     """True if the stored values of monochrome are gray levels as they are."""
+    if _SLOPE in dataset and _is_falling(dataset):
+        return False
     if dataset.file_meta.TransferSyntaxUID in decoders.JPEG:
         return True
     return value(dataset, _STORED) == 8 and not value(dataset, _SIGNED)
@@ -192,6 +194,14 @@ def _monochrome(
         low, high = (inside.min(), inside.max()) if inside.size else (0.0, 0.0)
         levels = np.clip((values - float(low)) / max(float(high) - float(low), 1), 0, 1) * 255
     return np.rint(levels).astype(np.uint8), padding
+
+
+def _is_falling(dataset: Dataset) -> bool:
+    """True if rescaling turns black into white; any other leaves 8 bits over their range as is."""
+    try:
+        return value(dataset, _SLOPE) < 0
+    except Exception:  # empty, or malformed in any way
+        return False
 
 
 def _window(dataset: Dataset) -> Window | None:
