@@ -98,7 +98,7 @@ def test_incomplete_distribution(tmp_path, capsys, monkeypatch):
 def test_what_a_trial_is_told():
     options = parse(tune, "--data", "d", "--labels", "l.csv", "--width", 1, "--trials", 3)
     settings = [field.name for field in dataclasses.fields(PretrainConfig)]
-    words = tune._words(options, settings)
+    words = tune._words(options, {*settings, *tune._OWN})
     assert words[:4] == ["--data", "d", "--labels", "l.csv"]
     assert parse(train, *words).pacs_modality == "US"
     assert "--width" not in words

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tf_dicom_ce.config import PRESETS
+from tf_dicom_ce.config import PRESETS, PretrainConfig
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.tuning import space
 from tf_dicom_ce.tuning.oracle import SearchOracle
@@ -115,8 +115,7 @@ def test_every_trial_counts_once_and_the_best_is_kept(plan, capsys):
 def test_the_first_trial_is_the_preset(plan):
     search(plan(1))
     config = tomllib.loads((plan(1).folder / "trials" / "0" / "config.toml").read_text())
-    config["image_size"] = tuple(config["image_size"])
-    assert config == {k: v for k, v in PRESETS["quick"].as_dict().items() if v is not None}
+    assert PretrainConfig(**config) == PRESETS["quick"]
 
 
 def test_values_keep_their_types(plan):
