@@ -67,7 +67,7 @@ class FileCache:
             stamps: Of all files that are asked for.
             find: Paths to their entries, in order: plain JSON values.
             title: Of the progress bar.
-            progress: Shows it, on standard error.
+            progress: Shows it where standard error is a terminal.
             keep: Tells of a new entry whether it may be kept.
 
         Returns:
@@ -81,9 +81,9 @@ class FileCache:
             self.append((path, stamps[path], entries[path]) for path in unsaved)
             unsaved.clear()
 
-        with Progress(
-            console=Console(stderr=True), transient=True, disable=not (progress and paths)
-        ) as bar:
+        console = Console(stderr=True)
+        shown = progress and paths and console.is_terminal  # elsewhere it is a blank line
+        with Progress(console=console, transient=True, disable=not shown) as bar:
             task = bar.add_task(title, total=len(paths))
             try:
                 for number, (path, entry) in enumerate(zip(paths, find(paths), strict=True), 1):
