@@ -242,7 +242,7 @@ def _table_at(dataset: Dataset, tag: BaseTag) -> Table | None:
             entries = np.array(data.value, np.int64).reshape(-1)[:count]
         is_whole = len(entries) == count and 0 < bits <= 16 and entries.max() < 1 << bits
         return Table(entries, first, bits) if is_whole else None
-    # pydicom raises whatever comes to hand on a malformed element.
+    # A malformed element may raise anything in pydicom.
     except Exception:
         return None
 
