@@ -136,7 +136,7 @@ def test_data_are_known_by_their_content(train, data, tmp_path, capfd):
     names = ("data_fingerprint", "validation")
     found = {}
     for name, source in (("run1", data), ("run2", other)):
-        folder = train(name, "--data", source, "--deterministic")
+        folder = train(name, "--data", source, "--deterministic", "--epochs", "1")
         config, result = (
             json.loads((folder / f"{n}.json").read_text()) for n in ("config", "result")
         )
@@ -147,11 +147,11 @@ def test_data_are_known_by_their_content(train, data, tmp_path, capfd):
     moved = data.rename(tmp_path / "moved")
     shutil.rmtree(tmp_path / "cache")
     capfd.readouterr()
-    folder = train("run1", "--data", moved, "--deterministic", "--resume", "--epochs", "3")
+    folder = train("run1", "--data", moved, "--deterministic", "--resume", "--epochs", "2")
     assert "Store: decoded anew" in capfd.readouterr().out
     config = json.loads((folder / "config.json").read_text())
-    assert (config["data_fingerprint"], config["epochs"]) == (found["run1"][0], 3)
-    assert len((folder / "history.csv").read_text().splitlines()) == 1 + 3
+    assert (config["data_fingerprint"], config["epochs"]) == (found["run1"][0], 2)
+    assert len((folder / "history.csv").read_text().splitlines()) == 1 + 2
     # The other folder in its place is another one.
     other.rename(data)
     words = (
@@ -242,7 +242,7 @@ def test_flags_reach_the_report_and_exclude_images(train, data, write, tmp_path,
         with (folder / "files.csv").open(newline="") as file:
             return {row["path"]: row for row in csv.DictReader(file)}
 
-    rows = files(train("all"))
+    rows = files(train("all", "--epochs", "1"))
     assert rows["jpeg"]["flags"] == f"{Flag.LOSSY}|{Flag.NO_END_MARKER}"
     assert rows["named"]["flags"] == Flag.BURNED_IN
     assert rows["m-mode"]["what"].startswith("not-2d ")
@@ -252,7 +252,7 @@ def test_flags_reach_the_report_and_exclude_images(train, data, write, tmp_path,
 
     names = ("--exclude", "burned-in", "--exclude", "no-end-marker")
     for k, more in enumerate(((), ("--direct",))):
-        rows = files(train(f"some-{k}", *names, *more))
+        rows = files(train(f"some-{k}", *names, *more, "--epochs", "1"))
         for name in ("named", "named too", "jpeg"):
             assert (rows[name]["status"], rows[name]["what"]) == ("skipped", "excluded")
         config = json.loads((tmp_path / f"some-{k}" / "config.json").read_text())

@@ -94,7 +94,7 @@ def test_from_scratch_is_the_same_architecture(exported):
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-@pytest.mark.parametrize("task", list(TASKS))
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
 def test_a_head_in_half_precision(exported, task, precision):
     """It computes in half, its logits are float32, and what is exported is float32 throughout."""
     config, classes, _ = TASKS[task]
