@@ -69,7 +69,7 @@ def in_a_study(part, field, value, path):
         f'fractions = [1.0]\nfreeze = [false]\ntasks = ["classification"]\n'
         f'[{part}]\npreset = "full"\n{field.name} = {json.dumps(value)}\n'
     )
-    words = read_protocol(path, study.OPTIONS_OF).jobs()[0].command
+    words = read_protocol(path, study.options_of()).jobs()[0].command
     study.check_job(words)
     return on_the_command_line(part, list(words[1:]))
 
@@ -113,7 +113,7 @@ def test_every_option_of_a_command_may_stand_in_a_study():
     for part, module in MODULES.items():
         parser = argparse.ArgumentParser(add_help=False)
         module.add_arguments(parser)
-        assert {action.dest for action in parser._actions} == study.OPTIONS_OF[part]
+        assert {action.dest for action in parser._actions} == study.options_of()[part]
         for action in parser._actions:  # no option that a key with a value could not say
             kinds = ("_StoreAction", "_AppendAction", "BooleanOptionalAction")
             plain = type(action).__name__ in kinds
@@ -124,7 +124,7 @@ def test_an_arm_is_what_its_name_says(tmp_path):
     path = tmp_path / "s.toml"
     path.write_text('arms = ["tags"]\nseeds = [0]\n[pretraining]\nlambda_rec = 0.5\n')
     config = on_the_command_line(
-        "pretraining", list(read_protocol(path, study.OPTIONS_OF).jobs()[0].command[1:])
+        "pretraining", list(read_protocol(path, study.options_of()).jobs()[0].command[1:])
     )
     assert (config.lambda_rec, config.lambda_tags) == (0.0, 1.0)
 
@@ -132,6 +132,6 @@ def test_an_arm_is_what_its_name_says(tmp_path):
 def test_contradictions_are_told_before_any_job_has_run(tmp_path):
     path = tmp_path / "s.toml"
     path.write_text('arms = ["ce"]\nseeds = [0]\n[pretraining]\ntag_dropout = 0.1\n')
-    words = read_protocol(path, study.OPTIONS_OF).jobs()[0].command
+    words = read_protocol(path, study.options_of()).jobs()[0].command
     with pytest.raises(UserError, match="--tag-dropout is about the tags"):
         study.check_job(words)

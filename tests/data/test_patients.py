@@ -86,6 +86,13 @@ def test_labels_and_headers_together(load, write, capsys):
     assert "1 files: Patient ID is a placeholder" in capsys.readouterr().err
 
 
+def test_a_class_name_that_stands_twice(load, write, tmp_path):
+    write("data/0", noise(0))
+    (tmp_path / "labels.csv").write_text("path,label\n0,a\n")
+    with pytest.raises(UserError, match="--class-names a a: a name stands twice"):
+        load_task(CONFIG, tmp_path / "labels.csv", tmp_path / "data", ("a", "a"), tmp_path / "c")
+
+
 def test_a_patient_in_two_splits(load, write):
     for k in range(4):
         write(f"data/{k}", noise(k), PatientID=f"P{k % 3}")

@@ -27,7 +27,7 @@ def read(tmp_path):
     def read_text(text):
         path = tmp_path / "mine.toml"
         path.write_text(text)
-        return read_protocol(path, command.OPTIONS_OF)
+        return read_protocol(path, command.options_of())
 
     return read_text
 
@@ -68,7 +68,7 @@ def test_a_task_may_have_fractions_of_its_own(read):
 @pytest.mark.parametrize("name", ["quick", "paper"])
 def test_shipped_studies(name):
     path = command.resources.files("tf_dicom_ce.study") / f"{name}.toml"
-    protocol = read_protocol(path, command.OPTIONS_OF)
+    protocol = read_protocol(path, command.options_of())
     jobs = protocol.jobs()
     assert len({job.name for job in jobs}) == len(jobs)
     names = [job.name for job in jobs]

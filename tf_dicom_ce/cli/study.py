@@ -13,6 +13,7 @@ report.md, table2.csv, table2.tex, comparisons.csv. docs/study.md describes the 
 
 import argparse
 import dataclasses
+import functools
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -34,18 +35,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--report", action="store_true", help="write the report and stop")
 
 
-def _parser(module) -> argparse.ArgumentParser:
+@functools.cache
+def _parser(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
-    module.add_arguments(parser)
+    {"train": train, "finetune": finetune}[command].add_arguments(parser)
     return parser
 
 
-_PARSERS = {"train": _parser(train), "finetune": _parser(finetune)}
-#: "pretraining" and each task -> options of its command, as they may stand in the TOML file.
-OPTIONS_OF = {
-    part: {action.dest for action in _PARSERS[command]._actions}
-    for part, command in {"pretraining": "train", **dict.fromkeys(TASKS, "finetune")}.items()
-}
+def options_of() -> dict[str, set[str]]:
+    """Part of the TOML file -> options of its command, which may stand there as keys."""
+    commands = {"pretraining": "train", **dict.fromkeys(TASKS, "finetune")}
+    return {
+        part: {action.dest for action in _parser(command)._actions}
+        for part, command in commands.items()
+    }
 
 
 def check_job(words: Sequence[str]) -> None:
@@ -54,7 +57,7 @@ def check_job(words: Sequence[str]) -> None:
     Raises:
         UserError: It does not take them, or two contradict each other.
     """
-    options = _PARSERS[words[0]].parse_args(words[1:])
+    options = _parser(words[0]).parse_args(words[1:])
     if words[0] == "train":
         train.configure(options)
     else:
@@ -69,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
 
     shipped = resources.files("tf_dicom_ce.study") / f"{options.protocol}.toml"
     path = Path(str(shipped)) if shipped.is_file() else Path(options.protocol)
-    protocol = read_protocol(path, OPTIONS_OF)
+    protocol = read_protocol(path, options_of())
     jobs = protocol.jobs()
     for job in jobs:
         check_job(job.command)

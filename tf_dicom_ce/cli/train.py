@@ -68,11 +68,10 @@ def run(options: argparse.Namespace) -> None:
     from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
     from tf_dicom_ce.dicom.flags import flags_named
     from tf_dicom_ce.dicom.tags import TagSchema
-    from tf_dicom_ce.intake.frames import check_choice, choose_frames
+    from tf_dicom_ce.intake.frames import choose_frames
     from tf_dicom_ce.intake.requirements import known_tags, require_tags
     from tf_dicom_ce.phantom.cohort import default_cohort
 
-    check_choice(config.frames)
     schema = TagSchema.load(config.tags)
     source = options.data or str(default_cohort(_preset(options)) / "pretraining")
     index = index_source(source, options, schema, flags_named(config.exclude))

@@ -141,8 +141,6 @@ def class_labels(
             from another in case only, or words whose order nobody knows; the message names lines.
     """
     names = order or _found_classes(examples, ordinal)
-    if len(set(names)) < len(names):
-        raise UserError(f"--class-names {' '.join(names)}: a name stands twice.")
     number = {name: k for k, name in enumerate(names)}
     for example in examples:
         if example.target not in number:

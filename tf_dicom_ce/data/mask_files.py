@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from tf_dicom_ce.errors import UserError
 _SUFFIX = re.compile(r"[ _.-]?(mask|seg|segmentation|label)$", re.IGNORECASE)
 
 
-def match_masks(data: Path, masks: Path, paths: Iterable[str] | None = None) -> dict[str, str]:
+def match_masks(data: Path, masks: Path) -> dict[str, str]:
     """Finds the mask of each image by the file's name.
 
     `masks/007.png` and `masks/007_mask.png` are the mask of `anywhere/007.dcm`, `007.png` or `007`.
@@ -24,7 +24,6 @@ def match_masks(data: Path, masks: Path, paths: Iterable[str] | None = None) -> 
     Args:
         data: Folder of the images.
         masks: Folder of the masks, PNG files; may lie within `data`.
-        paths: The images, relative to `data`; None for all files there.
 
     Returns:
         Path of the image, relative to `data`, to the mask's path.
@@ -35,10 +34,9 @@ def match_masks(data: Path, masks: Path, paths: Iterable[str] | None = None) -> 
     files = sorted(masks.rglob("*.png"))
     if not files:
         raise UserError(f"--masks {masks}: no PNG file there.")
-    if paths is None:
-        inside = masks.resolve()
-        found = (p for p in data.rglob("*") if p.is_file() and inside not in p.resolve().parents)
-        paths = sorted(path.relative_to(data).as_posix() for path in found)
+    inside = masks.resolve()
+    found = (p for p in data.rglob("*") if p.is_file() and inside not in p.resolve().parents)
+    paths = sorted(path.relative_to(data).as_posix() for path in found)
     by_name = defaultdict(list)
     for path in paths:
         for name in {Path(path).name, Path(path).stem}:
@@ -101,8 +99,6 @@ def read_masks(
     if set(found.tolist()) <= {0, 255}:
         masks, found = [mask // 255 for mask in masks], found // 255
     highest = int(found.max())
-    if class_names and len(set(class_names)) < len(class_names):
-        raise UserError(f"--class-names {' '.join(class_names)}: a name stands twice.")
     names = class_names or tuple(f"class_{k}" for k in range(1, highest + 1))
     for example, mask in zip(examples, masks, strict=True):
         if int(mask.max()) > len(names):

@@ -18,7 +18,7 @@ from tf_dicom_ce.intake.copies import find_copies
 from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.examination import examine_all
 from tf_dicom_ce.intake.file_cache import stamp_of
-from tf_dicom_ce.intake.secret import load_secret, pseudonym
+from tf_dicom_ce.intake.secret import load_secret
 
 
 def with_patients(
@@ -80,8 +80,7 @@ def _files(
                 f"{example.where}: '{example.path}' has another patient than in {first.where}. "
                 "Correct one of them."
             )
-        patient = pseudonym(secret, "PatientID", example.patient)
-        files[example.path] = files[example.path]._replace(given=patient)
+        files[example.path] = files[example.path].given_by_table(example.patient, secret)
     return files, find_copies(ImageReader(data, schema.sop_classes), images)
 
 

@@ -67,6 +67,8 @@ def load_task(
     Raises:
         UserError: Any mistake in labels, images or masks; the message names the line.
     """
+    if class_names and len(set(class_names)) < len(class_names):
+        raise UserError(f"--class-names {' '.join(class_names)}: a name stands twice.")
     segmentation = config.task == "segmentation"
     found = match_masks(data, masks) if masks else None
     if labels:

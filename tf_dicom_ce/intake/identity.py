@@ -59,6 +59,10 @@ class Identity(NamedTuple):
     placeholder: bool = False
     given: str = ""
 
+    def given_by_table(self, patient: str, secret: bytes) -> "Identity":
+        """With the patient of the labels CSV: equal to the same Patient ID in a header."""
+        return self._replace(given=pseudonym(secret, "PatientID", patient))
+
 
 class Patient(NamedTuple):
     """Whose image a file is.

@@ -18,7 +18,7 @@ from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.examination import Facts, examine_all
 from tf_dicom_ce.intake.file_cache import Stamp, stamp_of
 from tf_dicom_ce.intake.identity import Patient, tell_apart
-from tf_dicom_ce.intake.secret import load_secret, pseudonym
+from tf_dicom_ce.intake.secret import load_secret
 from tf_dicom_ce.intake.tag_table import Entry
 
 _NO_TABLE: Mapping[str, Entry] = MappingProxyType({})
@@ -184,10 +184,9 @@ def _images(
 
 
 def _completed(facts: Facts, entry: Entry, secret: bytes) -> Facts:
-    # As a Patient ID: equal whether it comes from here or from a header.
-    given = pseudonym(secret, "PatientID", entry.patient) if entry.patient else ""
+    said = facts.identity
     return facts._replace(
-        identity=facts.identity._replace(given=given),
+        identity=said.given_by_table(entry.patient, secret) if entry.patient else said,
         flags=(*([Flag.TAGS_FROM_TABLE] if entry.values else ()), *facts.flags),
         values={**facts.values, **entry.values},
     )
