@@ -136,6 +136,9 @@ def test_settings_come_from_a_file_and_from_the_command_line(run, tmp_path):
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     settings = [config[name] for name in ("learning_rate", "dropout", "augment", "precision")]
     assert settings == [0.002, 0.1, True, "float16"]
+    with np.load(max((tmp_path / "run" / "checkpoints").iterdir())) as file:
+        (name,) = (name for name in file.files if name.endswith("loss_scale/dynamic_scale"))
+        assert file[name] > 1  # gradients are scaled, and the scale goes on after a resume
     with (tmp_path / "run" / "history.csv").open() as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     assert 0 < losses[-1] < losses[0] <= 1

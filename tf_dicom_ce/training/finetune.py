@@ -136,8 +136,11 @@ def finetune(
         The epoch that was kept, from 1.
     """
     name, function = head.metric
+    optimizer = FusedAdam(config.learning_rate, name="adam")
+    if config.precision == "float16":  # whose small gradients would be 0
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale")
     head.model.compile(
-        FusedAdam(config.learning_rate, name="adam"),
+        optimizer,
         head.loss,
         metrics=[keras.metrics.MeanMetricWrapper(function, name)],
         jit_compile=False,
