@@ -18,12 +18,12 @@ import tensorflow as tf
 from layout import aligned
 
 from tf_dicom_ce.config import FinetuneConfig
-from tf_dicom_ce.data.preprocessing import resize_mask
 from tf_dicom_ce.data.store import default_cache
 from tf_dicom_ce.data.tasks import load_task
 from tf_dicom_ce.masks import likeliest_classes
 from tf_dicom_ce.metrics import mask_measures, summarise
 from tf_dicom_ce.phantom.cohort import default_cohort
+from tf_dicom_ce.preprocessing import resize_mask
 
 
 def main() -> None:

@@ -13,9 +13,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tf_dicom_ce.data.preprocessing import resize, standardise
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.models.encoder import SCALES, VGG16Encoder
+from tf_dicom_ce.preprocessing import resize, standardise
 from tf_dicom_ce.saved_model import open_encoder, read_encoder, write_encoder
 from tf_dicom_ce.saved_model.card import model_card
 from tf_dicom_ce.saved_model.digest import digest_of, weights_digest

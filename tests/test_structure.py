@@ -14,7 +14,6 @@ ALLOWED = {
     "config": {"errors", "dicom"},
     "whole_files": {"errors"},
     "config_file": {"config", "errors", "whole_files"},
-    "losses": {"config"},
     "metrics": {"config"},
     "user_tables": {"errors"},
     "dicom": {"errors", "user_tables"},
@@ -26,28 +25,32 @@ ALLOWED = {
     "wording": set(),
     "results": {"dicom", "outlines"},
     "phantom": {"whole_files", "errors", "dicom", "workers", "outlines"},
+    "preprocessing": set(),
     "models": {"config"},
-    "data": {"whole_files", "user_tables", "config", "errors", "dicom", "intake", "workers"},
-    "training": {
-        *("whole_files", "config", "errors", "losses", "metrics", "data", "models", "outlines"),
-        *("masks", "wording"),
+    "data": {
+        *("whole_files", "user_tables", "config", "errors", "dicom", "intake", "workers"),
+        "preprocessing",
     },
-    "saved_model": {"whole_files", "config", "errors", "data", "models", "wording"},
+    "training": {
+        *("whole_files", "config", "errors", "metrics", "data", "models", "outlines"),
+        *("masks", "wording", "preprocessing"),
+    },
+    "saved_model": {"whole_files", "errors", "preprocessing", "models", "wording"},
     "tuning": {"whole_files", "config", "config_file", "child_process", "errors", "training"},
     "study": {"whole_files", "config", "config_file", "child_process", "errors", "metrics"},
     "prediction": {
         *("whole_files", "errors", "workers", "dicom", "intake", "data", "saved_model", "results"),
-        "masks",
+        *("masks", "preprocessing"),
     },
     "serving": {
         *("whole_files", "errors", "workers", "dicom", "intake", "data", "saved_model"),
-        *("results", "outlines", "masks"),
+        *("results", "outlines", "masks", "preprocessing"),
     },
     "cli": {
         *("config", "config_file", "errors", "workers", "dicom", "intake", "phantom", "data"),
         "models",
         *("training", "saved_model", "tuning", "study", "child_process", "whole_files"),
-        *("results", "prediction", "serving", "wording"),
+        *("results", "prediction", "serving", "wording", "preprocessing"),
     },
 }
 WITHOUT_TENSORFLOW = (

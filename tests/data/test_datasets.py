@@ -13,8 +13,8 @@ from tf_dicom_ce.data.datasets import (
     kept_tags,
     training_dataset,
 )
-from tf_dicom_ce.data.preprocessing import standardise
 from tf_dicom_ce.data.store import Store
+from tf_dicom_ce.preprocessing import standardise
 
 SIZE = (32, 32)
 FRAMES = np.random.default_rng(0).integers(0, 256, (11, *SIZE, 1), dtype=np.uint8)

@@ -18,7 +18,6 @@ from pydicom.uid import JPEGBaseline8Bit
 
 from tf_dicom_ce.data import store
 from tf_dicom_ce.data.datasets import evaluation_dataset
-from tf_dicom_ce.data.preprocessing import resize
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.tags import TagSchema
@@ -26,6 +25,7 @@ from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.frames import choose_frames
 from tf_dicom_ce.intake.index import scan
+from tf_dicom_ce.preprocessing import resize
 
 SIZE = (32, 64)
 SCHEMA = TagSchema.load("ultrasound")

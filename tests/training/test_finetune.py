@@ -13,9 +13,9 @@ import tensorflow as tf
 from PIL import Image
 
 from tf_dicom_ce.config import FinetuneConfig
-from tf_dicom_ce.data.preprocessing import resize, standardise
 from tf_dicom_ce.dicom.reader import read_frame
 from tf_dicom_ce.models.encoder import POLICIES, VGG16Encoder
+from tf_dicom_ce.preprocessing import resize, standardise
 from tf_dicom_ce.saved_model import open_encoder, write_encoder, write_head
 from tf_dicom_ce.training.finetune import build_head, in_float32
 

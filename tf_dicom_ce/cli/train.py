@@ -101,10 +101,10 @@ def _train(
     import numpy as np
 
     from tf_dicom_ce.data import datasets, shuffling, splits, store
-    from tf_dicom_ce.data.preprocessing import standardise
     from tf_dicom_ce.dicom.flags import flags_named
     from tf_dicom_ce.intake.decoding import ImageReader
     from tf_dicom_ce.intake.requirements import known_tags
+    from tf_dicom_ce.preprocessing import standardise
     from tf_dicom_ce.training import devices, run_folder
     from tf_dicom_ce.training.loop import Data
     from tf_dicom_ce.training.pretrain import Watched, pretrain, seed_everything

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_dicom_ce.data.augmentation import augment as augment_images
-from tf_dicom_ce.data.preprocessing import standardise
+from tf_dicom_ce.preprocessing import standardise
 
 
 class Frames(Protocol):

@@ -19,13 +19,13 @@ import numpy as np
 import platformdirs
 import tensorflow as tf
 
-from tf_dicom_ce.data.preprocessing import resize
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.contents import digests
 from tf_dicom_ce.intake.decoding import ImageReader, decode_images
+from tf_dicom_ce.preprocessing import resize
 
 _VERSION = 4  # raise when reader or resize give other pixels
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tf_dicom_ce.data.preprocessing import resize
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.masks import likeliest_classes
+from tf_dicom_ce.preprocessing import resize
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.saved_model import newest_version, read_metadata
 

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from tf_dicom_ce.data.preprocessing import decode_image_bytes
+from tf_dicom_ce.preprocessing import decode_image_bytes
 from tf_dicom_ce.saved_model.warmup import write_warmup
 from tf_dicom_ce.whole_files import write_json
 

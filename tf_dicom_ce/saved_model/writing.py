@@ -8,8 +8,8 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from tf_dicom_ce.data.preprocessing import decode_image_bytes, resize, standardise
 from tf_dicom_ce.models.encoder import VGG16Encoder
+from tf_dicom_ce.preprocessing import decode_image_bytes, resize, standardise
 from tf_dicom_ce.saved_model.card import model_card
 from tf_dicom_ce.saved_model.digest import weights_digest
 from tf_dicom_ce.saved_model.golden import write_golden

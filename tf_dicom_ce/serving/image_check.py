@@ -4,7 +4,7 @@ import struct
 
 import tensorflow as tf
 
-from tf_dicom_ce.data.preprocessing import decode_image_bytes
+from tf_dicom_ce.preprocessing import decode_image_bytes
 from tf_dicom_ce.serving.errors import RequestError
 
 _MOST_PIXELS = 1 << 22  # decoding takes some 50 bytes a pixel

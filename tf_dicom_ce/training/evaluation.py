@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
-from tf_dicom_ce.data.preprocessing import resize_mask, standardise
 from tf_dicom_ce.data.tasks import Task
 from tf_dicom_ce.masks import likeliest_classes
 from tf_dicom_ce.metrics import (
@@ -20,6 +19,7 @@ from tf_dicom_ce.metrics import (
     rank_inconsistency,
     summarise,
 )
+from tf_dicom_ce.preprocessing import resize_mask, standardise
 from tf_dicom_ce.training.pictures import confusion_picture, on_page, segmentation_panel
 from tf_dicom_ce.training.result_page import Case, FalsePositive, write_page
 from tf_dicom_ce.whole_files import write_table

@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from tf_dicom_ce.config import FinetuneConfig
-from tf_dicom_ce.losses import soft_dice_loss, weighted_bce
 from tf_dicom_ce.models.classifier import Classifier
 from tf_dicom_ce.models.encoder import POLICIES
+from tf_dicom_ce.models.losses import soft_dice_loss, weighted_bce
 from tf_dicom_ce.models.outputs import (
     categorical_outputs,
     ordinal_codes,

@@ -4,17 +4,17 @@ import keras
 import tensorflow as tf
 
 from tf_dicom_ce.config import PretrainConfig
-from tf_dicom_ce.data.preprocessing import centre_patch, mask_centre, paste_patch
-from tf_dicom_ce.losses import (
+from tf_dicom_ce.models.context_encoder import ContextEncoder
+from tf_dicom_ce.models.discriminator import ProjectionDiscriminator
+from tf_dicom_ce.models.encoder import POLICIES
+from tf_dicom_ce.models.losses import (
     adversarial_loss,
     discriminator_loss,
     joint_loss,
     reconstruction_loss,
     tag_loss,
 )
-from tf_dicom_ce.models.context_encoder import ContextEncoder
-from tf_dicom_ce.models.discriminator import ProjectionDiscriminator
-from tf_dicom_ce.models.encoder import POLICIES
+from tf_dicom_ce.models.patch import centre_patch, mask_centre, paste_patch
 from tf_dicom_ce.models.tag_head import TagHead
 from tf_dicom_ce.training.adam import FusedAdam
 

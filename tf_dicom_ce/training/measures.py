@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tf_dicom_ce.data.preprocessing import centre_patch, mask_centre, paste_patch
+from tf_dicom_ce.models.patch import centre_patch, mask_centre, paste_patch
 
 #: Spans of the tags in y: (name, start, stop).
 Spans = tuple[tuple[str, int, int], ...]

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw
 
-from tf_dicom_ce.data.preprocessing import centre_patch, mask_centre
+from tf_dicom_ce.models.patch import centre_patch, mask_centre
 from tf_dicom_ce.training.measures import seen_by_d
 
 _TITLES = ("input with hole", "prediction in place", "truth")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_dicom_ce.losses import (
+from tf_dicom_ce.models.losses import (
     adversarial_loss,
     discriminator_loss,
     joint_loss,

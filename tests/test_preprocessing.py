@@ -7,14 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tf_dicom_ce.data.preprocessing import (
-    centre_patch,
-    decode_image_bytes,
-    mask_centre,
-    paste_patch,
-    resize,
-    standardise,
-)
+from tf_dicom_ce.preprocessing import decode_image_bytes, resize, standardise
 
 RNG = np.random.default_rng(0)
 
@@ -81,12 +74,3 @@ def test_jpeg_gives_the_pixels_that_pillow_gives():
 def test_what_is_not_an_8_bit_image_is_refused(contents, message):
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         decode_image_bytes(contents)
-
-
-def test_the_hole_is_the_central_half():
-    image = RNG.normal(size=(2, 8, 12, 1)).astype(np.float32)
-    expected = image.copy()
-    expected[:, 2:6, 3:9] = 0
-    np.testing.assert_array_equal(centre_patch(image), image[:, 2:6, 3:9])
-    np.testing.assert_array_equal(mask_centre(image), expected)
-    np.testing.assert_array_equal(paste_patch(mask_centre(image), centre_patch(image)), image)
