@@ -7,7 +7,6 @@ from pathlib import Path
 import keras
 
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.models.encoder import VGG16Encoder
 from tf_dicom_ce.saved_model.digest import digest_of, weights_digest, with_digest
 
 
@@ -121,7 +120,9 @@ def open_encoder(
     if name == "none":
 
         def build(width, trainable, policy="float32"):
-            encoder = VGG16Encoder(width, policy)
+            from tf_dicom_ce.models.encoder import VGG16Encoder
+
+            encoder = VGG16Encoder(width, dtype=policy)
             encoder.trainable = trainable  # as an argument it would not reach the blocks
             return encoder
 

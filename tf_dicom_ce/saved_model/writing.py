@@ -8,7 +8,6 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from tf_dicom_ce.models.encoder import VGG16Encoder
 from tf_dicom_ce.preprocessing import decode_image_bytes, resize, standardise
 from tf_dicom_ce.saved_model.card import model_card
 from tf_dicom_ce.saved_model.digest import weights_digest
@@ -19,7 +18,7 @@ Answer = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
 def write_encoder(
-    encoder: VGG16Encoder, root: Path, image_size: tuple[int, int], metadata: dict
+    encoder: keras.Model, root: Path, image_size: tuple[int, int], metadata: dict
 ) -> Path:
     """Exports an encoder as the next version; nothing is overwritten, nothing half-written stays.
 
@@ -44,7 +43,7 @@ def write_encoder(
         archive.write_out(folder, verbose=False)
         encoder.save(folder / "encoder.keras")
 
-    content = {"image_size": list(image_size), "width": encoder.width, **metadata}
+    content = {"image_size": list(image_size), "width": encoder.width_multiplier, **metadata}
     return _write_version(root, "encoder", write, content)
 
 
