@@ -9,7 +9,6 @@ from tf_dicom_ce.models.losses import (
     discriminator_loss,
     joint_loss,
     reconstruction_loss,
-    tag_loss,
 )
 from tf_dicom_ce.models.measured import MeasuredModel
 from tf_dicom_ce.models.patch import centre_patch, mask_centre, paste_patch
