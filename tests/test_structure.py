@@ -26,7 +26,7 @@ ALLOWED = {
     "results": {"dicom", "outlines"},
     "phantom": {"whole_files", "errors", "dicom", "workers", "outlines"},
     "preprocessing": set(),
-    "models": {"config"},
+    "models": {"config", "errors", "whole_files"},
     "data": {
         *("whole_files", "user_tables", "config", "errors", "dicom", "intake", "workers"),
         "preprocessing",
