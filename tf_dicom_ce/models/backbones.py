@@ -10,7 +10,7 @@ from platformdirs import user_cache_path
 
 from tf_dicom_ce.config import require_weights
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.models.encoder import SCALES, VGG16Encoder
+from tf_dicom_ce.models.encoder import SCALES, Encoder, VGG16Encoder
 from tf_dicom_ce.whole_files import sole
 
 #: Mean and sd of the pixels of ImageNet on a scale of 0…1, each the mean over the three channels
@@ -36,7 +36,7 @@ APPLICATIONS = {
 
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
-class Backbone(keras.Model):
+class Backbone(Encoder):
     """A functional Keras model as an encoder of five scales.
 
     A model of three channels gets the gray channel three times. A z-score is brought to what the
@@ -89,7 +89,6 @@ class Backbone(keras.Model):
             if seed := getattr(layer, "seed_generator", None):
                 seed.state._path = f"{layer.name}/seed"
         self.preprocessing = preprocessing
-        self.build((None, None, None, 1))
 
     def build(self, input_shape):
         """Creates nothing: the network has its variables."""
@@ -142,7 +141,7 @@ def build_encoder(
         dtype: Keras' dtype policy; None for the global one.
 
     Returns:
-        A built encoder, see `Backbone`.
+        The encoder, see `Backbone`.
 
     Raises:
         UserError: There are no such weights, or they are another network's.
@@ -152,13 +151,13 @@ def build_encoder(
     keras.config.set_dtype_policy(dtype or before)
     try:
         if backbone == "vgg16bn":
-            encoder = VGG16Encoder(width, keras.config.dtype_policy().name)
-            encoder.build((None, None, None, 1))
+            encoder = VGG16Encoder(width)
         else:
             encoder = _application(backbone, weights == "imagenet")
     finally:
         keras.config.set_dtype_policy(before)
     if weights and weights != "imagenet":
+        encoder.build((None, None, None, 1))
         _copy_weights(Path(weights), encoder)
     return encoder
 
