@@ -139,7 +139,7 @@ class ContextEncoderGAN(keras.Model):
 
         `present` is needed under `auxiliary` and with λ_tags > 0.
         """
-        x, y, present = keras.utils.unpack_x_y_sample_weight(data)
+        x, y, present = _unpack(data)
         batch_size = _sum_over_replicas(tf.cast(tf.shape(x)[0], tf.float32))
         if self.config.precision == "float16":
             statistics = self.context_encoder.non_trainable_variables
@@ -166,7 +166,7 @@ class ContextEncoderGAN(keras.Model):
 
     def test_step(self, data):
         """The same measures without an update, BatchNorm at its moving statistics."""
-        x, y, present = keras.utils.unpack_x_y_sample_weight(data)
+        x, y, present = _unpack(data)
         return self._log(self._judge(x, y, present, training=False))
 
     def _judge(self, x, y, present, training):
@@ -246,6 +246,14 @@ class ContextEncoderGAN(keras.Model):
         for name, value in values.items():
             self.trackers[name].update_state(value, sample_weight)
         return {name: self.trackers[name].result() for name in values}
+
+
+def _unpack(data):
+    """Images, tags, and which of these are known."""
+    x, tags, *present = data
+    if isinstance(tags, dict):
+        return x, tags["tags"], tags["known"]
+    return x, tags, *(present or [None])
 
 
 def _sum_over_replicas(values):
