@@ -30,12 +30,12 @@ def compiled(config: PretrainConfig, labels: int) -> ContextEncoderGAN:
     return model
 
 
-def batch(config: PretrainConfig, labels: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Images like z-scored ones, [N, H, W, 1], and tags [N, L]."""
+def batch(config: PretrainConfig, labels: int) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """Images like z-scored ones, [N, H, W, 1], and tags [N, L], all known."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((config.batch_size, *config.image_size, 1), np.float32)
     y = rng.integers(0, 2, (config.batch_size, labels)).astype(np.float32)
-    return tf.constant(x), tf.constant(y)
+    return tf.constant(x), {"tags": tf.constant(y), "known": tf.ones(y.shape)}
 
 
 def tasks(preset: dict, labels: int, store: str | None = None) -> dict:
@@ -87,7 +87,7 @@ def tasks(preset: dict, labels: int, store: str | None = None) -> dict:
 class _AtHand:
     """The same batch for ever, without an iterator."""
 
-    def __init__(self, batch: tuple[tf.Tensor, ...]):
+    def __init__(self, batch: tuple):
         self._batch = batch
 
     def __next__(self):
@@ -103,7 +103,7 @@ class _Timed:
 
     def __next__(self):
         data = next(self._batches)
-        with tf.control_dependencies(data):
+        with tf.control_dependencies(tf.nest.flatten(data)):
             self._came.assign(tf.timestamp())
         return data
 
@@ -122,6 +122,6 @@ def batches_of(store: Path, config: PretrainConfig, labels: int) -> tf.data.Data
     images = mapped(store / "images.npy")
     frames = Store(images, np.zeros((len(images), 6), np.int32), {}, "", built=False)
     rows = np.arange(len(images))
-    y = np.zeros((len(rows), labels), np.float32)
+    tags = dict.fromkeys(("tags", "known"), np.zeros((len(rows), labels), np.float32))
     order = StepOrder(rows, config.batch_size, config.seed)
-    return training_dataset(frames, y, order, config.seed)
+    return training_dataset(frames, tags, order, config.seed)

@@ -17,14 +17,14 @@ def tasks(preset: dict) -> dict:
     And `optimizers`: both updates on gradients that are ready.
     """
     config = from_json(preset)
-    model, (x, y) = compiled(config, LABELS), batch(config, LABELS)
+    model, (x, tags) = compiled(config, LABELS), batch(config, LABELS)
     encoder, decoder = model.context_encoder.encoder, model.context_encoder.decoder
     x_hat, patch = mask_centre(x), centre_patch(x)
     p5 = encoder(x_hat)["P5"]
     return {
         "encoder": _network(lambda x: encoder(x, training=True)["P5"], encoder, x_hat, False),
         "decoder": _network(lambda p5: decoder(p5, training=True), decoder, p5, True),
-        "discriminator": _discriminator(model.discriminator, patch, y),
+        "discriminator": _discriminator(model.discriminator, patch, tags["tags"]),
         "optimizers": _optimizers(model),
     }
 

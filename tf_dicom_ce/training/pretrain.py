@@ -1,34 +1,32 @@
 """Pretraining of the context encoder (section 4.3): from a data set to an exported encoder."""
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tf_dicom_ce.config import PRESETS, PretrainConfig
-from tf_dicom_ce.data import datasets, shuffling
+from tf_dicom_ce.data.datasets import spread
 from tf_dicom_ce.data.source import Source
-from tf_dicom_ce.data.splits import Split, write_split
+from tf_dicom_ce.data.splits import write_split
 from tf_dicom_ce.data.ultrasound import UltrasoundDataset
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.coverage import summary, write_coverage
 from tf_dicom_ce.intake.requirements import require_readable, require_tags, warn_of_rare_tags
 from tf_dicom_ce.models.encoder import VGG16Encoder
-from tf_dicom_ce.preprocessing import standardise
 from tf_dicom_ce.saved_model import write_encoder
 from tf_dicom_ce.training import devices, run_folder
 from tf_dicom_ce.training.fitting import fit_and_keep_best
 from tf_dicom_ce.training.gan import ContextEncoderGAN
-from tf_dicom_ce.training.loop import Data, Schedule, evaluation
+from tf_dicom_ce.training.loop import Schedule, evaluation
 from tf_dicom_ce.training.projector import encoder_features, label_names, write_projector
+from tf_dicom_ce.training.sides import Sides
 from tf_dicom_ce.training.tensorboard import write_hparams
-from tf_dicom_ce.training.watching import Watched, watch_of
+from tf_dicom_ce.training.watching import watch_of
 from tf_dicom_ce.whole_files import private
 
 
@@ -102,30 +100,28 @@ def pretrain(
         seed_everything(config.seed, config.deterministic)
         if data.source.index:
             _decode(data.source, config, folder, writes)
-        sides = data.split(config.split, config.validation_fraction, config.seed)
-        split = Split(*(side.rows for side in sides))
-        targets = _targets(data.source, split, config)
-        order = datasets.StepOrder(
-            split.train,
-            config.batch_size,
-            config.seed,
-            datasets.balanced(targets["tags"][split.train]) if config.balance_tags else None,
-        )
-        provenance = _provenance(data.source, split)
+        sides = Sides(data, config)
+        provenance = {**sides.provenance, "environment": run_folder.environment()}
         configuration = {**config.as_dict(), **provenance}
         if writes:
             run_folder.write_config(folder, configuration)
-            write_split(folder / "split.csv", data.source.samples, data.source.pseudonyms, split)
-        print(f"Training on {len(split.train)} images, validating on {len(split.validation)}.")
+            names = data.source.pseudonyms
+            write_split(folder / "split.csv", data.source.samples, names, sides.split)
+        print(
+            "Training on {training} images, validating on {validation}.".format_map(
+                provenance["images"]
+            )
+        )
 
         with scope.scope():
             model = _build(config, len(data.labels))
-        batches = _batches(data.source, targets, split, order, config)
+        steps = sides.order.steps_per_epoch
+        batches = sides.batches()
         epoch = fit_and_keep_best(
             model,
             batches,
-            Schedule(config.epochs, order.steps_per_epoch, checkpoint_minutes, checkpoint_steps),
-            watch_of(config, _watched(data.source, targets, split), configuration, histograms),
+            Schedule(config.epochs, steps, checkpoint_minutes, checkpoint_steps),
+            watch_of(config, sides.watched(), configuration, histograms),
             folder,
             scope,
             callbacks,
@@ -134,12 +130,9 @@ def pretrain(
         pretrained = Pretrained(_encoder(model), epoch, measures, folder)
         if not writes:
             return pretrained
-        _show(pretrained, data.source, targets, split, configuration)
-        result = {
-            "best_epoch": epoch,
-            "validation": measures,
-            "tags_known": provenance["tags_known"],
-        }
+        _show(pretrained, sides, configuration)
+        known = {"tags_known": provenance["tags_known"]}
+        result = {"best_epoch": epoch, "validation": measures, **known}
         metadata = {
             **config.as_dict(),
             "tag_vocabulary": list(data.labels),
@@ -197,34 +190,6 @@ def _decode(source: Source, config: PretrainConfig, folder: Path, writes: bool) 
         require_readable(index, undecodable)
 
 
-def _targets(source: Source, split: Split, config: PretrainConfig) -> dict[str, np.ndarray]:
-    """Tags by row, and which are known: as they are, or made wrong as a control."""
-    y, known, sides = source.y, source.known, (split.train, split.validation)
-    if config.shuffle_tags:
-        y, known = shuffling.shuffle_among_patients(y, known, source.patients, sides, config.seed)
-    if config.tag_noise:
-        y, known = shuffling.add_tag_noise(
-            y, known, source.spans, sides, config.tag_noise, config.seed
-        )
-    return {"tags": y, "known": known}
-
-
-def _provenance(source: Source, split: Split) -> dict:
-    """What the run is made from, without identifiers."""
-    readable = UltrasoundDataset(source, np.concatenate([split.train, split.validation]))
-    return {
-        "data_fingerprint": source.frames.fingerprint,
-        "labels_fingerprint": hashlib.sha256(
-            source.y.tobytes() + source.known.tobytes()
-        ).hexdigest(),
-        "split_fingerprint": split.fingerprint,
-        "tags_known": readable.tags_known,
-        "schema": dict(source.schema),
-        "images": {"training": len(split.train), "validation": len(split.validation)},
-        "environment": run_folder.environment(),
-    }
-
-
 def _build(config: PretrainConfig, labels: int) -> ContextEncoderGAN:
     model = ContextEncoderGAN(config, labels)
     model.compile()
@@ -235,56 +200,17 @@ def _encoder(model: ContextEncoderGAN) -> VGG16Encoder:
     return model.context_encoder.encoder.in_float32()
 
 
-def _batches(
-    source: Source,
-    targets: dict[str, np.ndarray],
-    split: Split,
-    order: datasets.StepOrder,
-    config: PretrainConfig,
-) -> Data:
-    return Data(
-        lambda first, parts: datasets.training_dataset(
-            source.frames,
-            targets,
-            order,
-            config.seed,
-            config.augment,
-            first,
-            parts,
-            source.spans,
-            config.tag_dropout,
-        ),
-        datasets.evaluation_dataset(source.frames, targets, split.validation, config.batch_size),
-        lambda step: [source.samples[k].row for k in order.rows_at(step)],
-    )
-
-
-def _watched(source: Source, targets: dict[str, np.ndarray], split: Split) -> Watched:
-    shown, watched = datasets.spread(split.validation), datasets.spread(split.validation, 32)
-    rows = np.array([*shown, *(row for row in watched if row not in shown)])
-    x = standardise(source.frames.read(rows)).numpy()
-    return Watched(x, targets["tags"][rows], tuple(source.tags.items()), len(shown))
-
-
-def _show(
-    pretrained: Pretrained,
-    source: Source,
-    targets: dict[str, np.ndarray],
-    split: Split,
-    configuration: Mapping,
-) -> None:
+def _show(pretrained: Pretrained, sides: Sides, configuration: Mapping) -> None:
     """TensorBoard's pages on a finished run: HParams and the projector."""
     board = pretrained.run / "tensorboard"
     settings = {k: v for k, v in configuration.items() if not isinstance(v, dict)}
     for name in ("allow_unreadable", "deterministic", "direct", "panel_every"):
         del settings[name]
     write_hparams(board, pretrained.run.name, settings, pretrained.validation, pretrained.epoch)
-    rows = datasets.spread(split.validation, 1000)
-    batches = datasets.evaluation_dataset(source.frames, targets, rows, configuration["batch_size"])
-    features, thumbnails = encoder_features(pretrained.encoder, batches)
-    numbers = [source.samples[k].row for k in rows]
-    names = label_names(targets["tags"][rows], tuple(source.tags.items()))
-    write_projector(board / "validation", features, numbers, names, thumbnails)
+    rows = spread(sides.split.validation, 1000)
+    features, thumbnails = encoder_features(pretrained.encoder, sides.validation(rows))
+    names = label_names(sides.targets["tags"][rows], tuple(sides.source.tags.items()))
+    write_projector(board / "validation", features, sides.files(rows), names, thumbnails)
 
 
 def _tell(pretrained: Pretrained, version: Path, config: PretrainConfig) -> None:
