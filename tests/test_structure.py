@@ -29,11 +29,11 @@ ALLOWED = {
     "models": {"config", "errors", "whole_files"},
     "data": {
         *("whole_files", "user_tables", "config", "errors", "dicom", "intake", "workers"),
-        "preprocessing",
+        *("phantom", "preprocessing"),
     },
     "training": {
         *("whole_files", "config", "errors", "metrics", "data", "models", "outlines"),
-        *("masks", "wording", "preprocessing"),
+        *("masks", "wording", "preprocessing", "intake", "saved_model"),
     },
     "saved_model": {"whole_files", "errors", "preprocessing", "models", "wording"},
     "tuning": {"whole_files", "config", "config_file", "child_process", "errors", "training"},
