@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import layers
 
 from tf_dicom_ce.models.encoder import channels
-from tf_dicom_ce.models.spectral import power_iteration, spectrally_normalised
+from tf_dicom_ce.models.losses import tag_loss
 
 FEATURE_CHANNELS = (64, 128, 256, 512)
 
@@ -27,135 +27,148 @@ def leaky_relu(x: tf.Tensor) -> tf.Tensor:
 
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
-class ProjectionDiscriminator(keras.Model):
-    """D(x, y) = C_rf(D̃(x)) + P(D̃(x), y) with P(D̃(x), y) = D̃(x)ᵀ W y, as a logit.
+class Discriminator(keras.Model):
+    """D(x) = C_rf(D̃(x)), the unconditional discriminator of Eq. 1, as a logit.
 
     D̃ is four [4×4 convolution of stride 2, leaky ReLU] and a global average: the paper leaves it
-    open, and this is the discriminator of Pathak et al. without BatchNorm. So every example is
-    judged for itself and one pass over real and predicted patches together gives what two would.
-    C_rf is a dense layer. Where y is all zeros, P is 0 and D(x, y) is the D(x) of Eq. 1.
-
-    `auxiliary` conditioning is that of AC-GAN (Odena et al., 2017): D does not see y, and a dense
-    layer on D̃(x) predicts it.
+    open, and this is the discriminator of Pathak et al. without BatchNorm, so every example is
+    judged for itself. C_rf is a dense layer.
 
     Args:
-        labels: Length L of y; 0 gives the unconditional D of Eq. 1, without W.
-        width: Multiplies every channel count.
-        conditioning: `projection` or `auxiliary`.
-        spectral_norm: Divide every weight, W too, by its largest singular value (Miyato et al.,
-            2018); `iterate` is to be called once a step. Biases stay as they are.
-        policy: Keras' dtype policy of the convolutions, as in `VGG16Encoder`; everything after
-            the average is float32 under every one.
+        labels: Length L of y.
+        width_multiplier: Multiplies every channel count.
+        name: Of the model.
+        dtype: Keras' dtype policy of the convolutions, as in `VGG16Encoder`; everything after the
+            average is float32 under every one.
 
     Call:
-        x: float [N, h, w, 1], patches (or composites), z-scored.
-        y: float [N, L], multi-hot.
+        x: float [N, h, w, 1], patches (or whole images), z-scored.
+        y: float [N, L], multi-hot, or None.
 
     Returns:
-        dict of logits, float32 [N] each: `c_rf`, `p` and their sum `logit`; under `auxiliary` p is
-        0, and `tags`, float32 [N, L], are the logits of y.
+        dict of logits, float32 [N] each: `c_rf`, `p` and their sum `logit`; here p is 0.
     """
+
+    #: What is logged of D's way to learn of the tags.
+    measures: tuple[str, ...] = ("p",)
 
     def __init__(
         self,
-        labels: int,
-        width: float = 1.0,
-        conditioning: str = "projection",
-        spectral_norm: bool = False,
-        policy: str = "float32",
+        labels: int = 0,
+        width_multiplier: float = 1.0,
         name: str = "discriminator",
-        **kwargs,
+        dtype: keras.DTypePolicy | str | None = None,
     ):
-        super().__init__(name=name, **kwargs)
-        self.labels = labels
-        self.width = width
-        self.conditioning = conditioning
-        self.spectral_norm = spectral_norm
-        self.policy = policy
-        self.representation = keras.Sequential(
-            [
-                layer
-                for k, count in enumerate(FEATURE_CHANNELS, start=1)
-                for layer in (
-                    layers.Conv2D(
-                        channels(count, width),
-                        4,
-                        strides=2,
-                        padding="same",
-                        name=f"conv{k}",
-                        dtype=policy,
-                    ),
-                    layers.Activation(leaky_relu, name=f"leaky_relu{k}", dtype=policy),
-                )
-            ]
-            + [layers.GlobalAveragePooling2D(name="average", dtype="float32")],
-            name="d_tilde",
-        )
-        self.c_rf = layers.Dense(1, name="c_rf")
-        self.projects = bool(labels) and conditioning == "projection"
-        self.predicts = bool(labels) and conditioning == "auxiliary"
-        if self.predicts:
-            self.tags = layers.Dense(labels, name="tags")
-
-    def build(self, input_shape):
-        """Creates all variables, W and the singular vectors u among them."""
-        features = channels(FEATURE_CHANNELS[-1], self.width)
-        self.representation.build((None, None, None, input_shape[-1]))
-        self.c_rf.build((None, features))
-        if self.predicts:
-            self.tags.build((None, features))
-        if self.projects:
-            self.w = self.add_weight(
-                shape=(features, self.labels), initializer="glorot_uniform", name="w"
+        super().__init__(name=name, dtype=dtype, autocast=False)
+        self.labels, self.width_multiplier = labels, width_multiplier
+        self.features = channels(FEATURE_CHANNELS[-1], width_multiplier)
+        self.d_tilde = [
+            layer
+            for k, count in enumerate(FEATURE_CHANNELS, start=1)
+            for layer in (
+                layers.Conv2D(
+                    channels(count, width_multiplier),
+                    4,
+                    strides=2,
+                    padding="same",
+                    name=f"conv{k}",
+                    dtype=self.dtype_policy,
+                ),
+                layers.Activation(leaky_relu, name=f"leaky_relu{k}", dtype=self.dtype_policy),
             )
-        if self.spectral_norm:
-            self.u = [
-                self.add_weight(
-                    shape=(kernel.shape[-1],),
-                    initializer="random_normal",
-                    trainable=False,
-                    aggregation="only_first_replica",  # every replica has the same weights
-                    name=f"u{k}",
-                )
-                for k, kernel in enumerate(self.kernels)
-            ]
+        ] + [layers.GlobalAveragePooling2D(name="average", dtype="float32")]
+        self.c_rf = layers.Dense(1, name="c_rf", dtype="float32")
 
-    @property
-    def kernels(self) -> list[keras.Variable]:
-        """All weights but the biases: what spectral normalisation divides."""
-        return [v for v in self.trainable_variables if v.name != "bias"]
+    def build(self, x_shape, y_shape=None):
+        """Creates all variables."""
+        for layer in (*self.d_tilde, self.c_rf):
+            layer.build(x_shape)
+            x_shape = layer.compute_output_shape(x_shape)
 
-    def iterate(self):
-        """One power iteration on every weight; nothing without spectral normalisation."""
-        if self.spectral_norm:
-            for kernel, u in zip(self.kernels, self.u, strict=True):
-                u.assign(power_iteration(kernel.value, u.value))
+    def call(self, x, y=None):
+        for layer in self.d_tilde:
+            x = layer(x)
+        return self.judge(x, y)
 
-    def call(self, x, y):
-        if not self.spectral_norm:
-            return self._judge(x, y)
-        normalised = [
-            (kernel, spectrally_normalised(kernel.value, u.value))
-            for kernel, u in zip(self.kernels, self.u, strict=True)
-        ]
-        with keras.StatelessScope(normalised):  # here a kernel's value is the normalised one
-            return self._judge(x, y)
-
-    def _judge(self, x, y):
-        d_tilde = self.representation(x)
+    def judge(self, d_tilde: tf.Tensor, y: tf.Tensor | None) -> dict[str, tf.Tensor]:
+        """From D̃(x), float32 [N, features], to the logits."""
         c_rf = tf.squeeze(self.c_rf(d_tilde), axis=-1)
-        p = tf.zeros_like(c_rf)
-        if self.projects:
-            p = tf.reduce_sum((d_tilde @ self.w.value) * y, axis=-1)
-        logits = {"c_rf": c_rf, "p": p, "logit": c_rf + p}
-        return logits | ({"tags": self.tags(d_tilde)} if self.predicts else {})
+        return {"c_rf": c_rf, "p": tf.zeros_like(c_rf), "logit": c_rf}
+
+    def iterate(self) -> None:
+        """Told of every step before it: see `SpectralNormalization`."""
+
+    def tag_losses(self, real: dict, fake: dict, y, known) -> dict[str, tf.Tensor]:
+        """Losses on the tags, float32 [N] each, of what D made of true and of predicted patches."""
+        return {}
 
     def get_config(self):
         return {
             "labels": self.labels,
-            "width": self.width,
-            "conditioning": self.conditioning,
-            "spectral_norm": self.spectral_norm,
-            "policy": self.policy,
+            "width_multiplier": self.width_multiplier,
             "name": self.name,
+            "dtype": super().get_config()["dtype"],
+        }
+
+
+@keras.saving.register_keras_serializable("tf_dicom_ce")
+class ProjectionDiscriminator(Discriminator):
+    """D(x, y) = C_rf(D̃(x)) + P(D̃(x), y) with P(D̃(x), y) = D̃(x)ᵀ W y.
+
+    Where y is all zeros, P is 0 and D(x, y) is the D(x) of Eq. 1.
+
+    Args:
+        labels: Length L of y.
+        width_multiplier: As in `Discriminator`, like `name` and `dtype`.
+        **kwargs: `name`, `dtype`.
+    """
+
+    def __init__(self, labels: int, width_multiplier: float = 1.0, **kwargs):
+        super().__init__(labels, width_multiplier, **kwargs)
+        self._initializer = keras.initializers.GlorotUniform()
+
+    def build(self, x_shape, y_shape=None):
+        """Creates all variables, W among them."""
+        super().build(x_shape)
+        self.w = self.add_weight(
+            shape=(self.features, self.labels), initializer=self._initializer, name="w"
+        )
+
+    def judge(self, d_tilde, y):
+        logits = super().judge(d_tilde, y)
+        p = tf.reduce_sum((d_tilde @ self.w.value) * y, axis=-1)
+        return logits | {"p": p, "logit": logits["c_rf"] + p}
+
+
+@keras.saving.register_keras_serializable("tf_dicom_ce")
+class AuxiliaryDiscriminator(Discriminator):
+    """AC-GAN's D (Odena et al., 2017): it does not see y, and a dense layer on D̃(x) predicts it.
+
+    Its answer has `tags` too, float32 [N, L], the logits of y.
+
+    Args:
+        labels: Length L of y.
+        width_multiplier: As in `Discriminator`, like `name` and `dtype`.
+        **kwargs: `name`, `dtype`.
+    """
+
+    measures = ("tags_real", "tags_fake")
+
+    def __init__(self, labels: int, width_multiplier: float = 1.0, **kwargs):
+        super().__init__(labels, width_multiplier, **kwargs)
+        self.tags = layers.Dense(labels, name="tags", dtype="float32")
+
+    def build(self, x_shape, y_shape=None):
+        """Creates all variables."""
+        super().build(x_shape)
+        self.tags.build((None, self.features))
+
+    def judge(self, d_tilde, y):
+        return super().judge(d_tilde, y) | {"tags": self.tags(d_tilde)}
+
+    def tag_losses(self, real, fake, y, known):
+        """`tags_real` and `tags_fake`: see `tag_loss`."""
+        return {
+            "tags_real": tag_loss(y, known, real["tags"]),
+            "tags_fake": tag_loss(y, known, fake["tags"]),
         }

@@ -1,80 +1,91 @@
 """VGG16 with batch normalisation, without its classifier (section 4.2)."""
 
-import keras
-import tensorflow as tf
-from keras import layers
+from pathlib import Path
 
-from tf_dicom_ce.models.halves import in_halves
-from tf_dicom_ce.models.normalization import FusedBatchNormalization
-from tf_dicom_ce.models.recomputing import relu_of_norm
+import keras
+
+from tf_dicom_ce.models.conv_bn_relu import Block
+from tf_dicom_ce.saved_model import write_encoder
 
 #: Convolutions per block and their channels at width 1 (Simonyan & Zisserman, 2014, column D).
 VGG16_BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
-
-#: Values of an image after a convolution from which BatchNorm and ReLU are computed again for the
-#: gradient, see `relu_of_norm`: with fewer it saves little.
-RECOMPUTED_FROM = 2**20
-
-#: Setting `precision` -> Keras' dtype policy of the layers.
-POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 #: Names of the five scales; P_k has stride 2^k.
 SCALES = ("P1", "P2", "P3", "P4", "P5")
 
 
-def channels(count: int, width: float) -> int:
-    """A channel count scaled by `width`, at least 1."""
-    return max(1, round(count * width))
+def channels(count: int, width_multiplier: float) -> int:
+    """A channel count times `width_multiplier`, at least 1."""
+    return max(1, round(count * width_multiplier))
+
+
+class Encoder(keras.Model):
+    """From z-scored images, float [N, H, W, 1], to the dict of the five scales `P1`…`P5`.
+
+    Attributes:
+        width_multiplier: Of the channels, for the networks that stand on it.
+    """
+
+    width_multiplier = 1.0
+
+    def export(
+        self,
+        path: str | Path,
+        image_size: tuple[int, int] | None = None,
+        metadata: dict | None = None,
+    ) -> Path:
+        """Writes the next version of the SavedModel that export/README.md describes, in float32.
+
+        Args:
+            path: Folder of all versions, whose name is the model's: `export/encoder`.
+            image_size: Height and width that images are resized to; by default those of `build`.
+            metadata: More for `encoder.json`; plain values without identifiers.
+
+        Returns:
+            The folder of the version, `path`/<version>.
+
+        Raises:
+            UserError: No size is given, and the encoder was built for any.
+        """
+        path = Path(path)
+        content = {"width": self.width_multiplier, **(metadata or {})}
+        return write_encoder(self, path.parent, image_size, content, path.name)
 
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
-class VGG16Encoder(keras.Model):
+class VGG16Encoder(Encoder):
     """Five blocks of [3×3 convolution, BatchNorm, ReLU] × n and a 2×2 max pool.
 
-    The convolutions carry no bias: BatchNorm's β takes its place.
-
     Args:
-        width: Multiplies every channel count; 1.0 is VGG16.
-        policy: Keras' dtype policy of the layers: `float32`, `mixed_bfloat16` or `mixed_float16`;
-            the variables are float32 under every one, the scales come in its compute dtype.
+        width_multiplier: Multiplies every channel count; 1.0 is VGG16.
+        trainable: Whether it is trained, BatchNorm's statistics included.
+        name: Of the model.
+        dtype: Keras' dtype policy, by default the global one: `float32`, `mixed_bfloat16` or
+            `mixed_float16`; the variables are float32 under every one.
 
     Call:
         x: float [N, H, W, 1], z-scored, H and W multiples of 32.
 
     Returns:
         dict of the five scales `P1`…`P5`: float [N, H/2^k, W/2^k, C_k] with
-        C = 64, 128, 256, 512, 512 times `width`. At 256×384 `P5` is 8×12×512.
+        C = 64, 128, 256, 512, 512 times `width_multiplier`, in the policy's compute dtype. At
+        256×384 `P5` is 8×12×512.
     """
 
     def __init__(
-        self, width: float = 1.0, policy: str = "float32", name: str = "encoder", **kwargs
+        self,
+        width_multiplier: float = 1.0,
+        trainable: bool = True,
+        name: str = "encoder",
+        dtype: keras.DTypePolicy | str | None = None,
     ):
-        super().__init__(name=name, **kwargs)
-        self.width = width
-        self.policy = policy
+        super().__init__(name=name, dtype=dtype, autocast=False)
+        self.width_multiplier = width_multiplier
         self.blocks = [
-            keras.Sequential(
-                [
-                    layer
-                    for j in range(1, convolutions + 1)
-                    for layer in (
-                        layers.Conv2D(
-                            channels(count, width),
-                            3,
-                            padding="same",
-                            use_bias=False,
-                            name=f"conv{j}",
-                            dtype=policy,
-                        ),
-                        FusedBatchNormalization(name=f"bn{j}", dtype=policy),
-                        layers.ReLU(name=f"relu{j}", dtype=policy),
-                    )
-                ]
-                + [layers.MaxPooling2D(2, name="pool", dtype=policy)],
-                name=f"block{k}",
-            )
-            for k, (convolutions, count) in enumerate(VGG16_BLOCKS, start=1)
+            Block(n, channels(count, width_multiplier), name=f"block{k}", dtype=self.dtype_policy)
+            for k, (n, count) in enumerate(VGG16_BLOCKS, start=1)
         ]
+        self.trainable = trainable
 
     def build(self, input_shape):
         """Creates all variables, so that weights can be loaded before the first call."""
@@ -86,34 +97,8 @@ class VGG16Encoder(keras.Model):
     def call(self, x, training=False):
         scales = {}
         for name, block in zip(SCALES, self.blocks, strict=True):
-            x = scales[name] = _trained(block, x) if training else block(x)
+            x = scales[name] = block(x, training=training)
         return scales
 
-    def in_float32(self) -> "VGG16Encoder":
-        """A copy that computes in float32, with the same weights: what is exported."""
-        copy = VGG16Encoder(self.width, name=self.name)
-        copy.build((None, None, None, 1))
-        copy.set_weights(self.get_weights())
-        return copy
-
     def get_config(self):
-        return {"width": self.width, "policy": self.policy, "name": self.name}
-
-
-def _trained(block: keras.Sequential, x: tf.Tensor) -> tf.Tensor:
-    """What a block gives in training: with half the memory if it is large, else in less time."""
-    *triples, pool = block.layers
-    convolutions, norms = triples[::3], triples[1::3]
-    values = x.shape[1] * x.shape[2] * convolutions[0].filters
-    if not block.trainable:
-        return block(x)
-    if values < RECOMPUTED_FROM:
-        for convolution, norm in zip(convolutions, norms, strict=True):
-            x = tf.nn.relu(norm(in_halves(convolution, x), training=True))
-        return pool(x)
-    before = convolutions[0]
-    if x.shape[-1] > 1:  # of an image it is cheap enough to be computed again, too
-        x, before = before(x), tf.identity
-    for norm, after in zip(norms, [*convolutions[1:], pool], strict=True):
-        x, before = relu_of_norm(x, before, norm, after), tf.identity
-    return x
+        return {**super().get_config(), "width_multiplier": self.width_multiplier}

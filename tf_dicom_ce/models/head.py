@@ -9,7 +9,7 @@ from tf_dicom_ce.saved_model import write_head
 
 
 class Head(keras.Model):
-    """A network on an encoder, all of Keras' `Model` but for this:
+    """A network on an encoder: Keras' `Model`, which knows its loss and its answers.
 
     A call gives logits; `predict` gives the answers by name. `compile` takes the paper's loss and a
     metric to watch where none are given, and `export` writes the SavedModel of export/README.md.
@@ -17,8 +17,7 @@ class Head(keras.Model):
 
     Args:
         encoder: Any Keras model or layer from z-scored images, float [N, H, W, 1], to the dict of
-            scales `P1`…`P5` of stride 2…32. What it is frozen to by `encoder.trainable` is saved;
-            that of its layers is not.
+            scales `P1`…`P5` of stride 2…32. Where its `trainable` is False, it stays as it is.
         classes: Number of classes.
         width_multiplier: Multiplies the head's channel counts, not the encoder's.
         dtype: Keras' dtype policy of the head; its logits are float32 under every one.
@@ -82,18 +81,13 @@ class Head(keras.Model):
 
     def get_config(self):
         return {
+            **super().get_config(),
             "encoder": keras.saving.serialize_keras_object(self.encoder),
-            "encoder_trainable": self.encoder.trainable,
             "classes": self.classes,
             "width_multiplier": self.width_multiplier,
-            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
-            "name": self.name,
         }
 
     @classmethod
     def from_config(cls, config):
-        config = dict(config)
-        trainable = config.pop("encoder_trainable")
-        encoder = keras.saving.deserialize_keras_object(config.pop("encoder"))
-        encoder.trainable = trainable
-        return cls(encoder, **config)
+        encoder = keras.saving.deserialize_keras_object(config["encoder"])
+        return cls(**{**config, "encoder": encoder})

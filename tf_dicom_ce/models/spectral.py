@@ -1,11 +1,74 @@
-"""Spectral normalisation of weights (Miyato et al., 2018), functional.
+"""Spectral normalisation of D's weights (Miyato et al., 2018).
 
 `keras.layers.SpectralNormalization` does not fit: it writes the divided kernel over the kernel, so
 that the gradient misses σ; it iterates at every call, of which D has two a step; and it has no way
 to reach W. Here the weights stay as they are, and a pass of D sees W / σ(W).
 """
 
+import keras
 import tensorflow as tf
+
+from tf_dicom_ce.models.discriminator import Discriminator
+
+
+@keras.saving.register_keras_serializable("tf_dicom_ce")
+class SpectralNormalization(keras.Model):
+    """A discriminator of which every weight, W too, is divided by its largest singular value.
+
+    Biases stay as they are. It answers, and is asked, like the discriminator.
+
+    Args:
+        discriminator: Any of `models.discriminator`.
+        name: Of the model.
+    """
+
+    def __init__(self, discriminator: Discriminator, name: str = "spectral"):
+        super().__init__(name=name, dtype="float32", autocast=False)
+        self.discriminator = discriminator
+        self.labels, self.measures = discriminator.labels, discriminator.measures
+        self.tag_losses = discriminator.tag_losses
+
+    def build(self, x_shape, y_shape=None):
+        """Creates all variables, the singular vectors u among them."""
+        if not self.discriminator.built:
+            self.discriminator.build(x_shape, y_shape)
+        self.u = [
+            self.add_weight(
+                shape=(kernel.shape[-1],),
+                initializer="random_normal",
+                trainable=False,
+                aggregation="only_first_replica",  # every replica has the same weights
+                name=f"u{k}",
+            )
+            for k, kernel in enumerate(self.kernels)
+        ]
+
+    @property
+    def kernels(self) -> list[keras.Variable]:
+        """All weights but the biases."""
+        return [v for v in self.discriminator.trainable_variables if v.name != "bias"]
+
+    def iterate(self) -> None:
+        """One power iteration on every weight, once a step."""
+        for kernel, u in zip(self.kernels, self.u, strict=True):
+            u.assign(power_iteration(kernel.value, u.value))
+
+    def call(self, x, y=None):
+        normalised = [
+            (kernel, spectrally_normalised(kernel.value, u.value))
+            for kernel, u in zip(self.kernels, self.u, strict=True)
+        ]
+        with keras.StatelessScope(normalised):  # here a kernel's value is the normalised one
+            return self.discriminator(x, y)
+
+    def get_config(self):
+        discriminator = keras.saving.serialize_keras_object(self.discriminator)
+        return {"discriminator": discriminator, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        discriminator = keras.saving.deserialize_keras_object(config["discriminator"])
+        return cls(discriminator, config["name"])
 
 
 def power_iteration(kernel: tf.Tensor, u: tf.Tensor) -> tf.Tensor:

@@ -4,10 +4,10 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from tf_dicom_ce.models.conv_bn_relu import ConvBNReLU
 from tf_dicom_ce.models.encoder import channels
 from tf_dicom_ce.models.head import Head
 from tf_dicom_ce.models.losses import soft_dice_loss
-from tf_dicom_ce.models.normalization import FusedBatchNormalization
 from tf_dicom_ce.models.outputs import segmentation_outputs
 
 UP_CHANNELS = (256, 128, 64, 32, 16)
@@ -63,11 +63,9 @@ class UNet(Head):
         self.ups, self.joins = [], []
         for k, count in enumerate(UP_CHANNELS, start=1):
             count = channels(count, width_multiplier)
-            like = {"padding": "same", "use_bias": False, "dtype": self.dtype_policy}
-            up = layers.Conv2DTranspose(count, 3, 2, name="up", **like)
-            join = layers.Conv2D(count, 3, name="conv", **like)
-            self.ups.append(_normalized(up, f"up{k}"))
-            self.joins.append(_normalized(join, f"join{k}"))
+            like = {"filters": count, "dtype": self.dtype_policy}
+            self.ups.append(ConvBNReLU(**like, strides=2, transpose=True, name=f"up{k}"))
+            self.joins.append(ConvBNReLU(**like, name=f"join{k}"))
         self.logits = layers.Conv2D(classes, 1, name="logits", dtype="float32")
 
     def call(self, x, training=False):
@@ -90,10 +88,3 @@ class UNet(Head):
     def default_metric(self):
         """The mean over batches of `dice`."""
         return keras.metrics.MeanMetricWrapper(dice, "dice")
-
-
-def _normalized(convolution: keras.Layer, name: str) -> keras.Sequential:
-    policy = convolution.dtype_policy
-    normalization = FusedBatchNormalization(name="bn", dtype=policy)
-    relu = layers.ReLU(name="relu", dtype=policy)
-    return keras.Sequential([convolution, normalization, relu], name=name)

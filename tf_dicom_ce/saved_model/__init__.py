@@ -27,11 +27,12 @@ from tf_dicom_ce.saved_model.reading import (
     read_encoder,
     read_metadata,
 )
-from tf_dicom_ce.saved_model.writing import write_encoder, write_head
+from tf_dicom_ce.saved_model.writing import built_size, write_encoder, write_head
 
 __all__ = [
     "EncoderLayer",
     "ExportedHead",
+    "built_size",
     "in_float32",
     "json_of_encoder",
     "load_head",

@@ -58,6 +58,7 @@ class EncoderLayer(keras.layers.TFSMLayer):
         return super().call(x, training=training and self.trainable)
 
     def get_config(self):
+        """The arguments; the endpoints are always the same."""
         return {"filepath": self.filepath, "trainable": self.trainable, "name": self.name}
 
 
@@ -86,6 +87,7 @@ class ExportedHead:
         self._loaded = tf.saved_model.load(str(folder))  # kept: its variables go with it
 
     def __call__(self, images) -> dict[str, np.ndarray]:
+        """Asks it."""
         found = self._loaded.signatures["serving_image"](image=tf.cast(images, tf.float32))
         return {name: values.numpy() for name, values in found.items()}
 

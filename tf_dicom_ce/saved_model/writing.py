@@ -45,7 +45,7 @@ def write_encoder(
     Raises:
         UserError: There is no `image_size`, and the encoder was built for any.
     """
-    image_size, encoder = image_size or _built_size(encoder), in_float32(encoder)
+    image_size, encoder = image_size or _required_size(encoder), in_float32(encoder)
 
     def write(folder: Path) -> None:
         archive = keras.export.ExportArchive()
@@ -87,7 +87,7 @@ def write_head(
     Raises:
         UserError: See `write_encoder`.
     """
-    image_size, model = image_size or _built_size(model), in_float32(model)
+    image_size, model = image_size or _required_size(model), in_float32(model)
 
     def write(folder: Path) -> None:
         archive = keras.export.ExportArchive()
@@ -99,14 +99,22 @@ def write_head(
     return _write_version(Path(root) / (name or task), task, write, content)
 
 
-def _built_size(model: keras.Model) -> tuple[int, int]:
-    shape = (model.get_build_config() or {}).get("input_shape") or (None,) * 4
-    if None in shape[1:3]:
+def built_size(model: keras.Layer) -> tuple[int, int] | None:
+    """Height and width that a model was built for; None where it is for any."""
+    shape = getattr(model, "input_shape", None) or (model.get_build_config() or {}).get(
+        "input_shape"
+    )
+    return None if shape is None or None in shape[1:3] else tuple(shape[1:3])
+
+
+def _required_size(model: keras.Model) -> tuple[int, int]:
+    size = built_size(model)
+    if size is None:
         raise UserError(
             f"export of {model.name}: it was built for images of any size. Give one as "
             "image_size=(height, width)."
         )
-    return tuple(shape[1:3])
+    return size
 
 
 def _add_signatures(

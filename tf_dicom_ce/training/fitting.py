@@ -1,6 +1,6 @@
 """One way to fit a model: watched, recorded, resumable, and left at its best epoch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +51,7 @@ def fit_and_keep_best(
     watch: Watch,
     run: Path,
     strategy: tf.distribute.Strategy,
+    callbacks: Iterable[keras.callbacks.Callback] = (),
 ) -> int:
     """Fits a compiled model from where the run stands and gives it the weights of its best epoch.
 
@@ -62,6 +63,7 @@ def fit_and_keep_best(
         run: Folder of `checkpoints/`, `history.csv`, `best.weights.h5`, `tensorboard/`, `panels/`;
             only the chief of several workers writes.
         strategy: See `devices`.
+        callbacks: More of them; they are told last.
 
     Returns:
         The epoch that was kept, from 1.
@@ -72,7 +74,7 @@ def fit_and_keep_best(
     """
     writes = devices.is_chief(strategy)
     best = BestWeights(watch.monitor)
-    callbacks = _callbacks(watch, run) if writes else []
+    callbacks = [*(_callbacks(watch, run) if writes else []), *callbacks]
     checkpoints = Checkpoints(run / "checkpoints", writes=writes)
     train(model, data, schedule, best, callbacks, checkpoints, strategy)
     epoch = best.restore()

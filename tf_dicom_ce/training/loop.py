@@ -2,7 +2,8 @@
 
 A step is a function of the state and of its number, for data are addressed by step. So a run that
 went on from a checkpoint ends, on the same machine and with `--deterministic`, with the same bits
-as one that was never stopped.
+as one that was never stopped. Keras' `fit` cannot do this: it begins every epoch at its first step
+with fresh means; nor does it run on several workers (keras#20585). Callbacks see what `fit` shows.
 """
 
 import contextlib
@@ -87,8 +88,8 @@ def train(
         data: What it is trained on.
         schedule: How long, and when to save.
         best: Told of epochs' ends first.
-        callbacks: Told of training's begin and end and of epochs' ends. A callback with an
-            attribute `state` (JSON values) finds it again after a resume.
+        callbacks: Told of all that `fit` tells; `model.stop_training` ends the run. A callback with
+            an attribute `state` (JSON values) finds it again after a resume, others start anew.
         checkpoints: Where the state is kept.
         strategy: See `devices`.
 
@@ -99,7 +100,8 @@ def train(
     """
     callbacks = [best, *callbacks]
     state = _State(model, best, callbacks)
-    first = state.restore(checkpoints.latest())
+    checkpoint = checkpoints.latest()
+    first = state.restore(checkpoint)
     checkpoints.require_space(state.size)
     told = keras.callbacks.CallbackList(
         callbacks,
@@ -108,7 +110,11 @@ def train(
         steps=schedule.steps_per_epoch,
         first_step=first,
     )
+    model.stop_training = False
     told.on_train_begin()
+    if first % schedule.steps_per_epoch:
+        told.on_epoch_begin(first // schedule.steps_per_epoch)
+        state.restore(checkpoint)  # what a callback changes there, it has changed before
     cluster = devices.is_cluster(strategy)
     if cluster:  # whose clocks differ
         schedule = dataclasses.replace(schedule, minutes=math.inf)
@@ -121,70 +127,85 @@ def train(
         )
     )
     with _signals() as received, devices.other_workers(strategy):
-        batch = next(batches)
+        batch, of_epoch = next(batches), {}
         for step in range(first, schedule.total):
             epoch, position = divmod(step, schedule.steps_per_epoch)
             if position == 0:
                 model.reset_metrics()
-            (finite, sound), batch = train_step(batch, batches)
+                told.on_epoch_begin(epoch)
+            told.on_train_batch_begin(position)
+            logs, (finite, sound), batch = train_step(batch, batches)
             if not (finite and sound):
                 _fail(step, epoch, bool(sound), data.rows_at(step))
-            told.on_train_batch_end(position)
-            if position + 1 == schedule.steps_per_epoch:
-                logs = {k: float(v) for k, v in model.get_metrics_result().items()}
-                logs |= {f"val_{name}": value for name, value in evaluate().items()}
-                told.on_epoch_end(epoch, logs)
-            if saver.is_due(step + 1, cluster) or (received and not cluster):
+            told.on_train_batch_end(position, {k: float(v) for k, v in logs.items()})
+            if position + 1 == schedule.steps_per_epoch or model.stop_training:
+                means = model.get_metrics_result()
+                of_epoch = {name: float(means[name]) for name in logs}
+                of_epoch |= {f"val_{name}": value for name, value in evaluate(told).items()}
+                told.on_epoch_end(epoch, of_epoch)
+            stopped = model.stop_training or (received and not cluster)
+            if saver.is_due(step + 1, cluster) or stopped:
                 saver.save(step + 1)
+            if model.stop_training:
+                break
             if received and step + 1 < schedule.total:
-                told.on_train_end()
+                told.on_train_end(of_epoch)
                 raise StoppedError(
                     f"stopped after step {step + 1} of {schedule.total}. The same command with "
                     f"--resume goes on from {'the last checkpoint' if cluster else 'there'}.",
                     received[0],
                 )
-    told.on_train_end()
+    told.on_train_end(of_epoch)
 
 
 def training_step(model: keras.Model, strategy: tf.distribute.Strategy) -> Callable:
-    """Makes a function: batch, batches -> flags and the next batch.
+    """Makes a function: batch, batches -> measures, flags and the next batch.
 
-    The flags are whether the measures are finite in all replicas, and whether the batch is. The
-    next batch is taken beside the step, so that nothing waits for one that is ready.
+    The measures are those of the first replica here, as `fit` has them. The flags are whether they
+    are finite in all replicas, and whether the batch is. The next batch is taken beside the step,
+    so that nothing waits for one that is ready.
     """
 
     def in_replica(batch):
         logs = model.train_step(batch)
-        return _all_finite(list(logs.values())), _all_finite(tf.nest.flatten(batch))
+        return logs, [_all_finite(list(logs.values())), _all_finite(tf.nest.flatten(batch))]
 
     @tf.function(autograph=False)
     def step(batch, batches):
-        flags = strategy.run(in_replica, args=(batch,))
-        return [strategy.reduce("MEAN", flag, axis=None) == 1.0 for flag in flags], next(batches)
+        logs, flags = strategy.run(in_replica, args=(batch,))
+        flags = [strategy.reduce("MEAN", flag, axis=None) == 1.0 for flag in flags]
+        return _of_first(logs, strategy), flags, next(batches)
 
     return step
 
 
 def evaluation(model: keras.Model, data: Data, strategy: tf.distribute.Strategy) -> Callable:
-    """Makes a function () -> measures on the validation images.
+    """Makes a function: callbacks to tell, or None -> measures on the validation images.
 
     Every replica sees all of them, so that none is ever without an example.
     """
-    names: list[str] = []
 
     @tf.function(input_signature=[data.validation.element_spec], autograph=False)
     def step(batch):
-        # Of the measures of a training step some are not taken here.
-        names[:] = strategy.run(model.test_step, args=(batch,))
+        return _of_first(strategy.run(model.test_step, args=(batch,)), strategy)
 
-    def evaluate() -> dict[str, float]:
+    def evaluate(told: keras.callbacks.CallbackList | None = None) -> dict[str, float]:
+        told = told or keras.callbacks.CallbackList()
         model.reset_metrics()
-        for batch in data.validation:
-            step(batch)
-        measures = model.get_metrics_result()
-        return {name: float(measures[name]) for name in names}
+        told.on_test_begin()
+        for k, batch in enumerate(data.validation):
+            told.on_test_batch_begin(k)
+            measures = {name: float(value) for name, value in step(batch).items()}
+            told.on_test_batch_end(k, measures)
+        told.on_test_end(measures)
+        return measures
 
     return evaluate
+
+
+def _of_first(logs: dict, strategy: tf.distribute.Strategy) -> dict:
+    """What the first replica here has logged."""
+    return {k: strategy.experimental_local_results(v)[0] for k, v in logs.items()}
 
 
 def _all_finite(tensors: list[tf.Tensor]) -> tf.Tensor:

@@ -1,9 +1,10 @@
 """What shows whether F and D still learn from each other, on a few fixed images."""
 
 import numpy as np
-import tensorflow as tf
 
-from tf_dicom_ce.models.patch import centre_patch, mask_centre, paste_patch
+from tf_dicom_ce.models.patch import centre_patch
+
+_AT_ONCE = 8  # images
 
 #: Spans of the tags in y: (name, start, stop).
 Spans = tuple[tuple[str, int, int], ...]
@@ -94,15 +95,11 @@ def measure(model, x: np.ndarray, y: np.ndarray, spans: Spans = ()) -> dict[str,
         y: Their tags, float32 [N, L].
         spans: Name, start and stop of each tag; () without tags.
     """
-    size = model.config.batch_size
     patch = np.asarray(centre_patch(x))
     patch_hat = np.concatenate(
-        [
-            model.context_encoder(mask_centre(x[k : k + size]), training=False)
-            for k in range(0, len(x), size)
-        ]
-    ).astype(np.float32)
-    seen, seen_hat = seen_by_d(model, x, patch, patch_hat)
+        [model.paint(x[k : k + _AT_ONCE]) for k in range(0, len(x), _AT_ONCE)]
+    )
+    seen, seen_hat = model.seen_by_d(x, patch), model.seen_by_d(x, patch_hat)
     real = {k: np.asarray(v, np.float64) for k, v in model.discriminator(seen, y).items()}
     fake = {k: np.asarray(v, np.float64) for k, v in model.discriminator(seen_hat, y).items()}
     c_rf, p = (np.mean([np.abs(real[k]), np.abs(fake[k])]) for k in ("c_rf", "p"))
@@ -121,13 +118,6 @@ def measure(model, x: np.ndarray, y: np.ndarray, spans: Spans = ()) -> dict[str,
             for tag, value in sensitivities(model.discriminator, seen, y, spans).items()
         },
     }
-
-
-def seen_by_d(model, x, patch, patch_hat) -> tuple:
-    """What D is shown of true and of predicted patches: them, or whole images."""
-    if model.config.discriminator_input == "patch":
-        return patch, patch_hat
-    return x, paste_patch(x, tf.convert_to_tensor(patch_hat))
 
 
 def _ratio(a: float, b: float) -> float:

@@ -8,7 +8,6 @@ import tensorflow as tf
 from PIL import Image, ImageDraw
 
 from tf_dicom_ce.models.patch import centre_patch, mask_centre
-from tf_dicom_ce.training.measures import seen_by_d
 
 _TITLES = ("input with hole", "prediction in place", "truth")
 _RANGE = 2.5  # standard deviations either side of the mean that are shown as black and white
@@ -70,8 +69,8 @@ def sensitivity_panel(
     names = ["no tag", *(label for _, labels in tags for label in labels)]
     alone = np.eye(len(names), dtype=np.float32)[:, 1:]  # the first row is no tag
     own = np.concatenate([np.zeros((len(y), 1), bool), y > 0], axis=1)
-    patch_hat = model.context_encoder(mask_centre(images), training=False)
-    seen = seen_by_d(model, images, centre_patch(images), patch_hat)
+    patches = centre_patch(images), model.paint(images)
+    seen = [model.seen_by_d(images, patch) for patch in patches]
     logits = np.stack(
         [
             [model.discriminator(x, np.repeat(row[None], len(x), 0))["logit"] for row in alone]

@@ -1,0 +1,65 @@
+"""The decoder of the context encoder F: it paints the patch (sections 3.1 and 4.2)."""
+
+import keras
+from keras import layers
+
+from tf_dicom_ce.models.conv_bn_relu import ConvBNReLU
+from tf_dicom_ce.models.encoder import channels
+
+DECODER_CHANNELS = (256, 128, 64, 32)
+
+
+@keras.saving.register_keras_serializable("tf_dicom_ce")
+class Decoder(keras.Model):
+    """Four blocks of [3×3 up-convolution, BatchNorm, ReLU], and a 3×3 convolution to one channel.
+
+    Four doublings after the encoder's five halvings give half the height and half the width:
+    exactly the patch. F(x̂) = decoder(encoder(x̂)).
+
+    Args:
+        width_multiplier: Multiplies every channel count.
+        name: Of the model.
+        dtype: As in `VGG16Encoder`; the last convolution is float32 under every one.
+
+    Call:
+        p5: float [N, H/32, W/32, C], the encoder's `P5`.
+
+    Returns:
+        float32 [N, H/2, W/2, 1], the patch: 256×384 → 8×12×512 → 128×192.
+    """
+
+    def __init__(
+        self,
+        width_multiplier: float = 1.0,
+        name: str = "decoder",
+        dtype: keras.DTypePolicy | str | None = None,
+    ):
+        super().__init__(name=name, dtype=dtype, autocast=False)
+        self.width_multiplier = width_multiplier
+        self.ups = [
+            ConvBNReLU(
+                channels(count, width_multiplier),
+                strides=2,
+                transpose=True,
+                name=f"up{k}",
+                dtype=self.dtype_policy,
+            )
+            for k, count in enumerate(DECODER_CHANNELS, start=1)
+        ]
+        self.patch = layers.Conv2D(1, 3, padding="same", name="patch", dtype="float32")
+
+    def build(self, input_shape):
+        """Creates all variables."""
+        for layer in (*self.ups, self.patch):
+            layer.build(input_shape)
+            input_shape = layer.compute_output_shape(input_shape)
+
+    def call(self, p5, training=False):
+        for up in self.ups:
+            p5 = up(p5, training=training)
+        return self.patch(p5)
+
+    def get_config(self):
+        config = super().get_config()
+        del config["trainable"]
+        return {**config, "width_multiplier": self.width_multiplier}

@@ -1,0 +1,178 @@
+"""The pretraining step: context encoder F against discriminator D (section 3.1)."""
+
+import keras
+import tensorflow as tf
+
+from tf_dicom_ce.models.decoder import Decoder
+from tf_dicom_ce.models.losses import (
+    adversarial_loss,
+    discriminator_loss,
+    joint_loss,
+    reconstruction_loss,
+)
+from tf_dicom_ce.models.measured import MeasuredModel
+from tf_dicom_ce.models.patch import centre_patch, mask_centre, paste_patch
+from tf_dicom_ce.models.tag_head import TagHead
+
+#: Weight of D's loss on tags beside L_adv: that of AC-GAN's L_C beside L_S.
+TAG_WEIGHT = 1.0
+
+
+@keras.saving.register_keras_serializable("tf_dicom_ce")
+class ContextEncoderGAN(MeasuredModel):
+    """F minimises λ_rec L_rec + λ_adv L_adv (Eq. 3) while D maximises Eq. 2 (or Eq. 1).
+
+        gan = ContextEncoderGAN(VGG16Encoder(), ProjectionDiscriminator(labels=11))
+        gan.compile(keras.optimizers.Adam(1e-4), keras.optimizers.Adam(1e-5))
+        gan.fit(train, validation_data=validation, epochs=200)
+
+    A batch is images, z-scored, float [N, H, W, 1], or (images, {"tags": y, "known": mask}), both
+    float [N, L]: y is multi-hot, and `known` 1 over the span of a tag that is known (left out: all
+    are). Without tags y is zero, and D falls back to Eq. 1.
+
+    One forward pass of F serves both updates, so BatchNorm's statistics move once a step; both
+    gradients are taken at the same weights.
+
+    Logged per step: the losses `joint`, `rec`, `adv` and `disc`; `rec_of_mean`, the L_rec of
+    painting each image's mean, which `rec` has to beat; the means of σ(D) on true and predicted
+    patches, `d_real` and `d_fake`; the mean sizes |C_rf| and |P| over both, `c_rf` and `p`, or what
+    D has in place of p; with a tag head its loss, `tags`, and the share of the labels of known tags
+    that are on the right side of ½, `tags_accuracy`; and, in training, the global norms of the
+    gradients over the whole batch, `g_norm` (with the head's) and `d_norm`. Under float16 these are
+    over the steps with a finite gradient; `g_skipped` and `d_skipped` are the shares of the others.
+
+    LearningRateScheduler and ReduceLROnPlateau set both rates. BackupAndRestore wants the model
+    built, `gan.build((None, H, W, 1))`, and is not exact in the middle of an epoch; `pretrain` is.
+
+    Args:
+        encoder: Any Keras model from images to a dict with `P5`.
+        discriminator: D, see `models.discriminator`.
+        lambda_rec: λ_rec.
+        lambda_adv: λ_adv.
+        adversarial: Form of the losses of F and D: `nonsaturating`, `minimax` (Eq. 1 to the letter)
+            or `hinge`; see `adversarial_loss`.
+        composite: Whether D sees the whole image with the patch in it, instead of the patch.
+        tag_head: A head on P5, of the same forward pass, that predicts y and is trained with F.
+        lambda_tags: Weight of its `tag_loss` beside Eq. 3.
+        decoder: By default one of the encoder's `width_multiplier` and dtype policy.
+        name: Of the model.
+    """
+
+    def __init__(
+        self,
+        encoder: keras.Model,
+        discriminator: keras.Model,
+        lambda_rec: float = 0.99,
+        lambda_adv: float = 0.01,
+        adversarial: str = "nonsaturating",
+        composite: bool = False,
+        tag_head: TagHead | None = None,
+        lambda_tags: float = 0.0,
+        decoder: keras.Model | None = None,
+        name: str = "context_encoder_gan",
+    ):
+        of_d = ("disc", "d_real", "d_fake", "c_rf", *discriminator.measures)
+        of_head = ("tags", "tags_accuracy") if tag_head else ()
+        labels = max(discriminator.labels, tag_head.labels if tag_head else 0)
+        measures = ("joint", "rec", "rec_of_mean", "adv", *of_d, *of_head)
+        super().__init__(measures, ("g", "d"), labels, name)
+        self.encoder, self.discriminator, self.tag_head = encoder, discriminator, tag_head
+        width = getattr(encoder, "width_multiplier", 1.0)
+        self.decoder = decoder or Decoder(width, dtype=encoder.dtype_policy)
+        self.lambda_rec, self.lambda_adv, self.lambda_tags = lambda_rec, lambda_adv, lambda_tags
+        self.adversarial, self.composite = adversarial, composite
+
+    def build(self, input_shape):
+        """Creates all variables."""
+        self.build_parts({self.encoder: input_shape})
+        p5 = self.encoder(keras.KerasTensor(input_shape))["P5"].shape
+        self.build_parts({self.decoder: p5, self.discriminator: input_shape})
+        if self.tag_head:
+            self.build_parts({self.tag_head: p5})
+
+    def variables_of(self, side):
+        """What F's side, `g`, or D's, `d`, trains; the tag head is trained with F."""
+        if side == "d":
+            return self.discriminator.trainable_variables
+        head = self.tag_head.trainable_variables if self.tag_head else []
+        return [*self.encoder.trainable_variables, *self.decoder.trainable_variables, *head]
+
+    def call(self, x, training=False):
+        """Images with the prediction F(x̂) in place of the centre, float [N, H, W, 1]."""
+        return paste_patch(x, self.paint(x, training))
+
+    def paint(self, x, training=False):
+        """F(x̂), the patches of images x whose centre F does not see, float32 [N, H/2, W/2, 1]."""
+        p5 = self.encoder(mask_centre(x), training=training)["P5"]
+        return self.decoder(p5, training=training)
+
+    def train_step(self, data):
+        """One update of F and of D."""
+        x, y, known = self.unpack(data)
+        self.discriminator.iterate()
+        with tf.GradientTape(persistent=True) as tape:
+            values, weights = self.measure(x, y, known, training=True)
+            l_f = self.g_optimizer.scale_loss(self.mean(values["joint"]))
+            l_d = self.d_optimizer.scale_loss(self.mean(values["disc"]))
+        g = tape.gradient(l_f, self.variables_of("g"))
+        d = tape.gradient(l_d, self.variables_of("d"))
+        return self.log(values, weights) | self.update("g", g) | self.update("d", d)
+
+    def test_step(self, data):
+        """The same measures without an update, BatchNorm at its moving statistics."""
+        return self.log(*self.measure(*self.unpack(data), training=False))
+
+    def measure(self, x, y, known, training):
+        """Losses and logits of a batch.
+
+        Returns:
+            Values by name, float32 [N] each but `tags_accuracy`, 0 or 1, [N, L]; and the weights of
+            those that have some.
+        """
+        p5 = self.encoder(mask_centre(x), training=training)["P5"]
+        patch, patch_hat = centre_patch(x), self.decoder(p5, training=training)
+        real = self.discriminator(self.seen_by_d(x, patch), y)
+        fake = self.discriminator(self.seen_by_d(x, patch_hat), y)
+        on_tags = self.discriminator.tag_losses(real, fake, y, known)
+        rec = reconstruction_loss(patch, patch_hat)
+        adv = adversarial_loss(fake["logit"], self.adversarial)
+        disc = discriminator_loss(real["logit"], fake["logit"], self.adversarial)
+        if on_tags:
+            adv += TAG_WEIGHT * on_tags["tags_fake"]
+            disc += TAG_WEIGHT * (on_tags["tags_real"] + on_tags["tags_fake"])
+        values = {
+            "joint": joint_loss(rec, adv, self.lambda_rec, self.lambda_adv),
+            "rec": rec,
+            "rec_of_mean": reconstruction_loss(patch, tf.zeros_like(patch)),
+            "adv": adv,
+            "disc": disc,
+            "d_real": tf.sigmoid(real["logit"]),
+            "d_fake": tf.sigmoid(fake["logit"]),
+            "c_rf": (tf.abs(real["c_rf"]) + tf.abs(fake["c_rf"])) / 2,
+            **(on_tags or {"p": (tf.abs(real["p"]) + tf.abs(fake["p"])) / 2}),
+        }
+        if not self.tag_head:
+            return values, {}
+        on_head, weights = self.tag_head.measure(p5, y, known)
+        values["joint"] += self.lambda_tags * on_head["tags"]
+        return values | on_head, weights
+
+    def seen_by_d(self, x, patch):
+        """What D sees of a patch, true or predicted: the patch, or the whole image with it."""
+        return paste_patch(x, patch) if self.composite else patch
+
+    def get_config(self):
+        parts = {
+            "encoder": self.encoder,
+            "discriminator": self.discriminator,
+            "tag_head": self.tag_head,
+            "decoder": self.decoder,
+        }
+        return {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()} | {
+            "lambda_rec": self.lambda_rec,
+            "lambda_adv": self.lambda_adv,
+            "adversarial": self.adversarial,
+            "composite": self.composite,
+            "lambda_tags": self.lambda_tags,
+            "name": self.name,
+        }

@@ -1,0 +1,162 @@
+"""What stands behind the pretraining step: means of what it measures, and updates of known size."""
+
+from types import MappingProxyType
+
+import keras
+import tensorflow as tf
+
+
+class MeasuredModel(keras.Model):
+    """A model of one or two optimizers whose step logs what it measures.
+
+    A batch is images, float [N, H, W, 1], or (images, {"tags": y, "known": mask}), both float
+    [N, L]; without `known` all tags are, and without y none.
+
+    Under tf.distribute a step runs in a replica on its part of the batch: losses are sums over that
+    part, divided by the size of the whole batch as it is, gradients are summed over replicas, and
+    BatchNorm takes its batch statistics over the part. Every replica must get an example. What a
+    step returns is then the replica's own; `get_metrics_result()` outside of `strategy.run` gives
+    the measures over all of them.
+
+    Args:
+        measures: Names of what a step measures.
+        sides: Of `g` and `d`, those that have an optimizer: `g_optimizer`, `d_optimizer`.
+        labels: Length L of y.
+        name: Of the model.
+    """
+
+    def __init__(self, measures: tuple[str, ...], sides: tuple[str, ...], labels: int, name: str):
+        super().__init__(name=name, dtype="float32", autocast=False)
+        self.sides, self.labels = sides, labels
+        updates = [f"{side}_{what}" for side in sides for what in ("norm", "skipped")]
+        self.trackers = {name: keras.metrics.Mean(name=name) for name in (*measures, *updates)}
+
+    def build_parts(self, parts: dict[keras.Model, tuple]) -> None:
+        """Builds what is not built; a part that comes from a file is."""
+        for part, shape in parts.items():
+            if not part.built:
+                part.build(shape)
+
+    def variables_of(self, side: str) -> list[keras.Variable]:
+        """What a side trains."""
+        raise NotImplementedError
+
+    def compile(self, g_optimizer="adam", d_optimizer="adam", **kwargs):
+        """Takes the optimizers.
+
+        Where the encoder computes in float16 each scales its loss, and skips a step whose gradient
+        is not finite.
+
+        Args:
+            g_optimizer: F's; a Keras optimizer or its name.
+            d_optimizer: D's, where there is a D.
+            **kwargs: As `keras.Model.compile` has them; no `loss`, no `metrics`.
+        """
+        super().compile(optimizer=None, **kwargs)
+        given = {"g": g_optimizer, "d": d_optimizer}
+        self.optimizer = Optimizers(self)
+        for side in self.sides:
+            optimizer = keras.optimizers.get(given[side])
+            half = self.encoder.compute_dtype == "float16"
+            if half and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+                optimizer = keras.optimizers.LossScaleOptimizer(
+                    optimizer, name=f"{side}_loss_scale"
+                )
+            setattr(self, f"{side}_optimizer", optimizer)
+        if self.built:
+            self.optimizer.build()
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        if not config:
+            return config
+        kept = {key: config[key] for key in ("run_eagerly", "steps_per_execution", "jit_compile")}
+        return kept | {
+            f"{side}_optimizer": keras.saving.serialize_keras_object(optimizer)
+            for side, optimizer in zip(self.sides, self.optimizer.optimizers, strict=True)
+        }
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
+    @property
+    def metrics(self):
+        """The trackers, reset by Keras at the start of every epoch."""
+        return list(self.trackers.values())
+
+    def unpack(self, data):
+        """Images, y and the mask of what is known of y; the first batch builds the model."""
+        x, tags, _ = keras.utils.unpack_x_y_sample_weight(data)
+        if not self.built:
+            self.build((None, *x.shape[1:]))
+            self.optimizer.build()
+        if tags is None:
+            nothing = tf.zeros((tf.shape(x)[0], self.labels))
+            return x, nothing, nothing
+        y = tf.cast(tags["tags"], tf.float32)
+        return x, y, tf.cast(tags["known"], tf.float32) if "known" in tags else tf.ones_like(y)
+
+    def mean(self, values: tf.Tensor) -> tf.Tensor:
+        """Their sum over the number of examples in the whole batch, on all replicas."""
+        count = _sum_over_replicas(tf.cast(tf.shape(values)[0], tf.float32))
+        return tf.reduce_sum(values) / count
+
+    def update(self, side: str, gradients: list[tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Applies gradients, summed over replicas; logs the norm over the whole batch.
+
+        Keras' optimizer sums over replicas too, but LossScaleOptimizer looks for infinities
+        before that, in the first replica alone: so each gives it an equal part of the sum.
+        """
+        optimizer = getattr(self, f"{side}_optimizer")
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        gradients = _sum_over_replicas(gradients)
+        norm = tf.linalg.global_norm(gradients) / optimizer.scale_loss(1.0)
+        if replicas > 1:
+            gradients = [g / replicas for g in gradients]
+        optimizer.apply(gradients, self.variables_of(side))
+        if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            return self.log({f"{side}_norm": norm})
+        finite = tf.math.is_finite(norm)
+        share = tf.cast(finite, tf.float32)
+        logs = {f"{side}_norm": tf.where(finite, norm, 0.0), f"{side}_skipped": 1.0 - share}
+        return self.log(logs, {f"{side}_norm": share})
+
+    def log(self, values: dict[str, tf.Tensor], weights=MappingProxyType({})):
+        """Adds values to their means, some with weights; returns the means by name."""
+        for name, value in values.items():
+            self.trackers[name].update_state(value, weights.get(name))
+        return {name: self.trackers[name].result() for name in values}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
+
+
+class Optimizers:
+    """Both optimizers as Keras' callbacks ask for them: a scheduler sets the rate of each.
+
+    Args:
+        model: Whose they are.
+    """
+
+    def __init__(self, model: MeasuredModel):
+        self._model = model
+
+    @property
+    def optimizers(self) -> list[keras.optimizers.Optimizer]:
+        """F's, then D's."""
+        return [getattr(self._model, f"{side}_optimizer") for side in self._model.sides]
+
+    @property
+    def built(self) -> bool:
+        """Whether all have their variables."""
+        return all(optimizer.built for optimizer in self.optimizers)
+
+    def build(self, variables=None) -> None:
+        """Creates their variables, each for what its side trains."""
+        for side, optimizer in zip(self._model.sides, self.optimizers, strict=True):
+            optimizer.build(self._model.variables_of(side))
+
+
+def _sum_over_replicas(values):
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)

@@ -1,0 +1,68 @@
+"""Settings to networks: what a configuration says, as parts that fit into each other."""
+
+from tf_dicom_ce.config import PretrainConfig
+from tf_dicom_ce.models.decoder import Decoder
+from tf_dicom_ce.models.discriminator import (
+    AuxiliaryDiscriminator,
+    Discriminator,
+    ProjectionDiscriminator,
+)
+from tf_dicom_ce.models.encoder import VGG16Encoder
+from tf_dicom_ce.models.gan import ContextEncoderGAN
+from tf_dicom_ce.models.measured import MeasuredModel
+from tf_dicom_ce.models.spectral import SpectralNormalization
+from tf_dicom_ce.models.tag_head import TagHead
+from tf_dicom_ce.models.tag_predictor import TagPredictor
+from tf_dicom_ce.training.adam import FusedAdam
+
+#: Setting `precision` -> Keras' dtype policy.
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+
+def build_pretraining(config: PretrainConfig, labels: int) -> MeasuredModel:
+    """The model of a pretraining, compiled with Adam, its variables and the optimizers' created.
+
+    The parts are made in one order, so that with a seed F and D start from the same weights with
+    a tag head and without.
+
+    Args:
+        config: Settings.
+        labels: Length L of y.
+    """
+    policy = POLICIES[config.precision]
+    encoder = VGG16Encoder(config.width, dtype=policy)
+    if config.inpaints:
+        decoder = Decoder(config.width, dtype=policy)
+        discriminator = _discriminator(config, labels, policy)
+        tag_head = TagHead(labels) if config.predicts_tags else None
+        model = ContextEncoderGAN(
+            encoder,
+            discriminator,
+            config.lambda_rec,
+            config.lambda_adv,
+            config.adversarial,
+            config.discriminator_input == "composite",
+            tag_head,
+            config.lambda_tags,
+            decoder,
+        )
+    else:
+        model = TagPredictor(encoder, TagHead(labels), config.lambda_tags)
+    model.build((None, *config.image_size, 1))
+    model.compile(
+        FusedAdam(config.g_learning_rate, name="g_adam"),
+        FusedAdam(config.d_learning_rate, name="d_adam"),
+        jit_compile=False,
+    )
+    return model
+
+
+def _discriminator(config: PretrainConfig, labels: int, policy: str):
+    if not (config.use_dicom and labels):
+        kind = Discriminator
+    elif config.conditioning == "projection":
+        kind = ProjectionDiscriminator
+    else:
+        kind = AuxiliaryDiscriminator
+    discriminator = kind(labels if config.use_dicom else 0, config.width, dtype=policy)
+    return SpectralNormalization(discriminator) if config.spectral_norm else discriminator
