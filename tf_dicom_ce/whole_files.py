@@ -19,6 +19,9 @@ _user_umask: int | None = None
 def private() -> Iterator[None]:
     """What this process makes meanwhile is readable by its user alone: it may show patients."""
     global _user_umask
+    if _user_umask is not None:  # within another
+        yield
+        return
     before = os.umask(0o077)
     _user_umask = before
     try:

@@ -106,8 +106,9 @@ def _train(
     from tf_dicom_ce.intake.requirements import known_tags
     from tf_dicom_ce.preprocessing import standardise
     from tf_dicom_ce.training import devices, run_folder
+    from tf_dicom_ce.training.fitting import seed_everything
     from tf_dicom_ce.training.loop import Data
-    from tf_dicom_ce.training.pretrain import Watched, pretrain, seed_everything
+    from tf_dicom_ce.training.pretrain import Watched, pretrain
 
     schema, writes = index.schema, devices.is_chief(strategy)
     print("Configuration:", *(f"  {k}: {v}" for k, v in config.as_dict().items()), sep="\n")

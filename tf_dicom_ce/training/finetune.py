@@ -1,6 +1,7 @@
 """A head on an encoder, from labels to an exported model (Appendix A.2)."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +25,11 @@ from tf_dicom_ce.saved_model import built_size, in_float32
 from tf_dicom_ce.saved_model.digest import digest_of
 from tf_dicom_ce.training import evaluation, pictures, run_folder
 from tf_dicom_ce.training.adam import FusedAdam
-from tf_dicom_ce.training.fitting import Watch, fit_and_keep_best
+from tf_dicom_ce.training.fitting import Watch, fit_and_keep_best, seed_everything
 from tf_dicom_ce.training.loop import Data, Schedule
 from tf_dicom_ce.training.networks import POLICIES
-from tf_dicom_ce.training.pretrain import seed_everything
 from tf_dicom_ce.training.tensorboard import Draw
+from tf_dicom_ce.whole_files import private
 from tf_dicom_ce.wording import interval, number
 
 #: Task -> the metric that is watched, and printed at the end.
@@ -44,16 +45,17 @@ class Finetuned:
         epoch: The epoch with the lowest loss on the validation images, from 1.
         measures: On the test images, see `evaluation`.
         run: The run's folder.
-        version: Folder of the exported head; None without export.
+        version: Folder of the exported head; None where this call exported none.
     """
 
     model: Head
     epoch: int
     measures: dict
     run: Path
-    version: Path | None
+    version: Path | None = None
 
 
+@private()
 def finetune(
     task: str,
     encoder: str | Path | keras.Layer | None = "export/encoder",
@@ -69,7 +71,7 @@ def finetune(
     checkpoint_steps: int | None = None,
     callbacks: Iterable[keras.callbacks.Callback] = (),
     **settings,
-) -> Finetuned | None:
+) -> Finetuned:
     """Trains a head, measures it on the test images and exports it; prints what it does.
 
     Args:
@@ -90,7 +92,7 @@ def finetune(
         **settings: Fields of `FinetuneConfig` that stand above the preset's.
 
     Returns:
-        What the run leaves; None where the run to go on with had ended already.
+        What the run leaves; a run that has ended is only read, without `version`.
 
     Raises:
         UserError: Any mistake in settings, labels, images or masks; see `loop.train`, too.
@@ -117,15 +119,19 @@ def finetune(
         class_names = ("liver", "kidney") if task == "segmentation" else class_names
     labels, data, masks = (path and Path(path) for path in (labels, data, masks))
     class_names = tuple(class_names) if class_names else None
+
+    def layer():
+        return load_encoder(encoder) if exported else encoder
+
     labelled = load_task(config, labels, data, class_names, default_cache(), masks)
     with run_folder.open_run_folder(run and Path(run), task, resume) as folder:
         if run_folder.is_finished(folder, config.as_dict()):
             print(f"The run in {folder} has ended already. More --epochs would go on with it.")
-            return None
+            return _read(folder, build_head(config, layer(), len(labelled.classes)))
         if export:
             run_folder.require_writable(Path(export), "--export")
         seed_everything(config.seed, config.deterministic)
-        model = build_head(config, load_encoder(encoder) if exported else encoder, labelled.classes)
+        model = build_head(config, layer(), len(labelled.classes))
         if encoder is not None and not exported:
             described = {"weights_digest": digest_of(encoder.get_weights())}
         provenance = _provenance(labelled, described, synthetic)
@@ -133,30 +139,24 @@ def finetune(
         return _finetune(config, model, labelled, provenance, saved, folder, export, callbacks)
 
 
-def build_head(config: FinetuneConfig, encoder: keras.Layer | None, classes: Sequence[str]) -> Head:
+def build_head(config: FinetuneConfig, encoder: keras.Layer | None, classes: int) -> Head:
     """Puts the task's head on an encoder and creates all variables.
 
     Args:
         config: Settings.
         encoder: From z-scored images to the five scales; None makes one.
-        classes: Their names; in segmentation with background.
+        classes: Number of classes; in segmentation with background.
     """
     policy = POLICIES[config.precision]
     if encoder is None:
         encoder = VGG16Encoder(config.width, dtype=policy)
     encoder.trainable = not config.freeze  # as an argument it would not reach the blocks
-    like = {"classes": len(classes), "width_multiplier": config.width, "dtype": policy}
+    like = {"classes": classes, "width_multiplier": config.width, "dtype": policy}
     if config.task == "segmentation":
         model = UNet(encoder, **like)
     else:
-        ordinal = config.label_encoding == "ordinal"
-        model = Classifier(
-            encoder,
-            ordinal=ordinal,
-            dropout=config.dropout,
-            positive_weight=config.positive_weight,
-            **like,
-        )
+        like |= {"dropout": config.dropout, "positive_weight": config.positive_weight}
+        model = Classifier(encoder, ordinal=config.label_encoding == "ordinal", **like)
     model.build((None, *config.image_size, 1))
     return model
 
@@ -215,6 +215,12 @@ def predict(model: Head, images: tf.data.Dataset) -> Iterator[dict[str, np.ndarr
     for x, *_ in images:
         answers = {name: values.numpy() for name, values in step(x).items()}
         yield from ({name: answers[name][k] for name in answers} for k in range(len(x)))
+
+
+def _read(folder: Path, model: Head) -> Finetuned:
+    model.load_weights(folder / "best.weights.h5")
+    result = json.loads((folder / "result.json").read_text())
+    return Finetuned(in_float32(model), result["best_epoch"], result["test"], folder)
 
 
 def _provenance(task: Task, encoder: Mapping | None, synthetic: bool) -> dict:

@@ -1,6 +1,6 @@
 """One way to fit a model: watched, recorded, resumable, and left at its best epoch."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +44,13 @@ class Watch:
     )
 
 
+def seed_everything(seed: int, deterministic: bool) -> None:
+    """Seeds Python, NumPy and TensorFlow; `deterministic` also fixes the order of every sum."""
+    keras.utils.set_random_seed(seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
 def fit_and_keep_best(
     model: keras.Model,
     data: Data,
@@ -51,7 +58,7 @@ def fit_and_keep_best(
     watch: Watch,
     run: Path,
     strategy: tf.distribute.Strategy,
-    callbacks: Iterable[keras.callbacks.Callback] = (),
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> int:
     """Fits a compiled model from where the run stands and gives it the weights of its best epoch.
 
@@ -63,7 +70,7 @@ def fit_and_keep_best(
         run: Folder of `checkpoints/`, `history.csv`, `best.weights.h5`, `tensorboard/`, `panels/`;
             only the chief of several workers writes.
         strategy: See `devices`.
-        callbacks: More of them; they are told last.
+        callbacks: A user's own. On a resume they start anew, unless they have a `state`.
 
     Returns:
         The epoch that was kept, from 1.

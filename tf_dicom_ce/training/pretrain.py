@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -79,13 +78,6 @@ class Watched:
             (name, end - len(labels), end)
             for (name, labels), end in zip(self.tags, ends, strict=True)
         )
-
-
-def seed_everything(seed: int, deterministic: bool) -> None:
-    """Seeds Python, NumPy and TensorFlow; `deterministic` also fixes the order of every sum."""
-    keras.utils.set_random_seed(seed)
-    if deterministic:
-        tf.config.experimental.enable_op_determinism()
 
 
 def pretrain(
