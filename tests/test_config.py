@@ -27,12 +27,24 @@ from tf_dicom_ce.errors import UserError
         ({"lambda_tags": -1.0}, "--lambda-tags -1.0: choose 0 or more"),
         ({"lambda_rec": float("nan")}, "--lambda-rec nan: choose 0 or more"),
         ({"lambda_adv": float("inf")}, "--lambda-adv inf: choose 0 or more"),
+        ({"encoder_weights": "a.h5"}, "--encoder-weights a.h5: choose imagenet, or a file that"),
+        ({"encoder_weights": "imagenet"}, "there are none for vgg16bn"),
         ({"lambda_rec": 0.0, "lambda_adv": 0.0}, "--lambda-rec, --lambda-adv and --lambda-tags"),
     ],
 )
 def test_refused_with_a_remedy(settings, message):
     with pytest.raises(UserError, match=message):
         PretrainConfig(**settings)
+
+
+def test_paths_do_not_leave_the_configuration():
+    path = "/data/Jane Doe/encoder.keras"
+    for kind in (PretrainConfig, FinetuneConfig):
+        settings = kind(encoder_weights=path).as_dict()
+        assert settings["encoder_weights"] == "encoder.keras"
+        assert list(settings) == [field.name for field in dataclasses.fields(kind)]
+        assert kind(backbone="vgg16", encoder_weights="imagenet").as_dict()["backbone"] == "vgg16"
+    assert PretrainConfig(tags="/data/Jane Doe/us.toml").as_dict()["tags"] == "us.toml"
 
 
 @pytest.mark.parametrize("name", ["task", "label_encoding"])

@@ -27,7 +27,7 @@ ALLOWED = {
     "phantom": {"whole_files", "errors", "dicom", "workers", "outlines"},
     "preprocessing": set(),
     "saved_model": {"whole_files", "errors", "preprocessing", "wording"},
-    "models": {"saved_model"},
+    "models": {"config", "errors", "whole_files", "saved_model"},
     "data": {
         *("whole_files", "user_tables", "config", "errors", "dicom", "intake", "workers"),
         "preprocessing",

@@ -11,8 +11,15 @@ from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.errors import UserError
 
 ENCODER_STRIDE = 32  # five blocks that halve (section 4.2)
+#: Networks of the encoder: the paper's, and those of keras.applications that were tried.
+BACKBONES = ("vgg16bn", "vgg16", "resnet50", "densenet121", "mobilenetv2", "efficientnetv2b0")
 #: Which frames of a cine become images.
 FRAMES = r"middle|all|every:[1-9]\d*"
+_WEIGHTS = {
+    "pattern": r"|imagenet|.+\.keras",
+    "words": "choose imagenet, or a file that ends in .keras",
+    "metavar": "imagenet|PATH.keras",
+}
 _BLANK_OUTSIDE = (
     "blacken what lies outside of the ultrasound, where names are printed: of the header's region, "
     "or else of what is found by looking; leave out images where neither is known"
@@ -102,10 +109,33 @@ class _Config:
                     f"{ENCODER_STRIDE}, and the encoder halves five times. "
                     f"The nearest are {below} and {below + ENCODER_STRIDE}."
                 )
+        require_weights(self.backbone, self.encoder_weights)
 
     def as_dict(self) -> dict:
-        """All settings as plain values, in the order in which they are declared."""
-        return dataclasses.asdict(self)
+        """All settings as plain values, in the order in which they are declared.
+
+        Of a file of weights or of tags only the name, for a path may name a patient.
+        """
+        settings = dataclasses.asdict(self)
+        named = settings.keys() & {"encoder_weights", "tags"}
+        return settings | {name: PurePath(settings[name]).name for name in named}
+
+
+def require_weights(backbone: str, weights: str) -> None:
+    """Checks that there can be such weights.
+
+    Args:
+        backbone: One of `BACKBONES`.
+        weights: Setting `encoder_weights`.
+
+    Raises:
+        UserError: There cannot.
+    """
+    if (backbone, weights) == ("vgg16bn", "imagenet"):
+        raise UserError(
+            "--encoder-weights imagenet: there are none for vgg16bn. Choose --backbone vgg16, or "
+            "give the file of an encoder: --encoder-weights encoder.keras."
+        )
 
 
 def flag(name: str) -> str:
@@ -134,7 +164,21 @@ class PretrainConfig(_Config):
     image_size: tuple[int, int] = _setting(
         (256, 384), "height and width of the network's input, multiples of 32 (section 4.3)"
     )
-    width: float = _setting(1.0, "multiplies every channel count; 1 is VGG16", above=0, most=4)
+    backbone: str = _setting(
+        "vgg16bn", "the encoder's network; vgg16bn is the paper's", choices=BACKBONES
+    )
+    encoder_weights: str = _setting(
+        "",
+        "first weights of the encoder: imagenet (a download), or a .keras file of the same "
+        "network; else random",
+        **_WEIGHTS,
+    )
+    width: float = _setting(
+        1.0,
+        "multiplies every channel count, but of another backbone than vgg16bn; 1 is VGG16",
+        above=0,
+        most=4,
+    )
     batch_size: int = _setting(8, "images a step (section 4.3)", least=1)
     epochs: int = _setting(200, "passes over the training images (section 4.3)", least=1)
     lambda_rec: float = _setting(0.99, "weight of L_rec (Eq. 3)", least=0, below=math.inf)
@@ -240,10 +284,6 @@ class PretrainConfig(_Config):
         height, width = self.image_size
         return self.batch_size * height * width * self.width**2 <= 16384
 
-    def as_dict(self) -> dict:
-        """All settings; of a tag schema's file only the name, for a path may name a patient."""
-        return {**super().as_dict(), "tags": PurePath(self.tags).name}
-
 
 PRESETS = {
     # To the letter; what it leaves open is as in `full` (docs/deviations.md).
@@ -294,8 +334,23 @@ class FinetuneConfig(_Config):
     image_size: tuple[int, int] = _setting(
         (256, 384), "height and width; an exported encoder brings its own"
     )
+    backbone: str = _setting(
+        "vgg16bn",
+        "the encoder's network; vgg16bn is the paper's; an exported encoder brings its own",
+        choices=BACKBONES,
+    )
+    encoder_weights: str = _setting(
+        "",
+        "first weights of the encoder: imagenet (a download), or a .keras file of the same "
+        "network; else random; an exported encoder has its own",
+        **_WEIGHTS,
+    )
     width: float = _setting(
-        1.0, "multiplies every channel count; an exported encoder brings its own", above=0, most=4
+        1.0,
+        "multiplies every channel count, but of another backbone than vgg16bn; an exported "
+        "encoder brings its own",
+        above=0,
+        most=4,
     )
     find_sector: bool = _setting(
         False,
@@ -337,7 +392,7 @@ FINETUNE_PRESETS = {
 }
 
 #: What a head takes from the encoder it stands on.
-_OF_ENCODER = ("image_size", "width", "find_sector", "blank_outside")
+_OF_ENCODER = ("image_size", "backbone", "width", "find_sector", "blank_outside")
 
 
 def finetune_config(
@@ -354,6 +409,11 @@ def finetune_config(
     Raises:
         UserError: A value that its field does not allow, or that is not the encoder's.
     """
+    if encoder and given.get("encoder_weights"):
+        raise UserError(
+            f"--encoder-weights {given['encoder_weights']}: the encoder has its own. Leave the "
+            "option out, or use --encoder none."
+        )
     its = {name: encoder[name] for name in _OF_ENCODER if name in encoder} if encoder else {}
     if its:
         its["image_size"] = tuple(its["image_size"])

@@ -106,19 +106,19 @@ def write_json(path: Path, content: Any) -> None:
 
 
 @contextlib.contextmanager
-def sole(path: Path, busy: str) -> Iterator[None]:
+def sole(path: Path, busy: str | None) -> Iterator[None]:
     """Keeps other processes out while the context lasts, however this process ends.
 
     Args:
         path: The lock's file; its folder has to exist.
-        busy: What to say if another process is in.
+        busy: What to say if another process is in; None waits for its end.
 
     Raises:
         UserError: Another process is in.
     """
     with path.open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
         except BlockingIOError:
             raise UserError(busy) from None
         yield

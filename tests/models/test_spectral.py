@@ -5,13 +5,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_dicom_ce.models.discriminator import ProjectionDiscriminator
-from tf_dicom_ce.models.spectral import power_iteration, spectrally_normalised
+from tf_dicom_ce.models.discriminator import AuxiliaryDiscriminator, ProjectionDiscriminator
+from tf_dicom_ce.models.spectral import (
+    SpectralNormalization,
+    power_iteration,
+    spectrally_normalised,
+)
 
 
-def network(conditioning="projection", spectral_norm=True):
+def network(kind=ProjectionDiscriminator):
     keras.utils.set_random_seed(1)
-    d = ProjectionDiscriminator(3, 1 / 32, conditioning, spectral_norm)
+    d = SpectralNormalization(kind(3, 1 / 32))
     d.build((None, None, None, 1))
     return d
 
@@ -37,17 +41,15 @@ def test_one_iteration_by_hand():
     np.testing.assert_allclose(normalised, [[0.75, 0], [0, 1]], rtol=1e-6)
 
 
-@pytest.mark.parametrize("conditioning", ["projection", "auxiliary"])
-def test_d_is_the_plain_d_with_every_weight_divided_by_its_largest_singular_value(
-    conditioning, batch
-):
-    d, plain = network(conditioning), network(conditioning, spectral_norm=False)
-    assert len(d.kernels) == 6  # four convolutions, C_rf, and W or the head
+@pytest.mark.parametrize("kind", [ProjectionDiscriminator, AuxiliaryDiscriminator])
+def test_d_is_the_plain_d_with_every_weight_divided_by_its_largest_singular_value(kind, batch):
+    d, plain = network(kind), network(kind)
+    assert len(d.kernels) == 6  # four convolutions, C_rf, and W or the layer of tags
     for _ in range(300):
         d.iterate()
     for kernel, own in zip(d.kernels, plain.kernels, strict=True):
         own.assign(matrix(kernel).reshape(kernel.shape) / np.linalg.svd(matrix(kernel))[1][0])
-    for name, value in plain(*batch).items():
+    for name, value in plain.discriminator(*batch).items():
         np.testing.assert_allclose(d(*batch)[name], value, rtol=1e-3, atol=1e-6)
 
 
@@ -80,15 +82,15 @@ def test_the_gradient_knows_of_sigma(batch):
 
 
 def test_u_is_saved_with_the_weights(tmp_path, batch):
-    d = network("auxiliary")
+    d = network(AuxiliaryDiscriminator)
     d.iterate()
     assert {id(u) for u in d.u} <= {id(v) for v in d.variables}
     assert not {id(u) for u in d.u} & {id(v) for v in d.trainable_variables}
     d.save_weights(tmp_path / "d.weights.h5")
-    other = network("auxiliary")
+    other = network(AuxiliaryDiscriminator)
     other.load_weights(tmp_path / "d.weights.h5")
     np.testing.assert_array_equal(other(*batch)["logit"], d(*batch)["logit"])
-    again = ProjectionDiscriminator.from_config(d.get_config())
+    again = SpectralNormalization.from_config(d.get_config())
     again.build((None, None, None, 1))
     again.set_weights(d.get_weights())
     np.testing.assert_array_equal(again(*batch)["tags"], d(*batch)["tags"])

@@ -65,6 +65,22 @@ def test_a_task_may_have_fractions_of_its_own(read):
     assert "--fractions" not in jobs[-1].command
 
 
+def test_imagenet_needs_no_pretraining(read):
+    """Its words stand last: the other arms' network does not matter."""
+    text = TOML.replace('"none"', '"imagenet"').replace("epochs = 7", 'backbone = "vgg16"')
+    first, _, *others = read(text).jobs()
+    assert (first.name, first.needs) == ("segmentation/imagenet/frozen/0.05/seed-3", None)
+    words = ("--backbone", "resnet50", "--encoder-weights", "imagenet")
+    assert first.command[-6:] == ("--backbone", "vgg16", *words)
+    command.check_job(first.command)
+    assert not any("resnet50" in job.command for job in others)
+    own = '[imagenet]\nencoder_weights = "a.keras"\nlearning_rate = 1e-5\n'
+    first = read(text + own).jobs()[0]
+    own_words = ("--encoder-weights", "a.keras", "--learning-rate", "1e-05")
+    assert first.command[-6:] == ("--backbone", "resnet50", *own_words)
+    assert read(TOML + own).jobs() == read(TOML).jobs()
+
+
 @pytest.mark.parametrize("name", ["quick", "paper"])
 def test_shipped_studies(name):
     path = command.resources.files("tf_dicom_ce.study") / f"{name}.toml"
@@ -100,6 +116,14 @@ def test_every_arms_options_are_known():
             r"\[segmentation\]: unknown setting 'epoch'. Did you mean 'epo",
         ),
         ("epochs = 7", "seed = 7", r"\[segmentation\] 'seed' is what the study itself decides"),
+        (
+            "epochs = 7",
+            'encoder_weights = "imagenet"',
+            r"\[segmentation\] 'encoder_weights' is what the study itself decides",
+        ),
+        ("epochs = 7", "[imagenet]\ndata = 'd'", r"\[imagenet\]: unknown setting 'data'"),
+        ("epochs = 7", "[imagenet]\nfreeze = true", r"\[imagenet\] 'freeze' is what the study"),
+        ("epochs = 7", "[imagenet]\nbackbone = 'a'", "choose one of vgg16bn, vgg16, resnet50"),
         ("epochs = 7", "epochs = 0", r"\[segmentation\]: epochs = 0: choose 1 or more"),
         ("width = 0.25", "width = '1'", r'\[pretraining\]: width = "1": must be a number'),
         ("seeds", "seed", "unknown key 'seed'; there are: arms"),

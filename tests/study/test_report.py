@@ -17,12 +17,13 @@ from tf_dicom_ce.study.runner import Study
 ARMS = ("none", "ce", "ce+dicom", "ce+shuffled")
 PATIENTS = np.repeat(np.arange(10) + 9182736450, 3)
 FILES = {"report.html", "report.md", "table2.csv", "table2.tex", "comparisons.csv"}
-LEVELS = {"none": 0.4, "ce": 0.5, "ce+dicom": 0.7, "ce+shuffled": 0.5}
+LEVELS = {"none": 0.4, "ce": 0.5, "ce+dicom": 0.7, "ce+shuffled": 0.5, "imagenet": 0.6}
+ORDER = {arm: k for k, arm in enumerate(LEVELS)}
 
 
 def scores_of(cell):
     """Dice [30] of a run; the truth of the first image has no class."""
-    rng = np.random.default_rng([ARMS.index(cell["arm"]), cell["frozen"], cell["seed"]])
+    rng = np.random.default_rng([ORDER[cell["arm"]], cell["frozen"], cell["seed"]])
     level = LEVELS[cell["arm"]] + 0.1 * cell["fraction"]
     scores = np.clip(level + 0.02 * rng.standard_normal(len(PATIENTS)), 0, 1)
     scores[0] = np.nan
@@ -61,7 +62,7 @@ def finish(study, job):
         write_table(place / "test.csv", rows)
         picture.save(place / "segmentations.png")
     else:
-        rng = np.random.default_rng([ARMS.index(cell["arm"]), cell["seed"]])
+        rng = np.random.default_rng([ORDER[cell["arm"]], cell["seed"]])
         rows = [
             {"path": f"{k:02}", "patient": p, "true": "a", "predicted": "ab"[rng.integers(2)]}
             for k, p in enumerate(PATIENTS)
@@ -70,11 +71,13 @@ def finish(study, job):
     (place / "result.json").write_text(json.dumps(result))
 
 
-def build(folder, seeds=(0, 1, 2), done=lambda cell: True, name="mine & <b>yours</b>"):
+def build(folder, seeds=(0, 1, 2), done=lambda cell: True, name="mine & <b>yours</b>", arms=ARMS):
     tasks = ("segmentation", "classification")
     options = {part: {} for part in ("pretraining", *tasks)}
+    if "imagenet" in arms:
+        options["imagenet"] = {"encoder_weights": "/data/Jane Zyxw/resnet50.keras"}
     fractions = dict.fromkeys(tasks, (0.05, 1.0))
-    protocol = Protocol(name, ARMS, seeds, (True, False), tasks, fractions, options)
+    protocol = Protocol(name, arms, seeds, (True, False), tasks, fractions, options)
     study = Study(folder / "Jane Zyxw" / "study", protocol.jobs())
     for job in study.jobs:
         if done(job.cell):
@@ -184,6 +187,20 @@ def test_the_summary_says_what_is_shown_and_no_more(whole):
     assert "3 finished seeds in common: to be shown, a difference has to be 4.3 times" in plain
     for name in ("report.html", "report.md"):
         assert "is not complete" not in whole[1][name]
+
+
+def test_imagenet_is_an_arm_like_any(tmp_path):
+    files = report_on(build(tmp_path, arms=("ce+dicom", "imagenet")))
+    row = find(rows_of(files["comparisons.csv"]), a="ce+dicom", b="imagenet", **FROZEN)
+    gaps = (cell_scores("ce+dicom") - cell_scores("imagenet")).mean(0)
+    expected = np.mean([gaps[PATIENTS[1:] == p].mean() for p in np.unique(PATIENTS)])
+    assert float(row["difference"]) == pytest.approx(expected, abs=1e-6)
+    assert row["verdict"] == "better"
+    find(rows_of(files["table2.csv"]), arm="imagenet", **FROZEN)
+    for name in ("report.md", "report.html"):
+        assert "no pretraining of our own" in files[name]
+        assert "encoder_weights (path)" in files[name].replace("\\", "")
+        assert "Jane" not in files[name]
 
 
 def test_no_patients_and_no_paths(whole):

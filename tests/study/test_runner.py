@@ -147,6 +147,17 @@ def test_other_settings_are_refused(tmp_path):
         runner.settle(tmp_path, {**first, "options": {"segmentation": {"epochs": 4}}})
 
 
+def test_arms_of_their_own_options_may_be_added(tmp_path):
+    before = {"options": {"segmentation": {"epochs": 3}}}
+    runner.settle(tmp_path, before)
+    weights = {"encoder_weights": "/a/net.keras"}
+    runner.settle(tmp_path, {"options": {**before["options"], "imagenet": weights}})
+    moved = {"encoder_weights": "/b/net.keras"}
+    runner.settle(tmp_path, {"options": {**before["options"], "imagenet": moved}})
+    with pytest.raises(UserError, match="other settings"):
+        runner.settle(tmp_path, {"options": {"imagenet": {"encoder_weights": "other.keras"}}})
+
+
 def test_data_may_have_moved(tmp_path):
     def protocol(place, **more):
         pretraining = {"data": place, "tags": f"{place}/mine.toml", "epochs": 3, **more}

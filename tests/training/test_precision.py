@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tf_dicom_ce.config import PretrainConfig
-from tf_dicom_ce.training.gan import ContextEncoderGAN
+from tf_dicom_ce.training.networks import build_pretraining
 
 CONFIG = PretrainConfig(
     image_size=(32, 32), width=1 / 16, batch_size=8, g_learning_rate=3e-3, d_learning_rate=1e-4
@@ -18,9 +18,11 @@ HALVES = ("bfloat16", "float16")
 
 def gan(precision, **changes):
     keras.utils.set_random_seed(0)
-    model = ContextEncoderGAN(dataclasses.replace(CONFIG, precision=precision, **changes), 3)
-    model.compile()
-    return model
+    return build_pretraining(dataclasses.replace(CONFIG, precision=precision, **changes), 3)
+
+
+def tagged(x, y):
+    return x, {"tags": y}
 
 
 def waves(count, seed):
@@ -42,20 +44,20 @@ def test_convolutions_compute_in_half_and_all_else_is_float32(precision):
     assert keras.config.dtype_policy().name == "float32"
     assert {v.dtype for v in model.variables if "seed" not in v.path} == {"float32"}
     x, y = waves(2, 0)
-    assert {str(s.dtype.name) for s in model.context_encoder.encoder(x).values()} == {precision}
-    assert model.discriminator.representation.layers[0](x[:, :16, :16]).dtype == precision
-    assert model.context_encoder(x).dtype == tf.float32
+    assert {str(s.dtype.name) for s in model.encoder(x).values()} == {precision}
+    assert model.discriminator.discriminator.d_tilde[0](x[:, :16, :16]).dtype == precision
+    assert model.paint(x).dtype == tf.float32
     assert {out.dtype for out in model.discriminator(x, y).values()} == {tf.float32}
-    values = model._judge(x, y, tf.ones_like(y), training=True)
+    values, _ = model.measure(x, y, tf.ones_like(y), training=True)
     assert {value.dtype for value in values.values()} == {tf.float32}
 
 
 @pytest.mark.parametrize("precision", HALVES)
 def test_the_exported_encoder_is_float32_with_the_same_weights(precision, tmp_path):
-    encoder = gan(precision).context_encoder.encoder
+    encoder = gan(precision).encoder
     exported = encoder.in_float32()
     x, _ = waves(2, 0)
-    same = gan("float32").context_encoder.encoder(x)["P5"]  # the same seed, the same weights
+    same = gan("float32").encoder(x)["P5"]  # the same seed, the same weights
     np.testing.assert_array_equal(exported(x)["P5"], same)
     np.testing.assert_allclose(np.float32(encoder(x)["P5"]), same, atol=0.05)
     encoder.save(tmp_path / "encoder.keras")
@@ -67,10 +69,10 @@ def test_an_infinite_gradient_skips_its_network_alone():
     """A loss scale of 2^120 makes F's float16 gradient infinite; D's is its own."""
     model = gan("float16")
     model.g_optimizer.dynamic_scale.assign(2.0**120)
-    before = [v.numpy() for v in model.context_encoder.trainable_variables]
+    before = [v.numpy() for v in model.variables_of("g")]
     d_before = model.discriminator.get_weights()
-    logs = {k: float(v) for k, v in model.train_step(waves(8, 0)).items()}
-    for old, new in zip(before, model.context_encoder.trainable_variables, strict=True):
+    logs = {k: float(v) for k, v in model.train_step(tagged(*waves(8, 0))).items()}
+    for old, new in zip(before, model.variables_of("g"), strict=True):
         np.testing.assert_array_equal(old, new)
     assert not np.array_equal(d_before[0], model.discriminator.get_weights()[0])
     assert float(model.g_optimizer.dynamic_scale) == 2.0**119
@@ -83,7 +85,7 @@ def test_an_overflow_in_the_forward_pass_leaves_no_trace():
     model = gan("float16")
     x, y = waves(8, 0)
     before = model.get_weights()
-    model.train_step((1e6 * x, y))  # beyond float16's 65504
+    model.train_step(tagged(1e6 * x, y))  # beyond float16's 65504
     assert float(model.trackers["g_skipped"].result()) == 1
     assert float(model.trackers["d_skipped"].result()) == 1
     for old, new in zip(before, model.get_weights(), strict=True):
@@ -91,10 +93,10 @@ def test_an_overflow_in_the_forward_pass_leaves_no_trace():
 
 
 def test_norms_are_those_of_the_unscaled_gradient():
-    expected = gan("float32").train_step(waves(8, 0))
+    expected = gan("float32").train_step(tagged(*waves(8, 0)))
     model = gan("float16")
     model.g_optimizer.dynamic_scale.assign(2.0**8)  # at the first scale, 2^15, F's overflows
-    logs = model.train_step(waves(8, 0))
+    logs = model.train_step(tagged(*waves(8, 0)))
     for name in ("g_norm", "d_norm"):
         assert float(logs[name]) == pytest.approx(float(expected[name]), rel=0.2)
 
@@ -107,9 +109,9 @@ def validation_rec(precision):
         if k == 240:  # to come to rest: at the full rate L_rec goes up and down by a tenth
             model.g_optimizer.learning_rate = 3e-4
         rows = np.random.default_rng(k).choice(1024, 16, replace=False)
-        step(tuple(tf.gather(tensor, rows) for tensor in train))
+        step(tagged(*(tf.gather(tensor, rows) for tensor in train)))
     model.reset_metrics()
-    return float(model.test_step(validation)["rec"])
+    return float(model.test_step(tagged(*validation))["rec"])
 
 
 @pytest.mark.slow

@@ -103,7 +103,8 @@ def _render_phantom(protocol) -> None:
     from tf_dicom_ce.phantom.cohort import default_cohort
     from tf_dicom_ce.phantom.difficulty import write_difficulty
 
-    wanted = [options for options in protocol.options.values() if not options.get("data")]
+    parts = (protocol.options[part] for part in ("pretraining", *TASKS))
+    wanted = [options for options in parts if not options.get("data")]
     for preset in sorted({options.get("preset") or "quick" for options in wanted}):
         cohort = default_cohort(preset)
         if not (cohort / "difficulty.md").exists():

@@ -91,7 +91,7 @@ class Block(layers.Layer):
     """
 
     def __init__(self, convolutions: int, filters: int, **kwargs):
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(**kwargs)
         self.filters = filters
         self.convolutions = [
             ConvBNReLU(filters, name=f"conv{j}", dtype=self.dtype_policy)

@@ -34,7 +34,7 @@ class Decoder(keras.Model):
         name: str = "decoder",
         dtype: keras.DTypePolicy | str | None = None,
     ):
-        super().__init__(name=name, dtype=dtype, autocast=False)
+        super().__init__(name=name, dtype=dtype)
         self.width_multiplier = width_multiplier
         self.ups = [
             ConvBNReLU(

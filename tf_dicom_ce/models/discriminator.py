@@ -59,7 +59,7 @@ class Discriminator(keras.Model):
         name: str = "discriminator",
         dtype: keras.DTypePolicy | str | None = None,
     ):
-        super().__init__(name=name, dtype=dtype, autocast=False)
+        super().__init__(name=name, dtype=dtype)
         self.labels, self.width_multiplier = labels, width_multiplier
         self.features = channels(FEATURE_CHANNELS[-1], width_multiplier)
         self.d_tilde = [
@@ -131,12 +131,12 @@ class ProjectionDiscriminator(Discriminator):
         """Creates all variables, W among them."""
         super().build(x_shape)
         self.w = self.add_weight(
-            shape=(self.features, self.labels), initializer=self._initializer, name="w"
+            (self.features, self.labels), self._initializer, autocast=False, name="w"
         )
 
     def judge(self, d_tilde, y):
         logits = super().judge(d_tilde, y)
-        p = tf.reduce_sum((d_tilde @ self.w.value) * y, axis=-1)
+        p = tf.reduce_sum((d_tilde @ self.w.value) * tf.cast(y, tf.float32), axis=-1)
         return logits | {"p": p, "logit": logits["c_rf"] + p}
 
 

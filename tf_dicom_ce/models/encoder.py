@@ -79,7 +79,7 @@ class VGG16Encoder(Encoder):
         name: str = "encoder",
         dtype: keras.DTypePolicy | str | None = None,
     ):
-        super().__init__(name=name, dtype=dtype, autocast=False)
+        super().__init__(name=name, dtype=dtype)
         self.width_multiplier = width_multiplier
         self.blocks = [
             Block(n, channels(count, width_multiplier), name=f"block{k}", dtype=self.dtype_policy)

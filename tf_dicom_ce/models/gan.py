@@ -106,9 +106,8 @@ class ContextEncoderGAN(MeasuredModel):
         p5 = self.encoder(mask_centre(x), training=training)["P5"]
         return self.decoder(p5, training=training)
 
-    def train_step(self, data):
+    def step(self, x, y, known):
         """One update of F and of D."""
-        x, y, known = self.unpack(data)
         self.discriminator.iterate()
         with tf.GradientTape(persistent=True) as tape:
             values, weights = self.measure(x, y, known, training=True)
@@ -118,17 +117,8 @@ class ContextEncoderGAN(MeasuredModel):
         d = tape.gradient(l_d, self.variables_of("d"))
         return self.log(values, weights) | self.update("g", g) | self.update("d", d)
 
-    def test_step(self, data):
-        """The same measures without an update, BatchNorm at its moving statistics."""
-        return self.log(*self.measure(*self.unpack(data), training=False))
-
     def measure(self, x, y, known, training):
-        """Losses and logits of a batch.
-
-        Returns:
-            Values by name, float32 [N] each but `tags_accuracy`, 0 or 1, [N, L]; and the weights of
-            those that have some.
-        """
+        """What L_rec, D and the tag head make of a batch."""
         p5 = self.encoder(mask_centre(x), training=training)["P5"]
         patch, patch_hat = centre_patch(x), self.decoder(p5, training=training)
         real = self.discriminator(self.seen_by_d(x, patch), y)

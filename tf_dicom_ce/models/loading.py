@@ -5,7 +5,7 @@ from pathlib import Path
 
 import keras
 
-import tf_dicom_ce.models.encoder  # noqa: F401  what an encoder.keras is made of
+import tf_dicom_ce.models.backbones  # noqa: F401  what an encoder.keras may be made of
 from tf_dicom_ce.saved_model import EncoderLayer, json_of_encoder, read_encoder
 from tf_dicom_ce.saved_model.digest import digest_of, with_digest
 

@@ -26,7 +26,7 @@ class MeasuredModel(keras.Model):
     """
 
     def __init__(self, measures: tuple[str, ...], sides: tuple[str, ...], labels: int, name: str):
-        super().__init__(name=name, dtype="float32", autocast=False)
+        super().__init__(name=name, dtype="float32")
         self.sides, self.labels = sides, labels
         updates = [f"{side}_{what}" for side in sides for what in ("norm", "skipped")]
         self.trackers = {name: keras.metrics.Mean(name=name) for name in (*measures, *updates)}
@@ -83,6 +83,36 @@ class MeasuredModel(keras.Model):
     def metrics(self):
         """The trackers, reset by Keras at the start of every epoch."""
         return list(self.trackers.values())
+
+    def train_step(self, data):
+        """One `step`; under float16 one that F skips leaves no trace in BatchNorm's statistics."""
+        batch = self.unpack(data)
+        if not isinstance(self.g_optimizer, keras.optimizers.LossScaleOptimizer):
+            return self.step(*batch)
+        taken = self.g_optimizer.inner_optimizer.iterations
+        statistics = [v for v in self.non_trainable_variables if v.name.startswith("moving_")]
+        before = [tf.identity(v.value) for v in (taken, *statistics)]
+        logs = self.step(*batch)
+        for v, old in zip(statistics, before[1:], strict=True):
+            v.assign(tf.where(taken.value > before[0], v.value, old))
+        return logs
+
+    def test_step(self, data):
+        """The same measures without an update, BatchNorm at its moving statistics."""
+        return self.log(*self.measure(*self.unpack(data), training=False))
+
+    def step(self, x, y, known) -> dict[str, tf.Tensor]:
+        """Updates what is trained; returns the means of all measures so far."""
+        raise NotImplementedError
+
+    def measure(self, x, y, known, training: bool) -> tuple[dict, dict]:
+        """Losses and the like of a batch.
+
+        Returns:
+            Values by name, float32 [N] each but `tags_accuracy`, 0 or 1, [N, L]; and the weights of
+            those that have some.
+        """
+        raise NotImplementedError
 
     def unpack(self, data):
         """Images, y and the mask of what is known of y; the first batch builds the model."""

@@ -39,13 +39,6 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return variance * (count - 1.0) / count
 
     def move(self, mean, variance):
-        """The moving statistics go towards μ and σ² of a batch.
-
-        A batch that overflows float16 is skipped: its step is, too, and it would stay for ever.
-        """
+        """The moving statistics go towards μ and σ² of a batch."""
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moved = moving * self.momentum + batch * (1.0 - self.momentum)
-            if self.compute_dtype == "float16":
-                finite = tf.reduce_all(tf.math.is_finite(mean) & tf.math.is_finite(variance))
-                moved = tf.where(finite, moved, moving)
-            moving.assign(moved)
+            moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))

@@ -23,10 +23,11 @@ class SpectralNormalization(keras.Model):
     """
 
     def __init__(self, discriminator: Discriminator, name: str = "spectral"):
-        super().__init__(name=name, dtype="float32", autocast=False)
+        super().__init__(name=name, dtype="float32")
         self.discriminator = discriminator
         self.labels, self.measures = discriminator.labels, discriminator.measures
         self.tag_losses = discriminator.tag_losses
+        self._initializer = keras.initializers.RandomNormal()
 
     def build(self, x_shape, y_shape=None):
         """Creates all variables, the singular vectors u among them."""
@@ -35,7 +36,7 @@ class SpectralNormalization(keras.Model):
         self.u = [
             self.add_weight(
                 shape=(kernel.shape[-1],),
-                initializer="random_normal",
+                initializer=self._initializer,
                 trainable=False,
                 aggregation="only_first_replica",  # every replica has the same weights
                 name=f"u{k}",

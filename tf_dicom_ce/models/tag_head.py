@@ -23,7 +23,7 @@ class TagHead(keras.Model):
     """
 
     def __init__(self, labels: int, name: str = "tag_head"):
-        super().__init__(name=name, dtype="float32", autocast=False)
+        super().__init__(name=name, dtype="float32")
         self.labels = labels
         self.average = layers.GlobalAveragePooling2D(name="average", dtype="float32")
         self.logits = layers.Dense(labels, name="logits", dtype="float32")

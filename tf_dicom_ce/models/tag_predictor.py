@@ -46,21 +46,16 @@ class TagPredictor(MeasuredModel):
         """Logits of y, float32 [N, L]."""
         return self.tag_head(self.encoder(x, training=training)["P5"])
 
-    def train_step(self, data):
-        """One update."""
-        batch = self.unpack(data)
+    def step(self, x, y, known):
+        """One update of encoder and head."""
         with tf.GradientTape() as tape:
-            values, weights = self.measure(*batch, training=True)
+            values, weights = self.measure(x, y, known, training=True)
             loss = self.g_optimizer.scale_loss(self.mean(values["joint"]))
         gradients = tape.gradient(loss, self.variables_of("g"))
         return self.log(values, weights) | self.update("g", gradients)
 
-    def test_step(self, data):
-        """The same measures without an update, BatchNorm at its moving statistics."""
-        return self.log(*self.measure(*self.unpack(data), training=False))
-
     def measure(self, x, y, known, training):
-        """As in `ContextEncoderGAN`."""
+        """What the head makes of a batch."""
         p5 = self.encoder(x, training=training)["P5"]
         values, weights = self.tag_head.measure(p5, y, known)
         return {"joint": self.lambda_tags * values["tags"], **values}, weights

@@ -16,7 +16,7 @@ from tf_dicom_ce.config import FinetuneConfig, PretrainConfig
 from tf_dicom_ce.config_file import check_settings
 from tf_dicom_ce.errors import UserError
 
-#: Arm -> options of `train`; None: no pretraining, the paper's first row.
+#: Arm -> options of `train`; None: no pretraining, the paper's first row or weights from elsewhere.
 ARMS: dict[str, tuple[str, ...] | None] = {
     "none": None,
     "ce": ("--no-use-dicom",),
@@ -32,20 +32,28 @@ ARMS: dict[str, tuple[str, ...] | None] = {
     "ce+dicom noise 10": ("--use-dicom", "--tag-noise", "0.1"),
     "ce+dicom noise 30": ("--use-dicom", "--tag-noise", "0.3"),
     "ce+dicom noise 50": ("--use-dicom", "--tag-noise", "0.5"),
+    "imagenet": None,
 }
+# What sets the heads of the arm `imagenet` apart, where the table of that name does not say else.
+_IMAGENET = {"backbone": "resnet50", "encoder_weights": "imagenet"}
 #: The arms of the paper's Table 2, and the control.
 BASIC_ARMS = ("none", "ce", "ce+dicom", "ce+shuffled", "tags", "ce+tags")
 TASKS = ("classification", "segmentation")
 #: Options that say where something lies; what lies there, the runs' fingerprints say.
 PLACES = {"data", "labels", "masks", "config"}
-_KEYS = {"name", "arms", "seeds", "fractions", "freeze", "tasks", "pretraining", *TASKS}
+PARTS = ("pretraining", *TASKS, "imagenet")
+_KEYS = {"name", "arms", "seeds", "fractions", "freeze", "tasks", *PARTS}
 # Options that take one of several values each time they are given.
 _REPEATED = {f.name for f in dataclasses.fields(PretrainConfig) if f.type == tuple[str, ...]}
-#: What the study itself decides, in jobs' commands.
-DECIDED = {
+_DECIDED = {
     *("seed", "freeze", "label_fraction", "task", "use_dicom", "shuffle_tags", "tag_noise"),
     *("run", "resume", "export", "encoder"),
 }
+
+
+def decided(part: str) -> set[str]:
+    """The options of one of `PARTS` that the study decides; the weights of a head, its arm does."""
+    return _DECIDED | ({"encoder_weights"} if part in TASKS else set())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +84,8 @@ class Protocol:
         freeze: States of the encoder.
         tasks: Names of `TASKS`.
         fractions: Task -> shares of its labelled patients; a task may have its own.
-        options: "pretraining" and each task -> options of the command.
+        options: "pretraining" and each task -> options of the command; "imagenet", where that is
+            an arm -> options of its heads, above their task's.
     """
 
     name: str
@@ -117,6 +126,7 @@ class Protocol:
                         *("finetune", "--task", task, "--freeze" if frozen else "--no-freeze"),
                         *("--label-fraction", f"{fraction:g}", "--seed", str(seed)),
                         *_words(self.options[task]),
+                        *_words(self.options.get(arm, {})),
                     )
                     cell = {"arm": arm, "task": task, "frozen": frozen, "fraction": fraction}
                     jobs.append(Job(name, words, needs, cell | {"seed": seed}))
@@ -129,7 +139,8 @@ def read_protocol(path: Path, options_of: Mapping[str, Collection[str]]) -> Prot
     Args:
         path: The file; `data` and `labels` in it are relative to the current folder, as on the
             command line.
-        options_of: "pretraining" and each task -> all options that its command has.
+        options_of: "pretraining" and each task -> all options that its command has; the table
+            `imagenet` has settings alone.
 
     Raises:
         UserError: Unreadable, or an unknown key, arm, task or setting; the message names the file.
@@ -144,10 +155,13 @@ def read_protocol(path: Path, options_of: Mapping[str, Collection[str]]) -> Prot
         if key not in _KEYS:
             raise UserError(f"{path}: unknown key '{key}'; there are: {', '.join(sorted(_KEYS))}.")
     options = {name: dict(content.get(name, {})) for name in ("pretraining", *TASKS)}
+    arms = tuple(content.get("arms", BASIC_ARMS))
+    if "imagenet" in arms:
+        options["imagenet"] = _IMAGENET | content.get("imagenet", {})
     fractions = content.get("fractions", (0.05, 1.0))
     protocol = Protocol(
         content.get("name", path.stem),
-        tuple(content.get("arms", BASIC_ARMS)),
+        arms,
         tuple(content.get("seeds", (0, 1, 2))),
         tuple(content.get("freeze", (True, False))),
         tuple(content.get("tasks", TASKS)),
@@ -161,15 +175,15 @@ def read_protocol(path: Path, options_of: Mapping[str, Collection[str]]) -> Prot
     shares = (protocol.fractions[task] for task in protocol.tasks)
     if not all((protocol.arms, protocol.seeds, protocol.tasks, *shares)):
         raise UserError(f"{path}: arms, seeds, fractions and tasks need at least one entry each.")
-    for part in ("pretraining", *TASKS):
+    for part in PARTS:
         content_of_part = content.get(part, {})
-        for name in content_of_part.keys() & DECIDED:
+        for name in content_of_part.keys() & decided(part):
             raise UserError(f"{path}: [{part}] '{name}' is what the study itself decides.")
         check_settings(
             content_of_part,
             PretrainConfig if part == "pretraining" else FinetuneConfig,
             lambda key, part=part: f"{path}: [{part}]",
-            others={*options_of[part], *(("fractions",) if part in TASKS else ())},
+            others={*options_of.get(part, ()), *(("fractions",) if part in TASKS else ())},
         )
     return protocol
 

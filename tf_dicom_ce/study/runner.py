@@ -229,7 +229,8 @@ def settle(folder: Path, protocol: dict) -> None:
     if path.exists():
         before = json.loads(path.read_text())
         # Arms, seeds, fractions and tasks may be added; what is done stays as it was done.
-        if _settings(before) != _settings(now):
+        old, new = _settings(before), _settings(now)
+        if any(old[part] != new[part] for part in old.keys() & new.keys()):
             raise UserError(
                 f"{folder}: the study in this folder has other settings. Choose another --out, or "
                 "put the settings back."
@@ -239,10 +240,10 @@ def settle(folder: Path, protocol: dict) -> None:
 
 
 def _settings(protocol: dict) -> dict[str, dict]:
-    """The options of all parts without places; of a tag schema the file's name alone."""
+    """The options of all parts without places; of a tag schema or weights the name alone."""
     return {
         part: {
-            name: PurePath(value).name if name == "tags" else value
+            name: PurePath(value).name if name in ("tags", "encoder_weights") else value
             for name, value in options.items()
             if name not in PLACES
         }

@@ -18,6 +18,7 @@ from tf_dicom_ce.study.statistics import (
 #: (a, b) -> what their comparison asks.
 PAIRS = {
     ("ce", "none"): "Does inpainting help against no pretraining?",
+    ("ce+dicom", "imagenet"): "Does the paper's method beat what most would take, ImageNet's?",
     ("ce+dicom", "ce"): "Do tags in the discriminator help (the paper's claim)?",
     ("ce+dicom", "ce+shuffled"): "Is it the tags: do true tags help more than shuffled ones?",
     ("ce+tags", "ce"): "Does predicting the tags beside inpainting help?",

@@ -15,8 +15,8 @@ from tf_dicom_ce.data.splits import write_split
 from tf_dicom_ce.data.store import default_cache
 from tf_dicom_ce.data.tasks import Task, load_task
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.models.backbones import build_encoder
 from tf_dicom_ce.models.classifier import Classifier
-from tf_dicom_ce.models.encoder import VGG16Encoder
 from tf_dicom_ce.models.head import Head
 from tf_dicom_ce.models.loading import describe_encoder, load_encoder
 from tf_dicom_ce.models.unet import UNet
@@ -149,7 +149,7 @@ def build_head(config: FinetuneConfig, encoder: keras.Layer | None, classes: int
     """
     policy = POLICIES[config.precision]
     if encoder is None:
-        encoder = VGG16Encoder(config.width, dtype=policy)
+        encoder = build_encoder(config.backbone, config.width, config.encoder_weights, policy)
     encoder.trainable = not config.freeze  # as an argument it would not reach the blocks
     like = {"classes": classes, "width_multiplier": config.width, "dtype": policy}
     if config.task == "segmentation":
@@ -282,6 +282,8 @@ def _finetune(
     if export:
         patients = {side: len(set(task.patients[rows])) for side, rows in task.split.sides.items()}
         content |= {"patients": patients, **result}
+        if (encoder := provenance["encoder"]) and "backbone" not in encoder:
+            del content["backbone"]  # nobody has said which it is
         version = model.export(Path(export) / config.task, config.image_size, content)
     run_folder.write_result(folder, config.epochs, result)
     for name, m in measures.items():

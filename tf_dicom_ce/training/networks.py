@@ -1,13 +1,13 @@
 """Settings to networks: what a configuration says, as parts that fit into each other."""
 
 from tf_dicom_ce.config import PretrainConfig
+from tf_dicom_ce.models.backbones import build_encoder
 from tf_dicom_ce.models.decoder import Decoder
 from tf_dicom_ce.models.discriminator import (
     AuxiliaryDiscriminator,
     Discriminator,
     ProjectionDiscriminator,
 )
-from tf_dicom_ce.models.encoder import VGG16Encoder
 from tf_dicom_ce.models.gan import ContextEncoderGAN
 from tf_dicom_ce.models.measured import MeasuredModel
 from tf_dicom_ce.models.spectral import SpectralNormalization
@@ -30,7 +30,7 @@ def build_pretraining(config: PretrainConfig, labels: int) -> MeasuredModel:
         labels: Length L of y.
     """
     policy = POLICIES[config.precision]
-    encoder = VGG16Encoder(config.width, dtype=policy)
+    encoder = build_encoder(config.backbone, config.width, config.encoder_weights, policy)
     if config.inpaints:
         decoder = Decoder(config.width, dtype=policy)
         discriminator = _discriminator(config, labels, policy)

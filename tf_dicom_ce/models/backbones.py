@@ -1,0 +1,207 @@
+"""Other networks as encoders: any functional Keras model that halves five times."""
+
+import contextlib
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+from platformdirs import user_cache_path
+
+from tf_dicom_ce.config import require_weights
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.models.encoder import SCALES, Encoder, VGG16Encoder
+from tf_dicom_ce.whole_files import sole
+
+#: Mean and sd of the pixels of ImageNet on a scale of 0…1, each the mean over the three channels
+#: (0.485, 0.456, 0.406 and 0.229, 0.224, 0.225; `keras.applications.imagenet_utils`).
+MEAN, SD = 0.449, 0.226
+
+#: What the weights were trained on -> scale and offset that bring z-scores there.
+PREPROCESSING = {
+    "torch": (1.0, 0.0),
+    "caffe": (255 * SD, 0.0),
+    "tf": (2 * SD, 2 * MEAN - 1),
+    "raw": (255 * SD, 255 * MEAN),
+}
+
+#: Backbone -> its constructor, and the preprocessing that its weights want.
+APPLICATIONS = {
+    "vgg16": (keras.applications.VGG16, "caffe"),
+    "resnet50": (keras.applications.ResNet50, "caffe"),
+    "densenet121": (keras.applications.DenseNet121, "torch"),
+    "mobilenetv2": (keras.applications.MobileNetV2, "tf"),
+    "efficientnetv2b0": (keras.applications.EfficientNetV2B0, "raw"),
+}
+
+
+@keras.saving.register_keras_serializable("tf_dicom_ce")
+class Backbone(Encoder):
+    """A functional Keras model as an encoder of five scales.
+
+    A model of three channels gets the gray channel three times. A z-score is brought to what the
+    model's weights know: the mean and sd that the same preprocessing gives ImageNet's pixels,
+    whose gray levels are 255 · (0.449 ± 0.226). So z · 57.6 for `caffe` (gray levels minus their
+    mean), z for `torch` (z-scores), z · 0.452 − 0.102 for `tf` (−1…1), and z · 57.6 + 114.5 for
+    `raw` (0…255; the model has its preprocessing inside).
+
+    Frozen (`trainable = False`), it answers in training as in inference: no statistic moves and
+    nothing is dropped.
+
+    Args:
+        network: Of one input [N, H, W, 1 or 3], H and W fixed or not; used, not copied. Its layers
+            keep their dtype policies.
+        layers: Names of the layers that give P1…P5; None for the last layer of each stride.
+        preprocessing: `caffe`, `torch`, `tf` or `raw`: what the weights were trained on.
+
+    Call:
+        x: float [N, H, W, 1], z-scored, H and W multiples of 32.
+
+    Returns:
+        dict of the five scales `P1`…`P5`: float [N, H/2^k, W/2^k, C_k] in the compute dtype of
+        `network`'s layers.
+
+    Raises:
+        UserError: `network` has no layer of one of the strides, or `layers` have others.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        layers: Sequence[str] | None = None,
+        preprocessing: str = "torch",
+        name: str = "encoder",
+        **kwargs,
+    ):
+        super().__init__(name=name, **kwargs)
+        strides = _strides(network)
+        last = {stride: layer for layer, stride in strides.items()}
+        self.scale_layers = tuple(layers or (last.get(2**k) for k in range(1, 6)))
+        for k, layer in enumerate(self.scale_layers, start=1):
+            if strides.get(layer) != 2**k:
+                what = f"layer {layer} is not" if layer else "no layer is"
+                raise UserError(f"{network.name}: {what} of stride {2**k}, as P{k} has to be.")
+        outputs = [network.get_layer(layer).output for layer in self.scale_layers]
+        self.network = keras.Model(
+            network.inputs, dict(zip(SCALES, outputs, strict=True)), name=network.name
+        )
+        for layer in self.network.layers:  # checkpoints address variables by path
+            if seed := getattr(layer, "seed_generator", None):
+                seed.state._path = f"{layer.name}/seed"
+        self.preprocessing = preprocessing
+
+    def build(self, input_shape):
+        """Creates nothing: the network has its variables."""
+
+    def call(self, x, training=False):
+        scale, offset = PREPROCESSING[self.preprocessing]
+        x = keras.ops.repeat(scale * x + offset, self.network.input_shape[-1], axis=-1)
+        return self.network(x, training=training and self.trainable)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "network": keras.saving.serialize_keras_object(self.network),
+            "layers": self.scale_layers,
+            "preprocessing": self.preprocessing,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        network = keras.saving.deserialize_keras_object(config["network"])
+        return cls(**{**config, "network": network})
+
+
+def _strides(network: keras.Model) -> dict[str, int]:
+    """Layer -> its stride, of those whose output is an image 2, 4, … 32 times as small."""
+    height, width = (side or 256 for side in network.input_shape[1:3])
+    by_size = {(height // 2**k, width // 2**k): 2**k for k in range(1, 6)}
+    layers = [at for at in network.layers if isinstance(at.output, keras.KerasTensor)]
+    whole = keras.Model(network.inputs, [layer.output for layer in layers])
+    image = keras.KerasTensor((1, height, width, network.input_shape[-1]))
+    sizes = [tuple(spec.shape[1:-1]) for spec in whole.compute_output_spec(image)]
+    return {
+        layer.name: by_size[size]
+        for layer, size in zip(layers, sizes, strict=True)
+        if size in by_size
+    }
+
+
+def build_encoder(
+    backbone: str, width: float = 1.0, weights: str | None = None, dtype=None
+) -> keras.Model:
+    """An encoder by the name of `--backbone`, with its first weights.
+
+    Args:
+        backbone: `vgg16bn` (`VGG16Encoder`) or a key of `APPLICATIONS`.
+        width: Multiplies the channel counts of vgg16bn; the others have their own.
+        weights: Empty or None for random ones, `imagenet` for those that `keras.applications`
+            downloads, or a `.keras` file of the same network: an exported `encoder.keras`, or what
+            a model of `keras.applications` saved, with or without its classifier.
+        dtype: Keras' dtype policy; None for the global one.
+
+    Returns:
+        The encoder, see `Backbone`.
+
+    Raises:
+        UserError: There are no such weights, or they are another network's.
+    """
+    require_weights(backbone, weights or "")
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(dtype or before)
+    try:
+        if backbone == "vgg16bn":
+            encoder = VGG16Encoder(width)
+        else:
+            encoder = _application(backbone, weights == "imagenet")
+    finally:
+        keras.config.set_dtype_policy(before)
+    if weights and weights != "imagenet":
+        encoder.build((None, None, None, 1))
+        _copy_weights(Path(weights), encoder)
+    return encoder
+
+
+def _application(backbone: str, imagenet: bool) -> Backbone:
+    create, preprocessing = APPLICATIONS[backbone]
+    like = {"include_top": False, "input_shape": (None, None, 3)}
+    network = _download(backbone, create, **like) if imagenet else create(weights=None, **like)
+    return Backbone(network, preprocessing=preprocessing)
+
+
+def _download(backbone: str, create: Callable[..., keras.Model], **like) -> keras.Model:
+    """The network with ImageNet's weights; one process downloads, others wait for the file."""
+    cache = user_cache_path("tf-dicom-ce", ensure_exists=True)
+    try:
+        with sole(cache / "download.lock", busy=None):
+            return create(weights="imagenet", **like)
+    except Exception as error:  # Keras has no class for a download that fails
+        raise UserError(
+            f"--encoder-weights imagenet: the download failed ({error}). Where there is a network, "
+            f'keras.applications.{create.__name__}(include_top=False).save("{backbone}.keras"); '
+            f"here, --encoder-weights {backbone}.keras."
+        ) from None
+
+
+def _copy_weights(path: Path, encoder: keras.Model) -> None:
+    try:
+        saved = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"--encoder-weights {path}: not a Keras model ({reason}).") from None
+    if not isinstance(saved, type(encoder)):
+        with contextlib.suppress(UserError, AttributeError, TypeError, ValueError):
+            saved = Backbone(saved)  # a network of keras.applications, without its classifier
+    ours, theirs = ({v.path: v for v in model.weights} for model in (encoder, saved))
+    for name in [*ours, *theirs]:
+        here, there = (
+            tuple(found[name].shape) if name in found else "no such variable"
+            for found in (ours, theirs)
+        )
+        if here != there:
+            raise UserError(
+                f"--encoder-weights {path}: another network's; {name}: there {there}, here {here}. "
+                "Choose its --backbone (and --width, of vgg16bn), or another file."
+            )
+    for name, variable in ours.items():
+        variable.assign(theirs[name])
