@@ -26,16 +26,16 @@ ALLOWED = {
     "results": {"dicom", "outlines"},
     "phantom": {"whole_files", "errors", "dicom", "workers", "outlines"},
     "preprocessing": set(),
-    "models": {"config", "errors", "whole_files"},
+    "saved_model": {"whole_files", "errors", "preprocessing", "wording"},
+    "models": {"config", "errors", "whole_files", "saved_model"},
     "data": {
         *("whole_files", "user_tables", "config", "errors", "dicom", "intake", "workers"),
         *("phantom", "preprocessing"),
     },
     "training": {
         *("whole_files", "config", "errors", "metrics", "data", "models", "outlines"),
-        *("masks", "wording", "preprocessing", "intake", "saved_model"),
+        *("masks", "wording", "preprocessing", "intake", "phantom", "saved_model"),
     },
-    "saved_model": {"whole_files", "errors", "preprocessing", "models", "wording"},
     "tuning": {"whole_files", "config", "config_file", "child_process", "errors", "training"},
     "study": {"whole_files", "config", "config_file", "child_process", "errors", "metrics"},
     "prediction": {

@@ -20,7 +20,7 @@ _PUBLIC = {
     "Classifier": "models.classifier",
     "pretrain": "training.pretrain",
     "finetune": "training.finetune",
-    "load_encoder": "saved_model",
+    "load_encoder": "models.loading",
     "load_head": "saved_model",
 }
 __all__ = list(_PUBLIC)

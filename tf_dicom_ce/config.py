@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -389,3 +390,37 @@ FINETUNE_PRESETS = {
         width=0.25,
     ),
 }
+
+#: What a head takes from the encoder it stands on.
+_OF_ENCODER = ("image_size", "backbone", "width", "find_sector", "blank_outside")
+
+
+def finetune_config(
+    task: str, preset: str, given: Mapping[str, Any], encoder: Mapping | None = None
+) -> FinetuneConfig:
+    """The preset with the settings that were given, on the encoder's size, width and crop.
+
+    Args:
+        task: `classification` or `segmentation`.
+        preset: `paper`, `full` or `quick`.
+        given: Settings that stand above the preset's.
+        encoder: What the exported encoder says of itself, or None.
+
+    Raises:
+        UserError: A value that its field does not allow, or that is not the encoder's.
+    """
+    if encoder and given.get("encoder_weights"):
+        raise UserError(
+            f"--encoder-weights {given['encoder_weights']}: the encoder has its own. Leave the "
+            "option out, or use --encoder none."
+        )
+    its = {name: encoder[name] for name in _OF_ENCODER if name in encoder} if encoder else {}
+    if its:
+        its["image_size"] = tuple(its["image_size"])
+    for name, value in its.items():
+        if given.get(name, value) != value:
+            raise UserError(
+                f"{flag(name)} {given[name]}: the encoder has {value}. Leave the option out, "
+                "or use --encoder none."
+            )
+    return dataclasses.replace(FINETUNE_PRESETS[preset, task], **{**given, **its})

@@ -47,7 +47,7 @@ def on_the_command_line(part, words):
     MODULES[part].add_arguments(parser)
     task = [] if part == "pretraining" or "--task" in words else ["--task", part]
     options = parser.parse_args(["--preset", "full", *task, *words])
-    return train.configure(options) if part == "pretraining" else finetune.configure(options, None)
+    return train.configure(options) if part == "pretraining" else finetune.configure(options)
 
 
 def as_words(field, value):

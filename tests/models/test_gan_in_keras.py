@@ -106,7 +106,9 @@ def test_callbacks(tmp_path):
         ),
         keras.callbacks.EarlyStopping("val_rec", mode="max", patience=1),
         keras.callbacks.CSVLogger(tmp_path / "log.csv"),
-        keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", "val_rec", mode="min", save_best_only=True),
+        keras.callbacks.ModelCheckpoint(
+            tmp_path / "best.keras", "val_rec", mode="min", save_best_only=True
+        ),
         keras.callbacks.BackupAndRestore(tmp_path / "backup", delete_checkpoint=False),
         keras.callbacks.TensorBoard(tmp_path / "board"),
     ]

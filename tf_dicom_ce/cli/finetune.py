@@ -19,17 +19,12 @@ them). The head goes to <export>/<task>/<version>/.
 """
 
 import argparse
-import dataclasses
 from pathlib import Path
 
-from tf_dicom_ce.cli.runs import add_run_arguments, schedule_of
+from tf_dicom_ce.cli.runs import add_run_arguments
 from tf_dicom_ce.cli.settings import add_settings, given_settings
-from tf_dicom_ce.config import FINETUNE_PRESETS, FinetuneConfig, flag
+from tf_dicom_ce.config import FinetuneConfig, finetune_config
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.wording import interval, number
-
-#: What a head takes from the encoder it stands on.
-_OF_ENCODER = ("image_size", "width", "find_sector", "blank_outside")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,180 +57,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def configure(options: argparse.Namespace, encoder: dict | None) -> FinetuneConfig:
-    """The preset with the settings that were given, on the encoder's size, width and crop.
-
-    Args:
-        options: Parsed arguments.
-        encoder: What the exported encoder says of itself, or None from scratch.
+def configure(options: argparse.Namespace) -> FinetuneConfig:
+    """The preset with the settings that were given, as on an encoder that has all of them.
 
     Raises:
-        UserError: A size, width or way to crop that is not the encoder's.
+        UserError: A value that its field does not allow.
     """
     preset = options.preset or ("full" if options.data else "quick")
-    given = given_settings(options, FinetuneConfig)
-    if encoder:
-        its = {name: encoder[name] for name in _OF_ENCODER if name in encoder}
-        its["image_size"] = tuple(encoder["image_size"])
-        for name, value in its.items():
-            if given.get(name, value) != value:
-                raise UserError(
-                    f"{flag(name)} {given[name]}: the encoder has {value}. Leave the option out, "
-                    "or use --encoder none."
-                )
-        given |= its
-    return dataclasses.replace(FINETUNE_PRESETS[preset, options.task], **given)
+    return finetune_config(options.task, preset, given_settings(options, FinetuneConfig))
 
 
 def run(options: argparse.Namespace) -> None:
-    """Runs the command: labels → store → split → run folder → head → test → export."""
+    """Runs the command."""
     from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
-    from tf_dicom_ce.phantom.cohort import default_cohort
 
-    if options.masks and options.task != "segmentation":
-        raise UserError("--masks is for --task segmentation; classes stand in --labels.")
-    if (options.data is None) != (options.labels is None and options.masks is None):
-        raise UserError(
-            "--data goes with --labels or --masks; without all of them, the phantom is used."
-        )
-    if options.data and not options.data.is_dir():
-        raise UserError(f"--data {options.data}: no such folder.")
     if options.task is None:
         raise UserError("--task: classification or segmentation?")
+    settings = given_settings(options, FinetuneConfig)
     load_tensorflow()
 
-    from tf_dicom_ce.data.store import default_cache
-    from tf_dicom_ce.data.tasks import load_task
-    from tf_dicom_ce.saved_model import open_encoder
-    from tf_dicom_ce.training import run_folder
+    from tf_dicom_ce.training.finetune import finetune
 
-    build_encoder, metadata = open_encoder(options.encoder)
-    config = configure(options, metadata)
-    data = options.data or default_cohort(options.preset or "quick")
-    labels = options.labels if options.data else data / f"{config.task}.csv"
-    class_names = tuple(options.class_names) if options.class_names else None
-    if options.data is None and config.task == "segmentation":
-        class_names = ("liver", "kidney")
-    task = load_task(config, labels, data, class_names, default_cache(), options.masks)
-    with run_folder.open_run_folder(options.run, config.task, options.resume) as folder:
-        if run_folder.is_finished(folder, config.as_dict()):
-            print(f"The run in {folder} has ended already. More --epochs would go on with it.")
-        else:
-            if options.export:
-                run_folder.require_writable(options.export, "--export")
-            _finetune(options, config, build_encoder, metadata, task, folder)
-
-
-def _finetune(
-    options: argparse.Namespace,
-    config: FinetuneConfig,
-    build_encoder,
-    metadata: dict | None,
-    task,
-    folder: Path,
-) -> None:
-    """Head → training → test → export."""
-    from tf_dicom_ce.data import datasets
-    from tf_dicom_ce.data.splits import write_split
-    from tf_dicom_ce.models.encoder import POLICIES
-    from tf_dicom_ce.saved_model import write_head
-    from tf_dicom_ce.training import run_folder
-    from tf_dicom_ce.training.finetune import build_head, finetune, in_float32
-    from tf_dicom_ce.training.loop import Data
-    from tf_dicom_ce.training.pretrain import seed_everything
-
-    seed_everything(config.seed, config.deterministic)
-    sides = {name: len(rows) for name, rows in task.split.sides.items()}
-    provenance = {
-        "classes": list(task.classes),
-        "images": sides,
-        "encoder": {k: v for k, v in (metadata or {}).items() if k != "environment"} or None,
-        "data_fingerprint": task.frames.fingerprint,
-        "labels_fingerprint": task.labels_fingerprint,
-        "split_fingerprint": task.split.fingerprint,
-        "synthetic_data": options.data is None,
-        "environment": run_folder.environment(),
-    }
-    print("Configuration:", *(f"  {k}: {v}" for k, v in config.as_dict().items()), sep="\n")
-    print(f"Classes: {', '.join(task.classes)}.  Images: {sides}")
-    run_folder.write_config(folder, {**config.as_dict(), **provenance})
-    patients = [example.patient for example in task.examples]
-    write_split(folder / "split.csv", task.examples, patients, task.split)
-
-    def encoder(policy="float32"):
-        return build_encoder(config.width, not config.freeze, policy)
-
-    classes = len(task.classes)
-    head = build_head(config, encoder(POLICIES[config.precision]), classes)
-    order = datasets.StepOrder(task.split.train, config.batch_size, config.seed)
-
-    def passes(rows):
-        return datasets.evaluation_dataset(task.frames, task.targets, rows, config.batch_size)
-
-    shown = datasets.spread(task.split.validation)
-    epoch = finetune(
-        config,
-        head,
-        Data(
-            lambda first, parts: datasets.training_dataset(
-                task.frames, task.targets, order, config.seed, config.augment, first, parts
-            ),
-            passes(task.split.validation),
-            lambda step: order.rows_at(step).tolist(),
-        ),
-        schedule_of(options, config.epochs, max(order.steps_per_epoch, config.epoch_steps)),
-        _panel(config, head, task, shown, passes(shown)),
-        {**config.as_dict(), **provenance},
-        folder,
+    finetune(
+        encoder=None if options.encoder == "none" else options.encoder,
+        data=options.data,
+        labels=options.labels,
+        masks=options.masks,
+        class_names=options.class_names,
+        preset=options.preset,
+        run=options.run,
+        export=options.export,
+        resume=options.resume,
+        checkpoint_minutes=options.checkpoint_minutes,
+        checkpoint_steps=options.checkpoint_steps,
+        **settings,
     )
-    if config.precision != "float32":
-        head = in_float32(config, head, encoder(), classes)
-    measures, headline = _measure(config, head, task, passes(task.split.test), folder)
-    result = {"best_epoch": epoch, "test": measures}
-    if options.export:
-        patients = {side: len(set(task.patients[rows])) for side, rows in task.split.sides.items()}
-        content = {**config.as_dict(), **provenance, "patients": patients, **result}
-        version = write_head(
-            head.model, head.answer, options.export, config.task, config.image_size, content
-        )
-    run_folder.write_result(folder, config.epochs, result)
-    for name, m in measures.items():
-        shown = f"{number(m['value']):>9} {m['unit']:20}"
-        print(f"  {name:24}{shown} 95 % {interval(*m['interval_95'])}")
-    print(
-        f"Best epoch {epoch}: test {headline} {number(measures[headline]['value'])}.\n"
-        f"Run: {folder}   (tensorboard --logdir {folder})"
-    )
-    if options.export:
-        print(f"Model: {version}")
-
-
-def _panel(config: FinetuneConfig, head, task, shown, batches):
-    """How to draw the predictions on a few validation images."""
-    from tf_dicom_ce.training import pictures
-
-    images = next(iter(batches.unbatch().batch(len(shown))))[0].numpy()
-
-    def draw(model):
-        found = head.answer(model(images, training=False))
-        if config.task == "segmentation":
-            titles = ["image, truth, prediction"] * len(shown)
-            masks = found["mask"].numpy()
-            return pictures.segmentation_panel(images, task.targets[shown], masks, titles)
-        pairs = zip(task.targets[shown], found["class_id"].numpy(), strict=True)
-        titles = [f"true {task.classes[a]}, predicted {task.classes[b]}" for a, b in pairs]
-        return pictures.classification_panel(images, titles)
-
-    return draw
-
-
-def _measure(config: FinetuneConfig, head, task, batches, folder: Path) -> tuple[dict, str]:
-    """Measures on the test set, and the name of the one to print."""
-    from tf_dicom_ce.training import evaluation
-    from tf_dicom_ce.training.finetune import predict
-
-    answers = predict(head, batches)
-    if config.task == "classification":
-        measures = evaluation.evaluate_classification(answers, task, config.seed, folder)
-        return measures, "accuracy"
-    return evaluation.evaluate_segmentation(answers, task, config.seed, folder), "dice"

@@ -61,7 +61,7 @@ def check_job(words: Sequence[str]) -> None:
     if words[0] == "train":
         train.configure(options)
     else:
-        finetune.configure(options, None)
+        finetune.configure(options)
 
 
 def run(options: argparse.Namespace) -> None:

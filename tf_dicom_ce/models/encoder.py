@@ -24,33 +24,32 @@ class Encoder(keras.Model):
 
     Attributes:
         width_multiplier: Of the channels, for the networks that stand on it.
-        image_size: Height and width that it was built for, either None where it is for any.
     """
 
     width_multiplier = 1.0
-    image_size: tuple[int | None, int | None] = (None, None)
 
-    def build(self, input_shape):
-        """Takes down the size of the images."""
-        self.image_size = tuple(input_shape[1:3])
-
-    def export(self, path: str | Path, image_size: tuple[int, int] | None = None) -> Path:
-        """Writes the next version of the SavedModel that export/README.md describes.
+    def export(
+        self,
+        path: str | Path,
+        image_size: tuple[int, int] | None = None,
+        metadata: dict | None = None,
+    ) -> Path:
+        """Writes the next version of the SavedModel that export/README.md describes, in float32.
 
         Args:
             path: Folder of all versions, whose name is the model's: `export/encoder`.
             image_size: Height and width that images are resized to; by default those of `build`.
+            metadata: More for `encoder.json`; plain values without identifiers.
 
         Returns:
             The folder of the version, `path`/<version>.
 
         Raises:
-            ValueError: No size is given, and the encoder was built for any.
+            UserError: No size is given, and the encoder was built for any.
         """
-        image_size = image_size or self.image_size
-        if None in image_size:
-            raise ValueError(f"Expected image_size=(height, width). Received: {image_size}.")
-        return write_encoder(self, Path(path).parent, image_size, {})
+        path = Path(path)
+        content = {"width": self.width_multiplier, **(metadata or {})}
+        return write_encoder(self, path.parent, image_size, content, path.name)
 
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
@@ -90,7 +89,6 @@ class VGG16Encoder(Encoder):
 
     def build(self, input_shape):
         """Creates all variables, so that weights can be loaded before the first call."""
-        super().build(input_shape)
         shape = (None, None, None, input_shape[-1])
         for block in self.blocks:
             block.build(shape)

@@ -14,8 +14,8 @@ class Model:
         classes: Their names in the order of the answer; segmentation: background first.
         weights_digest: Of the weights, SHA-256 in hex: another training has another one, even of
             the same name and version.
-        fingerprint: Of the training data.
-        synthetic: Whether it was trained on the phantom.
+        fingerprint: Of the training data, or "unknown".
+        synthetic: Whether it was trained on the phantom; None: unknown.
     """
 
     name: str
@@ -24,7 +24,7 @@ class Model:
     classes: tuple[str, ...]
     weights_digest: str
     fingerprint: str
-    synthetic: bool
+    synthetic: bool | None
 
     @classmethod
     def of(cls, name: str, version: str, content: dict) -> "Model":
@@ -44,6 +44,6 @@ class Model:
             content["task"],
             tuple(content["classes"]),
             content["weights_digest"],
-            content["data_fingerprint"],
-            content["synthetic_data"],
+            content.get("data_fingerprint", "unknown"),
+            content.get("synthetic_data"),
         )

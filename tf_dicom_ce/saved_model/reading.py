@@ -1,24 +1,31 @@
-"""Exported encoders, to put heads on."""
+"""Exported models: encoders to put heads on, heads to ask."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.saved_model.digest import digest_of, weights_digest, with_digest
+from tf_dicom_ce.saved_model.digest import weights_digest, with_digest
+
+_TASKS = ("segmentation", "classification")
 
 
+@keras.saving.register_keras_serializable("tf_dicom_ce")
 class EncoderLayer(keras.layers.TFSMLayer):
-    """An exported encoder as a layer: truly frozen, or truly tuned.
+    """An exported encoder as a layer: truly frozen, or truly tuned; it computes in float32.
 
     Two faults of the stock layer are mended: variable names that Adam refuses, and BatchNorm
-    statistics that move although `trainable` is False.
+    statistics that move although `trainable` is False. A model on it saves as `.keras`, with the
+    weights; as that file names the folder, whose graph is run, Keras loads it with
+    `safe_mode=False` alone (and so `clone_model`: `keras.config.enable_unsafe_deserialization()`).
 
     Args:
-        folder: Folder of one version.
+        filepath: Folder of one version.
         trainable: Whether `fit` changes it.
+        name: Of the layer.
 
     Call:
         x: float [N, height, width, 1], z-scored, at the encoder's size.
@@ -27,13 +34,14 @@ class EncoderLayer(keras.layers.TFSMLayer):
         dict of the five scales.
     """
 
-    def __init__(self, folder: Path, trainable: bool):
+    def __init__(self, filepath: str | Path, trainable: bool = True, name: str = "encoder"):
         super().__init__(
-            str(folder),
+            str(filepath),
             call_endpoint="serve",
             call_training_endpoint="train",
             trainable=trainable,
-            name="encoder",
+            name=name,
+            dtype="float32",
         )
 
     def _add_existing_weight(self, weight):
@@ -48,6 +56,67 @@ class EncoderLayer(keras.layers.TFSMLayer):
     def call(self, x, training=False):
         """Uses the endpoint `train` only where the layer may change."""
         return super().call(x, training=training and self.trainable)
+
+    def get_config(self):
+        """The arguments; the endpoints are always the same."""
+        return {"filepath": self.filepath, "trainable": self.trainable, "name": self.name}
+
+
+class ExportedHead:
+    """An exported head with the encoder inside, to be asked.
+
+    Attributes:
+        folder: Of the version.
+        content: What it says of itself, see `read_metadata`.
+        task: `segmentation` or `classification`.
+        classes: Their names in the order of the answers; segmentation: background first.
+        image_size: Height and width that the network sees.
+
+    Call:
+        images: Gray levels 0…255, any dtype [N, H, W, 1], any H and W.
+
+    Returns:
+        The answers by name, NumPy arrays: `probabilities` float32 [N, K] and `class_id` int32 [N],
+        or `probabilities` float32 [N, height, width, C] and `mask` uint8 [N, height, width].
+    """
+
+    def __init__(self, folder: Path, content: dict):
+        self.folder, self.content = folder, content
+        self.task, self.classes = content["task"], tuple(content["classes"])
+        self.image_size = tuple(content["image_size"])
+        self._loaded = tf.saved_model.load(str(folder))  # kept: its variables go with it
+
+    def __call__(self, images) -> dict[str, np.ndarray]:
+        """Asks it."""
+        found = self._loaded.signatures["serving_image"](image=tf.cast(images, tf.float32))
+        return {name: values.numpy() for name, values in found.items()}
+
+
+def load_head(path: str | Path) -> ExportedHead:
+    """Loads an exported head.
+
+    Args:
+        path: Folder of one version, or of all versions: then the newest.
+
+    Raises:
+        UserError: There is none, it cannot be loaded, or its weights are not those that were
+            exported.
+    """
+    path = Path(path).resolve()
+    folder = newest_version(path)
+    file = next((f for task in _TASKS if (f := folder / f"{task}.json").is_file()), None)
+    if file is None:
+        raise UserError(
+            f"--model {path}: no exported head here. Train one with finetune.py, or give a folder "
+            "like export/segmentation or export/segmentation/1."
+        )
+    try:
+        return ExportedHead(folder, read_metadata(file))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"--model {folder}: cannot be loaded ({type(error).__name__}). Copy the whole folder "
+            "again, or export the head again with finetune.py."
+        ) from None
 
 
 def newest_version(path: Path) -> Path:
@@ -87,11 +156,16 @@ def read_encoder(path: Path) -> tuple[Path, dict]:
     Raises:
         UserError: There is none, or its weights are not those that were exported.
     """
-    file = _json_of_encoder(newest_version(path))
+    file = json_of_encoder(newest_version(path))
     return file.parent, read_metadata(file)
 
 
-def _json_of_encoder(folder: Path) -> Path:
+def json_of_encoder(folder: Path) -> Path:
+    """The `encoder.json` of a version.
+
+    Raises:
+        UserError: There is none.
+    """
     file = folder / "encoder.json"
     if not file.is_file():
         raise UserError(
@@ -99,44 +173,3 @@ def _json_of_encoder(folder: Path) -> Path:
             "folder export/encoder, or train from scratch with --encoder none."
         )
     return file
-
-
-def open_encoder(
-    name: str,
-) -> tuple[Callable[..., keras.Layer], dict | None]:
-    """Finds the encoder that a head is to stand on.
-
-    Args:
-        name: Folder of an exported encoder, an `encoder.keras` file, or `none`.
-
-    Returns:
-        A function (width, trainable, policy) -> layer from z-scored images to the five scales, and
-        what the encoder says of itself (None from scratch). Keras' dtype policy is that of an
-        encoder from scratch; an exported one computes in float32.
-
-    Raises:
-        UserError: There is no such encoder, or its weights are not those that were exported.
-    """
-    if name == "none":
-
-        def build(width, trainable, policy="float32"):
-            from tf_dicom_ce.models.encoder import VGG16Encoder
-
-            encoder = VGG16Encoder(width, dtype=policy)
-            encoder.trainable = trainable  # as an argument it would not reach the blocks
-            return encoder
-
-        return build, None
-    path = Path(name)
-    if path.suffix == ".keras":
-        content = json.loads(_json_of_encoder(path.parent).read_text())
-        digest = digest_of(keras.saving.load_model(path).get_weights())
-
-        def load(width, trainable, policy="float32"):
-            encoder = keras.saving.load_model(path)
-            encoder.trainable = trainable
-            return encoder
-
-        return load, with_digest(content, digest, path)
-    folder, metadata = read_encoder(path)
-    return lambda width, trainable, policy="float32": EncoderLayer(folder, trainable), metadata

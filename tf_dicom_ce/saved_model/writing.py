@@ -2,36 +2,50 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
+from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.preprocessing import decode_image_bytes, resize, standardise
 from tf_dicom_ce.saved_model.card import model_card
 from tf_dicom_ce.saved_model.digest import weights_digest
 from tf_dicom_ce.saved_model.golden import write_golden
+from tf_dicom_ce.saved_model.precision import in_float32
 from tf_dicom_ce.whole_files import public, write_json, write_text
 
 Answer = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
 def write_encoder(
-    encoder: keras.Model, root: Path, image_size: tuple[int, int], metadata: dict
+    encoder: keras.Model,
+    root: Path,
+    image_size: tuple[int, int] | None = None,
+    metadata: Mapping | None = None,
+    name: str = "encoder",
 ) -> Path:
     """Exports an encoder as the next version; nothing is overwritten, nothing half-written stays.
 
+    It is exported in float32.
+
     Args:
-        encoder: A built encoder.
-        root: The model repository; `encoder/<version>/` is made below it.
-        image_size: Height and width that the encoder was trained at.
+        encoder: Built; from z-scored images to the dict of scales.
+        root: The model repository; `<name>/<version>/` is made below it.
+        image_size: Height and width that the exported endpoints take; None for those that the
+            encoder was built with.
         metadata: More for `encoder.json`, which also gets `weights_digest`; plain values without
             identifiers.
+        name: Of the model.
 
     Returns:
         The folder of the new version.
+
+    Raises:
+        UserError: There is no `image_size`, and the encoder was built for any.
     """
+    image_size, encoder = image_size or _required_size(encoder), in_float32(encoder)
 
     def write(folder: Path) -> None:
         archive = keras.export.ExportArchive()
@@ -43,32 +57,37 @@ def write_encoder(
         archive.write_out(folder, verbose=False)
         encoder.save(folder / "encoder.keras")
 
-    content = {"image_size": list(image_size), "width": encoder.width_multiplier, **metadata}
-    return _write_version(root, "encoder", write, content)
+    content = {"image_size": list(image_size), **(metadata or {})}
+    return _write_version(Path(root) / name, "encoder", write, content)
 
 
 def write_head(
     model: keras.Model,
     answer: Answer,
     root: Path,
-    name: str,
-    image_size: tuple[int, int],
-    metadata: dict,
+    task: str,
+    image_size: tuple[int, int] | None = None,
+    metadata: Mapping | None = None,
+    name: str | None = None,
 ) -> Path:
     """Exports a head with the encoder inside: nothing of the encoder's folder is needed.
 
     Args:
-        model: From z-scored images to logits.
+        model: Built; from z-scored images to logits.
         answer: From logits to what is answered.
-        root: The model repository.
-        name: `classification` or `segmentation`.
-        image_size: Height and width that the model works at.
-        metadata: For `<name>.json`, which also gets `weights_digest`; plain values without
-            identifiers.
+        root: See `write_encoder`.
+        task: `classification` or `segmentation`.
+        image_size: See `write_encoder`.
+        metadata: For `<task>.json`, see `write_encoder`.
+        name: Of the model; None for its task.
 
     Returns:
         The folder of the new version.
+
+    Raises:
+        UserError: See `write_encoder`.
     """
+    image_size, model = image_size or _required_size(model), in_float32(model)
 
     def write(folder: Path) -> None:
         archive = keras.export.ExportArchive()
@@ -76,7 +95,26 @@ def write_head(
         _add_signatures(archive, lambda x: answer(model(x, training=False)), image_size)
         archive.write_out(folder, verbose=False)
 
-    return _write_version(root, name, write, {"image_size": list(image_size), **metadata})
+    content = {"image_size": list(image_size), "task": task, **(metadata or {})}
+    return _write_version(Path(root) / (name or task), task, write, content)
+
+
+def built_size(model: keras.Layer) -> tuple[int, int] | None:
+    """Height and width that a model was built for; None where it is for any."""
+    shape = getattr(model, "input_shape", None) or (model.get_build_config() or {}).get(
+        "input_shape"
+    )
+    return None if shape is None or None in shape[1:3] else tuple(shape[1:3])
+
+
+def _required_size(model: keras.Model) -> tuple[int, int]:
+    size = built_size(model)
+    if size is None:
+        raise UserError(
+            f"export of {model.name}: it was built for images of any size. Give one as "
+            "image_size=(height, width)."
+        )
+    return size
 
 
 def _add_signatures(
@@ -107,21 +145,21 @@ def _add_signatures(
     )
 
 
-def _write_version(root: Path, name: str, write: Callable[[Path], None], content: dict) -> Path:
+def _write_version(models: Path, kind: str, write: Callable[[Path], None], content: dict) -> Path:
     with public():  # a model shows no patient, and a server may be another user
-        return _write_publicly(root / name, name, write, content)
+        return _write_publicly(models, kind, write, content)
 
 
-def _write_publicly(models: Path, name: str, write: Callable[[Path], None], content: dict) -> Path:
+def _write_publicly(models: Path, kind: str, write: Callable[[Path], None], content: dict) -> Path:
     models.mkdir(parents=True, exist_ok=True)
     # A dot keeps the unfinished folder out of sight of a server that looks for versions.
     beside = models / f".{os.getpid()}.part"
     try:
         write(beside)
         content = {**content, "weights_digest": weights_digest(beside)}
-        write_json(beside / f"{name}.json", content)
-        write_text(beside / "MODEL_CARD.md", model_card(name, content))
-        write_golden(beside, name)
+        write_json(beside / f"{kind}.json", content)
+        write_text(beside / "MODEL_CARD.md", model_card(kind, content))
+        write_golden(beside, models.name)
         return _rename_to_next_version(beside, models)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -97,7 +97,7 @@ SCHEMAS = {
                 version=_TEXT,
                 weights_digest=_TEXT,
                 task=_TEXT,
-                synthetic={"type": "boolean"},
+                synthetic={"type": ["boolean", "null"]},
             ),
             notice=_TEXT,
             image=_object(

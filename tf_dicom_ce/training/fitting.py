@@ -44,6 +44,13 @@ class Watch:
     )
 
 
+def seed_everything(seed: int, deterministic: bool) -> None:
+    """Seeds Python, NumPy and TensorFlow; `deterministic` also fixes the order of every sum."""
+    keras.utils.set_random_seed(seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
 def fit_and_keep_best(
     model: keras.Model,
     data: Data,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from tf_dicom_ce.config import PRESETS, PretrainConfig
 from tf_dicom_ce.data.datasets import spread
@@ -19,7 +18,7 @@ from tf_dicom_ce.intake.coverage import summary, write_coverage
 from tf_dicom_ce.intake.requirements import require_readable, require_tags, warn_of_rare_tags
 from tf_dicom_ce.saved_model import in_float32, write_encoder
 from tf_dicom_ce.training import devices, run_folder
-from tf_dicom_ce.training.fitting import fit_and_keep_best
+from tf_dicom_ce.training.fitting import fit_and_keep_best, seed_everything
 from tf_dicom_ce.training.loop import Schedule, evaluation
 from tf_dicom_ce.training.networks import build_pretraining
 from tf_dicom_ce.training.projector import encoder_features, label_names, write_projector
@@ -144,13 +143,6 @@ def pretrain(
         run_folder.write_result(folder, config.epochs, result)
         _tell(pretrained, version, config)
         return dataclasses.replace(pretrained, version=version)
-
-
-def seed_everything(seed: int, deterministic: bool) -> None:
-    """Seeds Python, NumPy and TensorFlow; `deterministic` also fixes the order of every sum."""
-    keras.utils.set_random_seed(seed)
-    if deterministic:
-        tf.config.experimental.enable_op_determinism()
 
 
 def _configure(data: UltrasoundDataset, preset: str, settings: Mapping) -> PretrainConfig:
