@@ -1,4 +1,4 @@
-"""U-Net and classifier as Keras models: what `fit`, callbacks, saving and `predict` make of them."""
+"""U-Net and classifier as Keras models: fit, callbacks, saving, predict and export."""
 
 import csv
 
@@ -101,8 +101,8 @@ def test_a_saved_model_goes_on_as_if_it_had_not_been(name, tmp_path):
     np.testing.assert_array_equal(loaded(X), model(X))
     for one in (model, loaded):
         one.train_on_batch(X, targets)
-    variables = [*model.variables, *model.optimizer.variables]
-    for a, b in zip(variables, [*loaded.variables, *loaded.optimizer.variables], strict=True):
+    of = [[*one.weights, *one.optimizer.variables] for one in (model, loaded)]
+    for a, b in zip(*of, strict=True):
         np.testing.assert_array_equal(a, b)
     assert type(loaded.encoder) is type(model.encoder)
 
