@@ -30,11 +30,11 @@ ALLOWED = {
     "models": {"config", "errors", "whole_files", "saved_model"},
     "data": {
         *("whole_files", "user_tables", "config", "errors", "dicom", "intake", "workers"),
-        "preprocessing",
+        *("phantom", "preprocessing"),
     },
     "training": {
         *("whole_files", "config", "errors", "metrics", "data", "models", "outlines"),
-        *("masks", "wording", "preprocessing", "phantom", "saved_model"),
+        *("masks", "wording", "preprocessing", "intake", "phantom", "saved_model"),
     },
     "tuning": {"whole_files", "config", "config_file", "child_process", "errors", "training"},
     "study": {"whole_files", "config", "config_file", "child_process", "errors", "metrics"},

@@ -78,7 +78,8 @@ def test_what_is_made_is_private_but_for_what_is_public(tmp_path):
     try:
         with private():
             (tmp_path / "folder").mkdir()
-            (tmp_path / "page").write_text("a picture")
+            with private():  # as of a function that a private one calls
+                (tmp_path / "page").write_text("a picture")
             with public():
                 (tmp_path / "models").mkdir()
                 (tmp_path / "model").write_text("weights")

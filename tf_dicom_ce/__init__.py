@@ -1,5 +1,6 @@
 """Weakly supervised context encoder using DICOM metadata in ultrasound (Hu et al., 2020)."""
 
+import importlib
 import os
 
 __version__ = "0.1.0"
@@ -7,3 +8,29 @@ __version__ = "0.1.0"
 # TensorFlow reads this once, at its import. Without AVX-512 it leaves oneDNN off, which halves
 # the speed of a training step on a CPU; a user's own choice in the environment stands.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+#: What this package is in a notebook, and where it is: loaded when it is asked for, with all that
+#: it takes, so that importing the package takes no time.
+_PUBLIC = {
+    "UltrasoundDataset": "data.ultrasound",
+    "ContextEncoderGAN": "models.gan",
+    "VGG16Encoder": "models.encoder",
+    "ProjectionDiscriminator": "models.discriminator",
+    "UNet": "models.unet",
+    "Classifier": "models.classifier",
+    "pretrain": "training.pretrain",
+    "finetune": "training.finetune",
+    "load_encoder": "models.loading",
+    "load_head": "saved_model",
+}
+__all__ = list(_PUBLIC)
+
+
+def __getattr__(name: str):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

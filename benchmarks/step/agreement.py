@@ -54,17 +54,17 @@ def ours(preset: dict, file: str) -> dict:
     from benchmarks.step.ours import batch, compiled
 
     config = from_json(preset)
-    model, (x, y) = compiled(config, LABELS), batch(config, LABELS)
-    variables = [*model.f_variables, *model.discriminator.trainable_variables]
+    model, (x, tags) = compiled(config, LABELS), batch(config, LABELS)
+    variables = [*model.variables_of("g"), *model.variables_of("d")]
     train_step = tf.function(model.train_step, autograph=False)
 
     def take_step():
         model.reset_metrics()
-        return train_step((x, y))
+        return train_step((x, tags))
 
     def steps():
         weights = [variable.numpy() for variable in variables]
-        np.savez(file, *weights, x=x, y=y)
+        np.savez(file, *weights, x=x, y=tags["tags"])
         return _told([take_step() for _ in range(STEPS)], weights)
 
     return {"steps": steps}

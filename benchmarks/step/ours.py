@@ -16,8 +16,9 @@ import tensorflow as tf  # noqa: E402
 from tf_dicom_ce.config import PretrainConfig  # noqa: E402
 from tf_dicom_ce.data.datasets import StepOrder, training_dataset  # noqa: E402
 from tf_dicom_ce.data.store import Store, mapped  # noqa: E402
-from tf_dicom_ce.training.gan import ContextEncoderGAN  # noqa: E402
+from tf_dicom_ce.models.gan import ContextEncoderGAN  # noqa: E402
 from tf_dicom_ce.training.loop import training_step  # noqa: E402
+from tf_dicom_ce.training.networks import build_pretraining  # noqa: E402
 
 _END = 0.002  # seconds from the last op of a step until Python goes on, at most
 
@@ -25,17 +26,15 @@ _END = 0.002  # seconds from the last op of a step until Python goes on, at most
 def compiled(config: PretrainConfig, labels: int) -> ContextEncoderGAN:
     """The model with its optimizers; the process's threads are those of such a training."""
     load_tensorflow(small_steps=config.has_small_steps)
-    model = ContextEncoderGAN(config, labels)
-    model.compile()
-    return model
+    return build_pretraining(config, labels)
 
 
-def batch(config: PretrainConfig, labels: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Images like z-scored ones, [N, H, W, 1], and tags [N, L]."""
+def batch(config: PretrainConfig, labels: int) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """Images like z-scored ones, [N, H, W, 1], and tags [N, L], all known."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((config.batch_size, *config.image_size, 1), np.float32)
     y = rng.integers(0, 2, (config.batch_size, labels)).astype(np.float32)
-    return tf.constant(x), tf.constant(y)
+    return tf.constant(x), {"tags": tf.constant(y), "known": tf.ones_like(y)}
 
 
 def tasks(preset: dict, labels: int, store: str | None = None) -> dict:
@@ -55,7 +54,7 @@ def tasks(preset: dict, labels: int, store: str | None = None) -> dict:
     train_step = training_step(compiled(config, labels), tf.distribute.get_strategy())
 
     def step(batch, batches):
-        (finite, sound), following = train_step(batch, batches)
+        _, (finite, sound), following = train_step(batch, batches)
         if not (finite and sound):
             raise RuntimeError("A loss is not finite.")
         return following
@@ -87,7 +86,7 @@ def tasks(preset: dict, labels: int, store: str | None = None) -> dict:
 class _AtHand:
     """The same batch for ever, without an iterator."""
 
-    def __init__(self, batch: tuple[tf.Tensor, ...]):
+    def __init__(self, batch: tuple):
         self._batch = batch
 
     def __next__(self):
@@ -103,7 +102,7 @@ class _Timed:
 
     def __next__(self):
         data = next(self._batches)
-        with tf.control_dependencies(data):
+        with tf.control_dependencies(tf.nest.flatten(data)):
             self._came.assign(tf.timestamp())
         return data
 

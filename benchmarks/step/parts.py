@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from benchmarks.sizes import LABELS, from_json
 from benchmarks.step.ours import batch, compiled
+from tf_dicom_ce.models.gan import ContextEncoderGAN
 from tf_dicom_ce.models.losses import adversarial_loss, discriminator_loss
 from tf_dicom_ce.models.patch import centre_patch, mask_centre
-from tf_dicom_ce.training.gan import ContextEncoderGAN
 
 
 def tasks(preset: dict) -> dict:
@@ -17,8 +17,8 @@ def tasks(preset: dict) -> dict:
     And `optimizers`: both updates on gradients that are ready.
     """
     config = from_json(preset)
-    model, (x, y) = compiled(config, LABELS), batch(config, LABELS)
-    encoder, decoder = model.context_encoder.encoder, model.context_encoder.decoder
+    model, (x, tags) = compiled(config, LABELS), batch(config, LABELS)
+    encoder, decoder, y = model.encoder, model.decoder, tags["tags"]
     x_hat, patch = mask_centre(x), centre_patch(x)
     p5 = encoder(x_hat)["P5"]
     return {
@@ -56,8 +56,8 @@ def _discriminator(discriminator, patch: tf.Tensor, y: tf.Tensor) -> Callable:
 
 def _optimizers(model: ContextEncoderGAN) -> Callable:
     both = (
-        (model.g_optimizer, model.f_variables),
-        (model.d_optimizer, model.discriminator.trainable_variables),
+        (model.g_optimizer, model.variables_of("g")),
+        (model.d_optimizer, model.variables_of("d")),
     )
     gradients = [[tf.ones_like(v.value) for v in variables] for _, variables in both]
 

@@ -36,7 +36,7 @@ def test_images_that_are_left_out_are_counted(index, write, ramp):
 
     code, folder, said = index("none", "--exclude", "names")
     assert code == 2
-    assert "--exclude names: no such flag. Choose from cropped, clamped, " in said.err
+    assert "--exclude names: choose one of cropped, clamped, " in said.err
     assert not folder.exists()
 
 

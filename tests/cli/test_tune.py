@@ -12,6 +12,7 @@ from tf_dicom_ce.cli import main, train, tune
 from tf_dicom_ce.config import PRESETS, PretrainConfig
 from tf_dicom_ce.config_file import read_config, write_config
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.tuning.trial import words_of
 
 SMALL = ["--preset", "quick", "--image-size", "32", "32", "--epochs", "1", "--batch-size", "4"]
 
@@ -97,12 +98,12 @@ def test_incomplete_distribution(tmp_path, capsys, monkeypatch):
 
 def test_what_a_trial_is_told():
     options = parse(tune, "--data", "d", "--labels", "l.csv", "--width", 1, "--trials", 3)
-    settings = [field.name for field in dataclasses.fields(PretrainConfig)]
-    words = tune._words(options, {*settings, *tune._OWN})
-    assert words[:4] == ["--data", "d", "--labels", "l.csv"]
-    assert parse(train, *words).pacs_modality == "US"
-    assert "--width" not in words
-    assert "--trials" not in words
+    told = {name: value for name, value in vars(options).items() if name not in tune._OWN}
+    words = words_of({"data": "d", **told, "histograms": True, "augment": False})
+    assert words[:2] == ["--data", "d"]
+    options = parse(train, *words)
+    assert (options.width, options.histograms, options.augment) == (1.0, True, None)
+    assert (options.pacs_modality, options.labels) == ("US", None)
 
 
 @pytest.mark.slow

@@ -110,13 +110,47 @@ def test_evaluation_passes_once_in_order():
     np.testing.assert_array_equal(np.concatenate([y for _, y in batches]), Y[rows])
 
 
-def test_targets_come_with_their_presence(order):
-    present = np.arange(33, dtype=np.float32).reshape(11, 3)
-    batch = next(iter(training_dataset(SOURCE, Y, order, 5, present=present)))
-    np.testing.assert_array_equal(batch[1], Y[order.rows_at(0)])
-    np.testing.assert_array_equal(batch[2], present[order.rows_at(0)])
-    batch = next(iter(evaluation_dataset(SOURCE, Y, np.array([7, 2]), 2, present)))
-    np.testing.assert_array_equal(batch[2], present[[7, 2]])
+def test_targets_may_be_several(order):
+    targets = {"tags": Y, "known": np.arange(33, dtype=np.float32).reshape(11, 3)}
+    for batches, rows in (
+        (training_dataset(SOURCE, targets, order, 5), order.rows_at(0)),
+        (evaluation_dataset(SOURCE, targets, np.array([7, 2]), 2), [7, 2]),
+    ):
+        _, found = next(iter(batches))
+        for name, array in targets.items():
+            np.testing.assert_array_equal(found[name], array[rows])
+
+
+def passes(count=1, **options):
+    """x of all rows in the order of passes, and these rows, told by their one image each."""
+    batches = evaluation_dataset(SOURCE, np.arange(11), np.arange(11), 4, **options)
+    assert int(batches.cardinality()) == 3
+    found = [list(batches) for _ in range(count)]
+    return [
+        (np.concatenate([x for x, _ in batches]), np.concatenate([y for _, y in batches]))
+        for batches in found
+    ]
+
+
+def test_a_shuffled_pass_has_every_row_once_and_each_pass_another_order():
+    orders = passes(20, shuffle=True, seed=3)
+    for x, rows in orders:
+        assert sorted(rows) == list(range(11))
+        np.testing.assert_array_equal(x, standardise(FRAMES[rows]))
+    assert len({tuple(rows) for _, rows in orders}) == 20
+    again, other = passes(20, shuffle=True, seed=3), passes(20, shuffle=True, seed=4)
+    same = [np.array_equal(a, b) for (_, a), (_, b) in zip(orders, again, strict=True)]
+    assert all(same)
+    assert not any(np.array_equal(a, b) for (_, a), (_, b) in zip(orders, other, strict=True))
+
+
+def test_every_pass_augments_anew_and_the_seed_decides():
+    (first, rows), (second, _) = passes(2, augment=True, seed=3)
+    np.testing.assert_array_equal(rows, np.arange(11))
+    plain = standardise(FRAMES).numpy()
+    for a, b in itertools.combinations((first, second, plain), 2):
+        assert not any(np.array_equal(one, other) for one, other in zip(a, b, strict=True))
+    np.testing.assert_array_equal(passes(2, augment=True, seed=3)[1][0], second)
 
 
 SPANS = (2, 8, 1)
@@ -144,18 +178,18 @@ def test_dropped_tags_are_a_function_of_seed_and_step():
 
 def test_tag_dropout_takes_tag_and_presence_away_in_a_resumed_run_as_well(order):
     y = np.random.default_rng(1).integers(0, 2, (11, 11)).astype(np.float32)
-    present = np.ones_like(y)
-    options = {"present": present, "spans": SPANS, "tag_dropout": 0.5}
-    unbroken = list(training_dataset(SOURCE, y, order, 5, **options).take(6))
-    resumed = list(training_dataset(SOURCE, y, order, 5, first_step=3, **options).take(3))
-    for step, (x, tags, known) in enumerate(unbroken):
+    targets = {"tags": y, "known": np.ones_like(y)}
+    options = {"spans": SPANS, "tag_dropout": 0.5}
+    unbroken = list(training_dataset(SOURCE, targets, order, 5, **options).take(6))
+    resumed = list(training_dataset(SOURCE, targets, order, 5, first_step=3, **options).take(3))
+    for step, (x, found) in enumerate(unbroken):
         rows = order.rows_at(step)
         kept = kept_tags(SPANS, 0.5, 5, tf.constant(step, tf.int64), 4)
         np.testing.assert_array_equal(x, standardise(FRAMES[rows]))
-        np.testing.assert_array_equal(tags, y[rows] * kept)
-        np.testing.assert_array_equal(known, kept)
+        np.testing.assert_array_equal(found["tags"], y[rows] * kept)
+        np.testing.assert_array_equal(found["known"], kept)
     for one, other in zip(unbroken[3:], resumed, strict=True):
-        for a, b in zip(one, other, strict=True):
+        for a, b in zip(tf.nest.flatten(one), tf.nest.flatten(other), strict=True):
             np.testing.assert_array_equal(a, b)
 
 

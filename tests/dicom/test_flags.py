@@ -1,9 +1,6 @@
 """Flags have words for reports and names for `--exclude`."""
 
-import pytest
-
 from tf_dicom_ce.dicom.flags import Flag, flags_named
-from tf_dicom_ce.errors import UserError
 
 
 def test_words_and_slugs_are_of_one_flag_each():
@@ -15,5 +12,3 @@ def test_words_and_slugs_are_of_one_flag_each():
 def test_named():
     assert flags_named(["two-panes", "burned-in"]) == {Flag.TWO_PANES, Flag.BURNED_IN}
     assert flags_named([]) == frozenset()
-    with pytest.raises(UserError, match="--exclude names: no such flag"):
-        flags_named(["burned-in", "names"])

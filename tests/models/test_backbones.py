@@ -131,6 +131,7 @@ def test_built_under_a_policy():
 def test_weights_from_a_file(tmp_path):
     """Of an encoder, and of a model with its classifier, whatever the size it was built for."""
     encoder = build_encoder("mobilenetv2")
+    encoder(X)
     encoder.save(tmp_path / "encoder.keras")
     same = build_encoder("mobilenetv2", weights=str(tmp_path / "encoder.keras"))
     assert_same(numbers(same(X)), numbers(encoder(X)))
@@ -145,9 +146,11 @@ def test_weights_from_a_file(tmp_path):
 
 def test_weights_of_another_network_are_refused(tmp_path):
     path = tmp_path / "encoder.keras"
-    build_encoder("vgg16bn", 1 / 32).save(path)
+    saved = build_encoder("vgg16bn", 1 / 32)
+    saved(X)
+    saved.save(path)
     build_encoder("vgg16bn", 1 / 32, str(path))
-    kernel = r"/conv1/kernel: there \(3, 3, 1, 2\), here \(3, 3, 1, 4\)"
+    kernel = r"/conv1/conv/kernel: there \(3, 3, 1, 2\), here \(3, 3, 1, 4\)"
     with pytest.raises(UserError, match=f"encoder.keras: another network's; .*{kernel}"):
         build_encoder("vgg16bn", 1 / 16, str(path))
     missing = r"block1_conv1/kernel: there no such variable, here \(3, 3, 3, 64\)"

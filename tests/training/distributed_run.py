@@ -17,16 +17,9 @@ import tensorflow as tf
 
 from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.training.devices import host_parts, is_chief
-from tf_dicom_ce.training.gan import ContextEncoderGAN
+from tf_dicom_ce.training.networks import build_pretraining
 
 STEPS, LAST = 20, 5  # the last batch has fewer rows, and not as many on both devices
-
-
-class Frozen(ContextEncoderGAN):
-    """BatchNorm at its moving statistics: on its batch it would see half of it on each device."""
-
-    def _judge(self, x, y, present, training):
-        return super()._judge(x, y, present, training and self.batch_norm)
 
 
 def open_strategy(devices):
@@ -36,6 +29,12 @@ def open_strategy(devices):
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], cpus)
     names = [device.name for device in tf.config.list_logical_devices("CPU")]
     return tf.distribute.MirroredStrategy(names) if devices > 1 else tf.distribute.get_strategy()
+
+
+def at_moving_statistics(model):
+    """BatchNorm at its moving statistics: on its batch it would see half of it on each device."""
+    measure = model.measure
+    model.measure = lambda x, y, known, training: measure(x, y, known, training=False)
 
 
 def distributed(strategy, arrays):
@@ -48,9 +47,10 @@ def distributed(strategy, arrays):
             for start in range(0, len(arrays[0]), 6):
                 cuts = np.array_split(np.arange(start, min(start + 6, len(arrays[0]))), total)
                 for k in range(count):
-                    yield tuple(array[cuts[first + k]] for array in arrays)
+                    rows = cuts[first + k]
+                    yield tf.nest.map_structure(lambda array, rows=rows: array[rows], arrays)
 
-        signature = tuple(tf.TensorSpec((None, *array.shape[1:])) for array in arrays)
+        signature = tf.nest.map_structure(lambda a: tf.TensorSpec((None, *a.shape[1:])), arrays)
         return tf.data.Dataset.from_generator(generate, output_signature=signature)
 
     return strategy.distribute_datasets_from_function(parts)
@@ -62,15 +62,15 @@ def main(devices, path, batch_norm=False, **changes):
     config = dataclasses.replace(config, g_learning_rate=1e-3, d_learning_rate=1e-3, **changes)
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        model = Frozen(config, labels=3)
-        model.batch_norm = batch_norm
-        model.compile()
+        model = build_pretraining(config, labels=3)
+    if not batch_norm:
+        at_moving_statistics(model)
 
     rng = np.random.default_rng(0)
     x = rng.normal(size=(STEPS * 6, 32, 32, 1)).astype(np.float32)
     y, present = rng.integers(0, 2, (2, STEPS * 6, 3)).astype(np.float32)
     rows = 6 * (STEPS - 1) + LAST
-    arrays = (x[:rows], y[:rows], present[:rows])
+    arrays = (x[:rows], {"tags": y[:rows], "known": present[:rows]})
     dataset = distributed(strategy, arrays)
 
     @tf.function(input_signature=[dataset.element_spec], autograph=False)

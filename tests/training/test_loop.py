@@ -199,6 +199,96 @@ def test_the_loop_does_what_fit_does(whole):
     np.testing.assert_allclose([float(row[column]) for row in rows[1:]], history["loss"], rtol=1e-5)
 
 
+def hook(name):
+    def tell(self, *arguments, **named):
+        numbers = [argument for argument in arguments if isinstance(argument, int)]
+        logs = [a for a in (*arguments, *named.values()) if isinstance(a, dict)]
+        self.said.append((name, *numbers, dict(*logs)))
+
+    return tell
+
+
+HOOKS = [
+    *("on_train_begin", "on_train_end", "on_epoch_begin", "on_epoch_end"),
+    *("on_train_batch_begin", "on_train_batch_end", "on_test_begin", "on_test_end"),
+    *("on_test_batch_begin", "on_test_batch_end"),
+]
+Told = type("Told", (keras.callbacks.Callback,), {name: hook(name) for name in HOOKS})
+
+
+def told(stop=None):
+    """A callback that writes down all that it is told, and one that ends the training."""
+    callback = Told()
+    callback.said = []
+    if stop is None:
+        return [callback]
+    return [callback, StopAt(stop, lambda: setattr(callback.model, "stop_training", True))]
+
+
+@pytest.mark.parametrize("stop", [None, 6, 8])
+def test_callbacks_are_told_what_fit_tells(tmp_path, stop):
+    ours, fits = told(stop), told(stop)
+    _, best = run(tmp_path, *ours)
+    build().fit(
+        batches(0, None),
+        epochs=3,
+        steps_per_epoch=4,
+        validation_data=tf.data.Dataset.from_tensor_slices((X, Y)).batch(8),
+        shuffle=False,
+        verbose=0,
+        callbacks=fits,
+    )
+    assert [(*event[:-1], set(event[-1])) for event in ours[0].said] == [
+        (*event[:-1], set(event[-1])) for event in fits[0].said
+    ]
+    for a, b in zip(ours[0].said, fits[0].said, strict=True):
+        assert a[-1] == pytest.approx(b[-1], abs=2e-5), a
+    assert best.state[0] > 0
+    if stop:
+        assert Checkpoints(tmp_path / "checkpoints").latest().step == stop
+
+
+def test_what_keras_brings(tmp_path):
+    """A scheduler, early stopping, a log and a checkpoint, each as under `fit`."""
+    rates = []
+    schedule = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
+    early = keras.callbacks.EarlyStopping("val_loss", mode="max")
+    model, _ = run(
+        tmp_path,
+        schedule,
+        early,
+        keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+        keras.callbacks.ModelCheckpoint(tmp_path / "at-{epoch}.weights.h5", save_weights_only=True),
+        keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: rates.append(float(model_of(schedule)))
+        ),
+        schedule=dataclasses.replace(SCHEDULE, epochs=5),
+    )
+    assert rates == pytest.approx([5e-3, 2.5e-3])
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 1 + 2
+    other = build()
+    other.load_weights(tmp_path / "at-2.weights.h5")
+    for a, b in zip(other.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def model_of(callback):
+    return callback.model.optimizer.learning_rate
+
+
+@pytest.mark.parametrize("step", [5, 6])
+def test_a_rate_that_was_set_in_the_epoch_is_not_set_again(tmp_path, step):
+    """Gone on with in the middle of an epoch, callbacks are told of its begin again."""
+    halved = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", halved, StopAt(step, kill))
+    model, _ = run(tmp_path / "killed", halved)
+    expected, _ = run(tmp_path / "whole", halved)
+    for a, b in zip(model.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert float(model.optimizer.learning_rate) == pytest.approx(1e-2 / 8)
+
+
 def test_input_that_is_not_finite_is_named_by_step_and_rows(tmp_path):
     with pytest.raises(UserError, match=r"step 7 \(epoch 2\): the images or tags.*106, 206"):
         run(tmp_path, training=lambda first, parts: batches(first, parts, spoilt=6))

@@ -10,9 +10,10 @@ import pytest
 import tensorflow as tf
 
 from tf_dicom_ce.config import PretrainConfig
+from tf_dicom_ce.models.patch import mask_centre, paste_patch
 from tf_dicom_ce.training.alarms import Alarms, Rule, rules
-from tf_dicom_ce.training.gan import ContextEncoderGAN
 from tf_dicom_ce.training.measures import contrast, cycled, diversity, measure, sensitivities
+from tf_dicom_ce.training.networks import build_pretraining
 from tf_dicom_ce.training.sentinel import Sentinel
 
 SPANS = (("study", 0, 3), ("probe", 3, 4))
@@ -31,10 +32,10 @@ class StubD:
         return {"c_rf": c_rf, "p": p, "logit": c_rf + p}
 
 
-def stub_model(paint, discriminator=None, seen="patch"):
+def stub_model(paint, discriminator=None, seen_by_d=lambda x, patch: patch):
     return SimpleNamespace(
-        config=SimpleNamespace(batch_size=2, discriminator_input=seen),
-        context_encoder=lambda x, training: paint(x),
+        paint=lambda x: paint(mask_centre(x)),
+        seen_by_d=seen_by_d,
         discriminator=discriminator or StubD(),
     )
 
@@ -73,7 +74,8 @@ def test_sensitivity_is_the_mean_change_over_images_that_have_the_tag():
 def test_measures_by_numpy(seen):
     x = images()
     paint = lambda x: np.full((len(x), 4, 4, 1), 0.25, np.float32)  # noqa: E731
-    measured = measure(stub_model(paint, seen=seen), x, Y, SPANS)
+    shows = {"patch": lambda x, patch: patch, "composite": paste_patch}[seen]
+    measured = measure(stub_model(paint, seen_by_d=shows), x, Y, SPANS)
     patch = x[:, 2:6, 2:6]
     pasted = x.copy()
     pasted[:, 2:6, 2:6] = 0.25
@@ -230,10 +232,8 @@ def test_a_real_model_that_cannot_paint_is_found_out(tmp_path):
         image_size=(32, 32), width=1 / 32, batch_size=3, g_learning_rate=0.0, d_learning_rate=1e-2
     )
     keras.utils.set_random_seed(0)
-    model = ContextEncoderGAN(config, 4)
-    model.compile()
-    patch = model.context_encoder.decoder.get_layer("patch")
-    patch.kernel.assign(tf.zeros_like(patch.kernel))
+    model = build_pretraining(config, 4)
+    model.decoder.patch.kernel.assign(tf.zeros_like(model.decoder.patch.kernel))
     x = np.random.default_rng(0).normal(size=(3, 32, 32, 1)).astype(np.float32)
     said = []
     sentinel = Sentinel(tmp_path, x, Y, SPANS, tf.summary.create_noop_writer(), said.append)
@@ -241,7 +241,7 @@ def test_a_real_model_that_cannot_paint_is_found_out(tmp_path):
     step = tf.function(model.train_step, autograph=False)
     for epoch in range(8):
         for _ in range(20):
-            step((tf.constant(x), tf.constant(Y)))
+            step((tf.constant(x), {"tags": tf.constant(Y)}))
         sentinel.on_epoch_end(epoch)
     assert any("F has collapsed" in line for line in said)
     assert any("D has won" in line for line in said)

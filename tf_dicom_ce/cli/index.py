@@ -14,9 +14,11 @@ import time
 from pathlib import Path
 
 from tf_dicom_ce.cli.settings import add_settings
-from tf_dicom_ce.cli.sources import add_labels_argument, add_pacs_arguments, index_source
+from tf_dicom_ce.cli.sources import add_labels_argument, add_pacs_arguments, query_of
 from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.errors import UserError
+
+_SETTINGS = ("tags", "find_sector", "blank_outside", "exclude")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,17 +27,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", type=Path, metavar="DIR", help="folder to write to (default: runs/<time>-index)"
     )
-    add_settings(parser, PretrainConfig, ("tags", "find_sector", "blank_outside", "exclude"))
+    add_settings(parser, PretrainConfig, _SETTINGS)
     add_labels_argument(parser)
     add_pacs_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Runs the command."""
-    from tf_dicom_ce.dicom.flags import flags_named
-    from tf_dicom_ce.dicom.tags import TagSchema
+    from tf_dicom_ce.workers import warm_up
+
+    warm_up()
+    from tf_dicom_ce.data.ultrasound import UltrasoundDataset
     from tf_dicom_ce.intake.coverage import FILES, summary, write_coverage
-    from tf_dicom_ce.intake.decoding import ImageReader
 
     folder = options.run or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-index"
     foreign = {path.name for path in folder.glob("*")} - set(FILES)
@@ -44,12 +47,15 @@ def run(options: argparse.Namespace) -> None:
             f"--run {folder}: holds something else than a report ({min(foreign)}). Choose another "
             "folder."
         )
-    schema = TagSchema.load(options.tags or "ultrasound")
-    exclude = flags_named(options.exclude or ())
-    index = index_source(options.source, options, schema, exclude)
-    sector, blank = bool(options.find_sector), bool(options.blank_outside)
-    reader = ImageReader(index.root, schema.sop_classes, sector, blank, exclude)
-    write_coverage(index, folder, reader=reader)
+    given = {name: getattr(options, name) for name in _SETTINGS}
+    source = UltrasoundDataset.from_dicom(
+        options.source,
+        labels=options.labels,
+        query=query_of(options),
+        **{name: value for name, value in given.items() if value is not None},
+    ).source
+    index = source.index
+    write_coverage(index, folder, reader=source.reader)
     print(summary(index))
     print(f"{index.read} files read, the others unchanged since an earlier scan")
     print(f"\nCoverage report: {folder / 'coverage.html'}")

@@ -20,7 +20,7 @@ import argparse
 from pathlib import Path
 
 from tf_dicom_ce.cli.settings import add_settings
-from tf_dicom_ce.cli.sources import add_pacs_arguments, local_folder
+from tf_dicom_ce.cli.sources import add_pacs_arguments, query_of
 from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.errors import UserError
 
@@ -50,8 +50,7 @@ def run(options: argparse.Namespace) -> None:
     warm_up()
     load_tensorflow()
 
-    from tf_dicom_ce.dicom.flags import flags_named
-    from tf_dicom_ce.intake.decoding import ImageReader
+    from tf_dicom_ce.data.ultrasound import UltrasoundDataset
     from tf_dicom_ce.intake.dicomweb_access import Credentials
     from tf_dicom_ce.intake.frames import check_choice
     from tf_dicom_ce.prediction import stow
@@ -68,11 +67,15 @@ def run(options: argparse.Namespace) -> None:
     head = open_head(options.model)
     sector = head.find_sector if options.find_sector is None else options.find_sector
     blank = head.blank_outside if options.blank_outside is None else options.blank_outside
-    exclude = flags_named(options.exclude or ())
-    index = _index(options, exclude)
-    reader = ImageReader(index.root, index.schema.sop_classes, sector, blank, exclude)
-    with open_results(options.out, head.model, reader):
-        done = predict(index, head, options.out, frames, reader)
+    source = UltrasoundDataset.from_images(
+        options.source,
+        find_sector=sector,
+        blank_outside=blank,
+        exclude=options.exclude or (),
+        query=query_of(options),
+    ).source
+    with open_results(options.out, head.model, source.reader):
+        done = predict(source.index, head, options.out, frames, source.reader)
         _print(done, head, options.out)
         if not done.before + done.new:
             raise UserError(f"none of the images could be read: see {options.out / 'skipped.csv'}.")
@@ -90,19 +93,6 @@ def _check_paths(options: argparse.Namespace) -> None:
             f"--out {options.out}: lies in {options.source}, so that overlays would be read as "
             "images the next time. Choose a folder beside it."
         )
-
-
-def _index(options: argparse.Namespace, exclude):
-    """The index of the source, in which every PNG and JPEG counts as listed."""
-    from tf_dicom_ce.dicom.pictures import picture_format
-    from tf_dicom_ce.dicom.tags import TagSchema
-    from tf_dicom_ce.intake.index import scan
-    from tf_dicom_ce.intake.tag_table import Entry
-
-    root = local_folder(options.source, options)
-    pictures = (path for path in root.rglob("*") if picture_format(path))
-    table = {path.relative_to(root).as_posix(): Entry("", {}, None) for path in pictures}
-    return scan(root, TagSchema.load("ultrasound"), table, exclude=exclude)
 
 
 def _print(done, head, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, default: str) -> None:
@@ -30,6 +31,12 @@ def add_run_arguments(parser: argparse.ArgumentParser, default: str) -> None:
         help="minutes between two checkpoints within an epoch (default: 10)",
     )
     add("--checkpoint-steps", type=int, metavar="N", help="steps between two, besides")
+
+
+def run_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """These options as arguments of `pretrain` and `finetune`."""
+    names = ("run", "export", "resume", "checkpoint_minutes", "checkpoint_steps")
+    return {name: getattr(options, name) for name in names}
 
 
 def schedule_of(options: argparse.Namespace, epochs: int, steps_per_epoch: int):

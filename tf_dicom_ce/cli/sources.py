@@ -1,9 +1,7 @@
-"""Arguments of the commands that read images, and the index they lead to."""
+"""Arguments of the commands that read images."""
 
 import argparse
 from pathlib import Path
-
-from tf_dicom_ce.dicom.flags import Flag
 
 
 def add_labels_argument(parser: argparse.ArgumentParser) -> None:
@@ -31,22 +29,8 @@ def add_pacs_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def index_source(source: str, options: argparse.Namespace, schema, exclude: frozenset[Flag]):
-    """Fetches, unpacks and scans; returns the `Index` without images that have these flags."""
-    from tf_dicom_ce.workers import warm_up
-
-    warm_up()
-    from tf_dicom_ce.intake.index import scan
-    from tf_dicom_ce.intake.tag_table import read_tag_table
-
-    table = read_tag_table(options.labels, schema.elements) if options.labels else {}
-    return scan(local_folder(source, options), schema, table, exclude=exclude)
-
-
-def local_folder(source: str, options: argparse.Namespace) -> Path:
-    """Fetches and unpacks; returns the folder of the files."""
+def query_of(options: argparse.Namespace):
+    """The `Query` that these options are."""
     from tf_dicom_ce.intake.dicomweb import Query
-    from tf_dicom_ce.intake.sources import open_source
 
-    query = Query(options.pacs_modality, options.pacs_dates, options.pacs_description)
-    return open_source(source, query)
+    return Query(options.pacs_modality, options.pacs_dates, options.pacs_description)

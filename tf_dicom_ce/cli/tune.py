@@ -19,7 +19,6 @@ import argparse
 import dataclasses
 import os
 import time
-from collections.abc import Collection
 from pathlib import Path
 
 from tf_dicom_ce.child_process import python_module
@@ -28,8 +27,8 @@ from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.errors import UserError
 
 COMMAND = python_module("tf_dicom_ce.cli.tune_trial")
-_PLACES = {"data", "labels"}
-_OWN = ("trials", "search", "run", "config", "export", "resume", "command", "execute")
+_PLACES = ("data", "labels")
+_OWN = ("trials", "search", "run", "config", "export", "resume", "command", "execute", *_PLACES)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,35 +65,10 @@ def run(options: argparse.Namespace) -> None:
     environment = dict(os.environ)
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # GPUs are for the trials, not for this process
     load_tensorflow()  # keras-tuner needs it
-    from tf_dicom_ce.tuning.report import Report, best_line
-    from tf_dicom_ce.tuning.search import Plan, search
+    from tf_dicom_ce.tuning.search import Plan, tune
+    from tf_dicom_ce.tuning.trial import words_of
 
-    words = _words(options, {*settings, *_OWN, *_PLACES})
-    places = _words(options, vars(options).keys() - _PLACES)
-    plan = Plan(folder, base, names, options.trials, COMMAND, words, environment, places)
-    print(
-        f"Searching {', '.join(names)}.",
-        f"Search: {folder}   (tensorboard --logdir {folder}; logs: {folder}/trials/*/log.txt)",
-        sep="\n",
-        flush=True,
-    )
-    rows = search(plan)
-    if rows is None:
-        print("This worker is done; the chief tells of the results.")
-        return
-    Report(folder, base).show(rows)
-    if len(rows) < options.trials:
-        print("The search space has no more points.")
-    print(best_line(rows, folder))
-
-
-def _words(options: argparse.Namespace, without: Collection[str]) -> list[str]:
-    """Options of `train` as the trials' command lines have them."""
-    words = []
-    for name, value in vars(options).items():
-        if name in without or value in (None, False, ""):
-            continue
-        words.append("--" + name.replace("_", "-"))
-        values = value if isinstance(value, list | tuple) else [value]
-        words += [] if value is True else map(str, values)
-    return words
+    told = vars(options)
+    words = words_of({name: told[name] for name in told if name not in {*settings, *_OWN}})
+    places = words_of({name: told[name] for name in _PLACES})
+    tune(Plan(folder, base, names, options.trials, COMMAND, words, environment, places))

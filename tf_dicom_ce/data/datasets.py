@@ -13,6 +13,9 @@ import tensorflow as tf
 from tf_dicom_ce.data.augmentation import augment as augment_images
 from tf_dicom_ce.preprocessing import standardise
 
+#: An array by row number, or a dict of such arrays.
+Targets = np.ndarray | dict[str, np.ndarray]
+
 
 class Frames(Protocol):
     """Frames by row number: `Store` and `DirectReader`.
@@ -110,37 +113,36 @@ def kept_tags(
 
 def training_dataset(
     source: Frames,
-    y: np.ndarray,
+    targets: Targets,
     order: StepOrder,
     seed: int,
     augment: bool = False,
     first_step: int = 0,
     parts: tuple[int, int, int] = (0, 1, 1),
-    present: np.ndarray | None = None,
     spans: Sequence[int] = (),
     tag_dropout: float = 0.0,
 ) -> tf.data.Dataset:
-    """Endless batches (x, y), or (x, y, present) where `present` is given, from `first_step` on.
+    """Endless batches (image, target) from `first_step` on.
 
     Python runs once an epoch, for its order. All else is TensorFlow's, but for what `source` does.
 
     Args:
         source: Frames by row.
-        y: Targets of all rows: encoded tags float32 [rows, L], labels or masks.
+        targets: Of all rows: classes [rows], masks [rows, H, W], or a dict of tags and of which are
+            known, float32 [rows, L] each.
         order: Which rows make which step.
         seed: Seeds the augmentation.
         augment: Whether to augment.
         first_step: Number of the first step.
         parts: First, count and total: of every batch, cut into `total` parts, these `count` parts
             one after the other; see `training.devices.Parts`. An example does not depend on them.
-        present: 1 over the span of a tag that is known, float32 [rows, L].
-        spans: Number of labels of each tag, in the order of y; for `tag_dropout`.
+        spans: Number of labels of each tag, in the order of the columns; for `tag_dropout`.
         tag_dropout: Probability with which a tag is taken as absent, see `kept_tags`.
 
     Returns:
-        Dataset of x: float32 [N, H, W, 1], z-scored, and y (and present) of these rows.
+        Dataset of images, float32 [N, H, W, 1], z-scored, and `targets` of these rows.
     """
-    arrays = _on_host(y, present)
+    targets = _on_host(targets)
     first, count, total = parts
     ends = np.cumsum([0, *map(len, np.array_split(np.arange(order.batch_size), total))])
     size = None if order.batch_size % total else order.batch_size // total
@@ -156,16 +158,16 @@ def training_dataset(
         positions = tf.range(tf.gather(ends, part), tf.gather(ends, part + 1))
         positions = tf.ensure_shape(positions, [size])
         rows = tf.gather(rows, positions)
-        frames = source.read(rows)
-        targets = [tf.gather(array, rows) for array in arrays]
+        frames, target = source.read(rows), _gather(targets, rows)
         if augment:
-            masks = targets[0] if targets[0].shape.rank == 3 else None
+            is_mask = isinstance(target, tf.Tensor) and target.shape.rank == 3
+            masks = target if is_mask else None
             frames, masks = augment_images(frames, seed, step, positions, masks)
-            targets = targets if masks is None else [masks, *targets[1:]]
+            target = masks if is_mask else target
         if tag_dropout:
-            kept = kept_tags(spans, tag_dropout, seed, step, order.batch_size)
-            targets = [target * tf.gather(kept, positions) for target in targets]
-        return standardise(frames), *targets
+            kept = tf.gather(kept_tags(spans, tag_dropout, seed, step, order.batch_size), positions)
+            target = tf.nest.map_structure(lambda array: array * kept, target)
+        return standardise(frames), target
 
     epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
     rows = epochs.map(rows_of).prefetch(1).unbatch().skip(position * count)
@@ -174,18 +176,33 @@ def training_dataset(
 
 def evaluation_dataset(
     source: Frames,
-    y: np.ndarray,
+    targets: Targets,
     rows: np.ndarray,
     batch_size: int,
-    present: np.ndarray | None = None,
+    shuffle: bool = False,
+    seed: int = 0,
+    augment: bool = False,
 ) -> tf.data.Dataset:
-    """Batches as in `training_dataset`, once, in the rows' order; the last may be smaller."""
-    arrays = _on_host(y, present)
+    """Batches as in `training_dataset`, but one pass over the rows; the last may be smaller.
 
-    def prepare(rows):
-        return standardise(source.read(rows)), *(tf.gather(array, rows) for array in arrays)
+    With `shuffle` every pass has another order, by the seed, and with `augment` other augmentation.
+    """
+    targets = _on_host(targets)
+    numbers = tf.data.Dataset.from_tensor_slices(rows)
+    if shuffle:
+        numbers = numbers.shuffle(len(rows), seed)
 
-    batches = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+    def prepare(rows, draw=None):
+        frames = source.read(rows)
+        if augment:
+            positions = tf.range(tf.size(rows, tf.int64))
+            frames, _ = augment_images(frames, seed, draw, positions)
+        return standardise(frames), _gather(targets, rows)
+
+    batches = numbers.batch(batch_size)
+    if augment:
+        draws = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
+        batches = tf.data.Dataset.zip(batches, draws)
     return _ahead(batches, prepare, source.at_once)
 
 
@@ -194,9 +211,13 @@ def spread(rows: np.ndarray, count: int = 6) -> np.ndarray:
     return rows[np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int))]
 
 
-def _on_host(*arrays: np.ndarray | None) -> list[tf.Tensor]:
+def _on_host(targets: Targets) -> Targets:
     with tf.device("CPU"):
-        return [tf.convert_to_tensor(array) for array in arrays if array is not None]
+        return tf.nest.map_structure(tf.convert_to_tensor, targets)
+
+
+def _gather(targets: Targets, rows: tf.Tensor) -> Targets:
+    return tf.nest.map_structure(lambda array: tf.gather(array, rows), targets)
 
 
 def _ahead(rows: tf.data.Dataset, prepare: Callable, at_once: int) -> tf.data.Dataset:

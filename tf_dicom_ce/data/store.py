@@ -114,6 +114,15 @@ def open_direct(
     return DirectReader(reader, images, image_size, refusals, fingerprint, flags)
 
 
+def held(images: np.ndarray) -> Store:
+    """A store of gray levels that are in memory, uint8 or float32 [rows, H, W]."""
+    content = hashlib.sha256(f"{images.dtype} {images.shape}".encode() + images.tobytes())
+    height, width = images.shape[1:]
+    places = np.tile(np.array([height, width, 0, height, 0, width], np.int32), (len(images), 1))
+    with tf.device("CPU"):
+        return Store(tf.convert_to_tensor(images), places, {}, content.hexdigest(), built=False)
+
+
 def default_cache() -> Path:
     """The user's cache folder for stores; it can be deleted at any time."""
     return platformdirs.user_cache_path("tf-dicom-ce") / "store"

@@ -1,9 +1,7 @@
 """Every flag there is: what is noted about an image that is read all the same."""
 
 import enum
-from collections.abc import Iterable
-
-from tf_dicom_ce.errors import UserError
+from collections.abc import Collection
 
 
 class Flag(enum.StrEnum):
@@ -78,15 +76,6 @@ _NEED_DECODING = frozenset(
 )
 
 
-def flags_named(slugs: Iterable[str]) -> frozenset[Flag]:
-    """The flags of some slugs.
-
-    Raises:
-        UserError: There is none of that name; the message lists all.
-    """
-    known = {flag.slug: flag for flag in Flag}
-    slugs = tuple(slugs)
-    for slug in slugs:
-        if slug not in known:
-            raise UserError(f"--exclude {slug}: no such flag. Choose from {', '.join(known)}.")
-    return frozenset(known[slug] for slug in slugs)
+def flags_named(slugs: Collection[str]) -> frozenset[Flag]:
+    """The flags of some slugs, as settings have them."""
+    return frozenset(flag for flag in Flag if flag.slug in slugs)

@@ -4,14 +4,15 @@ import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import numpy as np
-
 from tf_dicom_ce.dicom.refusals import Refusal
-from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.index import Index
 
 _HARDLY_ANY = 0.05  # of the images
+_REMEDY = (
+    "`tf-dicom-ce index` shows the values that were found. Map them (--tags, docs/tags.md), "
+    "bring tags by a CSV (--labels), or train without them: --no-use-dicom."
+)
 _NONE: Mapping[int, Refusal] = MappingProxyType({})
 
 
@@ -38,39 +39,25 @@ def require_readable(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -
     raise UserError("\n".join(lines))
 
 
-def known_tags(schema: TagSchema, present: np.typing.ArrayLike) -> dict[str, float]:
-    """Share of images, 0 to 1, of which each tag is known.
-
-    Args:
-        schema: The schema that encoded the tags.
-        present: 1 over the span of a tag that is known, [N, L].
-    """
-    starts = np.cumsum([0, *(len(tag.labels) for tag in schema.tags)])
-    return {
-        tag.name: float(np.mean(np.asarray(present)[:, start]))
-        for tag, start in zip(schema.tags, starts, strict=False)
-    }
-
-
 def require_tags(known: Mapping[str, float]) -> None:
-    """Insists that there is something to learn from tags; a warning where there is little.
+    """Insists that there is something to learn from tags.
 
     Args:
-        known: From `known_tags`.
+        known: Tag to the share of images of which it is known, 0 to 1.
 
     Raises:
         UserError: No tag is known of any image.
     """
-    remedy = (
-        "`tf-dicom-ce index` shows the values that were found. Map them (--tags, docs/tags.md), "
-        "bring tags by a CSV (--labels), or train without them: --no-use-dicom."
-    )
     if not any(known.values()):
-        raise UserError(f"No image has a tag that the schema knows. {remedy}")
+        raise UserError(f"No image has a tag that the schema knows. {_REMEDY}")
+
+
+def warn_of_rare_tags(known: Mapping[str, float]) -> None:
+    """Says on standard error of which tags there is hardly anything to learn."""
     for name, share in known.items():
         if share < _HARDLY_ANY:
             print(
                 f"WARNING: the tag {name} is known of {100 * share:.1f} % of the images only: "
-                f"there is hardly anything to learn from it. {remedy}",
+                f"there is hardly anything to learn from it. {_REMEDY}",
                 file=sys.stderr,
             )

@@ -1,150 +1,217 @@
-"""Pretraining of the context encoder on given datasets (section 4.3)."""
+"""Pretraining of the context encoder (section 4.3): from a data set to an exported encoder."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import tensorflow as tf
+import keras
 
-from tf_dicom_ce.config import PretrainConfig
-from tf_dicom_ce.models.encoder import VGG16Encoder
-from tf_dicom_ce.training.fitting import Watch, fit_and_keep_best
-from tf_dicom_ce.training.gan import ContextEncoderGAN
-from tf_dicom_ce.training.loop import Data, Schedule, evaluation
-from tf_dicom_ce.training.panels import inpainting_panel, sensitivity_panel
-from tf_dicom_ce.training.sentinel import Sentinel
-from tf_dicom_ce.training.tensorboard import Draw
-
-#: Metric -> name in TensorBoard, by group.
-SCALARS = {
-    "joint": "loss/joint (Eq. 3)",
-    "rec": "loss/reconstruction",
-    "rec_of_mean": "loss/reconstruction of the mean",
-    "adv": "loss/adversarial",
-    "disc": "loss/discriminator",
-    "d_real": "discriminator/D(real)",
-    "d_fake": "discriminator/D(fake)",
-    "c_rf": "discriminator/size of C_rf",
-    "p": "discriminator/size of P",
-    "tags": "loss/tags by the encoder",
-    "tags_accuracy": "tags/accuracy of the encoder",
-    "tags_real": "loss/tags of true patches",
-    "tags_fake": "loss/tags of predicted patches",
-    "g_norm": "gradient norm/F",
-    "d_norm": "gradient norm/D",
-    "g_skipped": "loss scale/steps of F skipped",
-    "d_skipped": "loss scale/steps of D skipped",
-}
+from tf_dicom_ce.config import PRESETS, PretrainConfig
+from tf_dicom_ce.data.datasets import spread
+from tf_dicom_ce.data.source import Source
+from tf_dicom_ce.data.splits import write_split
+from tf_dicom_ce.data.ultrasound import UltrasoundDataset
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake.coverage import summary, write_coverage
+from tf_dicom_ce.intake.requirements import require_readable, require_tags, warn_of_rare_tags
+from tf_dicom_ce.saved_model import in_float32, write_encoder
+from tf_dicom_ce.training import devices, run_folder
+from tf_dicom_ce.training.fitting import fit_and_keep_best, seed_everything
+from tf_dicom_ce.training.loop import Schedule, evaluation
+from tf_dicom_ce.training.networks import build_pretraining
+from tf_dicom_ce.training.projector import encoder_features, label_names, write_projector
+from tf_dicom_ce.training.sides import Sides
+from tf_dicom_ce.training.tensorboard import write_hparams
+from tf_dicom_ce.training.watching import watch_of
+from tf_dicom_ce.whole_files import private
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Pretrained:
     """What a run leaves: the encoder of the best epoch and how good it was.
 
     Attributes:
-        encoder: With the weights of `epoch`.
+        encoder: With the weights of `epoch`, computing in float32.
         epoch: The epoch with the lowest joint loss on the validation images, from 1; the lowest
             L_rec where the encoder predicts tags as well.
         validation: That epoch's measures on the validation images.
+        run: The run's folder.
+        version: Folder of the exported encoder; None where this call exported none.
     """
 
-    encoder: VGG16Encoder
+    encoder: keras.Model
     epoch: int
     validation: dict[str, float]
+    run: Path
+    version: Path | None = None
 
 
-@dataclass(frozen=True)
-class Watched:
-    """Validation images that are looked at after every epoch.
-
-    Attributes:
-        x: z-scored, float32 [N, H, W, 1].
-        y: Their tags, float32 [N, L].
-        tags: Name and labels of every tag, in the order of y.
-        shown: How many of them, the first, the panels show.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    tags: tuple[tuple[str, tuple[str, ...]], ...]
-    shown: int = 6
-
-    @property
-    def spans(self) -> tuple[tuple[str, int, int], ...]:
-        """Name, start and stop in y of every tag."""
-        ends = np.cumsum([len(labels) for _, labels in self.tags]).tolist()
-        return tuple(
-            (name, end - len(labels), end)
-            for (name, labels), end in zip(self.tags, ends, strict=True)
-        )
-
-
+@private()
 def pretrain(
-    config: PretrainConfig,
-    data: Data,
-    schedule: Schedule,
-    watched: Watched,
-    configuration: Mapping,
-    run: Path,
-    strategy: tf.distribute.Strategy,
+    data: UltrasoundDataset,
+    preset: str = "full",
+    *,
+    run: str | Path | None = None,
+    export: str | Path = "export",
+    resume: bool = False,
+    checkpoint_minutes: float = 10.0,
+    checkpoint_steps: int | None = None,
+    strategy: str = "none",
     histograms: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    **settings: Any,
 ) -> Pretrained:
-    """Trains F against D and keeps the epoch with the lowest validation joint loss.
+    """Pretrains an encoder, keeps its best epoch and exports it.
+
+        pretrain(data, "quick", epochs=5, lambda_adv=0.02, run="runs/a").encoder
 
     Args:
-        config: Settings.
-        data: Batches (x, y) or (x, y, present), see `tf_dicom_ce.data.datasets`; with `use_dicom`
-            off, D does not look at y (Eq. 1).
-        schedule: How long, and how often it is saved.
-        watched: Validation images for panels and sentinel.
-        configuration: Settings and provenance, to be shown.
-        run: See `fit_and_keep_best`.
-        strategy: See `devices`.
+        data: The images, which are split into training and validation side.
+        preset: Settings to start from: a key of `PRESETS`.
+        run: The run's folder, for coverage report, configuration, split.csv, history, checkpoints
+            and TensorBoard; None for `runs/<time>-pretrain`.
+        export: Model repository; the encoder goes to `encoder/<version>/` in it.
+        resume: Go on with the run in `run`, or begin it. One that has ended is only read.
+        checkpoint_minutes: Minutes between two checkpoints within an epoch.
+        checkpoint_steps: Steps between two, besides.
+        strategy: One of `devices.STRATEGIES`.
         histograms: Also the distribution of weights in TensorBoard.
-
-    Returns:
-        The best encoder, computing in float32.
+        callbacks: As of Keras' `fit`. On a resume they start anew, unless they have a `state`.
+        **settings: Fields of `PretrainConfig` that stand above the preset's; how images are read,
+            the data have settled.
 
     Raises:
-        UserError: See `fit_and_keep_best`.
-        StoppedError: See `fit_and_keep_best`.
+        UserError: Settings, data and what is in `run` do not fit; see also `loop.train`.
+        StoppedError: See `loop.train`.
     """
-    with strategy.scope():
-        model = ContextEncoderGAN(config, watched.y.shape[1])
-        model.compile()
-    tags = ("tags", "tags_accuracy") if config.predicts_tags else ()
-    watch = Watch(
-        # "The ones with the lowest joint loss" (section 4.3). With a head on the encoder, by L_rec:
-        # tags that cannot be learnt, as shuffled ones, would else end the training early.
-        monitor="val_rec" if config.inpaints and config.predicts_tags else "val_joint",
-        scalars=SCALARS,
-        optimizers={"F": "g_optimizer", **({"D": "d_optimizer"} if config.inpaints else {})},
-        pictures=_pictures(model, watched),
-        pictures_every=config.panel_every,
-        shown=(*(("rec", "joint", "d_real", "d_fake") if config.inpaints else ()), *tags),
-        configuration=configuration,
-        histograms=histograms,
-        guards=lambda run, writer: (
-            [Sentinel(run, watched.x, watched.y, _spans(model, watched), writer)]
-            if config.inpaints  # else there is nothing between F and D to watch
-            else []
-        ),
+    config = _configure(data, preset, settings)
+    scope = devices.open_strategy(strategy, config.batch_size)
+    writes = devices.is_chief(scope)
+    with run_folder.open_run_folder(run and Path(run), "pretrain", resume, writes) as folder:
+        if run_folder.is_finished(folder, config.as_dict()):
+            print(f"The run in {folder} has ended already. More --epochs would go on with it.")
+            return _read(folder, config, len(data.labels))
+        run_folder.require_writable(Path(export), "--export")
+        print("Configuration:", *(f"  {k}: {v}" for k, v in config.as_dict().items()), sep="\n")
+        seed_everything(config.seed, config.deterministic)
+        if data.source.index:
+            _decode(data.source, config, folder, writes)
+        sides = Sides(data, config)
+        provenance = {**sides.provenance, "environment": run_folder.environment()}
+        configuration = {**config.as_dict(), **provenance}
+        if writes:
+            run_folder.write_config(folder, configuration)
+            names = data.source.pseudonyms
+            write_split(folder / "split.csv", data.source.samples, names, sides.split)
+        print(
+            "Training on {training} images, validating on {validation}.".format_map(
+                provenance["images"]
+            )
+        )
+
+        with scope.scope():
+            model = build_pretraining(config, len(data.labels))
+        steps = sides.order.steps_per_epoch
+        batches = sides.batches()
+        epoch = fit_and_keep_best(
+            model,
+            batches,
+            Schedule(config.epochs, steps, checkpoint_minutes, checkpoint_steps),
+            watch_of(config, sides.watched(), configuration, histograms),
+            folder,
+            scope,
+            callbacks,
+        )
+        measures = evaluation(model, batches, scope)()
+        pretrained = Pretrained(in_float32(model.encoder), epoch, measures, folder)
+        if not writes:
+            return pretrained
+        _show(pretrained, sides, configuration)
+        known = {"tags_known": provenance["tags_known"]}
+        result = {"best_epoch": epoch, "validation": measures, **known}
+        metadata = {
+            **config.as_dict(),
+            "tag_vocabulary": list(data.labels),
+            "preset": preset,
+            "synthetic_data": data.source.synthetic,
+            **provenance,
+            **result,
+        }
+        version = write_encoder(pretrained.encoder, Path(export), config.image_size, metadata)
+        run_folder.write_result(folder, config.epochs, result)
+        _tell(pretrained, version, config)
+        return dataclasses.replace(pretrained, version=version)
+
+
+def _configure(data: UltrasoundDataset, preset: str, settings: Mapping) -> PretrainConfig:
+    """The preset with the settings that were given, on the data's; checks that these fit."""
+    if preset not in PRESETS:
+        raise UserError(f"preset {preset}: choose from {', '.join(PRESETS)}.")
+    config = dataclasses.replace(PRESETS[preset], **settings)
+    for name, value in data.source.settings.items():
+        if name in settings and getattr(config, name) != value:
+            raise UserError(
+                f"{name} {settings[name]}: the data set has {value}. Leave it out here, and make "
+                "the data set with it."
+            )
+    config = dataclasses.replace(config, **data.source.settings)
+    if config.use_dicom or config.predicts_tags:
+        require_tags(data.tags_known)
+        warn_of_rare_tags(data.tags_known)
+    return config
+
+
+def _decode(source: Source, config: PretrainConfig, folder: Path, writes: bool) -> None:
+    """Decodes the files; the coverage report, and a stop if too little can be read."""
+    frames, index = source.frames, source.index
+    if not config.direct:
+        print("Store:", "decoded anew" if frames.built else "ready from an earlier run")
+    if not writes:
+        return
+    undecodable = {source.samples[k].row: refusal for k, refusal in frames.refusals.items()}
+    told = {}
+    for k, flags in frames.flags.items():
+        told.setdefault(source.samples[k].row, []).extend(flags)
+    index = index.with_decoded(told)
+    write_coverage(index, folder, undecodable, source.reader)
+    print(summary(index, undecodable), f"Coverage report: {folder / 'coverage.html'}", sep="\n")
+    if not config.allow_unreadable:
+        require_readable(index, undecodable)
+
+
+def _show(pretrained: Pretrained, sides: Sides, configuration: Mapping) -> None:
+    """TensorBoard's pages on a finished run: HParams and the projector."""
+    board = pretrained.run / "tensorboard"
+    settings = {k: v for k, v in configuration.items() if not isinstance(v, dict)}
+    for name in ("allow_unreadable", "deterministic", "direct", "panel_every"):
+        del settings[name]
+    write_hparams(board, pretrained.run.name, settings, pretrained.validation, pretrained.epoch)
+    rows = spread(sides.split.validation, 1000)
+    features, thumbnails = encoder_features(pretrained.encoder, sides.validation(rows))
+    names = label_names(sides.targets["tags"][rows], tuple(sides.source.tags.items()))
+    write_projector(board / "validation", features, sides.files(rows), names, thumbnails)
+
+
+def _tell(pretrained: Pretrained, version: Path, config: PretrainConfig) -> None:
+    shown = {
+        "L_rec {rec:.4f} (painting the mean: {rec_of_mean:.4f})": config.inpaints,
+        "L_tags {tags:.4f} (accuracy {tags_accuracy:.4f})": config.predicts_tags,
+        "joint {joint:.4f}": True,
+    }
+    measures = ", ".join(text for text, wanted in shown.items() if wanted)
+    print(
+        f"Best epoch {pretrained.epoch}: validation "
+        f"{measures.format(**pretrained.validation)}.\n"
+        f"Run: {pretrained.run}   (tensorboard --logdir {pretrained.run})\nEncoder: {version}"
     )
-    epoch = fit_and_keep_best(model, data, schedule, watch, run, strategy)
-    measures = evaluation(model, data, strategy)()
-    return Pretrained(model.context_encoder.encoder.in_float32(), epoch, measures)
 
 
-def _spans(model: ContextEncoderGAN, watched: Watched) -> tuple[tuple[str, int, int], ...]:
-    return watched.spans if model.discriminator.projects else ()
-
-
-def _pictures(model: ContextEncoderGAN, watched: Watched) -> dict[str, Draw]:
-    if not model.config.inpaints:
-        return {}
-    x, y = watched.x[: watched.shown], watched.y[: watched.shown]
-    pictures = {"inpainting": lambda model: inpainting_panel(model, x)}
-    if _spans(model, watched):
-        pictures["sensitivity"] = lambda model: sensitivity_panel(model, x, y, watched.tags)
-    return pictures
+def _read(folder: Path, config: PretrainConfig, labels: int) -> Pretrained:
+    """What a run that has ended left in its folder."""
+    result = json.loads((folder / "result.json").read_text())
+    model = build_pretraining(config, labels)
+    model.load_weights(folder / "best.weights.h5")
+    encoder = in_float32(model.encoder)
+    return Pretrained(encoder, result["best_epoch"], result["validation"], folder)

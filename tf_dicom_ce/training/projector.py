@@ -71,12 +71,13 @@ def write_projector(
         folder: A folder in which TensorBoard finds events, else it does not look for this.
         features: float [N, F].
         rows: Number of each image in files.csv; nothing else tells which it is.
-        labels: Tag -> names of N images' labels, see `label_names`; at least one tag.
+        labels: Tag -> names of N images' labels, see `label_names`.
         thumbnails: Gray levels, uint8 [N, h, w].
     """
     folder.mkdir(parents=True, exist_ok=True)
     np.savetxt(folder / "features.tsv", features, fmt="%.6g", delimiter="\t")
-    lines = [("row", *labels), *zip(map(str, rows), *labels.values(), strict=True)]
+    heading = [("row", *labels)] if labels else []  # of one column the projector wants none
+    lines = [*heading, *zip(map(str, rows), *labels.values(), strict=True)]
     (folder / "labels.tsv").write_text("".join("\t".join(line) + "\n" for line in lines))
     _sprite(thumbnails).save(folder / "sprite.png")
     config = projector.ProjectorConfig()

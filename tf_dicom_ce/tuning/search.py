@@ -18,7 +18,7 @@ from tf_dicom_ce.config_file import write_config
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.tuning.folder import settle
 from tf_dicom_ce.tuning.oracle import OBJECTIVE, SearchOracle
-from tf_dicom_ce.tuning.report import Report, Row
+from tf_dicom_ce.tuning.report import Report, Row, best_line
 from tf_dicom_ce.tuning.space import configuration, resolve
 from tf_dicom_ce.tuning.trial import CONFIG, last_words, run_trial
 from tf_dicom_ce.whole_files import sole
@@ -53,6 +53,25 @@ class Plan:
     words: Sequence[str]
     environment: Mapping[str, str]
     places: Sequence[str] = ()
+
+
+def tune(plan: Plan) -> None:
+    """Runs or continues a search, and tells of it; see `search`."""
+    folder = plan.folder
+    print(
+        f"Searching {', '.join(plan.names)}.",
+        f"Search: {folder}   (tensorboard --logdir {folder}; logs: {folder}/trials/*/log.txt)",
+        sep="\n",
+        flush=True,
+    )
+    rows = search(plan)
+    if rows is None:
+        print("This worker is done; the chief tells of the results.")
+        return
+    Report(folder, plan.base).show(rows)
+    if len(rows) < plan.trials:
+        print("The search space has no more points.")
+    print(best_line(rows, folder))
 
 
 def search(plan: Plan) -> list[Row] | None:

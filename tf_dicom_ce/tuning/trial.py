@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tf_dicom_ce.child_process import last_line, run_child
 
@@ -28,6 +29,17 @@ def run_trial(
     """
     run_child([*command, str(folder), *words], folder / LOG, environment)
     return json.loads((folder / RESULT).read_text())
+
+
+def words_of(options: Mapping[str, Any]) -> list[str]:
+    """Options of `train` as its command line has them; None, False and "" are not told."""
+    words = []
+    for name, value in options.items():
+        if value in (None, False, ""):
+            continue
+        values = value if isinstance(value, list | tuple) else [value]
+        words += ["--" + name.replace("_", "-"), *([] if value is True else map(str, values))]
+    return words
 
 
 def last_words(folder: Path) -> str:

@@ -1,0 +1,120 @@
+"""Pretraining without a command line: what a notebook gives and gets."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from tf_dicom_ce.data.ultrasound import UltrasoundDataset
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.saved_model import open_encoder
+from tf_dicom_ce.training.pretrain import pretrain
+
+SIZE = (32, 32)
+SETTINGS = {"width": 1 / 32, "batch_size": 4, "epochs": 2}
+IMAGES = np.random.default_rng(0).integers(0, 256, (15, *SIZE), np.uint8)
+PATIENTS = [k // 3 for k in range(15)]
+
+
+@pytest.fixture
+def data():
+    return UltrasoundDataset.from_arrays(IMAGES, np.eye(15, 2), patients=PATIENTS, labels="ab")
+
+
+@pytest.fixture
+def places(tmp_path):
+    return {"run": tmp_path / "run", "export": tmp_path / "export"}
+
+
+class Epochs(keras.callbacks.Callback):
+    """Keeps the ends of epochs that it is told of."""
+
+    def __init__(self):
+        super().__init__()
+        self.ended = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.ended.append((epoch, logs["val_joint"]))
+
+
+def test_what_comes_back_is_what_was_written(data, places, capsys):
+    pretrained = pretrain(data, "quick", **SETTINGS, seed=3, **places)
+    out = capsys.readouterr().out
+    train, validation = data.split(seed=3)
+    assert f"Training on {len(train)} images, validating on {len(validation)}." in out
+    assert f"Encoder: {pretrained.version}\n" in out
+    assert pretrained.version == places["export"] / "encoder" / "1"
+    result = json.loads((places["run"] / "result.json").read_text())
+    assert result["validation"] == pretrained.validation
+    assert (result["best_epoch"], result["tags_known"]) == (pretrained.epoch, {"tags": 1.0})
+    config = json.loads((places["run"] / "config.json").read_text())
+    assert (config["tags"], config["image_size"], config["width"]) == ("arrays", [32, 32], 1 / 32)
+    assert config["g_learning_rate"] == 1e-3  # as of the preset
+    lines = (places["run"] / "split.csv").read_text().splitlines()
+    sides = ["validation" if k in validation.rows else "train" for k in range(15)]
+    assert lines[1:] == [f"{k},{PATIENTS[k]},{side}" for k, side in enumerate(sides)]
+    metadata = json.loads((pretrained.version / "encoder.json").read_text())
+    assert (metadata["preset"], metadata["synthetic_data"]) == ("quick", False)
+    assert metadata["tag_vocabulary"] == ["a", "b"]
+    exported = open_encoder(str(pretrained.version))[0](1 / 32, False)
+    x = next(iter(data.batches(15)))[0]
+    np.testing.assert_allclose(
+        exported(x)["P5"], pretrained.encoder(x, training=False)["P5"], atol=1e-6
+    )
+
+
+def test_a_run_that_has_ended_is_read_again(data, places, capsys):
+    first = pretrain(data, **SETTINGS, **places)
+    capsys.readouterr()
+    again = pretrain(data, **SETTINGS, **places, resume=True)
+    assert "has ended already" in capsys.readouterr().out
+    assert (again.epoch, again.validation) == (first.epoch, first.validation)
+    assert (again.run, again.version) == (first.run, None)
+    for a, b in zip(again.encoder.get_weights(), first.encoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_callbacks_are_told_and_start_anew_on_a_resume(data, places):
+    epochs = Epochs()
+    pretrain(data, **SETTINGS, **places, callbacks=[epochs])
+    longer = Epochs()
+    pretrain(data, **SETTINGS | {"epochs": 3}, **places, resume=True, callbacks=[longer])
+    assert [epoch for epoch, _ in epochs.ended] == [0, 1]
+    assert [epoch for epoch, _ in longer.ended] == [2]
+    rows = (places["run"] / "history.csv").read_text().splitlines()
+    column = rows[0].split(",").index("val_joint")
+    told = [joint for _, joint in epochs.ended + longer.ended]
+    assert [float(row.split(",")[column]) for row in rows[1:]] == pytest.approx(told, rel=1e-6)
+
+
+def test_without_tags(places):
+    data = UltrasoundDataset.from_arrays(IMAGES)
+    with pytest.raises(UserError, match="No image has a tag"):
+        pretrain(data, **SETTINGS, **places)
+    pretrained = pretrain(data, **SETTINGS | {"epochs": 1}, **places, use_dicom=False)
+    assert pretrained.validation["p"] == 0
+    lines = (places["run"] / "tensorboard" / "validation" / "labels.tsv").read_text().split()
+    assert len(lines) == 3  # a row an image
+
+
+def test_files_of_a_run_are_this_users_alone_but_for_the_model(data, places):
+    pretrained = pretrain(data, **SETTINGS | {"epochs": 1}, **places)
+    assert places["run"].stat().st_mode & 0o077 == 0
+    assert (pretrained.version / "encoder.json").stat().st_mode & 0o044 == 0o044
+
+
+def test_mistakes_are_named_before_anything_is_made(data, places):
+    for arguments, message in (
+        ({"preset": "fast"}, "preset fast: choose from paper, full, quick"),
+        ({"image_size": [64, 64]}, r"image_size \[64, 64\]: the data set has \(32, 32\)"),
+        ({"tags": "ultrasound"}, "tags ultrasound: the data set has arrays"),
+        ({"epochs": 0}, "--epochs 0: choose 1 or more"),
+        ({"lambda_rec": 0, "lambda_adv": 0}, "are all 0"),
+    ):
+        with pytest.raises(UserError, match=message):
+            pretrain(data, **arguments, **places)
+    with pytest.raises(TypeError, match="epoch"):
+        pretrain(data, epoch=3, **places)
+    assert not places["run"].exists()
+    assert not places["export"].exists()

@@ -1,0 +1,253 @@
+"""The data set of a notebook and of the commands: images with tags, split by patient, in batches.
+
+To make one is to look at everything but the pixels: mistakes in the input show at once, and without
+TensorFlow. Files are decoded when pixels are first asked for.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from tf_dicom_ce.config import PRESETS, PretrainConfig
+from tf_dicom_ce.data.source import Labels, Source, of_arrays, of_files
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake.dicomweb import Query
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+class UltrasoundDataset:
+    """Images, their tags, which of these are known, and whose the images are.
+
+        data = UltrasoundDataset.from_dicom("export.zip", image_size=(128, 192))
+        train, validation = data.split(by="patient")
+        gan.fit(train.batches(8, shuffle=True), validation_data=validation.batches(8))
+
+    Args:
+        source: What the images are of.
+        rows: Row numbers of the images, int [N]; all by default.
+    """
+
+    def __init__(self, source: Source, rows: np.ndarray | None = None):
+        self.source = source
+        self.rows = np.arange(len(source.samples)) if rows is None else rows
+
+    @classmethod
+    def from_dicom(
+        cls,
+        source: str | Path,
+        tags: str | Path = "ultrasound",
+        image_size: tuple[int, int] = (256, 384),
+        labels: str | Path | None = None,
+        frames: str = "middle",
+        find_sector: bool = False,
+        blank_outside: bool = False,
+        exclude: Sequence[str] = (),
+        direct: bool = False,
+        query: Query | None = None,
+        pictures: bool = False,
+    ) -> Self:
+        """Images of DICOM files, and of PNG and JPEG files that `labels` lists.
+
+        Args:
+            source: Folder, zip or tar, or the URL of a DICOMweb service.
+            tags: Tag schema: `ultrasound`, `ultrasound-paper`, or a TOML file.
+            image_size: Height and width that images are resized to, multiples of 32.
+            labels: CSV of tag values that stand above the headers' (`tag_table.read_tag_table`).
+            frames: Of a cine: `middle`, `all`, or `every:N`.
+            find_sector: Crop to the ultrasound where the header names no region.
+            blank_outside: Blacken what lies outside of the ultrasound.
+            exclude: Leave out images with these flags (docs/intake.md).
+            direct: Decode at every access instead of once into the store.
+            query: What to ask a DICOMweb service for.
+            pictures: Whether PNG and JPEG files count that are not listed.
+
+        Raises:
+            UserError: Any mistake in these, or no readable image.
+        """
+        config = PretrainConfig(
+            tags=str(tags),
+            image_size=image_size,
+            frames=frames,
+            find_sector=find_sector,
+            blank_outside=blank_outside,
+            exclude=tuple(exclude),
+            direct=direct,
+        )
+        labels = labels and Path(labels)
+        return cls(of_files(str(source), labels, query or Query(), pictures, config))
+
+    @classmethod
+    def from_images(
+        cls, source: str | Path, labels: str | Path | None = None, **options: Any
+    ) -> Self:
+        """As `from_dicom`, but every PNG and JPEG file counts, whether `labels` lists it or not."""
+        return cls.from_dicom(source, labels=labels, pictures=True, **options)
+
+    @classmethod
+    def from_phantom(cls, preset: str = "quick", **options: Any) -> Self:
+        """The synthetic cohort of a preset, rendered where it is not there.
+
+        Args:
+            preset: `quick` (600 images), or `full` or `paper` (12,267).
+            **options: Those of `from_dicom`; by default images are of the preset's size.
+        """
+        from tf_dicom_ce.phantom.cohort import default_cohort  # SciPy takes its time
+
+        options = {"image_size": PRESETS[preset].image_size} | options
+        data = cls.from_dicom(default_cohort(preset) / "pretraining", **options)
+        return cls(dataclasses.replace(data.source, synthetic=True))
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: np.ndarray,
+        tags: np.ndarray | None = None,
+        known: np.ndarray | None = None,
+        patients: Sequence | None = None,
+        labels: Labels | None = None,
+    ) -> Self:
+        """Images in memory.
+
+        Args:
+            images: Gray levels 0…255, uint8 or float, [N, H, W] or [N, H, W, 1], H and W
+                multiples of 32.
+            tags: Multi-hot, numbers 0 to 1, [N, L]; None for no tags.
+            known: 1 over the span of a tag that is known, [N, L]; None: all are.
+            patients: Whose each image is, N numbers or texts; None: each is a patient's of its own.
+            labels: Name -> labels of every tag, in the order of the columns of `tags`; or the
+                labels of one; None numbers them.
+
+        Raises:
+            UserError: Shapes or values are not as said.
+        """
+        return cls(of_arrays(images, tags, known, patients, labels))
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: "tf.data.Dataset",
+        patients: Sequence | None = None,
+        labels: Labels | None = None,
+    ) -> Self:
+        """Images of a finite tf.data, which are read into memory.
+
+        Args:
+            dataset: Of an image, (image, tags) or (image, {"tags": …, "known": …}), each as in
+                `from_arrays`: [H, W, 1] and [L], or in batches of them.
+            patients: See `from_arrays`.
+            labels: See `from_arrays`.
+
+        Raises:
+            UserError: It has no end or no image, images differ in size; or see `from_arrays`.
+        """
+        if int(dataset.cardinality()) == -1:
+            raise UserError("The tf.data has no end: leave out its repeat().")
+        found: dict[str, list] = {"images": [], "tags": [], "known": []}
+        for element in dataset.as_numpy_iterator():
+            image, tags = element if isinstance(element, tuple) else (element, None)
+            parts = {"images": image, **(tags if isinstance(tags, dict) else {"tags": tags})}
+            for name, part in parts.items():
+                if part is not None:
+                    found[name].append(part if image.ndim == 4 else part[np.newaxis])
+        if len({images.shape[1:] for images in found["images"]}) != 1:
+            raise UserError("The tf.data has to hold images, all of one size.")
+        arrays = {name: np.concatenate(parts) for name, parts in found.items() if parts}
+        return cls.from_arrays(**arrays, patients=patients, labels=labels)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        size = "×".join(map(str, self.source.settings["image_size"]))
+        what = f"{len(self)} images of {len(np.unique(self.patients))} patients, {size}"
+        known = (f"{tag} known of {share:.0%}" for tag, share in self.tags_known.items())
+        return f"<UltrasoundDataset: {', '.join([what, *known])}>"
+
+    @property
+    def tags(self) -> dict[str, tuple[str, ...]]:
+        """Name -> labels of every tag, in the order of `y`."""
+        return dict(self.source.tags)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels, in the order of `y`."""
+        return tuple(label for labels in self.source.tags.values() for label in labels)
+
+    @property
+    def y(self) -> np.ndarray:
+        """Encoded tags, float32 [N, L], 0 to 1; 0 over the span of an unknown tag."""
+        return self.source.y[self.rows]
+
+    @property
+    def known(self) -> np.ndarray:
+        """1 over the span of a tag that is known, float32 [N, L]."""
+        return self.source.known[self.rows]
+
+    @property
+    def patients(self) -> np.ndarray:
+        """Number of each image's patient, int [N]."""
+        return self.source.patients[self.rows]
+
+    @property
+    def tags_known(self) -> dict[str, float]:
+        """Share of images, 0 to 1, of which each tag is known."""
+        known, starts = self.known, np.cumsum([0, *self.source.spans])
+        return {
+            tag: float(np.mean(known[:, start]))
+            for tag, start in zip(self.source.tags, starts, strict=False)
+        }
+
+    def split(
+        self, by: str = "patient", validation_fraction: float = 0.2, seed: int = 0
+    ) -> tuple[Self, Self]:
+        """Splits the images at random, see `splits.split_rows`; decodes the files before.
+
+        Args:
+            by: `patient`: all images of one stay on one side; or `image` (section 4.3), where the
+                frames of one file do.
+            validation_fraction: Share of the images for validation, above 0 and below 1.
+            seed: Same seed, same split.
+
+        Returns:
+            Training and validation side. Images that cannot be decoded are on neither.
+
+        Raises:
+            UserError: An unknown `by`, a share out of range, or fewer than two patients or images.
+        """
+        from tf_dicom_ce.data.splits import split_rows
+
+        PretrainConfig(split=by, validation_fraction=validation_fraction)  # checks them
+        rows, source = self._decodable(), self.source
+        files = np.array([sample.row for sample in source.samples])
+        groups = (source.patients if by == "patient" else files)[rows]
+        split = split_rows(rows, groups, validation_fraction, seed)
+        return type(self)(source, split.train), type(self)(source, split.validation)
+
+    def batches(
+        self, batch_size: int, shuffle: bool = False, seed: int = 0, augment: bool = False
+    ) -> "tf.data.Dataset":
+        """Batches for Keras' `fit`, `evaluate` and `predict`; decodes the files before.
+
+        Args:
+            batch_size: Images a batch; the last may have fewer.
+            shuffle: In another order at every pass, instead of that of the rows.
+            seed: Of order and augmentation.
+            augment: Mirror, shift and regrade every image anew at every pass.
+
+        Returns:
+            Finite dataset of (image, {"tags": y, "known": mask}): float32 [n, H, W, 1], z-scored,
+            and float32 [n, L] each. Images that cannot be decoded are left out.
+        """
+        from tf_dicom_ce.data.datasets import evaluation_dataset
+
+        rows, source = self._decodable(), self.source
+        targets = {"tags": source.y, "known": source.known}
+        return evaluation_dataset(source.frames, targets, rows, batch_size, shuffle, seed, augment)
+
+    def _decodable(self) -> np.ndarray:
+        return self.rows[~np.isin(self.rows, list(self.source.frames.refusals))]
