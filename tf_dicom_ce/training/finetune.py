@@ -23,7 +23,7 @@ from tf_dicom_ce.models.unet import UNet
 from tf_dicom_ce.phantom.cohort import default_cohort
 from tf_dicom_ce.saved_model import built_size, in_float32
 from tf_dicom_ce.saved_model.digest import digest_of
-from tf_dicom_ce.training import evaluation, run_folder
+from tf_dicom_ce.training import evaluation, panels, run_folder
 from tf_dicom_ce.training.adam import FusedAdam
 from tf_dicom_ce.training.fitting import Watch, fit_and_keep_best, seed_everything
 from tf_dicom_ce.training.loop import Data, Schedule
