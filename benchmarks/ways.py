@@ -1,7 +1,7 @@
 """Ways through the encoder in a training step: layers as they stand, and what is done instead.
 
-`plain` are Keras' BatchNorm and whole convolutions; `fused` takes TensorFlow's BatchNorm; `remat` is
-`fused`, with every block computed again in the backward pass by `keras.remat`; `ours` is the package.
+`plain` are Keras' BatchNorm and whole convolutions; `fused` takes TensorFlow's BatchNorm; `remat`
+also computes every block again in the backward pass (`keras.remat`); `ours` is the package.
 """
 
 from pathlib import Path
