@@ -132,7 +132,7 @@ def heads(tmp_path_factory):
     """
     import keras
 
-    from tf_dicom_ce.saved_model import write_head
+    from tf_dicom_ce.saved_model import write_model
 
     size, root = (32, 64), tmp_path_factory.mktemp("heads")
     half = np.repeat([1.0, -1.0], 32)[None, :, None].repeat(32, axis=0).reshape(-1, 1)
@@ -158,7 +158,7 @@ def heads(tmp_path_factory):
 
         content = {"task": task, "classes": classes[task], "find_sector": False}
         content |= {"data_fingerprint": "f" * 64, "synthetic_data": True}
-        write_head(model, answer, root, task, size, content)
+        write_model(model, root / task, task, size, content, answer)
     return root
 
 

@@ -17,7 +17,7 @@ from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.models.encoder import SCALES, VGG16Encoder
 from tf_dicom_ce.models.loading import describe_encoder
 from tf_dicom_ce.preprocessing import resize, standardise
-from tf_dicom_ce.saved_model import read_encoder, write_encoder
+from tf_dicom_ce.saved_model import read_encoder
 from tf_dicom_ce.saved_model.card import model_card
 from tf_dicom_ce.saved_model.digest import digest_of, weights_digest
 
@@ -160,13 +160,13 @@ def test_the_digest_is_that_of_the_weights_and_of_nothing_else(exported, tmp_pat
     digest = weights_digest(shutil.copytree(folder, tmp_path / "copy"))
     assert digest == by_hand(encoder)
     again = keras.saving.load_model(folder / "encoder.keras")
-    assert weights_digest(write_encoder(again, tmp_path / "a", SIZE, {})) == digest
+    assert weights_digest(again.export(tmp_path / "a" / "encoder", SIZE)) == digest
     gamma, other = (again.blocks[4].convolutions[k].norm.moving_mean for k in (0, 1))
     values = gamma.numpy(), other.numpy()
     assert values[0].shape == values[1].shape
     gamma.assign(values[1])
     other.assign(values[0])  # the same arrays, two of them swapped
-    assert weights_digest(write_encoder(again, tmp_path / "a", SIZE, {})) != digest
+    assert weights_digest(again.export(tmp_path / "a" / "encoder", SIZE)) != digest
 
 
 @pytest.mark.parametrize("copies", [True, False])
@@ -233,7 +233,7 @@ def spoilt(exported, tmp_path):
     keras.utils.set_random_seed(5)
     other = VGG16Encoder(1 / 32)
     other.build((None, *SIZE, 1))
-    other = write_encoder(other, tmp_path / "other", SIZE, {})
+    other = other.export(tmp_path / "other" / "encoder", SIZE)
     folder = shutil.copytree(exported[1], tmp_path / "encoder" / "1")
     for name in ("variables", "encoder.keras"):
         (folder / name).rename(folder / f"old {name}")

@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 
 from tf_dicom_ce.models.conv_bn_relu import Block
-from tf_dicom_ce.saved_model import write_encoder
+from tf_dicom_ce.saved_model import write_model
 
 #: Convolutions per block and their channels at width 1 (Simonyan & Zisserman, 2014, column D).
 VGG16_BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
@@ -47,9 +47,8 @@ class Encoder(keras.Model):
         Raises:
             UserError: No size is given, and the encoder was built for any.
         """
-        path = Path(path)
         content = {"width": self.width_multiplier, **(metadata or {})}
-        return write_encoder(self, path.parent, image_size, content, path.name)
+        return write_model(self, Path(path), "encoder", image_size, content)
 
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")

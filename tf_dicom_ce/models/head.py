@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from tf_dicom_ce.saved_model import write_head
+from tf_dicom_ce.saved_model import write_model
 
 
 class Head(keras.Model):
@@ -75,9 +75,8 @@ class Head(keras.Model):
         Raises:
             UserError: There is no `image_size`, and it was built for any.
         """
-        path = Path(path)
         content = {"classes": [str(k) for k in range(self.classes)], **(metadata or {})}
-        return write_head(self, self.answer, path.parent, self.task, image_size, content, path.name)
+        return write_model(self, Path(path), self.task, image_size, content, self.answer)
 
     def get_config(self):
         return {

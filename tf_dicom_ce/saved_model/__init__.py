@@ -27,7 +27,7 @@ from tf_dicom_ce.saved_model.reading import (
     read_encoder,
     read_metadata,
 )
-from tf_dicom_ce.saved_model.writing import built_size, write_encoder, write_head
+from tf_dicom_ce.saved_model.writing import built_size, write_model
 
 __all__ = [
     "EncoderLayer",
@@ -39,6 +39,5 @@ __all__ = [
     "newest_version",
     "read_encoder",
     "read_metadata",
-    "write_encoder",
-    "write_head",
+    "write_model",
 ]

@@ -19,84 +19,56 @@ from tf_dicom_ce.whole_files import public, write_json, write_text
 Answer = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
-def write_encoder(
-    encoder: keras.Model,
-    root: Path,
-    image_size: tuple[int, int] | None = None,
-    metadata: Mapping | None = None,
-    name: str = "encoder",
-) -> Path:
-    """Exports an encoder as the next version; nothing is overwritten, nothing half-written stays.
-
-    It is exported in float32.
-
-    Args:
-        encoder: Built; from z-scored images to the dict of scales.
-        root: The model repository; `<name>/<version>/` is made below it.
-        image_size: Height and width that the exported endpoints take; None for those that the
-            encoder was built with.
-        metadata: More for `encoder.json`, which also gets `weights_digest`; plain values without
-            identifiers.
-        name: Of the model.
-
-    Returns:
-        The folder of the new version.
-
-    Raises:
-        UserError: There is no `image_size`, and the encoder was built for any.
-    """
-    image_size, encoder = image_size or _required_size(encoder), in_float32(encoder)
-
-    def write(folder: Path) -> None:
-        archive = keras.export.ExportArchive()
-        archive.track(encoder)
-        _add_signatures(archive, lambda x: encoder(x, training=False), image_size)
-        at_size = [tf.TensorSpec((None, *image_size, 1), tf.float32, name="x")]
-        archive.add_endpoint("serve", lambda x: encoder(x, training=False), at_size)
-        archive.add_endpoint("train", lambda x: encoder(x, training=True), at_size)
-        archive.write_out(folder, verbose=False)
-        encoder.save(folder / "encoder.keras")
-
-    content = {"image_size": list(image_size), **(metadata or {})}
-    return _write_version(Path(root) / name, "encoder", write, content)
-
-
-def write_head(
+def write_model(
     model: keras.Model,
-    answer: Answer,
-    root: Path,
-    task: str,
+    path: Path,
+    kind: str,
     image_size: tuple[int, int] | None = None,
     metadata: Mapping | None = None,
-    name: str | None = None,
+    answer: Answer = lambda scales: scales,
 ) -> Path:
-    """Exports a head with the encoder inside: nothing of the encoder's folder is needed.
+    """Exports a model, in float32, as the next version; a head has its encoder inside.
+
+    Nothing is overwritten, nothing half-written stays.
 
     Args:
-        model: Built; from z-scored images to logits.
-        answer: From logits to what is answered.
-        root: See `write_encoder`.
-        task: `classification` or `segmentation`.
-        image_size: See `write_encoder`.
-        metadata: For `<task>.json`, see `write_encoder`.
-        name: Of the model; None for its task.
+        model: Built; from z-scored images to the dict of scales, or to logits.
+        path: Folder of all versions; its name is the model's.
+        kind: `encoder`, `classification` or `segmentation`.
+        image_size: Height and width that it works at; None for those that it was built with.
+        metadata: More for `<kind>.json`, which also gets `weights_digest`; plain values without
+            identifiers.
+        answer: Of a head: from logits to what is answered.
 
     Returns:
         The folder of the new version.
 
     Raises:
-        UserError: See `write_encoder`.
+        UserError: There is no `image_size`, and the model was built for any.
     """
-    image_size, model = image_size or _required_size(model), in_float32(model)
+    if (image_size := image_size or built_size(model)) is None:
+        raise UserError(
+            f"export of {model.name}: it was built for images of any size. Give one as "
+            "image_size=(height, width)."
+        )
+    model = in_float32(model)
 
     def write(folder: Path) -> None:
         archive = keras.export.ExportArchive()
         archive.track(model)
         _add_signatures(archive, lambda x: answer(model(x, training=False)), image_size)
+        if kind == "encoder":
+            at_size = [tf.TensorSpec((None, *image_size, 1), tf.float32, name="x")]
+            archive.add_endpoint("serve", lambda x: model(x, training=False), at_size)
+            archive.add_endpoint("train", lambda x: model(x, training=True), at_size)
         archive.write_out(folder, verbose=False)
+        if kind == "encoder":
+            model.save(folder / "encoder.keras")
 
-    content = {"image_size": list(image_size), "task": task, **(metadata or {})}
-    return _write_version(Path(root) / (name or task), task, write, content)
+    task = {} if kind == "encoder" else {"task": kind}
+    content = {"image_size": list(image_size), **task, **(metadata or {})}
+    with public():  # a model shows no patient, and a server may be another user
+        return _write_version(Path(path), kind, write, content)
 
 
 def built_size(model: keras.Layer) -> tuple[int, int] | None:
@@ -105,16 +77,6 @@ def built_size(model: keras.Layer) -> tuple[int, int] | None:
         "input_shape"
     )
     return None if shape is None or None in shape[1:3] else tuple(shape[1:3])
-
-
-def _required_size(model: keras.Model) -> tuple[int, int]:
-    size = built_size(model)
-    if size is None:
-        raise UserError(
-            f"export of {model.name}: it was built for images of any size. Give one as "
-            "image_size=(height, width)."
-        )
-    return size
 
 
 def _add_signatures(
@@ -146,11 +108,6 @@ def _add_signatures(
 
 
 def _write_version(models: Path, kind: str, write: Callable[[Path], None], content: dict) -> Path:
-    with public():  # a model shows no patient, and a server may be another user
-        return _write_publicly(models, kind, write, content)
-
-
-def _write_publicly(models: Path, kind: str, write: Callable[[Path], None], content: dict) -> Path:
     models.mkdir(parents=True, exist_ok=True)
     # A dot keeps the unfinished folder out of sight of a server that looks for versions.
     beside = models / f".{os.getpid()}.part"

@@ -16,7 +16,7 @@ from tf_dicom_ce.data.ultrasound import UltrasoundDataset
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.coverage import summary, write_coverage
 from tf_dicom_ce.intake.requirements import require_readable, require_tags, warn_of_rare_tags
-from tf_dicom_ce.saved_model import in_float32, write_encoder
+from tf_dicom_ce.saved_model import in_float32
 from tf_dicom_ce.training import devices, run_folder
 from tf_dicom_ce.training.fitting import fit_and_keep_best, seed_everything
 from tf_dicom_ce.training.loop import Schedule, evaluation
@@ -139,7 +139,7 @@ def pretrain(
             **provenance,
             **result,
         }
-        version = write_encoder(pretrained.encoder, Path(export), config.image_size, metadata)
+        version = pretrained.encoder.export(Path(export) / "encoder", config.image_size, metadata)
         run_folder.write_result(folder, config.epochs, result)
         _tell(pretrained, version, config)
         return dataclasses.replace(pretrained, version=version)
