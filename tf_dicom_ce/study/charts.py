@@ -1,5 +1,6 @@
 """Charts as SVG to stand inside a page: text as text, colours for light and dark."""
 
+import importlib.util
 import io
 import re
 from collections.abc import Sequence
@@ -38,11 +39,7 @@ _STEP = 0.04  # of the fraction, between the arms, so that intervals do not hide
 
 def have_matplotlib() -> bool:
     """Whether charts can be drawn."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 def efficiency(table: Sequence[Entry], task: str, frozen: bool) -> str | None:

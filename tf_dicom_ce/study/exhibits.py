@@ -14,7 +14,6 @@ from PIL import Image
 
 from tf_dicom_ce.study.formats import without_paths
 from tf_dicom_ce.study.protocol import PLACES
-from tf_dicom_ce.study.results import pretraining_losses
 from tf_dicom_ce.study.runner import State, Study
 
 _KIND = 1_500_000  # bytes of all pictures of one kind, before base64
@@ -27,11 +26,9 @@ Numbers = dict[str, dict[str, tuple[float, int]]]
 def panels(study: Study) -> dict[str, str]:
     """Arm -> the last inpainting panel of its first pretraining that is done, JPEG, base64."""
     found: dict[str, Path] = {}
-    for job in study.jobs:
-        if job.cell["task"] == "pretraining" and study.state(job) is State.DONE:
-            pictures = sorted((study.place(job.name) / "panels").glob("epoch_*.png"))
-            if pictures:
-                found.setdefault(job.cell["arm"], pictures[-1])
+    for job, place in study.done("pretraining"):
+        if pictures := sorted((place / "panels").glob("epoch_*.png")):
+            found.setdefault(job.cell["arm"], pictures[-1])
     return _embed(found)
 
 
@@ -55,24 +52,23 @@ def overlays(study: Study) -> tuple[tuple[bool, float] | None, dict[str, str]]:
 
 def losses(study: Study) -> Numbers:
     """Arm -> validation measure -> mean over its pretrainings, and their number."""
-    return {arm: _mean(runs) for arm, runs in pretraining_losses(study).items()}
+    found: dict[str, list[dict]] = {}
+    for job, place in study.done("pretraining"):
+        result = json.loads((place / "result.json").read_text())
+        found.setdefault(job.cell["arm"], []).append(result["validation"])
+    return {arm: _mean(runs) for arm, runs in found.items()}
 
 
 def sensitivities(study: Study) -> Numbers:
     """Arm -> tag -> what `sentinel.csv` says last, mean over its pretrainings, and their number."""
-    found: dict[str, list[dict[str, float]]] = {}
-    for job in study.jobs:
-        path = study.place(job.name) / "sentinel.csv"
-        if job.cell["task"] == "pretraining" and path.exists():
+    found: dict[str, list[dict]] = {}
+    for job, place in study.done("pretraining"):
+        if (path := place / "sentinel.csv").exists():
             with path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
-            if rows and study.state(job) is State.DONE:
-                tags = {
-                    name.removeprefix("sensitivity "): float(value)
-                    for name, value in rows[-1].items()
-                    if name.startswith("sensitivity ")
-                }
-                found.setdefault(job.cell["arm"], []).append(tags)
+                last = [{}, *csv.DictReader(file)][-1]
+            mark = "sensitivity "
+            tags = {k.removeprefix(mark): float(v) for k, v in last.items() if k.startswith(mark)}
+            found.setdefault(job.cell["arm"], []).append(tags)
     return {arm: numbers for arm, runs in found.items() if (numbers := _mean(runs))}
 
 
@@ -94,18 +90,16 @@ def provenance(study: Study) -> list[tuple[str, str]]:
     for part, options in read_protocol_file(study).get("options", {}).items():
         shown = {k: v for k, v in options.items() if k not in PLACES}
         rows.append((f"protocol, {part}", _line(shown) or "defaults"))
-    done = [job for job in study.jobs if study.state(job) is State.DONE]
     configs: dict[str, list[dict]] = {}
-    for job in done:
-        path = study.place(job.name) / "config.json"
-        if path.exists():
-            configs.setdefault(job.cell["task"], []).append(json.loads(path.read_text()))
+    for job, _ in study.done():
+        if settings := study.settings(job.name):
+            configs.setdefault(job.cell["task"], []).append(settings)
     for task, of_task in configs.items():
         for name in (*_FINGERPRINTS, "synthetic_data", "schema", "images"):
             rows.append((f"{task}, {name.replace('_', ' ')}", _distinct(of_task, name)))
     everything = [config for of_task in configs.values() for config in of_task]
     rows.append(("environment", _distinct(everything, "environment")))
-    return [row for row in (*rows, *_times(study, done)) if row[1]]
+    return [row for row in (*rows, *_times(study)) if row[1]]
 
 
 def read_protocol_file(study: Study) -> dict:
@@ -114,19 +108,18 @@ def read_protocol_file(study: Study) -> dict:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def _times(study: Study, done: Sequence) -> list[tuple[str, str]]:
+def _times(study: Study) -> list[tuple[str, str]]:
     """By the files' times: `config.json` is of a run's start, `result.json` of its end."""
     starts, ends = [], []
-    for job in done:
-        config = study.place(job.name) / "config.json"
-        if config.exists():
+    for _, place in study.done():
+        if (config := place / "config.json").exists():
             starts.append(config.stat().st_mtime)
-            ends.append((study.place(job.name) / "result.json").stat().st_mtime)
+            ends.append((place / "result.json").stat().st_mtime)
     if not starts:
         return []
     minutes = sum(max(0, e - s) for s, e in zip(starts, ends, strict=True)) / 60
-    ends_of_all = (min(starts), max(ends))
-    first, last = (time.strftime("%Y-%m-%d %H:%M", time.gmtime(t)) for t in ends_of_all)
+    limits = (time.gmtime(t) for t in (min(starts), max(ends)))
+    first, last = (time.strftime("%Y-%m-%d %H:%M", t) for t in limits)
     return [
         ("first start and last end, UTC", f"{first} to {last}"),
         ("time of all finished jobs", f"{minutes:.0f} min, each from its last start"),

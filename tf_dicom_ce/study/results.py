@@ -2,14 +2,13 @@
 
 import csv
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.study.runner import State, Study
+from tf_dicom_ce.study.runner import Study
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,15 +55,13 @@ def collect(study: Study) -> tuple[Cell, ...]:
     study.require_same_data()
     found: dict[tuple, list[tuple[int, np.ndarray]]] = {}
     tested: dict[str, tuple[Path, list[tuple[str, ...]], np.ndarray]] = {}
-    for job in study.jobs:
-        cell = job.cell
-        if cell["task"] == "pretraining" or study.state(job) is not State.DONE:
+    for job, place in study.done():
+        cell, table = job.cell, place / "test.csv"
+        if cell["task"] == "pretraining":
             continue
-        table = study.place(job.name) / "test.csv"
         images, scores = _read_table(table)
-        first, its_images, counts = tested.setdefault(
-            cell["task"], (table, images, ~np.isnan(scores))
-        )
+        seen = (table, images, ~np.isnan(scores))
+        first, its_images, counts = tested.setdefault(cell["task"], seen)
         if images != its_images:
             raise UserError(
                 f"{table}: other images, patients or true classes than in {first}. Give the labels "
@@ -88,16 +85,6 @@ def collect(study: Study) -> tuple[Cell, ...]:
         patients = np.array([patient for patient, *_ in images])[counts]
         cells.append(Cell(*key, seeds, np.stack(scores), patients, int((~counts).sum())))
     return tuple(cells)
-
-
-def pretraining_losses(study: Study) -> dict[str, list[dict[str, float]]]:
-    """Arm -> the validation measures of its pretrainings that are done."""
-    losses: dict[str, list[dict[str, float]]] = {}
-    for job in study.jobs:
-        if job.cell["task"] == "pretraining" and study.state(job) is State.DONE:
-            result = json.loads((study.place(job.name) / "result.json").read_text())
-            losses.setdefault(job.cell["arm"], []).append(result["validation"])
-    return losses
 
 
 def _read_table(path: Path) -> tuple[list[tuple[str, ...]], np.ndarray]:

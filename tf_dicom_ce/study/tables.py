@@ -1,19 +1,15 @@
 """Table 2 and the comparisons between arms, as rows to write."""
 
+import collections
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
+from tf_dicom_ce.study import statistics
 from tf_dicom_ce.study.results import Cell
 from tf_dicom_ce.study.runner import Study
-from tf_dicom_ce.study.statistics import (
-    CellSummary,
-    PairedTest,
-    cell_summary,
-    paired_test,
-    verdicts,
-)
+from tf_dicom_ce.study.statistics import CellSummary, PairedTest
 
 #: (a, b) -> what their comparison asks.
 PAIRS = {
@@ -32,7 +28,6 @@ MEASURES = {"classification": "accuracy", "segmentation": "Dice"}
 _SEED = 0  # of resampling and flips: a report of the same runs is the same
 
 Condition = tuple[str, bool, float]
-Paper = dict[tuple[str, str, bool, float], tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -89,19 +84,15 @@ def entries(study: Study, cells: Sequence[Cell]) -> tuple[Entry, ...]:
     """All cells of the table, done or not, in the order of the jobs."""
     done = {(c.arm, c.task, c.frozen, c.fraction): c for c in cells}
     paper = _read_paper()
-    planned: dict[tuple, int] = {}
-    for job in study.jobs:
-        if job.cell["task"] != "pretraining":
-            key = tuple(job.cell[name] for name in ("arm", "task", "frozen", "fraction"))
-            planned[key] = planned.get(key, 0) + 1
+    names = ("arm", "task", "frozen", "fraction")
+    heads = (job.cell for job in study.jobs if job.cell["task"] != "pretraining")
+    planned = collections.Counter(tuple(cell[name] for name in names) for cell in heads)
+    summaries = {
+        key: statistics.cell_summary(cell.scores, cell.patients, _SEED)
+        for key, cell in done.items()
+    }
     return tuple(
-        Entry(
-            *key,
-            count,
-            cell_summary(done[key].scores, done[key].patients, _SEED) if key in done else None,
-            paper.get(key),
-        )
-        for key, count in planned.items()
+        Entry(*key, count, summaries.get(key), paper.get(key)) for key, count in planned.items()
     )
 
 
@@ -125,7 +116,7 @@ def comparisons(table: Sequence[Entry], cells: Sequence[Cell]) -> tuple[Compared
             if not arms.issuperset(pair):
                 continue
             tests = [_test(pair, condition, done) for condition in of_task]
-            family = verdicts(tests)
+            family = statistics.verdicts(tests)
             for condition, test, (p_holm, verdict) in zip(of_task, tests, family, strict=True):
                 levels = [paper.get((arm, *condition)) for arm in pair]
                 difference = levels[0][0] - levels[1][0] if all(levels) else None
@@ -138,20 +129,18 @@ def _test(pair: tuple[str, str], condition: Condition, done: dict) -> PairedTest
     seeds = [seed for seed in a.seeds if seed in b.seeds] if a and b else []
     if not seeds:
         return None
-    return paired_test(*(c.scores_of(seeds) for c in (a, b)), a.patients, _SEED)
+    return statistics.paired_test(*(c.scores_of(seeds) for c in (a, b)), a.patients, _SEED)
 
 
-def _read_paper() -> Paper:
+def _read_paper() -> dict[tuple, tuple[float, float]]:
     """(arm, task, frozen, fraction) -> mean and sd over ten bootstraps, from the paper's Table 2.
 
     Its arm "None" has no mark under "Freeze Encoder", so it stands here as tuned.
     """
     path = resources.files("tf_dicom_ce.study") / "paper_table2.csv"
     with path.open(newline="") as file:
+        next(file)
         return {
-            (row["arm"], row["task"], row["freeze"] == "true", float(row["fraction"])): (
-                float(row["mean"]),
-                float(row["sd"]),
-            )
-            for row in csv.DictReader(file)
+            (arm, task, freeze == "true", float(fraction)): (float(mean), float(sd))
+            for task, arm, freeze, fraction, mean, sd in csv.reader(file)
         }

@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tf_dicom_ce.child_process import last_line
 from tf_dicom_ce.tuning.oracle import FINISHED, OBJECTIVE, SearchOracle
-from tf_dicom_ce.tuning.space import configuration
-from tf_dicom_ce.tuning.trial import CONFIG, RESULT, last_words
+from tf_dicom_ce.tuning.space import CONFIG, LOG, RESULT, configuration
 from tf_dicom_ce.whole_files import replacing, write_table
 
 
@@ -104,23 +104,10 @@ class Report:
         config = configuration(self._base, trial.hyperparameters.values)
         values = {name: getattr(config, name) for name in trial.hyperparameters.values}
         if trial.score is None:
-            return Row(trial.trial_id, "failed", None, None, values, last_words(folder))
+            return Row(trial.trial_id, "failed", None, None, values, last_line(folder / LOG))
         result = json.loads((folder / RESULT).read_text())
-        return Row(
-            trial.trial_id,
-            "completed",
-            result["validation"]["rec"],
-            result["best_epoch"],
-            values,
-            "",
-        )
-
-
-def best_line(rows: Iterable[Row], folder: Path) -> str:
-    """Where the best settings are and how to train with them."""
-    if not any(row.score is not None for row in rows):
-        return f"No trial has ended well; see {folder / 'trials'}/*/log.txt."
-    return f"Best settings: {folder / 'best.toml'}   (train.py --config {folder / 'best.toml'})"
+        score, epoch = result["validation"]["rec"], result["best_epoch"]
+        return Row(trial.trial_id, "completed", score, epoch, values, "")
 
 
 def _duration(seconds: float) -> str:

@@ -12,15 +12,13 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_tuner.errors import FailedTrialError, FatalError
 from keras_tuner.src import config as keras_tuner_config
 
-from tf_dicom_ce.child_process import ChildError
+from tf_dicom_ce.child_process import ChildError, last_line, run_child
 from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.config_file import write_config
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.tuning.folder import settle
 from tf_dicom_ce.tuning.oracle import OBJECTIVE, SearchOracle
-from tf_dicom_ce.tuning.report import Report, Row, best_line
-from tf_dicom_ce.tuning.space import configuration, resolve
-from tf_dicom_ce.tuning.trial import CONFIG, last_words, run_trial
+from tf_dicom_ce.tuning.report import Report, Row
+from tf_dicom_ce.tuning.space import CONFIG, LOG, RESULT, configuration, resolve
 from tf_dicom_ce.whole_files import sole
 
 keras_tuner_config.DEBUG = False  # or it prints a traceback for each trial that failed
@@ -71,7 +69,11 @@ def tune(plan: Plan) -> None:
     Report(folder, plan.base).show(rows)
     if len(rows) < plan.trials:
         print("The search space has no more points.")
-    print(best_line(rows, folder))
+    if any(row.score is not None for row in rows):
+        best = folder / "best.toml"
+        print(f"Best settings: {best}   (train.py --config {best})")
+    else:
+        print(f"No trial has ended well; see {folder / 'trials'}/*/log.txt.")
 
 
 def search(plan: Plan) -> list[Row] | None:
@@ -96,7 +98,7 @@ def search(plan: Plan) -> list[Row] | None:
     report = Report(plan.folder, plan.base)
     busy = f"--run {plan.folder}: another process searches here right now."
     with contextlib.nullcontext() if worker else sole(plan.folder / "lock", busy):
-        settle(
+        _settle(
             plan.folder / "search.json",
             {**plan.base.as_dict(), "train": list(plan.words), "search": space},
             f"--run {plan.folder}: the folder holds a search with other settings:",
@@ -149,17 +151,18 @@ class ProcessTuner(BaseTuner):
         config = configuration(self._plan.base, trial.hyperparameters.values)
         write_config(folder / CONFIG, config)
         try:
-            words = [*self._plan.words, *self._plan.places]
-            result = run_trial(self._plan.command, folder, words, self._plan.environment)
+            words = (str(folder), *self._plan.words, *self._plan.places)
+            run_child((*self._plan.command, *words), folder / LOG, self._plan.environment)
         except ChildError as error:
             raise FailedTrialError(str(error)) from None
         self._require_same_images(folder)
+        result = json.loads((folder / RESULT).read_text())
         return {OBJECTIVE: result["validation"]["rec"]}
 
     def _require_same_images(self, folder: Path) -> None:
         settings = json.loads((folder / "config.json").read_text())
         try:
-            settle(
+            _settle(
                 self._plan.folder / "data.json",
                 {k: settings.get(k) for k in _CONTENT},
                 f"--run {self._plan.folder}: the images are not those of the earlier trials:",
@@ -176,7 +179,7 @@ class ProcessTuner(BaseTuner):
         if all(t.status == TrialStatus.FAILED for t in first):
             folder = self._plan.folder / "trials" / trial.trial_id
             raise UserError(
-                f"The first {_HOPELESS} trials failed, the last with: {last_words(folder)}\n"
+                f"The first {_HOPELESS} trials failed, the last with: {last_line(folder / LOG)}\n"
                 f"Mend it and search in another --run; the logs are {folder.parent}/*/log.txt."
             )
 
@@ -184,3 +187,29 @@ class ProcessTuner(BaseTuner):
         """Saves the oracle; the tuner itself has no state."""
         if not self._is_worker():
             self.oracle.save()
+
+
+def _settle(path: Path, content: dict, problem: str) -> None:
+    """Notes what holds for the whole search, or checks that it is what was noted before.
+
+    Args:
+        path: A JSON file; of several processes one writes it.
+        content: JSON values.
+        problem: What to say before the differences.
+
+    Raises:
+        UserError: Something else was noted.
+    """
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    with contextlib.suppress(FileExistsError):
+        os.link(beside, path)
+    noted, now = json.loads(path.read_text()), json.loads(beside.read_text())
+    beside.unlink()
+    differences = "".join(
+        f"\n  {key}: {noted.get(key)} then, {now.get(key)} now"
+        for key in dict.fromkeys([*noted, *now])
+        if noted.get(key) != now.get(key)
+    )
+    if differences:
+        raise UserError(f"{problem}{differences}\nChoose another --run.")

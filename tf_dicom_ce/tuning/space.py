@@ -1,4 +1,4 @@
-"""What is searched: one table, and what a point of it means for a run."""
+"""What is searched: one table, and what a point of it means for a run; what lies in its folder."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -37,6 +37,8 @@ class Choice:
     relative: bool = False
 
 
+#: What lies in the folder of a trial.
+CONFIG, LOG, RESULT, EXPORT = "config.toml", "log.txt", "result.json", "export"
 #: Setting of `PretrainConfig` -> where it is searched. λ_rec is always 1 − λ_adv.
 SPACE: dict[str, Range | Choice] = {
     "lambda_adv": Range(1e-4, 0.5),
