@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import anyio
 import numpy as np
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -21,12 +23,11 @@ from tf_dicom_ce.serving import reading
 from tf_dicom_ce.serving.answers import answer, is_picture
 from tf_dicom_ce.serving.errors import RequestError
 from tf_dicom_ce.serving.guarded import Failure, GuardedCalls
-from tf_dicom_ce.serving.negotiation import choose
 from tf_dicom_ce.serving.repository import Repository
 from tf_dicom_ce.serving.servable import Servable
-from tf_dicom_ce.serving.uploads import uploaded
 
 _JSON, _DICOM, _PNG = "application/json", "application/dicom", "image/png"
+_BODIES = (_DICOM, _PNG, "image/jpeg")
 _AT_ONCE = 4  # requests that are worked on; the others wait without a thread
 _SECONDS = 10.0  # for reading a file; one that takes longer is tried once more
 _STATUS = {
@@ -80,7 +81,7 @@ class DicomEndpoint:
 
     async def respond(self, request: Request) -> Response:
         """Raises RequestError: 400, 404, 406, 413, 415, 422 or 503, with the remedy."""
-        question, file = _Question.of(request), await uploaded(request)
+        question, file = _Question.of(request), await _uploaded(request)
         return await anyio.to_thread.run_sync(self._answer, question, file, limiter=self._limiter)
 
     def _answer(self, question: _Question, file: bytes) -> Response:
@@ -196,3 +197,60 @@ def _attached(content: bytes, media_type: str, model: Model, end: str) -> Respon
         "X-Content-Type-Options": "nosniff",
     }
     return Response(content, media_type=media_type, headers=headers)
+
+
+async def _uploaded(request: Request) -> bytes:
+    """The file that a request brings: the body itself, or that of multipart/form-data."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type in _BODIES:
+        return await request.body()
+    if media_type != "multipart/form-data":
+        raise RequestError(
+            415, f"Content-Type has to be {', '.join(_BODIES)} or multipart/form-data."
+        )
+    try:
+        form = await _InMemory(request.headers, request.stream(), max_files=1).parse()
+    except MultiPartException as error:
+        raise RequestError(400, f"The form cannot be read. {error.message}") from None
+    try:
+        files = [part for part in form.values() if isinstance(part, UploadFile)]
+        if not files:
+            raise RequestError(400, "The form has no file.")
+        return await files[0].read()
+    finally:
+        await form.close()
+
+
+class _InMemory(MultiPartParser):
+    spool_max_size = 0  # no end to it: the size of a body is limited already
+
+
+def choose(accept: str, offered: list[str]) -> str | None:
+    """Chooses by the Accept header (RFC 9110, 12.5.1).
+
+    Args:
+        accept: Its value; empty means anything.
+        offered: Media types, the preferred one first.
+
+    Returns:
+        One of `offered`; None if the client wants none of them.
+    """
+    ranges = _ranges(accept or "*/*")
+    wanted = {offer: _quality(offer, ranges) for offer in offered}
+    best = max(offered, key=wanted.__getitem__)
+    return best if wanted[best] > 0 else None
+
+
+def _ranges(accept: str) -> dict[str, float]:
+    ranges = {}
+    for part in accept.lower().split(","):
+        media, *parameters = (piece.strip() for piece in part.split(";"))
+        quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+        ranges[media] = float(quality) if quality.replace(".", "", 1).isdecimal() else 0.0
+    return ranges
+
+
+def _quality(offer: str, ranges: dict[str, float]) -> float:
+    """By the range that names it most exactly."""
+    exact_first = (offer, offer.partition("/")[0] + "/*", "*/*")
+    return next((ranges[media] for media in exact_first if media in ranges), 0.0)

@@ -6,7 +6,7 @@ there is none, so that every label is unrecognised. No model here has the signat
 and `regress`.
 """
 
-from starlette.convertors import Convertor, register_url_convertor
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -18,27 +18,18 @@ from tf_dicom_ce.serving.repository import Repository
 from tf_dicom_ce.serving.tensors import format_predict, parse_predict
 
 _LARGEST_VERSION = (1 << 63) - 1
-_EXPECTED = (
-    "Expected {kind} signature method_name to be tensorflow/serving/{method}. "
-    "Was: tensorflow/serving/predict"
-)
 
 
-class _Text(Convertor[str]):
-    """A part of a path that is left as it is; unlike Starlette's, without colons."""
-
-    def __init__(self, regex: str):
-        self.regex = regex
-
-    def convert(self, value: str) -> str:
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
+class _Name(StringConvertor):
+    regex = "[^/:]+"
 
 
-register_url_convertor("servable_name", _Text("[^/:]+"))
-register_url_convertor("servable_version", _Text("[0-9]+"))
+class _Version(StringConvertor):
+    regex = "[0-9]+"
+
+
+register_url_convertor("servable_name", _Name())
+register_url_convertor("servable_version", _Version())
 
 
 class Rest:
@@ -62,8 +53,8 @@ class Rest:
         for path in (model, version, label):
             routes += [
                 Route(path + ":predict", self._predict, methods=["POST"]),
-                Route(path + ":classify", self._classify, methods=["POST"]),
-                Route(path + ":regress", self._regress, methods=["POST"]),
+                Route(path + ":classify", self._refuse, methods=["POST"]),
+                Route(path + ":regress", self._refuse, methods=["POST"]),
                 Route(path + "/metadata", self._get_metadata),
                 Route(path, self._get_status),
             ]
@@ -90,15 +81,15 @@ class Rest:
         with self._repository.acquire(*_asked(request)) as servable:
             return JSONResponse(servable.metadata())
 
-    async def _classify(self, request: Request) -> Response:
-        return self._refuse(request, "classification", "classify")
-
-    async def _regress(self, request: Request) -> Response:
-        return self._refuse(request, "regression", "regress")
-
-    def _refuse(self, request: Request, kind: str, method: str) -> Response:
+    async def _refuse(self, request: Request) -> Response:
+        method = request.url.path.rpartition(":")[2]
+        kind = {"classify": "classification", "regress": "regression"}[method]
         with self._repository.acquire(*_asked(request)):
-            raise RequestError(400, _EXPECTED.format(kind=kind, method=method))
+            raise RequestError(
+                400,
+                f"Expected {kind} signature method_name to be tensorflow/serving/{method}. "
+                "Was: tensorflow/serving/predict",
+            )
 
 
 def _asked(request: Request) -> tuple[str, int | None]:

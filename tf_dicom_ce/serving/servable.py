@@ -6,6 +6,7 @@ would leave two threads behind that wake a thousand times a second.)
 """
 
 import contextlib
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,14 +15,18 @@ import tensorflow as tf
 from google.protobuf.json_format import MessageToDict
 from tensorflow.core.protobuf import saved_model_pb2
 
+from tf_dicom_ce.preprocessing import decode_image_bytes
 from tf_dicom_ce.saved_model import read_metadata
 from tf_dicom_ce.serving.errors import RequestError
-from tf_dicom_ce.serving.image_check import check_image
 from tf_dicom_ce.serving.tensors import MOST_INSTANCES, Signature, TensorSpec
 
 #: The most images in a batch.
 BATCH = 8
 _IMAGE_BYTES = "image_bytes"
+_MOST_PIXELS = 1 << 22  # decoding takes some 50 bytes a pixel
+# A decoder may pass over chunks before IHDR; then the size it sees is not the one seen here.
+_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_MOST_SCANS = 100  # of a progressive JPEG; each costs time for every pixel
 _STATUS = {
     tf.errors.InvalidArgumentError: 400,
     tf.errors.UnavailableError: 503,  # the queue is full
@@ -98,7 +103,7 @@ class Servable:
                 )
         for k, contents in enumerate(inputs.get(_IMAGE_BYTES, ())):
             try:
-                check_image(contents)
+                _check_image(contents)
             except RequestError as error:
                 message = f"input {_IMAGE_BYTES}, instance {k}: {error.message}"
                 raise RequestError(error.status, message) from None
@@ -128,6 +133,38 @@ class Servable:
     def close(self) -> None:
         """Frees everything; nothing may be asked any more."""
         self._session.close()
+
+
+def _check_image(contents: bytes) -> None:
+    """Decodes a PNG or JPEG as every model does, before it joins a batch with those of others."""
+    try:
+        height, width = _size(contents)
+        if height * width > _MOST_PIXELS or contents.count(b"\xff\xda") > _MOST_SCANS:
+            raise RequestError(
+                400,
+                f"an image of {width} x {height} pixels: at most {_MOST_PIXELS} pixels "
+                f"and {_MOST_SCANS} JPEG scans can be served",
+            )
+        _decode(tf.constant(contents))
+    except (tf.errors.InvalidArgumentError, struct.error):
+        raise RequestError(
+            400, "the image cannot be decoded: expected a whole PNG or JPEG, 8 bits a sample"
+        ) from None
+
+
+def _size(contents: bytes) -> tuple[int, int]:
+    """Height and width by the header, as the decoder will read them."""
+    if contents.startswith(b"\xff\xd8\xff"):
+        return tuple(tf.io.extract_jpeg_shape(contents).numpy()[:2].tolist())
+    if not contents.startswith(_PNG):
+        raise struct.error("neither JPEG nor PNG")
+    width, height = struct.unpack_from(">II", contents, len(_PNG))
+    return height, width
+
+
+@tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
+def _decode(contents):
+    return decode_image_bytes(contents)
 
 
 def _content(folder: Path) -> dict:
