@@ -1,7 +1,6 @@
 """An image in, what a head says about it out: as JSON, as a DICOM SEG or SR, or as a picture."""
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator
 
 import anyio
@@ -40,30 +39,6 @@ _STATUS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class _Question:
-    """What a request asks of which model; `frame` None is the middle one."""
-
-    name: str
-    version: int | None
-    accept: str
-    frame: int | None
-    picture: bool
-
-    @classmethod
-    def of(cls, request: Request) -> "_Question":
-        frame = request.query_params.get("frame")
-        if frame is not None and not (frame.isascii() and frame.isdecimal() and len(frame) < 10):
-            raise RequestError(400, f"frame={frame[:20]!r} is not a number. Frames count from 0.")
-        return cls(
-            request.path_params["name"],
-            request.path_params.get("version"),
-            ",".join(request.headers.getlist("accept")),
-            None if frame is None else int(frame),
-            request.query_params.get("picture") == "true",
-        )
-
-
 class DicomEndpoint:
     """Answers `POST /v1/models/{name}[/versions/{version}]/dicom`.
 
@@ -81,15 +56,17 @@ class DicomEndpoint:
 
     async def respond(self, request: Request) -> Response:
         """Raises RequestError: 400, 404, 406, 413, 415, 422 or 503, with the remedy."""
-        question, file = _Question.of(request), await _uploaded(request)
-        return await anyio.to_thread.run_sync(self._answer, question, file, limiter=self._limiter)
+        frame, file = _frame(request), await _uploaded(request)
+        arguments = (request, frame, file)
+        return await anyio.to_thread.run_sync(self._answer, *arguments, limiter=self._limiter)
 
-    def _answer(self, question: _Question, file: bytes) -> Response:
-        with self._repository.acquire(question.name, question.version) as servable:
+    def _answer(self, request: Request, frame: int | None, file: bytes) -> Response:
+        with self._repository.acquire(**request.path_params) as servable:
             model = _model(servable)
             as_trained = (servable.content.get(k, False) for k in ("find_sector", "blank_outside"))
-            source = self._read(file, question.frame, *as_trained)
-            accepted = _accepted(question.accept, source, model)
+            source = self._read(file, frame, *as_trained)
+            accept = ",".join(request.headers.getlist("accept"))
+            accepted = _accepted(accept, source, model)
             levels = source.pixels[np.newaxis, ..., np.newaxis].astype(np.float32)
             outputs = servable.predict("serving_image", {"image": levels})
         outputs = {name: values[0] for name, values in outputs.items()}
@@ -102,7 +79,8 @@ class DicomEndpoint:
         if accepted == _PNG:
             picture = overlay(source, outputs["mask"], model.classes)
             return _attached(picture, _PNG, model, "outlines.png")
-        found = answer(source, model, outputs, question.picture)
+        picture = request.query_params.get("picture") == "true"
+        found = answer(source, model, outputs, picture)
         return JSONResponse(found, headers={"Cache-Control": "no-store"})
 
     def _read(
@@ -160,6 +138,14 @@ def _listed(repository: Repository) -> Iterator[dict]:
                 "task": servable.content.get("task"),
                 "classes": servable.content.get("classes", []),
             }
+
+
+def _frame(request: Request) -> int | None:
+    """The frame that is asked about; None is the middle one."""
+    frame = request.query_params.get("frame")
+    if frame is not None and not (frame.isascii() and frame.isdecimal() and len(frame) < 10):
+        raise RequestError(400, f"frame={frame[:20]!r} is not a number. Frames count from 0.")
+    return None if frame is None else int(frame)
 
 
 def _model(servable: Servable) -> Model:

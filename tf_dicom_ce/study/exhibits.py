@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tf_dicom_ce.phantom.cohort import default_cohort
+from tf_dicom_ce.phantom.difficulty import write_difficulty
 from tf_dicom_ce.study.formats import without_paths
-from tf_dicom_ce.study.protocol import PLACES
+from tf_dicom_ce.study.protocol import PLACES, TASKS, Protocol
 from tf_dicom_ce.study.runner import State, Study
 
 _KIND = 1_500_000  # bytes of all pictures of one kind, before base64
@@ -100,6 +102,23 @@ def provenance(study: Study) -> list[tuple[str, str]]:
     everything = [config for of_task in configs.values() for config in of_task]
     rows.append(("environment", _distinct(everything, "environment")))
     return [row for row in (*rows, *_times(study)) if row[1]]
+
+
+def render_phantom(protocol: Protocol) -> None:
+    """Makes the phantom's cohorts that jobs want, before several of them want them at once."""
+    parts = (protocol.options[part] for part in ("pretraining", *TASKS))
+    presets = {options.get("preset") or "quick" for options in parts if not options.get("data")}
+    for cohort in map(default_cohort, sorted(presets)):
+        if not (cohort / "difficulty.md").exists():
+            write_difficulty(cohort)
+
+
+def difficulty(protocol: Protocol) -> str | None:
+    """How hard the phantom's tasks are, where they are the study's and that was measured."""
+    if any(protocol.options[task].get("data") for task in protocol.tasks):
+        return None
+    table = default_cohort(protocol.options["pretraining"].get("preset", "quick")) / "difficulty.md"
+    return table.read_text() if table.exists() else None
 
 
 def read_protocol_file(study: Study) -> dict:

@@ -5,8 +5,8 @@ import io
 import re
 from collections.abc import Sequence
 
+from tf_dicom_ce.study.results import MEASURES, Compared, Entry
 from tf_dicom_ce.study.statistics import CellSummary, PairedTest
-from tf_dicom_ce.study.tables import MEASURES, Compared, Entry
 
 NOTHING = "–"
 _TEX = {

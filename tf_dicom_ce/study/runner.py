@@ -124,7 +124,7 @@ def run_job(study: Study, job: Job) -> State:
     Raises:
         UserError: It saw other data than jobs of its kind that were done before.
     """
-    if study.state(job) is State.DONE:
+    if study.is_done(job.name):
         return State.DONE
     child = _start(study, job, os.environ)
     try:

@@ -61,13 +61,12 @@ def choose(search: str | None, given: Sequence[str]) -> list[str]:
     Raises:
         UserError: A name is not in the table, is given a value too, or none is left.
     """
-    known = {field.name for field in dataclasses.fields(PretrainConfig)} & SPACE.keys()
-    names = [name for name in SPACE if name in known]
+    names = list(SPACE)
     if search is not None:
         asked = [name.strip().replace("-", "_") for name in search.split(",") if name.strip()]
         for name in asked:
             flag = "--" + name.replace("_", "-")
-            if name not in known:
+            if name not in SPACE:
                 raise UserError(f"--search {name}: choose from {', '.join(names)}.")
             if name in given:
                 raise UserError(f"--search {name}: give it no value by {flag} as well.")
