@@ -19,8 +19,8 @@ to a PACS, each once. For research; not a medical device.
 import argparse
 from pathlib import Path
 
+from tf_dicom_ce.cli.arguments import add_pacs_arguments, query_of
 from tf_dicom_ce.cli.settings import add_settings
-from tf_dicom_ce.cli.sources import add_pacs_arguments, query_of
 from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.errors import UserError
 

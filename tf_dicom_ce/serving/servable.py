@@ -60,27 +60,18 @@ class Servable:
         self._definitions = dict(saved_model.meta_graphs[0].signature_def)
         with tf.Graph().as_default() as graph:
             functions = tf.saved_model.load(str(folder)).signatures
-            self.signatures = {
-                name: _signature(name, self._definitions[name]) for name in functions
-            }
-            placeholders = {
-                name: [
+            self.signatures, asked = {}, {}
+            for name, function in functions.items():
+                signature = self.signatures[name] = _signature(name, self._definitions[name])
+                inputs = [
                     tf.compat.v1.placeholder(tf.as_dtype(spec.dtype), spec.shape)
                     for spec in signature.inputs.values()
                 ]
-                for name, signature in self.signatures.items()
-            }
-            answers = {
-                name: _answer(self.signatures[name], functions[name], inputs)
-                for name, inputs in placeholders.items()
-            }
+                asked[name] = _answer(signature, function, inputs), inputs
             restore = tf.compat.v1.global_variables_initializer()
         self._session = tf.compat.v1.Session(graph=graph)
         self._session.run(restore)
-        self._call = {
-            name: self._session.make_callable(answers[name], inputs)
-            for name, inputs in placeholders.items()
-        }
+        self._call = {name: self._session.make_callable(*both) for name, both in asked.items()}
 
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Answers; images as bytes share batches with those of other threads.

@@ -1,6 +1,7 @@
 """What the runs left beside scores: pictures, losses, sensitivities, and their provenance."""
 
 import base64
+import collections
 import csv
 import io
 import json
@@ -16,7 +17,7 @@ from tf_dicom_ce.phantom.cohort import default_cohort
 from tf_dicom_ce.phantom.difficulty import write_difficulty
 from tf_dicom_ce.study.formats import without_paths
 from tf_dicom_ce.study.protocol import PLACES, TASKS, Protocol
-from tf_dicom_ce.study.runner import State, Study
+from tf_dicom_ce.study.runner import State, Study, read_json
 
 _KIND = 1_500_000  # bytes of all pictures of one kind, before base64
 _WIDTHS = (900, 700, 500, 350)  # pixels
@@ -89,13 +90,12 @@ def provenance(study: Study) -> list[tuple[str, str]]:
         ("arms", ", ".join(dict.fromkeys(job.cell["arm"] for job in study.jobs))),
         ("seeds", ", ".join(map(str, dict.fromkeys(job.cell["seed"] for job in study.jobs)))),
     ]
-    for part, options in read_protocol_file(study).get("options", {}).items():
+    for part, options in read_json(study.folder / "protocol.json").get("options", {}).items():
         shown = {k: v for k, v in options.items() if k not in PLACES}
         rows.append((f"protocol, {part}", _line(shown) or "defaults"))
     configs: dict[str, list[dict]] = {}
-    for job, _ in study.done():
-        if settings := study.settings(job.name):
-            configs.setdefault(job.cell["task"], []).append(settings)
+    for job, place in study.done():
+        configs.setdefault(job.cell["task"], []).append(read_json(place / "config.json"))
     for task, of_task in configs.items():
         for name in (*_FINGERPRINTS, "synthetic_data", "schema", "images"):
             rows.append((f"{task}, {name.replace('_', ' ')}", _distinct(of_task, name)))
@@ -121,12 +121,6 @@ def difficulty(protocol: Protocol) -> str | None:
     return table.read_text() if table.exists() else None
 
 
-def read_protocol_file(study: Study) -> dict:
-    """The content of `protocol.json`, or nothing where the study has none yet."""
-    path = study.folder / "protocol.json"
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
 def _times(study: Study) -> list[tuple[str, str]]:
     """By the files' times: `config.json` is of a run's start, `result.json` of its end."""
     starts, ends = [], []
@@ -147,12 +141,11 @@ def _times(study: Study) -> list[tuple[str, str]]:
 
 def _distinct(configs: Sequence[dict], name: str) -> str:
     """All values of a setting, most common first, with how many runs have each if they differ."""
-    values = [_line(config[name]) for config in configs if config.get(name) is not None]
-    counts = {value: values.count(value) for value in values}
+    values = (_line(config[name]) for config in configs if config.get(name) is not None)
+    counts = collections.Counter(values)
     if len(counts) < 2:
         return "".join(counts)
-    ordered = sorted(counts, key=counts.get, reverse=True)
-    return "; ".join(f"{value} ({counts[value]} runs)" for value in ordered)
+    return "; ".join(f"{value} ({count} runs)" for value, count in counts.most_common())
 
 
 def _line(value: object) -> str:

@@ -20,7 +20,7 @@ from tf_dicom_ce.study.results import (
     comparisons,
     entries,
 )
-from tf_dicom_ce.study.runner import State, Study
+from tf_dicom_ce.study.runner import State, Study, read_json
 from tf_dicom_ce.whole_files import write_text
 
 _WORDS = {
@@ -58,7 +58,7 @@ def write_report(study: Study, folder: Path, difficulty: str | None = None) -> N
     note = "" if complete else f"This study is not complete: {study.counts()}."
     tasks = list(dict.fromkeys(entry.task for entry in table))
     content = {
-        "name": exhibits.read_protocol_file(study).get("name", "study"),
+        "name": read_json(study.folder / "protocol.json").get("name", "study"),
         "note": note,
         "numbers": _numbers(study, cells, states),
         "summary": _summary(compared),

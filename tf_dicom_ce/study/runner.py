@@ -68,11 +68,6 @@ class Study:
             if task in (None, job.cell["task"]) and self.is_done(job.name):
                 yield job, self.place(job.name)
 
-    def settings(self, name: str) -> dict:
-        """What `config.json` of a job says; nothing where there is none."""
-        file = self.place(name) / "config.json"
-        return json.loads(file.read_text()) if file.exists() else {}
-
     def counts(self) -> str:
         """How many jobs stand where, e.g. "3 done, 1 open"."""
         counts = collections.Counter(map(self.state, self.jobs))
@@ -89,7 +84,7 @@ class Study:
         """
         first: dict[str, tuple[Path, dict]] = {}
         for job, folder in self.done():
-            saw = self.settings(job.name)
+            saw = read_json(folder / "config.json")
             other, its = first.setdefault(job.cell["task"], (folder, saw))
             for name in _CONTENT:
                 if saw.get(name) != its.get(name):
@@ -109,6 +104,11 @@ class Study:
         else:
             words += ["--export", place / "export"]
         return tuple(map(str, words))
+
+
+def read_json(path: Path) -> dict:
+    """What a file says; nothing where there is none."""
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def run_job(study: Study, job: Job) -> State:
