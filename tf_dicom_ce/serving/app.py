@@ -9,12 +9,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse
 from starlette.routing import Route
 
-from tf_dicom_ce.serving import dicom_http, openapi
+from tf_dicom_ce.serving import dicom_http, openapi, rest
 from tf_dicom_ce.serving.errors import RequestError
 from tf_dicom_ce.serving.limits import Limits, Workers
 from tf_dicom_ce.serving.metrics import Metrics
 from tf_dicom_ce.serving.repository import Repository
-from tf_dicom_ce.serving.rest import Rest
 from tf_dicom_ce.serving.settings import Settings
 
 _PAGE = Path(__file__).with_name("static")
@@ -50,7 +49,7 @@ def create_app(repository: Repository, settings: Settings) -> Starlette:
             *openapi.routes(settings),
             *page(),
             *dicom_http.routes(repository),
-            *Rest(repository, workers, metrics).routes(),
+            *rest.routes(repository, workers, metrics),
         ],
         middleware=[
             Middleware(metrics.observing),

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from tf_dicom_ce.workers import Loss, Pool
+from tf_dicom_ce.workers import Pool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class GuardedCalls:
         try:
             pool = self._idle.pop()
         except IndexError:
-            pool = Pool(_call, _itself, 1, self._timeout)
+            pool = Pool(_call, lambda loss: loss, 1, self._timeout)
         try:
             pool.submit(0, collections.deque([(function, arguments)]))
             while pool.busy:
@@ -51,10 +51,6 @@ class GuardedCalls:
         (result,) = pool.done.pop(0)
         self._idle.append(pool)
         return result
-
-
-def _itself(loss: Loss) -> Loss:
-    return loss
 
 
 def _call(item: tuple[Callable[..., Any], tuple]) -> Any:

@@ -5,9 +5,8 @@ its queue of batches and that queue's threads. (In eager mode each version that 
 would leave two threads behind that wake a thousand times a second.)
 """
 
-import contextlib
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +52,9 @@ class Servable:
 
     def __init__(self, folder: Path):
         self.name, self.version = folder.parent.name, int(folder.name)
-        self.content = _content(folder)
+        own = folder / f"{self.name}.json"
+        files = [own] if own.is_file() else sorted(folder.glob("*.json"))[:1]
+        self.content = read_metadata(files[0]) if files else {}
         saved_model = saved_model_pb2.SavedModel.FromString(
             (folder / "saved_model.pb").read_bytes()
         )
@@ -98,9 +99,15 @@ class Servable:
             except RequestError as error:
                 message = f"input {_IMAGE_BYTES}, instance {k}: {error.message}"
                 raise RequestError(error.status, message) from None
-        with _as_request_errors():
-            values = [inputs[name] for name in self.signatures[signature].inputs]
+        values = [inputs[name] for name in self.signatures[signature].inputs]
+        try:
             return self._call[signature](*values)
+        except tf.errors.OpError as error:
+            status = _STATUS.get(type(error))
+            if status is None:
+                raise
+            reason = error.message.partition("\n\t [[")[0].rpartition("\n")[2]  # between two traces
+            raise RequestError(status, reason) from None
 
     def metadata(self) -> dict:
         """TensorFlow Serving's GetModelMetadataResponse as JSON."""
@@ -158,12 +165,6 @@ def _decode(contents):
     return decode_image_bytes(contents)
 
 
-def _content(folder: Path) -> dict:
-    own = folder / f"{folder.parent.name}.json"
-    files = [own] if own.is_file() else sorted(folder.glob("*.json"))[:1]
-    return read_metadata(files[0]) if files else {}
-
-
 def _signature(name: str, definition) -> Signature:
     def specs(tensors):
         return {
@@ -201,15 +202,3 @@ def _answer(signature: Signature, function, inputs: list[tf.Tensor]) -> dict[str
         max_enqueued_batches=64,
     )
     return batched(call)(*inputs)
-
-
-@contextlib.contextmanager
-def _as_request_errors() -> Iterator[None]:
-    try:
-        yield
-    except tf.errors.OpError as error:
-        status = _STATUS.get(type(error))
-        if status is None:
-            raise
-        reason = error.message.partition("\n\t [[")[0].rpartition("\n")[2]  # between two traces
-        raise RequestError(status, reason) from None

@@ -1,6 +1,7 @@
 """Numbers as text, and the tables as CSV and LaTeX."""
 
 import csv
+import functools
 import io
 import re
 from collections.abc import Sequence
@@ -22,14 +23,12 @@ _TEX = {
 _PATH = re.compile(r"\S*[/\\].*?(?=: |$)", re.MULTILINE)
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """A number with a true minus, or a dash for None."""
-    return NOTHING if value is None else f"{value:.{digits}f}".replace("-", "−")
+def number(value: float | None, digits: int = 3, sign: str = "-") -> str:
+    """A number with a true minus, with "+" as the sign also a plus; a dash for None."""
+    return NOTHING if value is None else f"{value:{sign}.{digits}f}".replace("-", "−")
 
 
-def signed(value: float | None) -> str:
-    """A difference, with its sign."""
-    return NOTHING if value is None else f"{value:+.3f}".replace("-", "−")
+signed = functools.partial(number, sign="+")
 
 
 def p_value(value: float | None) -> str:

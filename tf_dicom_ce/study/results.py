@@ -66,10 +66,6 @@ class Cell(Condition):
     patients: np.ndarray
     left_out: int
 
-    def scores_of(self, seeds: Sequence[int]) -> np.ndarray:
-        """The rows of `scores` of these seeds, in their order."""
-        return self.scores[[self.seeds.index(seed) for seed in seeds]]
-
 
 def collect(study: Study) -> tuple[Cell, ...]:
     """Reads the test tables of all heads that are done, in the order of the jobs.
@@ -235,7 +231,8 @@ def _test(pair: tuple[str, str], condition: tuple, done: dict) -> PairedTest | N
     seeds = [seed for seed in a.seeds if seed in b.seeds] if a and b else []
     if not seeds:
         return None
-    return statistics.paired_test(*(c.scores_of(seeds) for c in (a, b)), a.patients, _SEED)
+    scores = (arm.scores[[arm.seeds.index(seed) for seed in seeds]] for arm in (a, b))
+    return statistics.paired_test(*scores, a.patients, _SEED)
 
 
 def _read_paper() -> dict[tuple, tuple[float, float]]:

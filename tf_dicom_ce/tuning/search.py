@@ -289,15 +289,9 @@ def _duration(seconds: float) -> str:
 
 
 def _settle(path: Path, content: dict, problem: str) -> None:
-    """Notes what holds for the whole search, or checks that it is what was noted before.
+    """Notes in a JSON file what holds for the whole search, or raises UserError with differences.
 
-    Args:
-        path: A JSON file; of several processes one writes it.
-        content: JSON values.
-        problem: What to say before the differences.
-
-    Raises:
-        UserError: Something else was noted.
+    Of several processes one writes it.
     """
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
