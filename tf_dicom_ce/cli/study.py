@@ -22,6 +22,8 @@ from tf_dicom_ce.cli import finetune, train
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.study.protocol import TASKS
 
+_COMMANDS = {"train": train, "finetune": finetune}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
@@ -38,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @functools.cache
 def _parser(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
-    {"train": train, "finetune": finetune}[command].add_arguments(parser)
+    _COMMANDS[command].add_arguments(parser)
     return parser
 
 
@@ -57,11 +59,7 @@ def check_job(words: Sequence[str]) -> None:
     Raises:
         UserError: It does not take them, or two contradict each other.
     """
-    options = _parser(words[0]).parse_args(words[1:])
-    if words[0] == "train":
-        train.configure(options)
-    else:
-        finetune.configure(options)
+    _COMMANDS[words[0]].configure(_parser(words[0]).parse_args(words[1:]))
 
 
 def run(options: argparse.Namespace) -> None:

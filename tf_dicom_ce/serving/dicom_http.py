@@ -1,7 +1,6 @@
 """An image in, what a head says about it out: as JSON, as a DICOM SEG or SR, or as a picture."""
 
 import contextlib
-from collections.abc import Iterator
 
 import anyio
 import numpy as np
@@ -117,7 +116,14 @@ def routes(repository: Repository) -> list[Route]:
     """The list of models, and the endpoints that take image files."""
 
     def models(request: Request) -> JSONResponse:
-        return JSONResponse({"models": list(_listed(repository))})
+        found = []
+        for name in repository.names():
+            # A model may have no version that can serve yet, or no more.
+            with contextlib.suppress(RequestError), repository.acquire(name) as servable:
+                says = {"task": None, "weights_digest": None, "classes": []} | servable.content
+                said = {key: says[key] for key in ("weights_digest", "task", "classes")}
+                found.append({"name": name, "version": str(servable.version), **said})
+        return JSONResponse({"models": found})
 
     respond = DicomEndpoint(repository).respond
     return [
@@ -125,19 +131,6 @@ def routes(repository: Repository) -> list[Route]:
         Route("/v1/models/{name}/dicom", respond, methods=["POST"]),
         Route("/v1/models/{name}/versions/{version:int}/dicom", respond, methods=["POST"]),
     ]
-
-
-def _listed(repository: Repository) -> Iterator[dict]:
-    for name in repository.names():
-        # A model may have no version that can serve yet, or no more.
-        with contextlib.suppress(RequestError), repository.acquire(name) as servable:
-            yield {
-                "name": name,
-                "version": str(servable.version),
-                "weights_digest": servable.content.get("weights_digest"),
-                "task": servable.content.get("task"),
-                "classes": servable.content.get("classes", []),
-            }
 
 
 def _frame(request: Request) -> int | None:

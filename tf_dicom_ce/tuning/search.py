@@ -246,11 +246,6 @@ class ProcessTuner(BaseTuner):
             run_child((*self._plan.command, *words), folder / LOG, self._plan.environment)
         except ChildError as error:
             raise FailedTrialError(str(error)) from None
-        self._require_same_images(folder)
-        result = json.loads((folder / RESULT).read_text())
-        return {OBJECTIVE: result["validation"]["rec"]}
-
-    def _require_same_images(self, folder: Path) -> None:
         settings = json.loads((folder / "config.json").read_text())
         try:
             _settle(
@@ -260,6 +255,8 @@ class ProcessTuner(BaseTuner):
             )
         except UserError as error:
             raise ChangedImagesError(str(error)) from None
+        result = json.loads((folder / RESULT).read_text())
+        return {OBJECTIVE: result["validation"]["rec"]}
 
     def on_trial_end(self, trial: Trial) -> None:
         """Ends the trial; and the search where the first few trials all failed."""
