@@ -20,7 +20,7 @@ from tf_dicom_ce.results.source import Source, on_disk
 from tf_dicom_ce.serving import reading
 from tf_dicom_ce.serving.answers import answer, is_picture
 from tf_dicom_ce.serving.errors import RequestError
-from tf_dicom_ce.serving.guarded import Failure, GuardedCalls
+from tf_dicom_ce.serving.reading import Failure, GuardedCalls
 from tf_dicom_ce.serving.repository import Repository
 from tf_dicom_ce.serving.servable import Servable
 
