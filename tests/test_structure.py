@@ -37,7 +37,9 @@ ALLOWED = {
         *("masks", "wording", "preprocessing", "intake", "phantom", "saved_model"),
     },
     "tuning": {"whole_files", "config", "config_file", "child_process", "errors", "training"},
-    "study": {"whole_files", "config", "config_file", "child_process", "errors", "metrics"},
+    "study": {
+        *("whole_files", "config", "config_file", "child_process", "errors", "metrics", "phantom"),
+    },
     "prediction": {
         *("whole_files", "errors", "workers", "dicom", "intake", "data", "saved_model", "results"),
         *("masks", "preprocessing"),

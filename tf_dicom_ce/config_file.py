@@ -28,15 +28,27 @@ def read_config(path: Path, kind: type) -> dict[str, Any]:
         UserError: It cannot be read, is not TOML, or has an unknown key or a value that the field
             does not allow; the message names file and line.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = tomllib.loads(text)
-    except OSError as error:
-        raise UserError(f"--config {path}: {error.strerror}.") from None
-    except ValueError as error:  # also what is not TOML, or not UTF-8
-        raise UserError(f"--config {path}: {error}.") from None
-    check_settings(content, kind, lambda key: _place(path, text, key))
+    content = read_toml(path, "--config ")
+    check_settings(content, kind, lambda key: _place(path, key))
     return content
+
+
+def read_toml(path: Path, option: str = "") -> dict[str, Any]:
+    """Reads a TOML file.
+
+    Args:
+        path: The file.
+        option: What stands before its name in messages.
+
+    Raises:
+        UserError: It cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{option}{path}: {error.strerror}.") from None
+    except ValueError as error:  # also what is not TOML, or not UTF-8
+        raise UserError(f"{option}{path}: {error}.") from None
 
 
 def check_settings(
@@ -78,9 +90,9 @@ def write_config(path: Path, config: PretrainConfig) -> None:
     write_text(path, "".join(lines))
 
 
-def _place(path: Path, text: str, key: str) -> str:
+def _place(path: Path, key: str) -> str:
     key_or_table = re.compile(rf"""\s*\[*\s*["']?{re.escape(key)}["']?\s*[].=]""")
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if key_or_table.match(line):
             return f"--config {path}, line {number}"
     return f"--config {path}"

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from tf_dicom_ce.cli import main, train, tune
+from tf_dicom_ce.cli.tune import words_of
 from tf_dicom_ce.config import PRESETS, PretrainConfig
 from tf_dicom_ce.config_file import read_config, write_config
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.tuning.trial import words_of
 
 SMALL = ["--preset", "quick", "--image-size", "32", "32", "--epochs", "1", "--batch-size", "4"]
 

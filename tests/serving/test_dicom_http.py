@@ -23,9 +23,9 @@ from starlette.responses import JSONResponse
 from tf_dicom_ce.outlines import outline
 from tf_dicom_ce.results.files import dicom_file
 from tf_dicom_ce.serving import dicom_http, reading
+from tf_dicom_ce.serving.dicom_http import choose
 from tf_dicom_ce.serving.errors import RequestError
-from tf_dicom_ce.serving.guarded import Failure, GuardedCalls
-from tf_dicom_ce.serving.negotiation import choose
+from tf_dicom_ce.serving.reading import Failure, GuardedCalls
 from tf_dicom_ce.workers import Loss
 
 SEGMENTATION, CLASSIFICATION = "/v1/models/organs/dicom", "/v1/models/view/dicom"

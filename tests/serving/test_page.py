@@ -9,10 +9,10 @@ import pytest
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 
-from tf_dicom_ce.serving import page
+from tf_dicom_ce.serving import app
 from tf_dicom_ce.serving.errors import RequestError
 
-STATIC = Path(page.__file__).with_name("static")
+STATIC = Path(app.__file__).with_name("static")
 
 
 def get(path):
@@ -20,8 +20,8 @@ def get(path):
         return PlainTextResponse(error.message, error.status)
 
     async def ask():
-        app = Starlette(routes=page.routes(), exception_handlers={RequestError: refuse})
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
+        pages = Starlette(routes=app.page(), exception_handlers={RequestError: refuse})
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(pages)) as client:
             return await client.get(f"http://server{path}")
 
     return anyio.run(ask)
@@ -42,7 +42,7 @@ def test_files(path):
     assert response.headers["x-content-type-options"] == "nosniff"
 
 
-@pytest.mark.parametrize("name", ["nothing.js", "..%2fpage.py", "%2e%2e%2fpage.py", ""])
+@pytest.mark.parametrize("name", ["nothing.js", "..%2fapp.py", "%2e%2e%2fapp.py", ""])
 def test_nothing_else(name):
     assert get(f"/static/{name}").status_code == 404
 

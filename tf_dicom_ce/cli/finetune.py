@@ -21,7 +21,7 @@ them). The head goes to <export>/<task>/<version>/.
 import argparse
 from pathlib import Path
 
-from tf_dicom_ce.cli.runs import add_run_arguments, run_settings
+from tf_dicom_ce.cli.arguments import add_run_arguments, run_settings
 from tf_dicom_ce.cli.settings import add_settings, given_settings
 from tf_dicom_ce.config import FinetuneConfig, finetune_config
 from tf_dicom_ce.errors import UserError

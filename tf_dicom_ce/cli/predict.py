@@ -19,8 +19,8 @@ to a PACS, each once. For research; not a medical device.
 import argparse
 from pathlib import Path
 
+from tf_dicom_ce.cli.arguments import add_pacs_arguments, query_of
 from tf_dicom_ce.cli.settings import add_settings
-from tf_dicom_ce.cli.sources import add_pacs_arguments, query_of
 from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.errors import UserError
 
@@ -60,7 +60,11 @@ def run(options: argparse.Namespace) -> None:
 
     frames = options.frames or "middle"
     check_choice(frames)
-    _check_paths(options)
+    if options.out.resolve().is_relative_to(Path(options.source).resolve()):
+        raise UserError(
+            f"--out {options.out}: lies in {options.source}, so that overlays would be read as "
+            "images the next time. Choose a folder beside it."
+        )
     if options.stow:
         stow.check_target(options.stow)
     credentials = Credentials.from_environment()
@@ -85,14 +89,6 @@ def run(options: argparse.Namespace) -> None:
                 f"PACS: {stored.instances} results stored, {stored.sent} of them sent now"
                 + (f", {stored.refused} refused by the server" if stored.refused else "")
             )
-
-
-def _check_paths(options: argparse.Namespace) -> None:
-    if options.out.resolve().is_relative_to(Path(options.source).resolve()):
-        raise UserError(
-            f"--out {options.out}: lies in {options.source}, so that overlays would be read as "
-            "images the next time. Choose a folder beside it."
-        )
 
 
 def _print(done, head, folder: Path) -> None:

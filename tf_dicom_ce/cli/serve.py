@@ -44,35 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
     add("--port", type=int, default=8501, metavar="N", help="default: 8501; 0 is any free one")
     add("--selftest", action="store_true", help="replay the golden inputs of all models and stop")
-    limits = parser.add_argument_group("limits").add_argument
-    limits(
-        "--max-body",
-        type=int,
-        default=64,
-        metavar="MIB",
-        help="largest request; longer ones are answered 413 (default: 64)",
-    )
-    limits(
-        "--timeout",
-        type=float,
-        default=30,
-        metavar="SECONDS",
-        help="longest time for a request; then 504 (default: 30)",
-    )
-    limits(
-        "--threads",
-        type=int,
-        default=16,
-        metavar="N",
-        help="requests worked on at a time (default: 16)",
-    )
-    limits(
-        "--queue",
-        type=int,
-        default=48,
-        metavar="N",
-        help="requests that may wait besides; then 503 (default: 48)",
-    )
+    limits = parser.add_argument_group("limits")
+    for name, kind, default, metavar, text in (
+        ("--max-body", int, 64, "MIB", "largest request; longer ones are answered 413"),
+        ("--timeout", float, 30, "SECONDS", "longest time for a request; then 504"),
+        ("--threads", int, 16, "N", "requests worked on at a time"),
+        ("--queue", int, 48, "N", "requests that may wait besides; then 503"),
+    ):
+        text += f" (default: {default})"
+        limits.add_argument(name, type=kind, default=default, metavar=metavar, help=text)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -22,6 +22,8 @@ from tf_dicom_ce.cli import finetune, train
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.study.protocol import TASKS
 
+_COMMANDS = {"train": train, "finetune": finetune}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
@@ -38,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @functools.cache
 def _parser(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
-    {"train": train, "finetune": finetune}[command].add_arguments(parser)
+    _COMMANDS[command].add_arguments(parser)
     return parser
 
 
@@ -57,15 +59,12 @@ def check_job(words: Sequence[str]) -> None:
     Raises:
         UserError: It does not take them, or two contradict each other.
     """
-    options = _parser(words[0]).parse_args(words[1:])
-    if words[0] == "train":
-        train.configure(options)
-    else:
-        finetune.configure(options)
+    _COMMANDS[words[0]].configure(_parser(words[0]).parse_args(words[1:]))
 
 
 def run(options: argparse.Namespace) -> None:
     """Runs the command."""
+    from tf_dicom_ce.study.exhibits import difficulty, render_phantom
     from tf_dicom_ce.study.protocol import read_protocol
     from tf_dicom_ce.study.report import write_report
     from tf_dicom_ce.study.runner import State, Study, run_all, run_job, settle
@@ -92,30 +91,7 @@ def run(options: argparse.Namespace) -> None:
             raise UserError(f"job '{job.name}' failed; its log is {study.place(job.name)}.log.")
         return
     if not options.report:
-        _render_phantom(protocol)
+        render_phantom(protocol)
         run_all(study, options.parallel, options.retry_failed)
-    write_report(study, study.folder, _difficulty(protocol))
+    write_report(study, study.folder, difficulty(protocol))
     print(f"Jobs: {study.counts()}.\nReport: {study.folder / 'report.html'}")
-
-
-def _render_phantom(protocol) -> None:
-    """Makes the phantom's cohorts that jobs want, before several of them want them at once."""
-    from tf_dicom_ce.phantom.cohort import default_cohort
-    from tf_dicom_ce.phantom.difficulty import write_difficulty
-
-    parts = (protocol.options[part] for part in ("pretraining", *TASKS))
-    wanted = [options for options in parts if not options.get("data")]
-    for preset in sorted({options.get("preset") or "quick" for options in wanted}):
-        cohort = default_cohort(preset)
-        if not (cohort / "difficulty.md").exists():
-            write_difficulty(cohort)
-
-
-def _difficulty(protocol) -> str | None:
-    """How hard the phantom's tasks are, where they are the study's and that was measured."""
-    from tf_dicom_ce.phantom.cohort import default_cohort
-
-    if any(protocol.options[task].get("data") for task in protocol.tasks):
-        return None
-    table = default_cohort(protocol.options["pretraining"].get("preset", "quick")) / "difficulty.md"
-    return table.read_text() if table.exists() else None

@@ -20,9 +20,14 @@ and inpainting panels; look at it with `tensorboard --logdir runs`. The encoder 
 import argparse
 import dataclasses
 
-from tf_dicom_ce.cli.runs import add_run_arguments, run_settings
+from tf_dicom_ce.cli.arguments import (
+    add_labels_argument,
+    add_pacs_arguments,
+    add_run_arguments,
+    query_of,
+    run_settings,
+)
 from tf_dicom_ce.cli.settings import add_settings, given_settings
-from tf_dicom_ce.cli.sources import add_labels_argument, add_pacs_arguments, query_of
 from tf_dicom_ce.config import PRESETS, PretrainConfig
 
 

@@ -19,7 +19,9 @@ import argparse
 import dataclasses
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tf_dicom_ce.child_process import python_module
 from tf_dicom_ce.cli import train
@@ -66,9 +68,19 @@ def run(options: argparse.Namespace) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # GPUs are for the trials, not for this process
     load_tensorflow()  # keras-tuner needs it
     from tf_dicom_ce.tuning.search import Plan, tune
-    from tf_dicom_ce.tuning.trial import words_of
 
     told = vars(options)
     words = words_of({name: told[name] for name in told if name not in {*settings, *_OWN}})
     places = words_of({name: told[name] for name in _PLACES})
     tune(Plan(folder, base, names, options.trials, COMMAND, words, environment, places))
+
+
+def words_of(options: Mapping[str, Any]) -> list[str]:
+    """Options of `train` as its command line has them; None, False and "" are not told."""
+    words = []
+    for name, value in options.items():
+        if value in (None, False, ""):
+            continue
+        values = value if isinstance(value, list | tuple) else [value]
+        words += ["--" + name.replace("_", "-"), *([] if value is True else map(str, values))]
+    return words

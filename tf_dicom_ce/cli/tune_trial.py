@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tf_dicom_ce.child_process import end_with_parent
 from tf_dicom_ce.cli import main
-from tf_dicom_ce.tuning.folder import lock
-from tf_dicom_ce.tuning.trial import CONFIG, EXPORT, RESULT
+from tf_dicom_ce.tuning.space import CONFIG, EXPORT, RESULT
+from tf_dicom_ce.whole_files import sole
 
 
 def run(folder: Path, words: Sequence[str], train: Callable[[Sequence[str]], int] = main) -> int:
@@ -27,7 +27,7 @@ def run(folder: Path, words: Sequence[str], train: Callable[[Sequence[str]], int
         Exit code.
     """
     end_with_parent()
-    with lock(folder / "trial.lock"):
+    with sole(folder / "trial.lock", None):
         if not (folder / RESULT).exists():
             shutil.rmtree(folder / EXPORT, ignore_errors=True)  # perhaps a part of one
         places = ["--config", folder / CONFIG, "--run", folder, "--export", folder / EXPORT]

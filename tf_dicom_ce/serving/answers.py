@@ -12,6 +12,7 @@ from tf_dicom_ce.outlines import colour
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.source import Source
 
+_OF_MODEL = ("name", "version", "weights_digest", "task", "synthetic")
 _NOTICE = "Research use only. Not a medical device."
 
 
@@ -32,13 +33,7 @@ def answer(source: Source, model: Model, outputs: dict[str, np.ndarray], picture
     """
     result = _segmentation if model.task == "segmentation" else _classification
     found = {
-        "model": {
-            "name": model.name,
-            "version": model.version,
-            "weights_digest": model.weights_digest,
-            "task": model.task,
-            "synthetic": model.synthetic,
-        },
+        "model": {name: getattr(model, name) for name in _OF_MODEL},
         "notice": _NOTICE,
         "image": _image(source),
         **result(source, model, outputs),

@@ -1,18 +1,33 @@
-"""The web application: routes behind limits."""
+"""The web application: routes behind limits, and the page on which a person tries a model."""
+
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import FileResponse, JSONResponse
 from starlette.routing import Route
 
-from tf_dicom_ce.serving import dicom_http, openapi, page
+from tf_dicom_ce.serving import dicom_http, openapi, rest
+from tf_dicom_ce.serving.errors import RequestError
 from tf_dicom_ce.serving.limits import Limits, Workers
-from tf_dicom_ce.serving.metrics import Metrics, Observed
+from tf_dicom_ce.serving.metrics import Metrics
 from tf_dicom_ce.serving.repository import Repository
-from tf_dicom_ce.serving.rest import Rest
 from tf_dicom_ce.serving.settings import Settings
+
+_PAGE = Path(__file__).with_name("static")
+_TYPES = dict.fromkeys(("app.js", "drawing.js", "server.js"), "text/javascript")
+_TYPES |= {"style.css": "text/css"}
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
 
 
 def create_app(repository: Repository, settings: Settings) -> Starlette:
@@ -32,12 +47,12 @@ def create_app(repository: Repository, settings: Settings) -> Starlette:
             *_health(repository),
             *metrics.routes(),
             *openapi.routes(settings),
-            *page.routes(),
+            *page(),
             *dicom_http.routes(repository),
-            *Rest(repository, workers, metrics).routes(),
+            *rest.routes(repository, workers, metrics),
         ],
         middleware=[
-            Middleware(Observed, metrics=metrics),
+            Middleware(metrics.observing),
             Middleware(Limits, settings=settings),
         ],
         exception_handlers={HTTPException: _not_routed},
@@ -65,3 +80,18 @@ async def _not_routed(request: Request, error: HTTPException) -> JSONResponse:
     """Answers 404 and 405 in TensorFlow Serving's words, which has 400 for both."""
     message = f"Malformed request: {request.method} {request.scope['path']}"
     return JSONResponse({"error": message}, error.status_code, headers=error.headers)
+
+
+def page() -> list[Route]:
+    """`/` and the files it needs, under `/static/`; none of them is a secret."""
+
+    async def index(request: Request) -> FileResponse:
+        return FileResponse(_PAGE / "index.html", headers=_HEADERS, media_type="text/html")
+
+    async def static(request: Request) -> FileResponse:
+        file = request.path_params["file"]
+        if file not in _TYPES:
+            raise RequestError(404, f"No file {file} here.")
+        return FileResponse(_PAGE / file, headers=_HEADERS, media_type=_TYPES[file])
+
+    return [Route("/", index), Route("/static/{file}", static)]

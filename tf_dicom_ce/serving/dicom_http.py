@@ -1,11 +1,11 @@
 """An image in, what a head says about it out: as JSON, as a DICOM SEG or SR, or as a picture."""
 
 import contextlib
-import dataclasses
-from collections.abc import Iterator
 
 import anyio
 import numpy as np
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -20,13 +20,12 @@ from tf_dicom_ce.results.source import Source, on_disk
 from tf_dicom_ce.serving import reading
 from tf_dicom_ce.serving.answers import answer, is_picture
 from tf_dicom_ce.serving.errors import RequestError
-from tf_dicom_ce.serving.guarded import Failure, GuardedCalls
-from tf_dicom_ce.serving.negotiation import choose
+from tf_dicom_ce.serving.reading import Failure, GuardedCalls
 from tf_dicom_ce.serving.repository import Repository
 from tf_dicom_ce.serving.servable import Servable
-from tf_dicom_ce.serving.uploads import uploaded
 
 _JSON, _DICOM, _PNG = "application/json", "application/dicom", "image/png"
+_BODIES = (_DICOM, _PNG, "image/jpeg")
 _AT_ONCE = 4  # requests that are worked on; the others wait without a thread
 _SECONDS = 10.0  # for reading a file; one that takes longer is tried once more
 _STATUS = {
@@ -37,30 +36,6 @@ _STATUS = {
     Code.FRAME_OUT_OF_RANGE: 400,
     Code.TIMED_OUT: 503,
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class _Question:
-    """What a request asks of which model; `frame` None is the middle one."""
-
-    name: str
-    version: int | None
-    accept: str
-    frame: int | None
-    picture: bool
-
-    @classmethod
-    def of(cls, request: Request) -> "_Question":
-        frame = request.query_params.get("frame")
-        if frame is not None and not (frame.isascii() and frame.isdecimal() and len(frame) < 10):
-            raise RequestError(400, f"frame={frame[:20]!r} is not a number. Frames count from 0.")
-        return cls(
-            request.path_params["name"],
-            request.path_params.get("version"),
-            ",".join(request.headers.getlist("accept")),
-            None if frame is None else int(frame),
-            request.query_params.get("picture") == "true",
-        )
 
 
 class DicomEndpoint:
@@ -80,15 +55,17 @@ class DicomEndpoint:
 
     async def respond(self, request: Request) -> Response:
         """Raises RequestError: 400, 404, 406, 413, 415, 422 or 503, with the remedy."""
-        question, file = _Question.of(request), await uploaded(request)
-        return await anyio.to_thread.run_sync(self._answer, question, file, limiter=self._limiter)
+        frame, file = _frame(request), await _uploaded(request)
+        arguments = (request, frame, file)
+        return await anyio.to_thread.run_sync(self._answer, *arguments, limiter=self._limiter)
 
-    def _answer(self, question: _Question, file: bytes) -> Response:
-        with self._repository.acquire(question.name, question.version) as servable:
+    def _answer(self, request: Request, frame: int | None, file: bytes) -> Response:
+        with self._repository.acquire(**request.path_params) as servable:
             model = _model(servable)
             as_trained = (servable.content.get(k, False) for k in ("find_sector", "blank_outside"))
-            source = self._read(file, question.frame, *as_trained)
-            accepted = _accepted(question.accept, source, model)
+            source = self._read(file, frame, *as_trained)
+            accept = ",".join(request.headers.getlist("accept"))
+            accepted = _accepted(accept, source, model)
             levels = source.pixels[np.newaxis, ..., np.newaxis].astype(np.float32)
             outputs = servable.predict("serving_image", {"image": levels})
         outputs = {name: values[0] for name, values in outputs.items()}
@@ -101,7 +78,8 @@ class DicomEndpoint:
         if accepted == _PNG:
             picture = overlay(source, outputs["mask"], model.classes)
             return _attached(picture, _PNG, model, "outlines.png")
-        found = answer(source, model, outputs, question.picture)
+        picture = request.query_params.get("picture") == "true"
+        found = answer(source, model, outputs, picture)
         return JSONResponse(found, headers={"Cache-Control": "no-store"})
 
     def _read(
@@ -138,7 +116,14 @@ def routes(repository: Repository) -> list[Route]:
     """The list of models, and the endpoints that take image files."""
 
     def models(request: Request) -> JSONResponse:
-        return JSONResponse({"models": list(_listed(repository))})
+        found = []
+        for name in repository.names():
+            # A model may have no version that can serve yet, or no more.
+            with contextlib.suppress(RequestError), repository.acquire(name) as servable:
+                says = {"task": None, "weights_digest": None, "classes": []} | servable.content
+                said = {key: says[key] for key in ("weights_digest", "task", "classes")}
+                found.append({"name": name, "version": str(servable.version), **said})
+        return JSONResponse({"models": found})
 
     respond = DicomEndpoint(repository).respond
     return [
@@ -148,17 +133,12 @@ def routes(repository: Repository) -> list[Route]:
     ]
 
 
-def _listed(repository: Repository) -> Iterator[dict]:
-    for name in repository.names():
-        # A model may have no version that can serve yet, or no more.
-        with contextlib.suppress(RequestError), repository.acquire(name) as servable:
-            yield {
-                "name": name,
-                "version": str(servable.version),
-                "weights_digest": servable.content.get("weights_digest"),
-                "task": servable.content.get("task"),
-                "classes": servable.content.get("classes", []),
-            }
+def _frame(request: Request) -> int | None:
+    """The frame that is asked about; None is the middle one."""
+    frame = request.query_params.get("frame")
+    if frame is not None and not (frame.isascii() and frame.isdecimal() and len(frame) < 10):
+        raise RequestError(400, f"frame={frame[:20]!r} is not a number. Frames count from 0.")
+    return None if frame is None else int(frame)
 
 
 def _model(servable: Servable) -> Model:
@@ -196,3 +176,60 @@ def _attached(content: bytes, media_type: str, model: Model, end: str) -> Respon
         "X-Content-Type-Options": "nosniff",
     }
     return Response(content, media_type=media_type, headers=headers)
+
+
+async def _uploaded(request: Request) -> bytes:
+    """The file that a request brings: the body itself, or that of multipart/form-data."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type in _BODIES:
+        return await request.body()
+    if media_type != "multipart/form-data":
+        raise RequestError(
+            415, f"Content-Type has to be {', '.join(_BODIES)} or multipart/form-data."
+        )
+    try:
+        form = await _InMemory(request.headers, request.stream(), max_files=1).parse()
+    except MultiPartException as error:
+        raise RequestError(400, f"The form cannot be read. {error.message}") from None
+    try:
+        files = [part for part in form.values() if isinstance(part, UploadFile)]
+        if not files:
+            raise RequestError(400, "The form has no file.")
+        return await files[0].read()
+    finally:
+        await form.close()
+
+
+class _InMemory(MultiPartParser):
+    spool_max_size = 0  # no end to it: the size of a body is limited already
+
+
+def choose(accept: str, offered: list[str]) -> str | None:
+    """Chooses by the Accept header (RFC 9110, 12.5.1).
+
+    Args:
+        accept: Its value; empty means anything.
+        offered: Media types, the preferred one first.
+
+    Returns:
+        One of `offered`; None if the client wants none of them.
+    """
+    ranges = _ranges(accept or "*/*")
+    wanted = {offer: _quality(offer, ranges) for offer in offered}
+    best = max(offered, key=wanted.__getitem__)
+    return best if wanted[best] > 0 else None
+
+
+def _ranges(accept: str) -> dict[str, float]:
+    ranges = {}
+    for part in accept.lower().split(","):
+        media, *parameters = (piece.strip() for piece in part.split(";"))
+        quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+        ranges[media] = float(quality) if quality.replace(".", "", 1).isdecimal() else 0.0
+    return ranges
+
+
+def _quality(offer: str, ranges: dict[str, float]) -> float:
+    """By the range that names it most exactly."""
+    exact_first = (offer, offer.partition("/")[0] + "/*", "*/*")
+    return next((ranges[media] for media in exact_first if media in ranges), 0.0)

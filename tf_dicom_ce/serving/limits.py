@@ -143,6 +143,8 @@ class _Exchange:
         self.scope = scope
         self._receive, self._send, self._max_body = receive, send, max_body
         self._headers = dict(scope["headers"])
+        length = self._headers.get(b"content-length", b"")
+        self._announced = int(length) if length.isdigit() and len(length) < 20 else 0
         self._seen = 0
         self._is_whole = self._started = self.waits_for_body = False
 
@@ -152,15 +154,14 @@ class _Exchange:
         Raises:
             RequestError: The body is longer than allowed, or says that it will be.
         """
-        if not self._seen and self._announced() > self._max_body:
-            raise self._too_long()
+        if not self._seen:
+            self._require_short(self._announced)
         self.waits_for_body = not self._is_whole
         message = await self._receive()
         self.waits_for_body = False
         self._is_whole = not message.get("more_body", False)
         self._seen += len(message.get("body", b""))
-        if self._seen > self._max_body:
-            raise self._too_long()
+        self._require_short(self._seen)
         return message
 
     async def send(self, message: Message) -> None:
@@ -183,9 +184,6 @@ class _Exchange:
                 message = await self._receive()
                 self._is_whole = not message.get("more_body", False)
 
-    def _announced(self) -> int:
-        length = self._headers.get(b"content-length", b"")
-        return int(length) if length.isdigit() and len(length) < 20 else 0
-
-    def _too_long(self) -> RequestError:
-        return RequestError(413, f"A request has at most {self._max_body} bytes.")
+    def _require_short(self, size: int) -> None:
+        if size > self._max_body:
+            raise RequestError(413, f"A request has at most {self._max_body} bytes.")

@@ -19,7 +19,6 @@ from tf_dicom_ce.serving.errors import RequestError
 from tf_dicom_ce.serving.limits import Workers
 from tf_dicom_ce.serving.repository import Repository
 
-_PREFIX = "tf_dicom_ce_"
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _INSTANCES = (1, 2, 4, 8, 16, 32)
 _UNKNOWN = "unknown"
@@ -40,35 +39,22 @@ class Metrics:
 
     def __init__(self, repository: Repository, workers: Workers):
         self._repository = repository
-        self._registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        self._requests = Counter(
-            _PREFIX + "requests",
-            "Requests that were answered.",
-            ["route", "model", "version", "code"],
-            registry=registry,
-        )
-        self._seconds = Histogram(
-            _PREFIX + "request_seconds",
-            "Time from a request to the end of its answer.",
-            ["route", "model"],
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.instances = Histogram(
-            _PREFIX + "request_instances",
-            "Instances in a predict request.",
-            ["model"],
-            buckets=_INSTANCES,
-            registry=registry,
-        )
-        running = Gauge(
-            _PREFIX + "running", "Threads that work on tensor requests.", registry=registry
-        )
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+
+        def made(kind: type, name: str, text: str, *labels: str, **more):
+            return kind("tf_dicom_ce_" + name, text, labels, registry=self._registry, **more)
+
+        text = "Requests that were answered."
+        self._requests = made(Counter, "requests", text, "route", "model", "version", "code")
+        text = "Time from a request to the end of its answer."
+        names = ("request_seconds", text, "route", "model")
+        self._seconds = made(Histogram, *names, buckets=_SECONDS)
+        names = ("request_instances", "Instances in a predict request.", "model")
+        self.instances = made(Histogram, *names, buckets=_INSTANCES)
+        running = made(Gauge, "running", "Threads that work on tensor requests.")
         running.set_function(lambda: workers.running)
-        waiting = Gauge(
-            _PREFIX + "waiting", "Tensor requests that wait for a thread.", registry=registry
-        )
+        waiting = made(Gauge, "waiting", "Tensor requests that wait for a thread.")
         waiting.set_function(lambda: workers.waiting)
 
     def routes(self) -> list[Route]:
@@ -80,8 +66,25 @@ class Metrics:
 
         return [Route("/metrics", metrics)]
 
-    def note(self, scope: Scope, status: int, seconds: float) -> None:
-        """Counts an answered request and logs it."""
+    def observing(self, app: ASGIApp) -> ASGIApp:
+        """Middleware that counts and logs every request with the status of its answer."""
+
+        async def observed(scope: Scope, receive: Receive, send: Send) -> None:
+            status, begin = 499, time.perf_counter()  # if nothing is sent, the client went away
+
+            async def watched(message: Message) -> None:
+                nonlocal status
+                if message["type"] == "http.response.start":
+                    status = message["status"]
+                await send(message)
+
+            await app(scope, receive, watched)
+            if scope["type"] == "http":
+                self._note(scope, status, time.perf_counter() - begin)
+
+        return observed
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = scope["route"].path_format if "route" in scope else _UNKNOWN
         model, version = self._servable(scope.get("path_params", {}))
         self._requests.labels(route, model, version, status).inc()
@@ -103,31 +106,3 @@ class Metrics:
         if "version" in parameters:
             available = [one for one in available if int(one) == int(parameters["version"])]
         return name, next(iter(available), _UNKNOWN)
-
-
-class Observed:
-    """Middleware that notes every request with the status of its answer.
-
-    Args:
-        app: What is behind.
-        metrics: Where to note.
-    """
-
-    def __init__(self, app: ASGIApp, metrics: Metrics):
-        self._app, self._metrics = app, metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes one request on."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        status, begin = 499, time.perf_counter()  # if nothing is sent, the client went away
-
-        async def watched(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        await self._app(scope, receive, watched)
-        self._metrics.note(scope, status, time.perf_counter() - begin)

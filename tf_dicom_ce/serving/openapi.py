@@ -1,5 +1,6 @@
 """The server's description of itself: OpenAPI 3.1, and the same as a page for people."""
 
+from collections.abc import Iterator
 from importlib import resources
 from typing import Any
 
@@ -10,7 +11,6 @@ from starlette.routing import Route
 
 from tf_dicom_ce import __version__
 from tf_dicom_ce.serving.limits import OPEN_PATHS
-from tf_dicom_ce.serving.openapi_schemas import EXAMPLES, SCHEMAS, ref
 from tf_dicom_ce.serving.settings import Settings
 
 _ABOUT = """\
@@ -18,7 +18,8 @@ Heads on a context encoder, in the REST dialect of TensorFlow Serving, and for D
 Every error is a JSON object with the one key error. Research use only. Not a medical device."""
 _CSP = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
 _IMAGES = ("application/dicom", "image/png", "image/jpeg")
-_MODEL = {
+_MODELS = "/v1/models/{name}"
+_WHICH = {
     "": "the newest version",
     "/versions/{version}": "one version",
     "/labels/{label}": "a labelled version; there are no labels here, so that this answers 400",
@@ -29,6 +30,14 @@ _PARAMETERS = {
     "label": ("Label of the version.", {"type": "string"}),
     "file": ("A file of the page.", {"type": "string"}),
 }
+_QUERY = {
+    "frame": ("Frame, from 0. Default: the middle one.", {"type": "integer"}),
+    "picture": ("Add to JSON what the model saw.", {"type": "boolean"}),
+}
+_OF_IMAGES = (
+    "Accept chooses the answer: application/json; application/dicom, a DICOM SEG or SR for "
+    "the PACS, of a DICOM file; image/png, the image with outlines, of a segmentation."
+)
 _ERRORS = {
     400: "The request is malformed, or does not fit the model; the message says what and where.",
     401: "The token is missing or wrong.",
@@ -53,7 +62,7 @@ def document(settings: Settings) -> dict[str, Any]:
     Returns:
         An OpenAPI 3.1 document.
     """
-    paths = {**_images(), **_tensors(), **_operation()}
+    paths = {path: {method: _described(path, *rest)} for path, method, *rest in _operations()}
     described = {
         "openapi": "3.1.0",
         "info": {
@@ -65,7 +74,7 @@ def document(settings: Settings) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "paths": paths,
-        "components": {"schemas": SCHEMAS},
+        "components": {"schemas": _SCHEMAS},
     }
     if settings.token is not None:
         described["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
@@ -91,125 +100,210 @@ def routes(settings: Settings) -> list[Route]:
     return [Route("/openapi.json", openapi), Route("/docs", docs)]
 
 
-def _tensors() -> dict[str, Any]:
-    paths = {}
-    for middle, which in _MODEL.items():
-        model = "/v1/models/{name}" + middle
-        paths[model + ":predict"] = {
-            "post": _described(
-                model,
-                f"Predict with {which}",
-                {"application/json": {"schema": ref("PredictResponse")}},
-                _WORK,
-                body={"application/json": {"schema": ref("PredictRequest"), "examples": EXAMPLES}},
-            )
-        }
+def _operations() -> Iterator[tuple]:
+    """Path, method, and what `_described` says of it."""
+    yield "/v1/models", "get", "The models, with their tasks and classes", _json("Models")
+    form = _object(file={"type": "string", "format": "binary"})
+    file = {kind: {} for kind in _IMAGES} | {"multipart/form-data": {"schema": form}}
+    answers = _json("ImageAnswer") | {"application/dicom": {}, "image/png": {}}
+    for middle in ("", "/versions/{version}"):
+        path, summary = f"{_MODELS}{middle}/dicom", f"Read an image file with {_WHICH[middle]}"
+        yield path, "post", summary, answers, (*_WORK, 406, 415, 422), file, _OF_IMAGES
+    tensors = {"application/json": {"schema": _ref("PredictRequest"), "examples": _EXAMPLES}}
+    for middle, which in _WHICH.items():
+        path, summary = _MODELS + middle, f"Predict with {which}"
+        yield path + ":predict", "post", summary, _json("PredictResponse"), _WORK, tensors
         for method in ("classify", "regress"):
             summary = f"TensorFlow Serving's {method}: no model here has its signature"
-            paths[f"{model}:{method}"] = {"post": _described(model, summary, None, (400, 404))}
-        paths[model] = {
-            "get": _described(
-                model,
-                f"Status of {'all versions' if not middle else which}",
-                {"application/json": {"schema": ref("GetModelStatusResponse")}},
-                (400, 404),
-            )
-        }
-        paths[model + "/metadata"] = {
-            "get": _described(
-                model,
-                f"Signatures of {which}",
-                {"application/json": {"schema": ref("GetModelMetadataResponse")}},
-                (400, 404),
-            )
-        }
-    return paths
-
-
-def _images() -> dict[str, Any]:
-    answers = {
-        "application/json": {"schema": ref("ImageAnswer")},
-        "application/dicom": {},
-        "image/png": {},
-    }
-    form = {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}}
-    body = {kind: {} for kind in _IMAGES} | {"multipart/form-data": {"schema": form}}
-    query = [
-        _parameter("frame", "Frame, from 0. Default: the middle one.", {"type": "integer"}),
-        _parameter("picture", "Add to JSON what the model saw.", {"type": "boolean"}),
-    ]
-    paths = {
-        "/v1/models": {
-            "get": _described(
-                "/v1/models",
-                "The models, with their tasks and classes",
-                {"application/json": {"schema": ref("Models")}},
-            )
-        }
-    }
-    for middle in ("", "/versions/{version}"):
-        model = "/v1/models/{name}" + middle
-        described = _described(
-            model,
-            f"Read an image file with {_MODEL[middle]}",
-            answers,
-            (*_WORK, 406, 415, 422),
-            body=body,
-        )
-        described["description"] = (
-            "Accept chooses the answer: application/json; application/dicom, a DICOM SEG or SR for "
-            "the PACS, of a DICOM file; image/png, the image with outlines, of a segmentation."
-        )
-        described["parameters"] += query
-        paths[model + "/dicom"] = {"post": described}
-    return paths
-
-
-def _operation() -> dict[str, Any]:
-    state, html = {"application/json": {"schema": ref("State")}}, {"text/html": {}}
-    simple = {
-        "/healthz": ("Does the process answer?", state, ()),
-        "/readyz": ("Is there a model that can be asked?", state, (503,)),
-        "/metrics": ("Prometheus metrics", {"text/plain": {}}, ()),
-        "/openapi.json": ("This description", {"application/json": {}}, ()),
-        "/docs": ("This description as a page", html, ()),
-        "/": ("A page to try a model on an image", html, ()),
-        "/static/{file}": ("Files of that page", {"text/css": {}, "text/javascript": {}}, (404,)),
-    }
-    return {
-        path: {"get": _described(path, summary, answer, errors)}
-        for path, (summary, answer, errors) in simple.items()
-    }
+            yield f"{path}:{method}", "post", summary, None, (400, 404)
+        summary = f"Status of {which if middle else 'all versions'}"
+        yield path, "get", summary, _json("GetModelStatusResponse"), (400, 404)
+        answer = _json("GetModelMetadataResponse")
+        yield path + "/metadata", "get", f"Signatures of {which}", answer, (400, 404)
+    yield "/healthz", "get", "Does the process answer?", _json("State")
+    yield "/readyz", "get", "Is there a model that can be asked?", _json("State"), (503,)
+    yield "/metrics", "get", "Prometheus metrics", {"text/plain": {}}
+    yield "/openapi.json", "get", "This description", {"application/json": {}}
+    yield "/docs", "get", "This description as a page", {"text/html": {}}
+    yield "/", "get", "A page to try a model on an image", {"text/html": {}}
+    files = {"text/css": {}, "text/javascript": {}}
+    yield "/static/{file}", "get", "Files of that page", files, (404,)
 
 
 def _described(
-    path: str, summary: str, answer: dict | None, errors: tuple[int, ...] = (), body=None
+    path: str,
+    summary: str,
+    answer: dict | None,
+    errors: tuple[int, ...] = (),
+    body: dict | None = None,
+    description: str | None = None,
 ) -> dict[str, Any]:
-    """One operation; `answer` and `body` by media type."""
-    error = {"application/json": {"schema": ref("Error")}}
+    """One operation; `answer` and `body` by media type. Only what takes images has a query."""
     responses = {"200": {"description": "The answer.", "content": answer}} if answer else {}
     responses |= {
-        str(status): {"description": _ERRORS[status], "content": error}
+        str(status): {"description": _ERRORS[status], "content": _json("Error")}
         for status in sorted({*errors, 401})
     }
-    described = {
-        "summary": summary,
-        "parameters": [
-            _parameter(name, *about, place="path")
-            for name, about in _PARAMETERS.items()
-            if f"{{{name}}}" in path
-        ],
-        "responses": responses,
-    }
+    parameters = [
+        {"name": name, "in": "path", "required": True, "description": text, "schema": schema}
+        for name, (text, schema) in _PARAMETERS.items()
+        if f"{{{name}}}" in path
+    ]
+    described = {"summary": summary, "parameters": parameters, "responses": responses}
+    if description:
+        described["description"] = description
+        parameters += [
+            {"name": name, "in": "query", "required": False, "description": text, "schema": schema}
+            for name, (text, schema) in _QUERY.items()
+        ]
     return described | ({"requestBody": {"required": True, "content": body}} if body else {})
 
 
-def _parameter(name: str, text: str, schema: dict, place: str = "query") -> dict[str, Any]:
-    required = place == "path"
-    return {
-        "name": name,
-        "in": place,
-        "required": required,
-        "description": text,
-        "schema": schema,
-    }
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _json(name: str) -> dict[str, Any]:
+    return {"application/json": {"schema": _ref(name)}}
+
+
+def _object(required: str = "", **properties: Any) -> dict[str, Any]:
+    described = {"type": "object", "properties": properties}
+    return described | ({"required": required.split()} if required else {})
+
+
+def _array(items: dict) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+def _of(kind: str, names: str) -> dict[str, Any]:
+    """Properties of one kind."""
+    return {name: {"type": kind} for name in names.split()}
+
+
+_STATES = ["START", "LOADING", "AVAILABLE", "UNLOADING", "END"]
+_STATUS = "error_code error_message"
+_TEXT, _NUMBER = {"type": "string"}, {"type": "number"}
+
+_SCHEMAS = {
+    "Error": _object("error", error=_TEXT),
+    "State": _object("status", status={"enum": ["ok", "ready"]}),
+    "Binary": _object("b64", b64={"type": "string", "contentEncoding": "base64"}),
+    "Tensor": {
+        "description": "A value, or lists of lists of values, all of equal lengths. Bytes, such as "
+        "those of a PNG file, are an object with the key b64. NaN, Infinity and -Infinity are "
+        "numbers here, which strict JSON does not know.",
+        "type": ["number", "string", "boolean", "array", "object"],
+    },
+    "PredictRequest": {
+        **_object(
+            signature_name={
+                "type": "string",
+                "default": "serving_default",
+                "description": "serving_default takes PNG or JPEG files, serving_image gray levels "
+                "0 to 255; metadata tells the shapes.",
+            },
+            instances={
+                **_array(_ref("Tensor")),
+                "minItems": 1,
+                "maxItems": 32,
+                "description": "Rows: one item for each image. With several inputs, objects.",
+            },
+            inputs={
+                **_ref("Tensor"),
+                "description": "Columns: a tensor, or an object of tensors by the inputs' names.",
+            },
+        ),
+        "oneOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
+    },
+    "PredictResponse": {
+        **_object(predictions=_array(_ref("Tensor")), outputs=_ref("Tensor")),
+        "description": "`predictions` answers `instances`, `outputs` answers `inputs`; by the "
+        "outputs' names if there are several.",
+        "oneOf": [{"required": ["predictions"]}, {"required": ["outputs"]}],
+    },
+    "GetModelStatusResponse": _object(
+        "model_version_status",
+        model_version_status=_array(
+            _object(
+                "version state status",
+                version=_TEXT,
+                state={"enum": _STATES},
+                status=_object(_STATUS, **_of("string", _STATUS)),
+            )
+        ),
+    ),
+    "GetModelMetadataResponse": _object(
+        "model_spec metadata",
+        model_spec=_object("name version", **_of("string", "name version signature_name")),
+        metadata=_object("signature_def", signature_def=_object("signature_def")),
+    ),
+    "Models": _object(
+        "models",
+        models=_array(
+            _object(
+                "name version weights_digest task classes",
+                **_of("string", "name version"),
+                weights_digest={"type": ["string", "null"]},
+                task={"enum": ["segmentation", "classification", None]},
+                classes=_array(_TEXT),
+            )
+        ),
+    ),
+    "ImageAnswer": {
+        **_object(
+            "model notice image classes",
+            model=_object(
+                **_of("string", "name version weights_digest task"),
+                synthetic={"type": ["boolean", "null"]},
+            ),
+            notice=_TEXT,
+            image=_object(
+                format={"enum": ["dicom", "picture"]},
+                **_of("integer", "rows columns frame frames"),
+                region=_object(**_of("integer", "top left height width")),
+            ),
+            classes=_array(
+                _object(
+                    "class_id name",
+                    class_id={"type": "integer"},
+                    name=_TEXT,
+                    share={
+                        "type": "number",
+                        "description": "Of the region's pixels; segmentation.",
+                    },
+                    colour={"type": ["string", "null"]},
+                    probability=_NUMBER | {"description": "Classification."},
+                )
+            ),
+            mask=_ref("Binary"),
+            picture=_ref("Binary"),
+            **{
+                "class": {
+                    "type": "string",
+                    "description": "The most probable class; classification.",
+                }
+            },
+        ),
+        "description": "Mask and picture are PNG: the mask a class number for each pixel of the "
+        "image, the picture what the model saw.",
+    },
+}
+
+_EXAMPLES = {
+    "rows": {
+        "summary": "One PNG or JPEG file, in rows",
+        "value": {"instances": [{"b64": "iVBORw0KGgo..."}]},
+    },
+    "named": {
+        "summary": "The same, with the input's name",
+        "value": {"instances": [{"image_bytes": {"b64": "iVBORw0KGgo..."}}]},
+    },
+    "columns": {
+        "summary": "An image of 2 × 2 gray levels, in columns",
+        "value": {
+            "signature_name": "serving_image",
+            "inputs": {"image": [[[[0], [85]], [[170], [255]]]]},
+        },
+    },
+}

@@ -1,12 +1,17 @@
-"""What touches a stranger's file, for worker processes: no TensorFlow here."""
+"""What touches a stranger's file, in processes that may die or hang: no TensorFlow here."""
 
+import collections
+import dataclasses
 import os
+from collections.abc import Callable
+from typing import Any
 
 from pydicom import Dataset
 
 from tf_dicom_ce.dicom.pictures import picture_format, read_picture
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.results.source import Source, open_image
+from tf_dicom_ce.workers import Pool
 
 _MAX_PIXELS = 1 << 24  # 4096 × 4096; a model takes some 10 bytes for each
 _MAX_SIDE = 0xFFFF  # the largest (0028,0010) Rows
@@ -48,3 +53,56 @@ def _picture(
         return Refusal(Code.TOO_LARGE, "rows × columns")
     header.Rows, header.Columns = shape
     return Source(header, 0, (0, 0, *shape), picture.pixels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """What is told of an exception: its class alone, for messages quote the values of elements."""
+
+    name: str
+
+
+class GuardedCalls:
+    """Worker processes that outlive a call; as many as there were calls at the same time.
+
+    Args:
+        timeout: Seconds for a call. One that dies or takes longer is tried once more.
+    """
+
+    def __init__(self, timeout: float):
+        self._timeout = timeout
+        self._idle: list[Pool] = []
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Returns `function(*arguments)`, from any thread.
+
+        Args:
+            function: Of a module that workers can import; what it needs is loaded there once.
+            *arguments: Anything that can be pickled.
+
+        Returns:
+            The result; a `Loss` if its worker died or took too long; a `Failure` if the function
+            raised something.
+        """
+        try:
+            pool = self._idle.pop()
+        except IndexError:
+            pool = Pool(_call, lambda loss: loss, 1, self._timeout)
+        try:
+            pool.submit(0, collections.deque([(function, arguments)]))
+            while pool.busy:
+                pool.wait()
+        except BaseException:
+            pool.kill()
+            raise
+        (result,) = pool.done.pop(0)
+        self._idle.append(pool)
+        return result
+
+
+def _call(item: tuple[Callable[..., Any], tuple]) -> Any:
+    function, arguments = item
+    try:
+        return function(*arguments)
+    except Exception as error:
+        return Failure(type(error).__name__)

@@ -9,7 +9,7 @@ import contextlib
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
@@ -21,6 +21,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _VERSION = re.compile(r"[0-9]{1,18}")
 _Key = tuple[str, int]  # name and version
 _Stamp = frozenset  # of what tells a file from the one that was there before
+_Look = dict[_Key, tuple[_Stamp, Path]]  # the versions that were seen at one time
 
 
 @dataclass
@@ -46,14 +47,6 @@ class _Version:
     stamp: _Stamp | None = None
     loaded: _Loaded | None = None
     error: tuple[str, str] = ("OK", "")
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What was seen at one time: the stamps of all versions, and their folders."""
-
-    stamps: dict[_Key, _Stamp] = field(default_factory=dict)
-    folders: dict[_Key, Path] = field(default_factory=dict)
 
 
 class Repository:
@@ -160,31 +153,30 @@ class Repository:
         """Makes what is served agree with what two looks agree on; newest versions first."""
         if before is None or now is None:  # the folder cannot be read at the moment
             return
-        for key in sorted({*now.stamps, *self._versions}, key=lambda key: key[1], reverse=True):
-            stamp = now.stamps.get(key)
+        for key in sorted({*now, *self._versions}, key=lambda key: key[1], reverse=True):
+            stamp, folder = now.get(key, (None, None))
             known = self._versions.get(key)
-            if stamp != before.stamps.get(key) or stamp == (known and known.stamp):
+            if stamp != before.get(key, (None,))[0] or stamp == (known and known.stamp):
                 continue
             if stamp is None:
                 known.stamp = None
                 self._retire(known)
             else:
-                self._load(key, now.folders[key], stamp)
+                self._load(key, folder, stamp)
             if self._stop.is_set():
                 return
 
     def _look(self) -> _Look | None:
-        look = _Look()
         try:
             models = [model for model in self._root.iterdir() if _NAME.fullmatch(model.name)]
         except OSError:
             return None
         folders = [f for model in models for f in model.glob("*") if _VERSION.fullmatch(f.name)]
-        for folder in folders:
-            if (stamp := _stamp(folder)) is not None:
-                key = folder.parent.name, int(folder.name)
-                look.stamps[key], look.folders[key] = stamp, folder
-        return look
+        return {
+            (folder.parent.name, int(folder.name)): (stamp, folder)
+            for folder in folders
+            if (stamp := _stamp(folder)) is not None
+        }
 
     def _load(self, key: _Key, folder: Path, stamp: _Stamp) -> None:
         with self._lock:

@@ -6,7 +6,7 @@ there is none, so that every label is unrecognised. No model here has the signat
 and `regress`.
 """
 
-from starlette.convertors import Convertor, register_url_convertor
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -18,31 +18,22 @@ from tf_dicom_ce.serving.repository import Repository
 from tf_dicom_ce.serving.tensors import format_predict, parse_predict
 
 _LARGEST_VERSION = (1 << 63) - 1
-_EXPECTED = (
-    "Expected {kind} signature method_name to be tensorflow/serving/{method}. "
-    "Was: tensorflow/serving/predict"
-)
 
 
-class _Text(Convertor[str]):
-    """A part of a path that is left as it is; unlike Starlette's, without colons."""
-
-    def __init__(self, regex: str):
-        self.regex = regex
-
-    def convert(self, value: str) -> str:
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
+class _Name(StringConvertor):
+    regex = "[^/:]+"
 
 
-register_url_convertor("servable_name", _Text("[^/:]+"))
-register_url_convertor("servable_version", _Text("[0-9]+"))
+class _Version(StringConvertor):
+    regex = "[0-9]+"
 
 
-class Rest:
-    """The endpoints.
+register_url_convertor("servable_name", _Name())
+register_url_convertor("servable_version", _Version())
+
+
+def routes(repository: Repository, workers: Workers, metrics: Metrics) -> list[Route]:
+    """Everything below /v1/models/{name}, for the newest version, a named one, or a label.
 
     Args:
         repository: What is served.
@@ -50,55 +41,49 @@ class Rest:
         metrics: Where the sizes of requests are noted.
     """
 
-    def __init__(self, repository: Repository, workers: Workers, metrics: Metrics):
-        self._repository, self._workers, self._metrics = repository, workers, metrics
-
-    def routes(self) -> list[Route]:
-        """Everything below /v1/models/{name}, for the newest version, a named one, or a label."""
-        model = "/v1/models/{name:servable_name}"
-        version = model + "/versions/{version:servable_version}"
-        label = model + "/labels/{label:servable_name}"
-        routes = []
-        for path in (model, version, label):
-            routes += [
-                Route(path + ":predict", self._predict, methods=["POST"]),
-                Route(path + ":classify", self._classify, methods=["POST"]),
-                Route(path + ":regress", self._regress, methods=["POST"]),
-                Route(path + "/metadata", self._get_metadata),
-                Route(path, self._get_status),
-            ]
-        return routes
-
-    async def _predict(self, request: Request) -> Response:
-        name, version = _asked(request)
-        body = await request.body()
-        content = await self._workers.run(self._answer, name, version, body)
-        return Response(content, media_type="application/json")
-
-    def _answer(self, name: str, version: int | None, body: bytes) -> bytes:
-        with self._repository.acquire(name, version) as servable:
+    def answer(name: str, version: int | None, body: bytes) -> bytes:
+        with repository.acquire(name, version) as servable:
             signature, inputs, row = parse_predict(body, servable.signatures)
             instances = max((len(array) for array in inputs.values() if array.ndim), default=1)
-            self._metrics.instances.labels(name).observe(instances)
+            metrics.instances.labels(name).observe(instances)
             outputs = servable.predict(signature.name, inputs)
             return format_predict(outputs, row, signature)
 
-    async def _get_status(self, request: Request) -> Response:
-        return JSONResponse(self._repository.status(*_asked(request)))
+    async def predict(request: Request) -> Response:
+        asked = _asked(request)
+        content = await workers.run(answer, *asked, await request.body())
+        return Response(content, media_type="application/json")
 
-    async def _get_metadata(self, request: Request) -> Response:
-        with self._repository.acquire(*_asked(request)) as servable:
+    async def status(request: Request) -> Response:
+        return JSONResponse(repository.status(*_asked(request)))
+
+    async def metadata(request: Request) -> Response:
+        with repository.acquire(*_asked(request)) as servable:
             return JSONResponse(servable.metadata())
 
-    async def _classify(self, request: Request) -> Response:
-        return self._refuse(request, "classification", "classify")
+    async def refuse(request: Request) -> Response:
+        method = request.url.path.rpartition(":")[2]
+        kind = {"classify": "classification", "regress": "regression"}[method]
+        with repository.acquire(*_asked(request)):
+            raise RequestError(
+                400,
+                f"Expected {kind} signature method_name to be tensorflow/serving/{method}. "
+                "Was: tensorflow/serving/predict",
+            )
 
-    async def _regress(self, request: Request) -> Response:
-        return self._refuse(request, "regression", "regress")
-
-    def _refuse(self, request: Request, kind: str, method: str) -> Response:
-        with self._repository.acquire(*_asked(request)):
-            raise RequestError(400, _EXPECTED.format(kind=kind, method=method))
+    model = "/v1/models/{name:servable_name}"
+    version = "/versions/{version:servable_version}"
+    return [
+        route
+        for path in (model, model + version, model + "/labels/{label:servable_name}")
+        for route in (
+            Route(path + ":predict", predict, methods=["POST"]),
+            Route(path + ":classify", refuse, methods=["POST"]),
+            Route(path + ":regress", refuse, methods=["POST"]),
+            Route(path + "/metadata", metadata),
+            Route(path, status),
+        )
+    ]
 
 
 def _asked(request: Request) -> tuple[str, int | None]:

@@ -5,8 +5,8 @@ its queue of batches and that queue's threads. (In eager mode each version that 
 would leave two threads behind that wake a thousand times a second.)
 """
 
-import contextlib
-from collections.abc import Iterator, Mapping
+import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +14,18 @@ import tensorflow as tf
 from google.protobuf.json_format import MessageToDict
 from tensorflow.core.protobuf import saved_model_pb2
 
+from tf_dicom_ce.preprocessing import decode_image_bytes
 from tf_dicom_ce.saved_model import read_metadata
 from tf_dicom_ce.serving.errors import RequestError
-from tf_dicom_ce.serving.image_check import check_image
 from tf_dicom_ce.serving.tensors import MOST_INSTANCES, Signature, TensorSpec
 
 #: The most images in a batch.
 BATCH = 8
 _IMAGE_BYTES = "image_bytes"
+_MOST_PIXELS = 1 << 22  # decoding takes some 50 bytes a pixel
+# A decoder may pass over chunks before IHDR; then the size it sees is not the one seen here.
+_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_MOST_SCANS = 100  # of a progressive JPEG; each costs time for every pixel
 _STATUS = {
     tf.errors.InvalidArgumentError: 400,
     tf.errors.UnavailableError: 503,  # the queue is full
@@ -48,34 +52,27 @@ class Servable:
 
     def __init__(self, folder: Path):
         self.name, self.version = folder.parent.name, int(folder.name)
-        self.content = _content(folder)
+        own = folder / f"{self.name}.json"
+        files = [own] if own.is_file() else sorted(folder.glob("*.json"))[:1]
+        self.content = read_metadata(files[0]) if files else {}
         saved_model = saved_model_pb2.SavedModel.FromString(
             (folder / "saved_model.pb").read_bytes()
         )
         self._definitions = dict(saved_model.meta_graphs[0].signature_def)
         with tf.Graph().as_default() as graph:
             functions = tf.saved_model.load(str(folder)).signatures
-            self.signatures = {
-                name: _signature(name, self._definitions[name]) for name in functions
-            }
-            placeholders = {
-                name: [
+            self.signatures, asked = {}, {}
+            for name, function in functions.items():
+                signature = self.signatures[name] = _signature(name, self._definitions[name])
+                inputs = [
                     tf.compat.v1.placeholder(tf.as_dtype(spec.dtype), spec.shape)
                     for spec in signature.inputs.values()
                 ]
-                for name, signature in self.signatures.items()
-            }
-            answers = {
-                name: _answer(self.signatures[name], functions[name], inputs)
-                for name, inputs in placeholders.items()
-            }
+                asked[name] = _answer(signature, function, inputs), inputs
             restore = tf.compat.v1.global_variables_initializer()
         self._session = tf.compat.v1.Session(graph=graph)
         self._session.run(restore)
-        self._call = {
-            name: self._session.make_callable(answers[name], inputs)
-            for name, inputs in placeholders.items()
-        }
+        self._call = {name: self._session.make_callable(*both) for name, both in asked.items()}
 
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Answers; images as bytes share batches with those of other threads.
@@ -98,13 +95,19 @@ class Servable:
                 )
         for k, contents in enumerate(inputs.get(_IMAGE_BYTES, ())):
             try:
-                check_image(contents)
+                _check_image(contents)
             except RequestError as error:
                 message = f"input {_IMAGE_BYTES}, instance {k}: {error.message}"
                 raise RequestError(error.status, message) from None
-        with _as_request_errors():
-            values = [inputs[name] for name in self.signatures[signature].inputs]
+        values = [inputs[name] for name in self.signatures[signature].inputs]
+        try:
             return self._call[signature](*values)
+        except tf.errors.OpError as error:
+            status = _STATUS.get(type(error))
+            if status is None:
+                raise
+            reason = error.message.partition("\n\t [[")[0].rpartition("\n")[2]  # between two traces
+            raise RequestError(status, reason) from None
 
     def metadata(self) -> dict:
         """TensorFlow Serving's GetModelMetadataResponse as JSON."""
@@ -130,10 +133,36 @@ class Servable:
         self._session.close()
 
 
-def _content(folder: Path) -> dict:
-    own = folder / f"{folder.parent.name}.json"
-    files = [own] if own.is_file() else sorted(folder.glob("*.json"))[:1]
-    return read_metadata(files[0]) if files else {}
+def _check_image(contents: bytes) -> None:
+    """Decodes a PNG or JPEG as every model does, before it joins a batch with those of others."""
+    try:
+        height, width = _size(contents)
+        if height * width > _MOST_PIXELS or contents.count(b"\xff\xda") > _MOST_SCANS:
+            raise RequestError(
+                400,
+                f"an image of {width} x {height} pixels: at most {_MOST_PIXELS} pixels "
+                f"and {_MOST_SCANS} JPEG scans can be served",
+            )
+        _decode(tf.constant(contents))
+    except (tf.errors.InvalidArgumentError, struct.error):
+        raise RequestError(
+            400, "the image cannot be decoded: expected a whole PNG or JPEG, 8 bits a sample"
+        ) from None
+
+
+def _size(contents: bytes) -> tuple[int, int]:
+    """Height and width by the header, as the decoder will read them."""
+    if contents.startswith(b"\xff\xd8\xff"):
+        return tuple(tf.io.extract_jpeg_shape(contents).numpy()[:2].tolist())
+    if not contents.startswith(_PNG):
+        raise struct.error("neither JPEG nor PNG")
+    width, height = struct.unpack_from(">II", contents, len(_PNG))
+    return height, width
+
+
+@tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
+def _decode(contents):
+    return decode_image_bytes(contents)
 
 
 def _signature(name: str, definition) -> Signature:
@@ -173,15 +202,3 @@ def _answer(signature: Signature, function, inputs: list[tf.Tensor]) -> dict[str
         max_enqueued_batches=64,
     )
     return batched(call)(*inputs)
-
-
-@contextlib.contextmanager
-def _as_request_errors() -> Iterator[None]:
-    try:
-        yield
-    except tf.errors.OpError as error:
-        status = _STATUS.get(type(error))
-        if status is None:
-            raise
-        reason = error.message.partition("\n\t [[")[0].rpartition("\n")[2]  # between two traces
-        raise RequestError(status, reason) from None

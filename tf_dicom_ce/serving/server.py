@@ -45,7 +45,9 @@ def serve(root: Path, settings: Settings) -> None:
     server = _Server(repository, settings)
     repository.start()
     try:
-        print(f"Serving {root} at {_url(listening)}, its API at /docs. Ctrl-C stops.", flush=True)
+        host, port = listening.getsockname()[:2]
+        url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+        print(f"Serving {root} at {url}, its API at /docs. Ctrl-C stops.", flush=True)
         server.run([listening])
     finally:
         repository.close()
@@ -108,11 +110,6 @@ def _listen(settings: Settings) -> socket.socket:
     # Without it the end of an answer waits 40 ms for the client's acknowledgement of its start.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
-
-
-def _url(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
 def _log_to_stderr() -> None:

@@ -1,12 +1,13 @@
 """JSON to tensors and back, in the REST dialect of TensorFlow Serving.
 
 Source: tensorflow_serving/g3doc/api_rest.md and tensorflow_serving/util/json_tensor.cc, whose
-words the errors use. Requests are read with the standard library, which knows `NaN` and `Infinity`;
-answers are written with orjson, which writes 300,000 float32 in milliseconds, each with the fewest
-digits that give the same float32 again.
+words the errors use; values that they quote are cut short. Requests are read with the standard
+library, which knows `NaN` and `Infinity`; answers are written with orjson, which writes 300,000
+float32 in milliseconds, each with the fewest digits that give the same float32 again.
 """
 
 import base64
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,11 +17,18 @@ import numpy as np
 import orjson
 
 from tf_dicom_ce.serving.errors import RequestError
-from tf_dicom_ce.serving.json_values import is_base64, load, quoted, to_array
 
 #: The most instances in a request: a small request must not ask for gigabytes of answers.
 MOST_INSTANCES = 32
 _DEFAULT_SIGNATURE = "serving_default"
+_MOST_VALUES = 2_000_000  # each may take some 100 bytes
+_MOST_QUOTED = 200  # characters
+_DEEPEST = 32  # dimensions; NumPy has room for 64
+_TF_NAMES = {"float32": "float", "float64": "double", "object": "string"}
+_JSON_NAMES = {
+    **{dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"},
+    type(None): "Null",
+}
 
 
 @dataclass(frozen=True)
@@ -108,28 +116,22 @@ def format_predict(outputs: Mapping[str, np.ndarray], row: bool, signature: Sign
 
 
 def _parse(body, signatures):
-    document = load(body)
+    document = _load(body)
     name = document.get("signature_name", "")
     if type(name) is not str:
-        raise RequestError(
-            400,
-            f"JSON Value: {quoted(document)} not formatted correctly. "
-            "'signature_name' key must be a string value.",
-        )
-    signature = signatures.get(name or _DEFAULT_SIGNATURE)
+        words = "not formatted correctly. 'signature_name' key must be a string value."
+        raise _misfit(document, words)
+    name = name or _DEFAULT_SIGNATURE
+    signature = signatures.get(name)
     if signature is None:
-        raise RequestError(
-            400,
-            f'Serving signature name: "{(name or _DEFAULT_SIGNATURE)[:200]}" '
-            "not found in signature def",
-        )
+        message = f'Serving signature name: "{name[:200]}" not found in signature def'
+        raise RequestError(400, message)
     row = "instances" in document
     if row and "inputs" in document:
-        raise RequestError(
-            400,
-            f"JSON Value: {quoted(document)} Not formatted correctly expecting only one of "
-            "'inputs' or 'instances' keys to exist ",
+        words = (
+            "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist "
         )
+        raise _misfit(document, words)
     if row:
         inputs = _from_rows(document, signature)
     elif "inputs" in document:
@@ -145,11 +147,9 @@ def _parse(body, signatures):
 def _from_rows(document: dict, signature: Signature) -> dict[str, np.ndarray]:
     rows, names = document["instances"], sorted(signature.inputs)
     if type(rows) is not list:
-        raise RequestError(
-            400, f"JSON Value: {quoted(document)} Excepting 'instances' to be an list/array"
-        )
+        raise _misfit(document, "Excepting 'instances' to be an list/array")
     if not rows:
-        raise RequestError(400, f"JSON Value: {quoted(document)} No values in 'instances' array")
+        raise _misfit(document, "No values in 'instances' array")
     if len(rows) > MOST_INSTANCES:
         raise RequestError(400, f"{len(rows)} instances: at most {MOST_INSTANCES} in a request")
     if type(rows[0]) is not dict and len(names) > 1:
@@ -178,7 +178,7 @@ def _from_rows(document: dict, signature: Signature) -> dict[str, np.ndarray]:
             raise RequestError(
                 400,
                 f"Failed to process element: {k} of 'instances' list. "
-                f"JSON object: {quoted(row)} keys must be equal to: {','.join(names)}",
+                f"JSON object: {_quoted(row)} keys must be equal to: {','.join(names)}",
             )
     return {name: np.stack(arrays) for name, arrays in columns.items()}
 
@@ -186,7 +186,7 @@ def _from_rows(document: dict, signature: Signature) -> dict[str, np.ndarray]:
 def _add(value: Any, name: str, signature: Signature, columns: dict[str, list]) -> None:
     if name not in signature.inputs:
         raise RequestError(400, f"JSON object: does not have named input: {name[:200]}")
-    array = to_array(value, signature.inputs[name].dtype)
+    array = _to_array(value, signature.inputs[name].dtype)
     first = columns[name][0] if columns[name] else array
     if first.size != array.size:
         raise RequestError(400, f"Expecting tensor size: {first.size} but got: {array.size}")
@@ -210,11 +210,11 @@ def _from_columns(value: Any, signature: Signature) -> dict[str, np.ndarray]:
     for name in specs:
         if name not in value:
             raise RequestError(400, f"Missing named input: {name} in 'inputs' object.")
-    return {name: to_array(value[name], spec.dtype) for name, spec in specs.items()}
+    return {name: _to_array(value[name], spec.dtype) for name, spec in specs.items()}
 
 
 def _is_object(value: Any) -> bool:
-    return type(value) is dict and not is_base64(value)
+    return type(value) is dict and not _is_base64(value)
 
 
 def _require_shape(name, shape, expected) -> None:
@@ -263,3 +263,161 @@ def _as_lists(value: Any) -> Any:
     """An array as lists; a float32 as the double with the fewest digits that mean the same."""
     value = np.asarray(value)
     return (value.astype(str).astype(np.float64) if value.dtype == np.float32 else value).tolist()
+
+
+def _load(body: bytes) -> dict:
+    """Parses the JSON object of a request, UTF-8; `NaN`, `Infinity` and `-Infinity` are numbers."""
+    if not body:
+        raise RequestError(400, "JSON Parse error: The document is empty")
+    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > _MOST_VALUES:
+        raise RequestError(
+            413, f"more than {_MOST_VALUES} values in one request: send images as PNG or JPEG bytes"
+        )
+    try:
+        document = json.loads(body.decode("utf-8-sig"), parse_float=_finite)
+    except ValueError as error:
+        if isinstance(error, json.JSONDecodeError):
+            reason = f"{error.msg} at offset: {error.pos}"
+        elif isinstance(error, UnicodeDecodeError):
+            reason = f"Invalid encoding in string. at offset: {error.start}"
+        else:  # of _finite; or too many digits for int
+            reason = "Number too big to be stored in double."
+        raise RequestError(400, f"JSON Parse error: {reason}") from None
+    if type(document) is not dict:
+        raise _misfit(document, "Is not object")
+    return document
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), -float("inf")):
+        raise ValueError
+    return value
+
+
+def _to_array(value: Any, dtype: np.dtype) -> np.ndarray:
+    """Turns nested lists of equal lengths, or a single value, into an array.
+
+    Strings, of dtype object, are bytes (text as UTF-8, `{"b64": …}` decoded). A dtype that
+    TensorFlow Serving does not read from JSON either is answered 501.
+    """
+    shape = _shape(value)
+    leaves = [value]
+    for level, size in enumerate(shape):
+        for item in leaves:
+            if type(item) is not list:
+                found = f"found at incorrect level: {level + 1} in the JSON DOM."
+                raise _misfit(item, f"{found} Expected at level: {len(shape)}")
+            if len(item) != size:
+                raise RequestError(
+                    400,
+                    f"Encountered list at unexpected size: {len(item)} at level: {level} "
+                    f"expected size: {size}",
+                )
+        leaves = list(itertools.chain.from_iterable(leaves))
+    if any(type(leaf) is list for leaf in leaves):
+        raise RequestError(
+            400, f"Encountered list at unexpected level: {len(shape)} expected < {len(shape)}"
+        )
+    return _convert(leaves, dtype).reshape(shape)
+
+
+def _is_base64(value: Any) -> bool:
+    """Whether `value` is `{"b64": <string>}`."""
+    return type(value) is dict and list(value) == ["b64"] and type(value["b64"]) is str
+
+
+def _misfit(value: Any, words: str) -> RequestError:
+    """The error that begins with the value, cut short."""
+    return RequestError(400, f"JSON Value: {_quoted(value)} {words}")
+
+
+def _quoted(value: Any) -> str:
+    """The beginning of `value` as JSON, for a message."""
+    text = ""
+    for piece in json.JSONEncoder(ensure_ascii=False).iterencode(value):
+        text += piece[: _MOST_QUOTED + 1]
+        if len(text) > _MOST_QUOTED:
+            return text[:_MOST_QUOTED] + "…"
+    return text
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    """The shape that the first of the first of the first … element suggests."""
+    shape = []
+    while type(value) is list:
+        shape.append(len(value))
+        if len(shape) > _DEEPEST:
+            raise RequestError(400, f"Encountered lists nested more than {_DEEPEST} deep")
+        value = value[0] if value else None
+    return tuple(shape)
+
+
+def _convert(leaves: list, dtype: np.dtype) -> np.ndarray:
+    if dtype.kind == "O":
+        array = np.empty(len(leaves), object)
+        array[:] = [_bytes(leaf) for leaf in leaves]
+        return array
+    if dtype in (np.float32, np.float64):
+        return _floats(leaves, dtype)
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        _require(leaves, dtype, lambda leaf: type(leaf) is int and limits.min <= leaf <= limits.max)
+    elif dtype.kind == "b":
+        _require(leaves, dtype, lambda leaf: type(leaf) is bool)
+    else:
+        raise RequestError(501, f"Conversion of JSON Value to type: {_tf_name(dtype)}")
+    return np.array(leaves, dtype)
+
+
+def _require(leaves: list, dtype: np.dtype, fits) -> None:
+    for leaf in leaves:
+        if not fits(leaf):
+            kind = str(leaf) if type(leaf) is bool else _JSON_NAMES[type(leaf)]
+            raise _misfit(leaf, f"Type: {kind} is not of expected type: {_tf_name(dtype)}")
+
+
+def _floats(leaves: list, dtype: np.dtype) -> np.ndarray:
+    if not set(map(type, leaves)) <= {int, float}:
+        _require(leaves, dtype, lambda leaf: type(leaf) in (int, float))
+    limits = np.finfo(dtype)
+    whole = 2 ** (limits.nmant + 1) - 1  # the largest whole number that is surely exact
+    try:
+        array = np.array(leaves, np.float64)
+        # An integer of more than 64 bits counts as a decimal number.
+        for k in np.flatnonzero(np.isfinite(array) & (np.abs(array) > whole)):
+            leaf = leaves[k]
+            exact = type(leaf) is int and -(2**63) <= leaf < 2**64
+            if exact or abs(array[k]) > limits.max:
+                raise OverflowError(leaf)
+    except OverflowError as error:
+        leaf = error.args[0] if type(error.args[0]) is not str else max(leaves, key=abs)
+        raise RequestError(
+            400,
+            f"Cannot convert JSON value: {_quoted(leaf)} to {_tf_name(dtype)} "
+            "without loss of precision.",
+        ) from None
+    return array.astype(dtype)
+
+
+def _bytes(leaf: Any) -> bytes:
+    if type(leaf) is str:
+        try:
+            return leaf.encode()
+        except UnicodeEncodeError:
+            raise RequestError(
+                400, "JSON Parse error: The surrogate pair in string is invalid."
+            ) from None
+    if not _is_base64(leaf):
+        if type(leaf) is dict:
+            raise _misfit(leaf, "not formatted correctly for base64 data")
+        _require([leaf], np.dtype(object), lambda leaf: False)
+    text = "".join(leaf["b64"].split()).rstrip("=")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        raise RequestError(400, "Unable to base64 decode") from None
+
+
+def _tf_name(dtype: np.dtype) -> str:
+    return _TF_NAMES.get(dtype.name, dtype.name)

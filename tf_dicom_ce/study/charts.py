@@ -1,12 +1,15 @@
 """Charts as SVG to stand inside a page: text as text, colours for light and dark."""
 
+import importlib.util
 import io
 import re
 from collections.abc import Sequence
 
+import numpy as np
+
 from tf_dicom_ce.study.formats import percent, state
 from tf_dicom_ce.study.protocol import ARMS
-from tf_dicom_ce.study.tables import CONTROLS, MEASURES, Compared, Entry
+from tf_dicom_ce.study.results import CONTROLS, MEASURES, Compared, Entry
 
 # Mid-tones: at least 3 to 1 against the page, light or dark.
 _COLOURS = (
@@ -38,11 +41,7 @@ _STEP = 0.04  # of the fraction, between the arms, so that intervals do not hide
 
 def have_matplotlib() -> bool:
     """Whether charts can be drawn."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 def efficiency(table: Sequence[Entry], task: str, frozen: bool) -> str | None:
@@ -57,13 +56,11 @@ def efficiency(table: Sequence[Entry], task: str, frozen: bool) -> str | None:
             of_arm = sorted((e for e in entries if e.arm == arm), key=lambda e: e.fraction)
             means = [e.summary.mean for e in of_arm]
             ends = [e.summary.interval_95 or (e.summary.mean,) * 2 for e in of_arm]
+            low, high = np.transpose(ends)
             axes.errorbar(
                 [e.fraction * (1 + _STEP * (k - (len(arms) - 1) / 2)) for e in of_arm],
                 means,
-                [
-                    [max(0, m - low) for m, (low, _) in zip(means, ends, strict=True)],
-                    [max(0, high - m) for m, (_, high) in zip(means, ends, strict=True)],
-                ],
+                np.maximum(0, (means - low, high - means)),
                 **{**_STYLES[arm], "markersize": 5, "linewidth": 1.5, "capsize": 2},
                 label=arm,
             )

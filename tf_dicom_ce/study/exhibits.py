@@ -1,6 +1,7 @@
 """What the runs left beside scores: pictures, losses, sensitivities, and their provenance."""
 
 import base64
+import collections
 import csv
 import io
 import json
@@ -12,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tf_dicom_ce.phantom.cohort import default_cohort
+from tf_dicom_ce.phantom.difficulty import write_difficulty
 from tf_dicom_ce.study.formats import without_paths
-from tf_dicom_ce.study.protocol import PLACES
-from tf_dicom_ce.study.results import pretraining_losses
-from tf_dicom_ce.study.runner import State, Study
+from tf_dicom_ce.study.protocol import PLACES, TASKS, Protocol
+from tf_dicom_ce.study.runner import State, Study, read_json
 
 _KIND = 1_500_000  # bytes of all pictures of one kind, before base64
 _WIDTHS = (900, 700, 500, 350)  # pixels
@@ -27,11 +29,9 @@ Numbers = dict[str, dict[str, tuple[float, int]]]
 def panels(study: Study) -> dict[str, str]:
     """Arm -> the last inpainting panel of its first pretraining that is done, JPEG, base64."""
     found: dict[str, Path] = {}
-    for job in study.jobs:
-        if job.cell["task"] == "pretraining" and study.state(job) is State.DONE:
-            pictures = sorted((study.place(job.name) / "panels").glob("epoch_*.png"))
-            if pictures:
-                found.setdefault(job.cell["arm"], pictures[-1])
+    for job, place in study.done("pretraining"):
+        if pictures := sorted((place / "panels").glob("epoch_*.png")):
+            found.setdefault(job.cell["arm"], pictures[-1])
     return _embed(found)
 
 
@@ -55,24 +55,23 @@ def overlays(study: Study) -> tuple[tuple[bool, float] | None, dict[str, str]]:
 
 def losses(study: Study) -> Numbers:
     """Arm -> validation measure -> mean over its pretrainings, and their number."""
-    return {arm: _mean(runs) for arm, runs in pretraining_losses(study).items()}
+    found: dict[str, list[dict]] = {}
+    for job, place in study.done("pretraining"):
+        result = json.loads((place / "result.json").read_text())
+        found.setdefault(job.cell["arm"], []).append(result["validation"])
+    return {arm: _mean(runs) for arm, runs in found.items()}
 
 
 def sensitivities(study: Study) -> Numbers:
     """Arm -> tag -> what `sentinel.csv` says last, mean over its pretrainings, and their number."""
-    found: dict[str, list[dict[str, float]]] = {}
-    for job in study.jobs:
-        path = study.place(job.name) / "sentinel.csv"
-        if job.cell["task"] == "pretraining" and path.exists():
+    found: dict[str, list[dict]] = {}
+    for job, place in study.done("pretraining"):
+        if (path := place / "sentinel.csv").exists():
             with path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
-            if rows and study.state(job) is State.DONE:
-                tags = {
-                    name.removeprefix("sensitivity "): float(value)
-                    for name, value in rows[-1].items()
-                    if name.startswith("sensitivity ")
-                }
-                found.setdefault(job.cell["arm"], []).append(tags)
+                last = [{}, *csv.DictReader(file)][-1]
+            mark = "sensitivity "
+            tags = {k.removeprefix(mark): float(v) for k, v in last.items() if k.startswith(mark)}
+            found.setdefault(job.cell["arm"], []).append(tags)
     return {arm: numbers for arm, runs in found.items() if (numbers := _mean(runs))}
 
 
@@ -91,42 +90,49 @@ def provenance(study: Study) -> list[tuple[str, str]]:
         ("arms", ", ".join(dict.fromkeys(job.cell["arm"] for job in study.jobs))),
         ("seeds", ", ".join(map(str, dict.fromkeys(job.cell["seed"] for job in study.jobs)))),
     ]
-    for part, options in read_protocol_file(study).get("options", {}).items():
+    for part, options in read_json(study.folder / "protocol.json").get("options", {}).items():
         shown = {k: v for k, v in options.items() if k not in PLACES}
         rows.append((f"protocol, {part}", _line(shown) or "defaults"))
-    done = [job for job in study.jobs if study.state(job) is State.DONE]
     configs: dict[str, list[dict]] = {}
-    for job in done:
-        path = study.place(job.name) / "config.json"
-        if path.exists():
-            configs.setdefault(job.cell["task"], []).append(json.loads(path.read_text()))
+    for job, place in study.done():
+        configs.setdefault(job.cell["task"], []).append(read_json(place / "config.json"))
     for task, of_task in configs.items():
         for name in (*_FINGERPRINTS, "synthetic_data", "schema", "images"):
             rows.append((f"{task}, {name.replace('_', ' ')}", _distinct(of_task, name)))
     everything = [config for of_task in configs.values() for config in of_task]
     rows.append(("environment", _distinct(everything, "environment")))
-    return [row for row in (*rows, *_times(study, done)) if row[1]]
+    return [row for row in (*rows, *_times(study)) if row[1]]
 
 
-def read_protocol_file(study: Study) -> dict:
-    """The content of `protocol.json`, or nothing where the study has none yet."""
-    path = study.folder / "protocol.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+def render_phantom(protocol: Protocol) -> None:
+    """Makes the phantom's cohorts that jobs want, before several of them want them at once."""
+    parts = (protocol.options[part] for part in ("pretraining", *TASKS))
+    presets = {options.get("preset") or "quick" for options in parts if not options.get("data")}
+    for cohort in map(default_cohort, sorted(presets)):
+        if not (cohort / "difficulty.md").exists():
+            write_difficulty(cohort)
 
 
-def _times(study: Study, done: Sequence) -> list[tuple[str, str]]:
+def difficulty(protocol: Protocol) -> str | None:
+    """How hard the phantom's tasks are, where they are the study's and that was measured."""
+    if any(protocol.options[task].get("data") for task in protocol.tasks):
+        return None
+    table = default_cohort(protocol.options["pretraining"].get("preset", "quick")) / "difficulty.md"
+    return table.read_text() if table.exists() else None
+
+
+def _times(study: Study) -> list[tuple[str, str]]:
     """By the files' times: `config.json` is of a run's start, `result.json` of its end."""
     starts, ends = [], []
-    for job in done:
-        config = study.place(job.name) / "config.json"
-        if config.exists():
+    for _, place in study.done():
+        if (config := place / "config.json").exists():
             starts.append(config.stat().st_mtime)
-            ends.append((study.place(job.name) / "result.json").stat().st_mtime)
+            ends.append((place / "result.json").stat().st_mtime)
     if not starts:
         return []
     minutes = sum(max(0, e - s) for s, e in zip(starts, ends, strict=True)) / 60
-    ends_of_all = (min(starts), max(ends))
-    first, last = (time.strftime("%Y-%m-%d %H:%M", time.gmtime(t)) for t in ends_of_all)
+    limits = (time.gmtime(t) for t in (min(starts), max(ends)))
+    first, last = (time.strftime("%Y-%m-%d %H:%M", t) for t in limits)
     return [
         ("first start and last end, UTC", f"{first} to {last}"),
         ("time of all finished jobs", f"{minutes:.0f} min, each from its last start"),
@@ -135,12 +141,11 @@ def _times(study: Study, done: Sequence) -> list[tuple[str, str]]:
 
 def _distinct(configs: Sequence[dict], name: str) -> str:
     """All values of a setting, most common first, with how many runs have each if they differ."""
-    values = [_line(config[name]) for config in configs if config.get(name) is not None]
-    counts = {value: values.count(value) for value in values}
+    values = (_line(config[name]) for config in configs if config.get(name) is not None)
+    counts = collections.Counter(values)
     if len(counts) < 2:
         return "".join(counts)
-    ordered = sorted(counts, key=counts.get, reverse=True)
-    return "; ".join(f"{value} ({counts[value]} runs)" for value in ordered)
+    return "; ".join(f"{value} ({count} runs)" for value, count in counts.most_common())
 
 
 def _line(value: object) -> str:

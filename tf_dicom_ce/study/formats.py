@@ -1,11 +1,13 @@
 """Numbers as text, and the tables as CSV and LaTeX."""
 
 import csv
+import functools
 import io
 import re
 from collections.abc import Sequence
 
-from tf_dicom_ce.study.tables import MEASURES, Compared, Entry
+from tf_dicom_ce.study.results import MEASURES, Compared, Entry
+from tf_dicom_ce.study.statistics import CellSummary, PairedTest
 
 NOTHING = "–"
 _TEX = {
@@ -21,14 +23,12 @@ _TEX = {
 _PATH = re.compile(r"\S*[/\\].*?(?=: |$)", re.MULTILINE)
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """A number with a true minus, or a dash for None."""
-    return NOTHING if value is None else f"{value:.{digits}f}".replace("-", "−")
+def number(value: float | None, digits: int = 3, sign: str = "-") -> str:
+    """A number with a true minus, with "+" as the sign also a plus; a dash for None."""
+    return NOTHING if value is None else f"{value:{sign}.{digits}f}".replace("-", "−")
 
 
-def signed(value: float | None) -> str:
-    """A difference, with its sign."""
-    return NOTHING if value is None else f"{value:+.3f}".replace("-", "−")
+signed = functools.partial(number, sign="+")
 
 
 def p_value(value: float | None) -> str:
@@ -82,67 +82,42 @@ def latex(text: object) -> str:
 
 def table2_csv(table: Sequence[Entry]) -> str:
     """Table 2, a row for each cell; nothing stands where a number is missing."""
-    rows = []
-    for entry in table:
-        s = entry.summary
-        low, high = s.interval_95 or (None, None) if s else (None, None)
-        mean, sd = entry.paper or (None, None)
-        rows.append(
+    return _csv(
+        "task measure arm freeze fraction seeds seeds_planned mean low_95 high_95 sd_seeds "
+        "sd_images bootstrap_mean bootstrap_sd n_images n_patients paper_mean paper_sd",
+        [
             {
-                "task": entry.task,
-                "measure": MEASURES[entry.task],
-                "arm": entry.arm,
-                "freeze": str(entry.frozen).lower(),
-                "fraction": entry.fraction,
-                "seeds": s.n_seeds if s else 0,
+                **_row(entry, entry.summary),
+                "seeds": entry.summary.n_seeds if entry.summary else 0,
                 "seeds_planned": entry.planned,
-                "mean": s and s.mean,
-                "low_95": low,
-                "high_95": high,
-                "sd_seeds": s and s.sd_seeds,
-                "sd_images": s and s.sd_images,
-                "bootstrap_mean": s and s.bootstrap_mean,
-                "bootstrap_sd": s and s.bootstrap_sd,
-                "n_images": s and s.n_images,
-                "n_patients": s and s.n_patients,
-                "paper_mean": mean,
-                "paper_sd": sd,
+                **dict(zip(("paper_mean", "paper_sd"), entry.paper or (), strict=False)),
             }
-        )
-    return _csv(rows)
+            for entry in table
+        ],
+    )
 
 
 def comparisons_csv(compared: Sequence[Compared]) -> str:
     """All comparisons, a row each."""
-    rows = []
-    for c in compared:
-        t = c.test
-        low, high = t.interval_95 or (None, None) if t else (None, None)
-        rows.append(
+    return _csv(
+        "task measure freeze fraction a b difference low_95 high_95 p p_seeds p_holm effect_size "
+        "share_better share_worse n_patients seeds verdict test paper_difference",
+        [
             {
-                "task": c.task,
-                "measure": MEASURES[c.task],
-                "freeze": str(c.frozen).lower(),
-                "fraction": c.fraction,
-                "a": c.a,
-                "b": c.b,
-                "difference": t and t.difference,
-                "low_95": low,
-                "high_95": high,
-                "p": t and t.p,
-                "p_seeds": t and t.p_seeds,
-                "p_holm": c.p_holm,
-                "effect_size": t and t.effect_size,
-                "share_better": t and t.share_better,
-                "share_worse": t and t.share_worse,
-                "n_patients": t and t.n_patients,
-                "seeds": t and t.n_seeds,
-                "verdict": c.verdict,
-                "test": t and t.test,
+                **_row(c, c.test),
+                "seeds": c.test and c.test.n_seeds,
                 "paper_difference": None if c.paper is None else round(c.paper, 3),
             }
-        )
-    return _csv(rows)
+            for c in compared
+        ],
+    )
+
+
+def _row(entry: Entry | Compared, found: CellSummary | PairedTest | None) -> dict:
+    """What the rows of both tables have."""
+    low, high = (found and found.interval_95) or (None, None)
+    row = vars(entry) | (vars(found) if found else {}) | {"low_95": low, "high_95": high}
+    return row | {"measure": MEASURES[entry.task], "freeze": str(entry.frozen).lower()}
 
 
 def table2_tex(table: Sequence[Entry], note: str) -> str:
@@ -181,11 +156,12 @@ def _tex_cell(entry: Entry | None) -> str:
     return latex(ours + paper)
 
 
-def _csv(rows: Sequence[dict]) -> str:
+def _csv(columns: str, rows: Sequence[dict]) -> str:
+    if not rows:
+        return ""
     file = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    writer = csv.DictWriter(file, columns.split(), extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
     return file.getvalue()

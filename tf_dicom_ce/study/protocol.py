@@ -7,13 +7,13 @@ are among the few, the same in all arms; the test images are always the same.
 """
 
 import dataclasses
-import tomllib
+import itertools
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from tf_dicom_ce.config import FinetuneConfig, PretrainConfig
-from tf_dicom_ce.config_file import check_settings
+from tf_dicom_ce.config_file import check_settings, read_toml
 from tf_dicom_ce.errors import UserError
 
 #: Arm -> options of `train`; None: no pretraining, the paper's first row or weights from elsewhere.
@@ -98,38 +98,27 @@ class Protocol:
 
     def jobs(self) -> tuple[Job, ...]:
         """All jobs; a job stands behind the one that it needs."""
-        return tuple(
-            job
-            for seed in self.seeds
-            for arm in self.arms
-            for job in (*self._pretraining(arm, seed), *self._heads(arm, seed))
-        )
-
-    def _pretraining(self, arm: str, seed: int) -> tuple[Job, ...]:
-        if ARMS[arm] is None:
-            return ()
-        # An arm is what its name says, whatever the options are: its words come last.
-        options = _words(self.options["pretraining"])
-        words = ("train", *options, *ARMS[arm], "--seed", str(seed))
-        cell = {"arm": arm, "task": "pretraining", "seed": seed}
-        return (Job(_pretraining_name(arm, seed), words, None, cell),)
-
-    def _heads(self, arm: str, seed: int) -> tuple[Job, ...]:
-        needs = None if ARMS[arm] is None else _pretraining_name(arm, seed)
         jobs = []
-        for task in self.tasks:
-            for frozen in self.freeze:
-                for fraction in self.fractions[task]:
+        for seed, arm in itertools.product(self.seeds, self.arms):
+            needs, of_arm = None, {"arm": arm, "seed": seed}
+            if ARMS[arm] is not None:
+                needs = f"pretraining/{arm}/seed-{seed}"
+                # An arm is what its name says, whatever the options are: its words come last.
+                options = _words(self.options["pretraining"])
+                words = ("train", *options, *ARMS[arm], "--seed", str(seed))
+                jobs.append(Job(needs, words, None, of_arm | {"task": "pretraining"}))
+            for task in self.tasks:
+                for frozen, fraction in itertools.product(self.freeze, self.fractions[task]):
                     state = "frozen" if frozen else "tuned"
-                    name = f"{task}/{arm}/{state}/{fraction:g}/seed-{seed}"
                     words = (
                         *("finetune", "--task", task, "--freeze" if frozen else "--no-freeze"),
                         *("--label-fraction", f"{fraction:g}", "--seed", str(seed)),
                         *_words(self.options[task]),
                         *_words(self.options.get(arm, {})),
                     )
-                    cell = {"arm": arm, "task": task, "frozen": frozen, "fraction": fraction}
-                    jobs.append(Job(name, words, needs, cell | {"seed": seed}))
+                    name = f"{task}/{arm}/{state}/{fraction:g}/seed-{seed}"
+                    cell = of_arm | {"task": task, "frozen": frozen, "fraction": fraction}
+                    jobs.append(Job(name, words, needs, cell))
         return tuple(jobs)
 
 
@@ -145,12 +134,7 @@ def read_protocol(path: Path, options_of: Mapping[str, Collection[str]]) -> Prot
     Raises:
         UserError: Unreadable, or an unknown key, arm, task or setting; the message names the file.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}.") from None
-    except ValueError as error:  # also what is not TOML, or not UTF-8
-        raise UserError(f"{path}: {error}.") from None
+    content = read_toml(path)
     for key in content:
         if key not in _KEYS:
             raise UserError(f"{path}: unknown key '{key}'; there are: {', '.join(sorted(_KEYS))}.")
@@ -186,10 +170,6 @@ def read_protocol(path: Path, options_of: Mapping[str, Collection[str]]) -> Prot
             others={*options_of.get(part, ()), *(("fractions",) if part in TASKS else ())},
         )
     return protocol
-
-
-def _pretraining_name(arm: str, seed: int) -> str:
-    return f"pretraining/{arm}/seed-{seed}"
 
 
 def _words(options: dict[str, Any]) -> tuple[str, ...]:

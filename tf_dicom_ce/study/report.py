@@ -10,9 +10,17 @@ from scipy import stats
 
 from tf_dicom_ce.study import charts, exhibits, formats
 from tf_dicom_ce.study.protocol import ARMS
-from tf_dicom_ce.study.results import Cell, collect
-from tf_dicom_ce.study.runner import State, Study
-from tf_dicom_ce.study.tables import MEASURES, PAIRS, Compared, Entry, comparisons, entries
+from tf_dicom_ce.study.results import (
+    MEASURES,
+    PAIRS,
+    Cell,
+    Compared,
+    Entry,
+    collect,
+    comparisons,
+    entries,
+)
+from tf_dicom_ce.study.runner import State, Study, read_json
 from tf_dicom_ce.whole_files import write_text
 
 _WORDS = {
@@ -50,7 +58,7 @@ def write_report(study: Study, folder: Path, difficulty: str | None = None) -> N
     note = "" if complete else f"This study is not complete: {study.counts()}."
     tasks = list(dict.fromkeys(entry.task for entry in table))
     content = {
-        "name": exhibits.read_protocol_file(study).get("name", "study"),
+        "name": read_json(study.folder / "protocol.json").get("name", "study"),
         "note": note,
         "numbers": _numbers(study, cells, states),
         "summary": _summary(compared),
@@ -95,28 +103,14 @@ def _numbers(study: Study, cells: Sequence[Cell], states: Sequence[State]) -> li
 
 def _summary(compared: Sequence[Compared]) -> list[tuple[str, list[dict]]]:
     """For each question and task: where a is shown better or worse than b, and where it is not."""
-    questions: dict[tuple[str, str], dict[str, dict[str | None, list[Compared]]]] = {}
+    questions: dict[str, dict[str, dict]] = {}
     for c in compared:
-        verdicts = questions.setdefault((c.a, c.b), {}).setdefault(c.task, {})
-        verdicts.setdefault(c.verdict, []).append(c)
-    return [
-        (
-            PAIRS[a, b],
-            [
-                {
-                    "a": a,
-                    "b": b,
-                    "task": task,
-                    "better": found.get("better", []),
-                    "worse": found.get("worse", []),
-                    "not_shown": found.get("not shown", []),
-                    "missing": found.get(None, []),
-                }
-                for task, found in tasks.items()
-            ],
-        )
-        for (a, b), tasks in questions.items()
-    ]
+        of_task = questions.setdefault(PAIRS[c.a, c.b], {}).setdefault(c.task, {})
+        verdict = (c.verdict or "missing").replace(" ", "_")
+        of_task.setdefault(verdict, []).append(c)
+        of_task |= {"a": c.a, "b": c.b, "task": c.task}
+    verdicts = {verdict: [] for verdict in ("better", "worse", "not_shown", "missing")}
+    return [(asked, [verdicts | s for s in tasks.values()]) for asked, tasks in questions.items()]
 
 
 def _warnings(table: Sequence[Entry], compared: Sequence[Compared]) -> list[str]:

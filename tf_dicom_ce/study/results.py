@@ -1,26 +1,58 @@
-"""What the finished jobs of a study found, as arrays to compare."""
+"""What the finished jobs of a study found: Table 2 and the comparisons between arms."""
 
+import collections
 import csv
-import dataclasses
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.study.runner import State, Study
+from tf_dicom_ce.study import statistics
+from tf_dicom_ce.study.runner import Study
+from tf_dicom_ce.study.statistics import CellSummary, PairedTest
+
+#: (a, b) -> what their comparison asks.
+PAIRS = {
+    ("ce", "none"): "Does inpainting help against no pretraining?",
+    ("ce+dicom", "imagenet"): "Does the paper's method beat what most would take, ImageNet's?",
+    ("ce+dicom", "ce"): "Do tags in the discriminator help (the paper's claim)?",
+    ("ce+dicom", "ce+shuffled"): "Is it the tags: do true tags help more than shuffled ones?",
+    ("ce+tags", "ce"): "Does predicting the tags beside inpainting help?",
+    ("ce+tags", "tags"): "Does inpainting help beside predicting the tags?",
+    ("ce+tags", "ce+tags shuffled"): "Do true tags to predict help more than shuffled ones?",
+}
+#: The pairs that tell true tags from shuffled ones.
+CONTROLS = (("ce+dicom", "ce+shuffled"), ("ce+tags", "ce+tags shuffled"))
+#: What a test image's score is.
+MEASURES = {"classification": "accuracy", "segmentation": "Dice"}
+_SEED = 0  # of resampling and flips: a report of the same runs is the same
 
 
-@dataclasses.dataclass(frozen=True)
-class Cell:
+@dataclass(frozen=True)
+class Condition:
+    """What arms are compared under.
+
+    Attributes:
+        task: Name of the task.
+        frozen: Whether the encoder stayed as it was.
+        fraction: Share of the labelled patients.
+    """
+
+    task: str
+    frozen: bool
+    fraction: float
+
+
+@dataclass(frozen=True)
+class Cell(Condition):
     """One entry of the table: all seeds of an arm under one condition.
 
     Attributes:
         arm: Name of the arm.
-        task: Name of the task.
-        frozen: Whether the encoder stayed as it was.
-        fraction: Share of the labelled patients.
         seeds: Seeds that are done, [S].
         scores: Of every test image that has one, float [S, N]: Dice, or 1 where the class is right
             and 0 where not.
@@ -29,17 +61,10 @@ class Cell:
     """
 
     arm: str
-    task: str
-    frozen: bool
-    fraction: float
     seeds: tuple[int, ...]
     scores: np.ndarray
     patients: np.ndarray
     left_out: int
-
-    def scores_of(self, seeds: Sequence[int]) -> np.ndarray:
-        """The rows of `scores` of these seeds, in their order."""
-        return self.scores[[self.seeds.index(seed) for seed in seeds]]
 
 
 def collect(study: Study) -> tuple[Cell, ...]:
@@ -56,15 +81,13 @@ def collect(study: Study) -> tuple[Cell, ...]:
     study.require_same_data()
     found: dict[tuple, list[tuple[int, np.ndarray]]] = {}
     tested: dict[str, tuple[Path, list[tuple[str, ...]], np.ndarray]] = {}
-    for job in study.jobs:
-        cell = job.cell
-        if cell["task"] == "pretraining" or study.state(job) is not State.DONE:
+    for job, place in study.done():
+        cell, table = job.cell, place / "test.csv"
+        if cell["task"] == "pretraining":
             continue
-        table = study.place(job.name) / "test.csv"
         images, scores = _read_table(table)
-        first, its_images, counts = tested.setdefault(
-            cell["task"], (table, images, ~np.isnan(scores))
-        )
+        seen = (table, images, ~np.isnan(scores))
+        first, its_images, counts = tested.setdefault(cell["task"], seen)
         if images != its_images:
             raise UserError(
                 f"{table}: other images, patients or true classes than in {first}. Give the labels "
@@ -79,25 +102,14 @@ def collect(study: Study) -> tuple[Cell, ...]:
             )
         if not counts.any():
             raise UserError(f"{table}: no test image has a score. Use images that show the organ.")
-        key = (cell["arm"], cell["task"], cell["frozen"], cell["fraction"])
-        found.setdefault(key, []).append((cell["seed"], scores[counts]))
+        found.setdefault(_key(cell), []).append((cell["seed"], scores[counts]))
     cells = []
     for key, runs in found.items():
-        _, images, counts = tested[key[1]]
+        _, images, counts = tested[key[0]]
         seeds, scores = zip(*runs, strict=True)
         patients = np.array([patient for patient, *_ in images])[counts]
         cells.append(Cell(*key, seeds, np.stack(scores), patients, int((~counts).sum())))
     return tuple(cells)
-
-
-def pretraining_losses(study: Study) -> dict[str, list[dict[str, float]]]:
-    """Arm -> the validation measures of its pretrainings that are done."""
-    losses: dict[str, list[dict[str, float]]] = {}
-    for job in study.jobs:
-        if job.cell["task"] == "pretraining" and study.state(job) is State.DONE:
-            result = json.loads((study.place(job.name) / "result.json").read_text())
-            losses.setdefault(job.cell["arm"], []).append(result["validation"])
-    return losses
 
 
 def _read_table(path: Path) -> tuple[list[tuple[str, ...]], np.ndarray]:
@@ -127,3 +139,111 @@ def _read_table(path: Path) -> tuple[list[tuple[str, ...]], np.ndarray]:
     else:
         scores = [float(row["true"] == row["predicted"]) for row in rows]
     return [tuple(row[name] for name in identity) for row in rows], np.array(scores)
+
+
+def _key(cell: Mapping[str, Any]) -> tuple[str, bool, float, str]:
+    """Condition and arm of a job's cell, or of the attributes of an entry."""
+    return cell["task"], cell["frozen"], cell["fraction"], cell["arm"]
+
+
+@dataclass(frozen=True)
+class Entry(Condition):
+    """One cell of Table 2.
+
+    Attributes:
+        arm: Name of the arm.
+        planned: Number of seeds that the study asks for.
+        summary: Of the runs that are done; None where there is none.
+        paper: The paper's mean and sd, or None.
+    """
+
+    arm: str
+    planned: int
+    summary: CellSummary | None
+    paper: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Compared(Condition):
+    """Arm a against arm b under one condition.
+
+    Attributes:
+        a: Name of an arm.
+        b: Name of an arm.
+        test: Over the seeds that both arms have done; None where there is none.
+        p_holm: Adjusted over the conditions of the task, done or not.
+        verdict: "better", "worse" or "not shown", of a against b; None without a test.
+        paper: The paper's difference, or None.
+    """
+
+    a: str
+    b: str
+    test: PairedTest | None
+    p_holm: float | None
+    verdict: str | None
+    paper: float | None
+
+
+def entries(study: Study, cells: Sequence[Cell]) -> tuple[Entry, ...]:
+    """All cells of the table, done or not, in the order of the jobs."""
+    paper = _read_paper()
+    heads = (job.cell for job in study.jobs if job.cell["task"] != "pretraining")
+    planned = collections.Counter(map(_key, heads))
+    summaries = {
+        _key(vars(cell)): statistics.cell_summary(cell.scores, cell.patients, _SEED)
+        for cell in cells
+    }
+    return tuple(
+        Entry(*key, count, summaries.get(key), paper.get(key)) for key, count in planned.items()
+    )
+
+
+def comparisons(table: Sequence[Entry], cells: Sequence[Cell]) -> tuple[Compared, ...]:
+    """All pairs of `PAIRS` of which the study has both arms.
+
+    A question about a task, under all its conditions, is a family of its own.
+
+    Args:
+        table: What `entries` gives.
+        cells: What is done.
+    """
+    conditions = list(dict.fromkeys((e.task, e.frozen, e.fraction) for e in table))
+    arms = {entry.arm for entry in table}
+    done = {_key(vars(cell)): cell for cell in cells}
+    paper = {_key(vars(entry)): entry.paper for entry in table if entry.paper}
+    found = []
+    for task in dict.fromkeys(task for task, _, _ in conditions):
+        of_task = [condition for condition in conditions if condition[0] == task]
+        for pair in PAIRS:
+            if not arms.issuperset(pair):
+                continue
+            tests = [_test(pair, condition, done) for condition in of_task]
+            family = statistics.verdicts(tests)
+            for condition, test, (p_holm, verdict) in zip(of_task, tests, family, strict=True):
+                levels = [paper.get((*condition, arm)) for arm in pair]
+                difference = levels[0][0] - levels[1][0] if all(levels) else None
+                found.append(Compared(*condition, *pair, test, p_holm, verdict, difference))
+    return tuple(found)
+
+
+def _test(pair: tuple[str, str], condition: tuple, done: dict) -> PairedTest | None:
+    a, b = (done.get((*condition, arm)) for arm in pair)
+    seeds = [seed for seed in a.seeds if seed in b.seeds] if a and b else []
+    if not seeds:
+        return None
+    scores = (arm.scores[[arm.seeds.index(seed) for seed in seeds]] for arm in (a, b))
+    return statistics.paired_test(*scores, a.patients, _SEED)
+
+
+def _read_paper() -> dict[tuple, tuple[float, float]]:
+    """(task, frozen, fraction, arm) -> mean and sd over ten bootstraps, from the paper's Table 2.
+
+    Its arm "None" has no mark under "Freeze Encoder", so it stands here as tuned.
+    """
+    path = resources.files("tf_dicom_ce.study") / "paper_table2.csv"
+    with path.open(newline="") as file:
+        next(file)
+        return {
+            (task, freeze == "true", float(fraction), arm): (float(mean), float(sd))
+            for task, arm, freeze, fraction, mean, sd in csv.reader(file)
+        }

@@ -6,7 +6,7 @@ import enum
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 
 from rich.console import Console
@@ -62,6 +62,12 @@ class Study:
             return State.BLOCKED
         return State.OPEN
 
+    def done(self, task: str | None = None) -> Iterator[tuple[Job, Path]]:
+        """The jobs that have ended well, all or those of a task, with their folders."""
+        for job in self.jobs:
+            if task in (None, job.cell["task"]) and self.is_done(job.name):
+                yield job, self.place(job.name)
+
     def counts(self) -> str:
         """How many jobs stand where, e.g. "3 done, 1 open"."""
         counts = collections.Counter(map(self.state, self.jobs))
@@ -77,20 +83,16 @@ class Study:
             UserError: They did not; the message names two folders.
         """
         first: dict[str, tuple[Path, dict]] = {}
-        for job in self.jobs:
-            if self.is_done(job.name):
-                folder = self.place(job.name)
-                file = folder / "config.json"
-                config = json.loads(file.read_text()) if file.exists() else {}
-                saw = {name: config.get(name) for name in _CONTENT}
-                other, its = first.setdefault(job.cell["task"], (folder, saw))
-                for name in _CONTENT:
-                    if saw[name] != its[name]:
-                        raise UserError(
-                            f"{folder}: its data are not those of {other}; {name} in config.json "
-                            "differs. Remove the folders of the jobs that ran on the wrong data "
-                            "and start the study again, or choose another --out."
-                        )
+        for job, folder in self.done():
+            saw = read_json(folder / "config.json")
+            other, its = first.setdefault(job.cell["task"], (folder, saw))
+            for name in _CONTENT:
+                if saw.get(name) != its.get(name):
+                    raise UserError(
+                        f"{folder}: its data are not those of {other}; {name} in config.json "
+                        "differs. Remove the folders of the jobs that ran on the wrong data and "
+                        "start the study again, or choose another --out."
+                    )
 
     def command(self, job: Job) -> tuple[str, ...]:
         """All words after `tf-dicom-ce`."""
@@ -102,6 +104,11 @@ class Study:
         else:
             words += ["--export", place / "export"]
         return tuple(map(str, words))
+
+
+def read_json(path: Path) -> dict:
+    """What a file says; nothing where there is none."""
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def run_job(study: Study, job: Job) -> State:
@@ -117,7 +124,7 @@ def run_job(study: Study, job: Job) -> State:
     Raises:
         UserError: It saw other data than jobs of its kind that were done before.
     """
-    if study.state(job) is State.DONE:
+    if study.is_done(job.name):
         return State.DONE
     child = _start(study, job, os.environ)
     try:
@@ -165,55 +172,40 @@ def run_all(study: Study, parallel: int, retry_failed: bool) -> None:
         if retry_failed:
             for job in study.jobs:
                 (study.place(job.name) / "failed.txt").unlink(missing_ok=True)
-        _Scheduler(study, parallel).run()
+        _run_open(study, parallel)
 
 
-class _Scheduler:
-    """Starts jobs as they become possible."""
-
-    def __init__(self, study: Study, parallel: int):
-        self._study, self._parallel = study, parallel
-        threads = str(max(1, (os.cpu_count() or 1) // parallel))
-        self._environment = {
-            **os.environ,
-            "TF_NUM_INTRAOP_THREADS": threads,
-            "TF_NUM_INTEROP_THREADS": "1",
-            "OMP_NUM_THREADS": threads,
-        }
-        self._console = Console(stderr=True, highlight=False)
-        self._seconds: list[float] = []
-
-    def run(self) -> None:
-        jobs = self._study.jobs
-        open_jobs = [job for job in jobs if self._study.state(job) is State.OPEN]
-        if len(open_jobs) < len(jobs):
-            self._console.print(f"{len(jobs) - len(open_jobs)} of {len(jobs)} jobs ended before.")
-        running: dict[Child, tuple[Job, float]] = {}
-        try:
-            while True:
-                for job in self._possible(open_jobs)[: self._parallel - len(running)]:
-                    open_jobs.remove(job)
-                    child = _start(self._study, job, self._environment)
-                    running[child] = (job, time.monotonic())
-                if not running:
-                    return  # what is left needs jobs that failed
-                time.sleep(_POLL)
-                for child in [child for child in running if child.has_ended]:
-                    job, start = running.pop(child)
-                    state = _finish(self._study, job, child)
-                    self._seconds.append(time.monotonic() - start)
-                    self._tell(job, state, len(open_jobs) + len(running))
-                    open_jobs = [j for j in open_jobs if self._study.state(j) is State.OPEN]
-        finally:
-            for child in running:
-                child.stop()
-
-    def _possible(self, open_jobs: Sequence[Job]) -> list[Job]:
-        return [j for j in open_jobs if not j.needs or self._study.is_done(j.needs)]
-
-    def _tell(self, job: Job, state: State, left: int) -> None:
-        minutes = left * sum(self._seconds) / len(self._seconds) / self._parallel / 60
-        self._console.print(f"{state}: {job.name}   ({left} left, about {minutes:.0f} min)")
+def _run_open(study: Study, parallel: int) -> None:
+    """Starts jobs as they become possible, until none is."""
+    threads = str(max(1, (os.cpu_count() or 1) // parallel))
+    threads = {"TF_NUM_INTRAOP_THREADS": threads, "OMP_NUM_THREADS": threads}
+    environment = os.environ | threads | {"TF_NUM_INTEROP_THREADS": "1"}
+    console = Console(stderr=True, highlight=False)
+    jobs, seconds = study.jobs, []
+    open_jobs = [job for job in jobs if study.state(job) is State.OPEN]
+    if len(open_jobs) < len(jobs):
+        console.print(f"{len(jobs) - len(open_jobs)} of {len(jobs)} jobs ended before.")
+    running: dict[Child, tuple[Job, float]] = {}
+    try:
+        while True:
+            possible = [job for job in open_jobs if not job.needs or study.is_done(job.needs)]
+            for job in possible[: parallel - len(running)]:
+                open_jobs.remove(job)
+                running[_start(study, job, environment)] = (job, time.monotonic())
+            if not running:
+                return  # what is left needs jobs that failed
+            time.sleep(_POLL)
+            for child in [child for child in running if child.has_ended]:
+                job, start = running.pop(child)
+                state = _finish(study, job, child)
+                seconds.append(time.monotonic() - start)
+                left = len(open_jobs) + len(running)
+                minutes = left * sum(seconds) / len(seconds) / parallel / 60
+                console.print(f"{state}: {job.name}   ({left} left, about {minutes:.0f} min)")
+                open_jobs = [job for job in open_jobs if study.state(job) is State.OPEN]
+    finally:
+        for child in running:
+            child.stop()
 
 
 def settle(folder: Path, protocol: dict) -> None:

@@ -1,4 +1,4 @@
-"""What is searched: one table, and what a point of it means for a run."""
+"""What is searched: one table, and what a point of it means for a run; what lies in its folder."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,42 +10,31 @@ from tf_dicom_ce.errors import UserError
 
 
 @dataclass(frozen=True)
-class Range:
-    """Numbers between two bounds, even on a log scale.
+class Searched:
+    """Where a setting is searched.
 
     Attributes:
-        low: Lower bound.
-        high: Upper bound.
-        relative: The bounds multiply the preset's value.
-    """
-
-    low: float
-    high: float
-    relative: bool = False
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of a few values.
-
-    Attributes:
-        values: The values.
+        values: What to choose from; of a range, even on a log scale, both bounds.
         relative: The values multiply the preset's.
+        between: Whether it is a range.
     """
 
     values: tuple
     relative: bool = False
+    between: bool = False
 
 
+#: What lies in the folder of a trial.
+CONFIG, LOG, RESULT, EXPORT = "config.toml", "log.txt", "result.json", "export"
 #: Setting of `PretrainConfig` -> where it is searched. λ_rec is always 1 − λ_adv.
-SPACE: dict[str, Range | Choice] = {
-    "lambda_adv": Range(1e-4, 0.5),
-    "g_learning_rate": Range(0.1, 10, relative=True),
-    "d_learning_rate": Range(0.1, 10, relative=True),
-    "width": Choice((0.25, 0.5, 1.0), relative=True),
-    "discriminator_input": Choice(("patch", "composite")),
-    "adversarial": Choice(("nonsaturating", "minimax", "hinge")),
-    "spectral_norm": Choice((False, True)),
+SPACE = {
+    "lambda_adv": Searched((1e-4, 0.5), between=True),
+    "g_learning_rate": Searched((0.1, 10), relative=True, between=True),
+    "d_learning_rate": Searched((0.1, 10), relative=True, between=True),
+    "width": Searched((0.25, 0.5, 1.0), relative=True),
+    "discriminator_input": Searched(("patch", "composite")),
+    "adversarial": Searched(("nonsaturating", "minimax", "hinge")),
+    "spectral_norm": Searched((False, True)),
 }
 
 
@@ -59,13 +48,12 @@ def choose(search: str | None, given: Sequence[str]) -> list[str]:
     Raises:
         UserError: A name is not in the table, is given a value too, or none is left.
     """
-    known = {field.name for field in dataclasses.fields(PretrainConfig)} & SPACE.keys()
-    names = [name for name in SPACE if name in known]
+    names = list(SPACE)
     if search is not None:
         asked = [name.strip().replace("-", "_") for name in search.split(",") if name.strip()]
         for name in asked:
             flag = "--" + name.replace("_", "-")
-            if name not in known:
+            if name not in SPACE:
                 raise UserError(f"--search {name}: choose from {', '.join(names)}.")
             if name in given:
                 raise UserError(f"--search {name}: give it no value by {flag} as well.")
@@ -90,20 +78,19 @@ def resolve(names: Sequence[str], base: PretrainConfig) -> dict[str, dict]:
     space = {}
     for name in names:
         entry, value = SPACE[name], getattr(base, name)
-        factor = value if entry.relative else 1
-        if isinstance(entry, Choice):
-            values = [v * factor for v in entry.values] if entry.relative else list(entry.values)
-            space[name] = {"values": values, "default": value}
-        else:
-            low, high = entry.low * factor, entry.high * factor
+        values = [v * value for v in entry.values] if entry.relative else list(entry.values)
+        if entry.between:
+            low, high = values
             space[name] = {"low": low, "high": high, "default": min(max(value, low), high)}
+        else:
+            space[name] = {"values": values, "default": value}
     return space
 
 
 def configuration(base: PretrainConfig, values: dict[str, Any]) -> PretrainConfig:
     """The settings of a trial; numbers from a range keep three digits."""
     changes = {
-        name: float(f"{value:.3g}") if isinstance(SPACE[name], Range) else value
+        name: float(f"{value:.3g}") if SPACE[name].between else value
         for name, value in values.items()
     }
     if "lambda_adv" in changes:
