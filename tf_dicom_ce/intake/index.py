@@ -13,7 +13,7 @@ from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.tags import Encoding, TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.copies import find_copies
-from tf_dicom_ce.intake.coverage_counts import Coverage, measure
+from tf_dicom_ce.intake.coverage import Coverage, measure
 from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.examination import Facts, examine_all
 from tf_dicom_ce.intake.file_cache import Stamp, stamp_of
