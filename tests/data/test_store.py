@@ -23,8 +23,7 @@ from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.decoding import ImageReader
-from tf_dicom_ce.intake.frames import choose_frames
-from tf_dicom_ce.intake.index import scan
+from tf_dicom_ce.intake.index import choose_frames, scan
 from tf_dicom_ce.preprocessing import resize
 
 SIZE = (32, 64)

@@ -14,10 +14,10 @@ from tf_dicom_ce.dicom.refusals import Refusal
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake import identity
-from tf_dicom_ce.intake.copies import find_copies
+from tf_dicom_ce.intake.contents import find_copies
 from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.examination import examine_all
-from tf_dicom_ce.intake.file_cache import stamp_of
+from tf_dicom_ce.intake.file_cache import stamps_of
 from tf_dicom_ce.intake.secret import load_secret
 
 
@@ -63,7 +63,7 @@ def _files(
 ) -> tuple[dict[str, identity.Identity], dict[str, str]]:
     """Path to what headers and labels say of its patient; and copies to their originals."""
     schema, secret = TagSchema.load("ultrasound"), load_secret()
-    stamps = {example.path: stamp_of((data / example.path).stat()) for example in examples}
+    stamps = stamps_of(data, (example.path for example in examples))
     facts, _ = examine_all(data, schema, stamps)
     images = {path: found for path, found in facts.items() if not isinstance(found, Refusal)}
     files = {

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 import platformdirs
@@ -24,17 +24,10 @@ from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.contents import digests
-from tf_dicom_ce.intake.decoding import ImageReader, decode_images
+from tf_dicom_ce.intake.decoding import Image, ImageReader, decode_images
 from tf_dicom_ce.preprocessing import resize
 
 _VERSION = 4  # raise when reader or resize give other pixels
-
-
-class Image(Protocol):
-    """What a store knows of an image: `intake.frames.Sample` and `labels.Example` fit."""
-
-    path: str
-    frame: int | None
 
 
 @dataclass(frozen=True)

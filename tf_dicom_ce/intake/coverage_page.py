@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image
 
 from tf_dicom_ce.dicom.refusals import Refusal
-from tf_dicom_ce.intake.decoding import ImageReader, decode_images
-from tf_dicom_ce.intake.frames import choose_frames
+from tf_dicom_ce.intake.decoding import ImageReader, Sample, decode_images
 
 if TYPE_CHECKING:
     from tf_dicom_ce.intake.index import Index
@@ -60,7 +59,7 @@ def _pictures(
             spread = np.linspace(0, len(rows) - 1, min(_PICTURES, len(rows))).round().astype(int)
             groups[tag.name, label] = rows[spread].tolist()
     chosen = sorted({row for rows in groups.values() for row in rows} - undecodable.keys())
-    images = choose_frames([index.rows[row] for row in chosen], "middle")
+    images = [Sample(index.rows[row].path, row, None) for row in chosen]
     decoded = {
         chosen[k]: _jpeg(frame.pixels)
         for k, frame in decode_images(reader, images)

@@ -21,7 +21,7 @@ _TIMEOUT = 60.0  # seconds for that many frames
 
 
 class Image(Protocol):
-    """What is decoded: `intake.frames.Sample` and `labels.Example` fit.
+    """What is decoded: `Sample` and `labels.Example` fit.
 
     Attributes:
         path: The file, relative to its root.
@@ -29,6 +29,21 @@ class Image(Protocol):
     """
 
     path: str
+    frame: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One frame of a file.
+
+    Attributes:
+        path: Of the file, relative to the root.
+        row: Number of the file in the index.
+        frame: From 0; None for the middle one.
+    """
+
+    path: str
+    row: int
     frame: int | None
 
 
@@ -60,33 +75,27 @@ class ImageReader:
         Returns:
             A frame, or why there is none, for each.
         """
-        found = self._read(self.root / path, frames)
+        file, found = self.root / path, []
+        if picture_format(file):
+            picture = read_picture(file, self.blank_outside)
+            out = Refusal(Code.FRAME_OUT_OF_RANGE, "a picture has one frame")
+            found = [picture if frame in (None, 0) else out for frame in frames]
+        else:
+            # The middle one needs an opening of its own, as only the reader knows its number.
+            single = [None if frame is None else [frame] for frame in frames]
+            for numbers in single if None in frames else [frames]:
+                found += read_frames(
+                    file,
+                    numbers,
+                    find_sector=self.find_sector,
+                    blank_outside=self.blank_outside,
+                    classes=self.classes,
+                )
         return [
             Refusal(Code.EXCLUDED)
             if isinstance(frame, Frame) and self.exclude.intersection(frame.flags)
             else frame
             for frame in found
-        ]
-
-    def _read(self, file: Path, frames: Sequence[int | None]) -> list[Frame | Refusal]:
-        if picture_format(file):
-            picture = read_picture(file, self.blank_outside)
-            out = Refusal(Code.FRAME_OUT_OF_RANGE, "a picture has one frame")
-            return [picture if frame in (None, 0) else out for frame in frames]
-        # The middle one needs an opening of its own, as only the reader knows its number.
-        openings = (
-            [None if frame is None else [frame] for frame in frames] if None in frames else [frames]
-        )
-        return [
-            found
-            for numbers in openings
-            for found in read_frames(
-                file,
-                numbers,
-                find_sector=self.find_sector,
-                blank_outside=self.blank_outside,
-                classes=self.classes,
-            )
         ]
 
 

@@ -21,8 +21,13 @@ from rich.progress import Progress
 
 from tf_dicom_ce.dicom.quiet import muted
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake.dicomweb_access import Credentials
-from tf_dicom_ce.intake.dicomweb_server import GoneError, RefusedError, Server, value
+from tf_dicom_ce.intake.dicomweb_server import (
+    Credentials,
+    GoneError,
+    RefusedError,
+    Server,
+    value,
+)
 
 _STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
 _MODALITY, _STUDY_DESCRIPTION = "00080060", "00081030"
@@ -103,7 +108,7 @@ def download(
     Raises:
         UserError: Nothing matches, or the service cannot be used; never quotes patient data.
     """
-    server = Server(url, credentials.token, credentials.user, credentials.password)
+    server = Server(url, credentials)
     try:
         with (
             muted("urllib3", "python_multipart"),  # which quote addresses with identifiers in them

@@ -6,6 +6,7 @@ It is a log of chunks, each sealed by itself and added at one go; what a killed 
 whole log, or one whose last line is broken and is left out.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -32,6 +33,15 @@ _SHOW_EVERY = 50
 def stamp_of(status: os.stat_result) -> Stamp:
     """The stamp of a file."""
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def stamps_of(root: Path, paths: Iterable[str]) -> dict[str, Stamp]:
+    """Path to stamp, each once; of a file that cannot be looked at one that no file has."""
+    stamps = dict.fromkeys(paths, (-1, -1, -1))
+    for path in stamps:
+        with contextlib.suppress(OSError):
+            stamps[path] = stamp_of((root / path).stat())
+    return stamps
 
 
 def default_file_cache() -> Path:

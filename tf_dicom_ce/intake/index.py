@@ -3,8 +3,9 @@
 import dataclasses
 import functools
 import os
+import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,9 +13,9 @@ from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.tags import Encoding, TagSchema
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake.copies import find_copies
+from tf_dicom_ce.intake.contents import find_copies
 from tf_dicom_ce.intake.coverage import Coverage, measure
-from tf_dicom_ce.intake.decoding import ImageReader
+from tf_dicom_ce.intake.decoding import ImageReader, Sample
 from tf_dicom_ce.intake.examination import Facts, examine_all
 from tf_dicom_ce.intake.file_cache import Stamp, stamp_of
 from tf_dicom_ce.intake.identity import Patient, tell_apart
@@ -239,3 +240,35 @@ def _assemble(
             f"{root} holds no readable ultrasound image; its {coverage.files} files are: {counts}"
         )
     return Index(root, schema, tuple(rows), tuple(sorted(refusals.items())), coverage, read)
+
+
+def check_choice(choice: str) -> None:
+    """Raises a UserError unless `choice` is "middle", "all" or "every:N" with N of 1 or more."""
+    if not re.fullmatch(r"middle|all|every:[1-9]\d*", choice):
+        raise UserError(f"--frames {choice}: choose middle, all, or every:N, e.g. every:10.")
+
+
+def choose_frames(rows: Sequence[Row], choice: str) -> tuple[Sample, ...]:
+    """Lists the chosen frames, file by file.
+
+    Args:
+        rows: Of the index.
+        choice: "middle": one a file; "all"; or "every:N": of a file with F frames those numbered
+            s, s + N, s + 2N, … where s centres them, at least one.
+
+    Returns:
+        The samples, in the order of files and frames.
+    """
+    check_choice(choice)
+
+    def chosen(count: int) -> Sequence[int | None]:
+        if choice == "middle":
+            return (None,)
+        step = 1 if choice == "all" else int(choice.partition(":")[2])
+        return range((count - 1) % step // 2, count, step)
+
+    return tuple(
+        Sample(row.path, number, frame)
+        for number, row in enumerate(rows)
+        for frame in chosen(row.frames)
+    )

@@ -7,7 +7,7 @@ import platformdirs
 
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake import archive, dicomweb
-from tf_dicom_ce.intake.dicomweb_access import travels_unencrypted
+from tf_dicom_ce.intake.dicomweb_server import travels_unencrypted
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
 
 
