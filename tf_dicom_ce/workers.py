@@ -29,7 +29,7 @@ _ADDRESS_SPACE = 8 << 30  # bytes; a worker that wants more gets a MemoryError
 _PRELOADED = ["tf_dicom_ce.dicom.reader", "tf_dicom_ce.dicom.pictures", "tf_dicom_ce.dicom.tags"]
 
 
-class Loss(enum.Enum):
+class Outage(enum.Enum):
     """Why an item has no result."""
 
     DIED = "the worker's process ended"
@@ -39,7 +39,7 @@ class Loss(enum.Enum):
 def guarded_map(
     function: Callable[[Any], Any],
     items: Iterable[Any],
-    lost: Callable[[Loss], Any],
+    lost: Callable[[Outage], Any],
     workers: int | None = None,
     timeout: float = 60.0,
     chunk: int = 16,
@@ -61,7 +61,8 @@ def guarded_map(
         RuntimeError: Worker processes cannot start at all.
     """
     items = iter(items)
-    chunks = enumerate(iter(lambda: collections.deque(itertools.islice(items, chunk)), _NO_MORE))
+    deque = collections.deque
+    chunks = enumerate(iter(lambda: deque(itertools.islice(items, chunk)), deque()))
     pool = Pool(function, lost, workers or os.cpu_count() or 1, timeout)
     turn = 0  # number of the chunk whose results are yielded next
     try:
@@ -77,9 +78,6 @@ def guarded_map(
                 return
     finally:
         pool.kill()
-
-
-_NO_MORE: collections.deque = collections.deque()
 
 
 def warm_up() -> None:
@@ -104,9 +102,8 @@ class Pool:
     @property
     def has_room(self) -> bool:
         """Whether another chunk may be submitted."""
-        return len(self.busy) < self._size and len(self.busy) + len(self.done) < (
-            _AHEAD * self._size
-        )
+        under_way = len(self.busy) + len(self.done)
+        return len(self.busy) < self._size and under_way < _AHEAD * self._size
 
     def submit(
         self,
@@ -126,7 +123,8 @@ class Pool:
         worker = self._idle.pop() if self._idle else _Worker(self._function)
         self.busy.append(worker)
         worker.number, worker.items, worker.results = number, items, list(results)
-        worker.start(one_by_one, self._timeout)
+        worker.one_by_one, worker.deadline = one_by_one, time.monotonic() + self._timeout
+        worker.connection.send((tuple(items), one_by_one))
 
     def wait(self) -> None:
         """Takes results that have arrived, or buries a worker that died or is late."""
@@ -139,31 +137,33 @@ class Pool:
                 try:
                     results = worker.connection.recv()
                 except (EOFError, ConnectionError):
-                    self._bury(worker, Loss.DIED)
+                    self._bury(worker, Outage.DIED)
                     continue
                 if isinstance(results, Exception):
                     raise results
-                worker.take(results, self._timeout)
+                self._take(worker, results)
                 if not worker.items:
-                    self._finish(worker)
                     self._idle.append(worker)
             elif time.monotonic() > worker.deadline:
-                self._bury(worker, Loss.TIMED_OUT)
+                self._bury(worker, Outage.TIMED_OUT)
 
-    def _bury(self, worker: "_Worker", loss: Loss) -> None:
+    def _bury(self, worker: "_Worker", outage: Outage) -> None:
         """Gives the rest of the chunk to a new worker, which tells of every item by itself."""
         worker.kill()
         if worker.one_by_one:
-            worker.take([self._lost(loss)], self._timeout)
+            self._take(worker, [self._lost(outage)])
         if worker.items:
             self.busy.remove(worker)
             self.submit(worker.number, worker.items, worker.results, one_by_one=True)
-        else:
-            self._finish(worker)
 
-    def _finish(self, worker: "_Worker") -> None:
-        self.busy.remove(worker)
-        self.done[worker.number] = worker.results
+    def _take(self, worker: "_Worker", results: list[Any]) -> None:
+        for result in results:
+            worker.items.popleft()
+            worker.results.append(result)
+        worker.deadline = time.monotonic() + self._timeout
+        if not worker.items:
+            self.busy.remove(worker)
+            self.done[worker.number] = worker.results
 
     def kill(self) -> None:
         """Ends all workers."""
@@ -185,16 +185,6 @@ class _Worker:
             self.connection.recv()
         except EOFError:
             raise RuntimeError("a worker process ended before it could start") from None
-
-    def start(self, one_by_one: bool, timeout: float) -> None:
-        self.one_by_one, self.deadline = one_by_one, time.monotonic() + timeout
-        self.connection.send((tuple(self.items), one_by_one))
-
-    def take(self, results: list[Any], timeout: float) -> None:
-        for result in results:
-            self.items.popleft()
-            self.results.append(result)
-        self.deadline = time.monotonic() + timeout
 
     def kill(self) -> None:
         self._process.kill()

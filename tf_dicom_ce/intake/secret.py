@@ -4,7 +4,6 @@ A plain hash of a seven-digit number is undone in seconds by trying them all; on
 secret is not. The secret stays in the user's configuration folder, outside of every output.
 """
 
-import base64
 import hashlib
 import hmac
 import os
@@ -52,11 +51,6 @@ def pseudonym(secret: bytes, kind: str, value: str) -> str:
     """
     message = f"{kind}\0{value}".encode(errors="surrogateescape")
     return hmac.new(secret, message, hashlib.sha256).hexdigest()[:32]
-
-
-def sealing_key(secret: bytes) -> bytes:
-    """The key of `intake.file_cache`, for `cryptography.fernet.Fernet`."""
-    return base64.urlsafe_b64encode(hmac.digest(secret, b"file cache", "sha256"))
 
 
 def _make(path: Path) -> None:

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from tf_dicom_ce.workers import Loss, Pool
+from tf_dicom_ce.workers import Outage, Pool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class GuardedCalls:
             *arguments: Anything that can be pickled.
 
         Returns:
-            The result; a `Loss` if its worker died or took too long; a `Failure` if the function
+            The result; a `Outage` if its worker died or took too long; a `Failure` if the function
             raised something.
         """
         try:
@@ -53,8 +53,8 @@ class GuardedCalls:
         return result
 
 
-def _itself(loss: Loss) -> Loss:
-    return loss
+def _itself(outage: Outage) -> Outage:
+    return outage
 
 
 def _call(item: tuple[Callable[..., Any], tuple]) -> Any:
