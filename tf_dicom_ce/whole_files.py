@@ -6,6 +6,7 @@ import fcntl
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,26 @@ def replacing(path: Path, private: bool = False) -> Iterator[Path]:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """Gives a folder to fill beside `folder`, this user's alone, and renames it when it is whole.
+
+    Of two processes that make the same folder the first one wins.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    beside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    beside.mkdir(mode=0o700)
+    try:
+        yield beside
+        try:
+            beside.replace(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def write_text(path: Path, text: str, private: bool = False) -> None:

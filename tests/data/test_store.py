@@ -74,7 +74,7 @@ def test_of_two_runs_the_faster_one_gives_the_store(files, tmp_path, monkeypatch
     def slow_build(*args):
         build(*args)
         monkeypatch.setattr(store, "_build", build)
-        monkeypatch.setattr(store.os, "getpid", lambda: 1)
+        monkeypatch.setattr("os.getpid", lambda: 1)
         open_store(tmp_path)  # the other run
 
     monkeypatch.setattr(store, "_build", slow_build)

@@ -20,7 +20,7 @@ SPLITS = {
 }
 # What programs write where there is nothing.
 _MISSING = {"nan", "none", "null", "na", "n/a", "nil", "?", "-"}
-_WHOLE = re.compile(r"(-?\d+)\.0+")  # as spreadsheets and pandas write integers
+_WHOLE = re.compile(r"\A(-?\d+)\.0+\Z")  # as spreadsheets and pandas write integers
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,11 @@ def read_labels(
         raise UserError(f"--labels {path}: no row has a {target}.")
     if len({example.split is None for example in examples}) == 2:
         raise UserError(f"--labels {path}: 'split' is filled in for some rows only.")
-    _check_unique(examples)
+    images: dict[tuple, Example] = {}
+    for example in examples:
+        first = images.setdefault((example.path, example.frame), example)
+        if first is not example:
+            raise UserError(f"{example.where}: '{example.path}' stands in {first.where} already.")
     return examples
 
 
@@ -104,23 +108,10 @@ def _example(line: Line, data: Path, target: str) -> Example:
         where,
         cells["path"],
         None if frame is None else int(frame),
-        cells[target] if target == "mask" else _whole(cells[target]),
+        cells[target] if target == "mask" else _WHOLE.sub(r"\1", cells[target]),
         cells.get("patient", ""),
         split and SPLITS[split.lower()],
     )
-
-
-def _whole(label: str) -> str:
-    match = _WHOLE.fullmatch(label)
-    return match[1] if match else label
-
-
-def _check_unique(examples: tuple[Example, ...]) -> None:
-    images: dict[tuple, Example] = {}
-    for example in examples:
-        first = images.setdefault((example.path, example.frame), example)
-        if first is not example:
-            raise UserError(f"{example.where}: '{example.path}' stands in {first.where} already.")
 
 
 def class_labels(

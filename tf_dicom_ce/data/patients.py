@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import operator
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from tf_dicom_ce.intake.contents import find_copies
 from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.examination import examine_all
 from tf_dicom_ce.intake.file_cache import stamps_of
-from tf_dicom_ce.intake.secret import load_secret
+from tf_dicom_ce.intake.secret import load_secret, pseudonym
 
 
 def with_patients(
@@ -66,14 +67,10 @@ def _files(
     stamps = stamps_of(data, (example.path for example in examples))
     facts, _ = examine_all(data, schema, stamps)
     images = {path: found for path, found in facts.items() if not isinstance(found, Refusal)}
-    files = {
-        path: images[path].identity if path in images else identity.picture_identity(path, secret)
-        for path in facts
-    }
+    files = {path: identity.Identity(pseudonym(secret, "path", path)) for path in facts}
+    files |= {path: found.identity for path, found in images.items()}
     given: dict[str, Example] = {}
-    for example in examples:
-        if not example.patient:
-            continue
+    for example in filter(operator.attrgetter("patient"), examples):
         first = given.setdefault(example.path, example)
         if first.patient != example.patient:
             raise UserError(

@@ -8,9 +8,7 @@ pixels, flags and codes of errors by row number: no names, tags or paths.
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -26,6 +24,7 @@ from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.contents import digests
 from tf_dicom_ce.intake.decoding import Image, ImageReader, decode_images
 from tf_dicom_ce.preprocessing import resize
+from tf_dicom_ce.whole_files import making
 
 _VERSION = 4  # raise when reader or resize give other pixels
 
@@ -98,11 +97,8 @@ def open_direct(
 ) -> DirectReader:
     """Decodes every image once to learn which cannot be read, and keeps no pixels."""
     refusals, flags = {}, {}
-    for k, frame in decode_images(reader, images, workers):
-        if isinstance(frame, Refusal):
-            refusals[k] = frame
-        elif told := _told(frame):
-            flags[k] = told
+    for _ in _readable(reader, images, workers, refusals, flags):
+        pass
     fingerprint = data_fingerprint(reader, images)
     return DirectReader(reader, images, image_size, refusals, fingerprint, flags)
 
@@ -149,22 +145,13 @@ def open_store(
     folder = cache / hashlib.sha256(content.encode()).hexdigest()[:32]
     built = not folder.is_dir()
     if built:
-        beside = cache / f"{folder.name}.{os.getpid()}.part"
-        cache.mkdir(parents=True, exist_ok=True)
-        beside.mkdir(mode=0o700)  # pixels are for this user alone
-        try:
+        with making(folder) as beside:
             _build(reader, images, image_size, beside, workers)
             if data_fingerprint(reader, images) != fingerprint:
                 raise UserError(
                     f"{reader.root}: files were changed while they were read. Start again when "
                     "nothing writes to the folder."
                 )
-            beside.replace(folder)
-        except OSError:
-            if not folder.is_dir():  # otherwise another run was faster
-                raise
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
     codes = json.loads((folder / "refusals.json").read_text())
     flags = json.loads((folder / "flags.json").read_text())
     return Store(
@@ -202,23 +189,32 @@ def _build(
     )
     places = np.zeros((len(images), 6), np.int32)
     refusals, flags = {}, {}
-    for k, frame in decode_images(reader, images, workers):
-        if isinstance(frame, Refusal):
-            refusals[k] = (frame.code, frame.detail)
-        else:
-            if told := _told(frame):
-                flags[k] = told
-            pixels[k] = _resized(frame, image_size)[..., 0]
-            sides = (end for side in frame.crop for end in (side.start, side.stop))
-            places[k] = (*frame.source_shape, *sides)
+    for k, frame in _readable(reader, images, workers, refusals, flags):
+        pixels[k] = _resized(frame, image_size)[..., 0]
+        sides = (end for side in frame.crop for end in (side.start, side.stop))
+        places[k] = (*frame.source_shape, *sides)
     pixels.flush()
     np.save(folder / "places.npy", places)
-    (folder / "refusals.json").write_text(json.dumps(refusals))
+    codes = {k: (refusal.code, refusal.detail) for k, refusal in refusals.items()}
+    (folder / "refusals.json").write_text(json.dumps(codes))
     (folder / "flags.json").write_text(json.dumps(flags))
 
 
-def _told(frame: Frame) -> tuple[Flag, ...]:
-    return tuple(flag for flag in frame.flags if flag.needs_decoding)
+def _readable(
+    reader: ImageReader,
+    images: Sequence[Image],
+    workers: int | None,
+    refusals: dict[int, Refusal],
+    flags: dict[int, tuple[Flag, ...]],
+) -> Iterator[tuple[int, Frame]]:
+    """Row and frame of what can be read; notes why others cannot, and what decoding told."""
+    for k, frame in decode_images(reader, images, workers):
+        if isinstance(frame, Refusal):
+            refusals[k] = frame
+            continue
+        if told := tuple(flag for flag in frame.flags if flag.needs_decoding):
+            flags[k] = told
+        yield k, frame
 
 
 def _resized(frame: Frame, image_size: tuple[int, int]) -> np.ndarray:

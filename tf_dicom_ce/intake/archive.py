@@ -1,7 +1,6 @@
 """A zip or tar of files to a private folder of them."""
 
 import lzma
-import os
 import shutil
 import tarfile
 import zipfile
@@ -16,6 +15,7 @@ from rich.progress import Progress
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.contents import digests
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
+from tf_dicom_ce.whole_files import making
 
 _BLOCK = 1 << 20
 _SPARE = 1 << 30  # bytes of the disk that are left alone
@@ -54,13 +54,9 @@ def unpack(archive: Path, folder: Path) -> Path:
     target = folder / pseudonym(load_secret(), "archive", content)
     if target.is_dir():
         return target
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    beside = folder / f"{target.name}.{os.getpid()}.part"
-    beside.mkdir(mode=0o700)
     try:
-        _unpack(archive, beside, shutil.disk_usage(folder).free - _SPARE)
-        if not target.is_dir():  # another run may have been faster
-            beside.replace(target)
+        with making(target) as beside:
+            _unpack(archive, beside, shutil.disk_usage(folder).free - _SPARE)
     except (OSError, *_DAMAGED) as error:
         # The operating system's errors have numbers, those of gzip and bzip2 have none.
         if isinstance(error, OSError) and error.errno is not None:
@@ -68,8 +64,6 @@ def unpack(archive: Path, folder: Path) -> Path:
         raise UserError(
             f"{archive}: damaged or encrypted ({type(error).__name__}); pack or copy it again."
         ) from None
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return target
 
 
@@ -116,9 +110,5 @@ def _place(folder: Path, name: str, number: int) -> Path:
     parts = [part for part in PurePosixPath(name).parts if part not in ("/", "..", ".")]
     target = folder.joinpath(*parts)
     fits = parts and all(len(part.encode(errors="surrogateescape")) < 256 for part in parts)
-    taken = (
-        not fits
-        or target.exists()
-        or any(above.is_file() for above in target.parents if above != folder)
-    )
-    return folder / f"member-{number}" if taken else target
+    free = fits and not target.exists() and not any(above.is_file() for above in target.parents)
+    return target if free else folder / f"member-{number}"
