@@ -84,12 +84,7 @@ class Child:
 
 
 def run_child(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
-    """Runs a command to its end; Ctrl-C stops it, too.
-
-    Args:
-        command: See `Child`.
-        log: See `Child`.
-        environment: See `Child`.
+    """Runs a `Child` to its end; Ctrl-C stops it, too.
 
     Raises:
         ChildError: The exit code is not 0.

@@ -185,8 +185,7 @@ def _find(server: Server, query: Query, pool: ThreadPool, bar: Progress) -> list
 
 
 def _list_study(server: Server, query: Query, study: str) -> list[_Instance]:
-    path = f"/studies/{quote(study, safe='')}/series"
-    found = []
+    path, found = f"/studies/{quote(study, safe='')}/series", []
     # What is deleted meanwhile is not missed.
     with contextlib.suppress(GoneError):
         for series, row in server.search(path, _SERIES, {"Modality": query.modality}).items():
@@ -236,12 +235,11 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _is_range(dates: str) -> bool:
     """Tells whether this is a day, or a range of days of which one end may be open."""
-    first, _, last = dates.partition("-")
+    if not re.fullmatch(r"[0-9]{8}(-([0-9]{8})?)?|-[0-9]{8}", dates):
+        return False
+    days = dates.strip("-").split("-")
     try:
-        for day in filter(None, (first, last)):
-            if not re.fullmatch(r"[0-9]{8}", day):
-                return False
-            datetime.datetime.strptime(day, "%Y%m%d")
+        found = [datetime.datetime.strptime(day, "%Y%m%d") for day in days]
     except ValueError:
         return False
-    return bool(first or last) and not (first and last and first > last)
+    return found == sorted(found)

@@ -289,19 +289,14 @@ class Server:
 
     def _copy_part(self, response: "Response", write: Callable[[bytes], object]) -> None:
         """Copies the file out of its MIME wrapping."""
-        from python_multipart.exceptions import FormParserError
-        from python_multipart.multipart import (
-            MultipartParser,
-            MultipartState,
-            parse_options_header,
-        )
+        from python_multipart import exceptions, multipart
 
-        kind, options = parse_options_header(response.headers.get("Content-Type"))
+        kind, options = multipart.parse_options_header(response.headers.get("Content-Type"))
         parser, feed = None, write
         try:
             if kind == b"multipart/related" and b"boundary" in options:
                 callbacks = {"on_part_data": lambda data, start, end: write(data[start:end])}
-                parser = MultipartParser(options[b"boundary"], callbacks)
+                parser = multipart.MultipartParser(options[b"boundary"], callbacks)
                 feed = parser.write
             elif kind != b"application/dicom":
                 raise RefusedError("the answer is not a DICOM file")
@@ -309,10 +304,10 @@ class Server:
                 if self._stopped.is_set():
                     raise _StoppedError
                 feed(chunk)
-        except FormParserError:
+        except exceptions.FormParserError:
             raise _CutError from None
         # A connection that was closed can look like the end of the answer.
-        if parser and parser.state != MultipartState.END:
+        if parser and parser.state != multipart.MultipartState.END:
             raise _CutError
 
 
@@ -324,12 +319,10 @@ def value(row: dict[str, Any], tag: str) -> str:
 
 
 def _read_rows(response: "Response") -> list[dict[str, Any]]:
-    if response.status_code == 204:
-        return []
     try:
-        rows = response.json()
+        rows = [] if response.status_code == 204 else response.json()
     except ValueError:
-        raise RefusedError("the answer is not DICOM JSON") from None
+        rows = None
     rows = [rows] if isinstance(rows, dict) else rows
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise RefusedError("the answer is not DICOM JSON")

@@ -202,9 +202,9 @@ def _images(
             refusals[path] = facts
         elif facts.is_picture and entry is None:
             refusals[path] = Refusal(Code.UNLISTED_PICTURE)
-        else:
+        elif entry is None:
             images[path] = facts
-        if path in images and entry is not None:
+        else:
             said = facts.identity
             images[path] = facts._replace(
                 identity=said.given_by_table(entry.patient, secret) if entry.patient else said,
