@@ -106,12 +106,9 @@ def end_with_parent() -> None:
 
 def last_line(log: Path) -> str:
     """The last line of a log that is not empty."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 4000))
-            lines = file.read().decode(errors="replace").replace("\r", "\n").split("\n")
-    except FileNotFoundError:
+    if not log.exists():
         return ""
+    lines = log.read_bytes()[-4000:].decode(errors="replace").replace("\r", "\n").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 

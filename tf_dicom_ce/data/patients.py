@@ -46,17 +46,19 @@ def with_patients(
     _tell(found, files)
     kept = _without_copies(examples, copies, targets)
     keys = [found[example.path].pseudonym for example in kept]
-    names: dict[str, str] = {}
-    for example, key in zip(kept, keys, strict=True):
-        if example.patient:
-            names.setdefault(key, example.patient)
+    own = list(zip(keys, kept, strict=True))
+    names = {key: example.patient for key, example in reversed(own) if example.patient}
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    patients = np.array([numbers[key] for key in keys])
-    _require_one_split(kept, patients)
-    return tuple(
-        dataclasses.replace(example, patient=names.get(key, key))
-        for example, key in zip(kept, keys, strict=True)
-    ), patients
+    firsts: dict[str, Example] = {}
+    for key, example in own:
+        first = firsts.setdefault(key, example)
+        if first.split != example.split:
+            raise UserError(
+                f"{example.where}: this patient is in {example.split}, and in {first.split} in "
+                f"{first.where}. Keep all images of a patient in one split."
+            )
+    named = (dataclasses.replace(example, patient=names.get(key, key)) for key, example in own)
+    return tuple(named), np.array([numbers[key] for key in keys])
 
 
 def _files(
@@ -118,14 +120,3 @@ def _without_copies(
         number = len(examples) - len(kept)
         print(f"{number} images are copies of others, which count once.", file=sys.stderr)
     return kept
-
-
-def _require_one_split(examples: Sequence[Example], patients: np.ndarray) -> None:
-    firsts: dict[int, Example] = {}
-    for example, patient in zip(examples, patients.tolist(), strict=True):
-        first = firsts.setdefault(patient, example)
-        if first.split != example.split:
-            raise UserError(
-                f"{example.where}: this patient is in {example.split}, and in {first.split} in "
-                f"{first.where}. Keep all images of a patient in one split."
-            )

@@ -6,6 +6,7 @@ again find their store, and other data never do, whatever their names, sizes and
 pixels, flags and codes of errors by row number: no names, tags or paths.
 """
 
+import collections
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -90,15 +91,11 @@ class DirectReader:
 
 
 def open_direct(
-    reader: ImageReader,
-    images: Sequence[Image],
-    image_size: tuple[int, int],
-    workers: int | None = None,
+    reader: ImageReader, images: Sequence[Image], image_size: tuple[int, int]
 ) -> DirectReader:
     """Decodes every image once to learn which cannot be read, and keeps no pixels."""
     refusals, flags = {}, {}
-    for _ in _readable(reader, images, workers, refusals, flags):
-        pass
+    collections.deque(_readable(reader, images, refusals, flags), maxlen=0)
     fingerprint = data_fingerprint(reader, images)
     return DirectReader(reader, images, image_size, refusals, fingerprint, flags)
 
@@ -118,11 +115,7 @@ def default_cache() -> Path:
 
 
 def open_store(
-    reader: ImageReader,
-    images: Sequence[Image],
-    image_size: tuple[int, int],
-    cache: Path,
-    workers: int | None = None,
+    reader: ImageReader, images: Sequence[Image], image_size: tuple[int, int], cache: Path
 ) -> Store:
     """Opens the store of some images at an image size, building it first where there is none.
 
@@ -131,7 +124,6 @@ def open_store(
         images: What to decode; their order numbers the rows.
         image_size: Height and width in pixels.
         cache: Folder of all stores.
-        workers: Decoding processes; by default one a core.
 
     Returns:
         The store, its images mapped.
@@ -146,7 +138,7 @@ def open_store(
     built = not folder.is_dir()
     if built:
         with making(folder) as beside:
-            _build(reader, images, image_size, beside, workers)
+            _build(reader, images, image_size, beside)
             if data_fingerprint(reader, images) != fingerprint:
                 raise UserError(
                     f"{reader.root}: files were changed while they were read. Start again when "
@@ -178,18 +170,14 @@ def data_fingerprint(reader: ImageReader, images: Sequence[Image]) -> str:
 
 
 def _build(
-    reader: ImageReader,
-    images: Sequence[Image],
-    image_size: tuple[int, int],
-    folder: Path,
-    workers: int | None,
+    reader: ImageReader, images: Sequence[Image], image_size: tuple[int, int], folder: Path
 ) -> None:
     pixels = np.lib.format.open_memmap(
         folder / "images.npy", "w+", np.uint8, (len(images), *image_size)
     )
     places = np.zeros((len(images), 6), np.int32)
     refusals, flags = {}, {}
-    for k, frame in _readable(reader, images, workers, refusals, flags):
+    for k, frame in _readable(reader, images, refusals, flags):
         pixels[k] = _resized(frame, image_size)[..., 0]
         sides = (end for side in frame.crop for end in (side.start, side.stop))
         places[k] = (*frame.source_shape, *sides)
@@ -203,12 +191,11 @@ def _build(
 def _readable(
     reader: ImageReader,
     images: Sequence[Image],
-    workers: int | None,
     refusals: dict[int, Refusal],
     flags: dict[int, tuple[Flag, ...]],
 ) -> Iterator[tuple[int, Frame]]:
     """Row and frame of what can be read; notes why others cannot, and what decoding told."""
-    for k, frame in decode_images(reader, images, workers):
+    for k, frame in decode_images(reader, images):
         if isinstance(frame, Refusal):
             refusals[k] = frame
             continue
