@@ -1,6 +1,5 @@
 """Labels CSV to examples: an image, its class or mask, its patient, and perhaps its split."""
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,7 +64,6 @@ def read_labels(
     """
     _, lines = read_table(path, "path", *([] if masks else [target]))
     for line in lines:
-        line.cells["path"] = os.path.normpath(line.cells["path"])
         if masks:
             line.cells.setdefault(target, masks.get(line.cells["path"], ""))
     examples = tuple(_example(line, data, target) for line in lines if line.cells[target])

@@ -1,7 +1,6 @@
 """Digests of what files hold: data that were moved, copied or unpacked again are the same data."""
 
 import collections
-import functools
 import hashlib
 import itertools
 import os
@@ -28,7 +27,11 @@ def digests(root: Path, paths: list[str], progress: bool = True) -> dict[str, st
     Returns:
         Path to digest, hex. A file that cannot be read has an empty one.
     """
-    find = functools.partial(_each_digest, root)
+
+    def find(paths: list[str]) -> Iterator[str]:
+        with ThreadPool(os.cpu_count()) as pool:  # hashing lets go of the interpreter
+            yield from pool.imap(lambda path: _digest(root / path), paths)
+
     return _kept("contents", root, paths, find, "Fingerprinting", progress)
 
 
@@ -89,11 +92,6 @@ def _kept(kind: str, root: Path, paths: list[str], find, title: str, progress: b
     cache = FileCache(default_file_cache(), (kind, str(root.resolve())), load_secret())
     # What cannot be read now may be readable the next time.
     return cache.complete(stamps_of(root, paths), find, title, progress, keep=bool)[0]
-
-
-def _each_digest(root: Path, paths: list[str]) -> Iterator[str]:
-    with ThreadPool(os.cpu_count()) as pool:  # hashing lets go of the interpreter
-        yield from pool.imap(lambda path: _digest(root / path), paths)
 
 
 def _digest(path: Path) -> str:

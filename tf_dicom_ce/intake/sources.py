@@ -26,22 +26,20 @@ def open_source(source: str, query: dicomweb.Query) -> Path:
         UserError: No such thing; or the PACS does not give what was asked for.
     """
     cache = platformdirs.user_cache_path("tf-dicom-ce")
-    if source.startswith(("http://", "https://")):
-        return _fetch(source, query, cache / "pacs")
-    path = Path(source)
-    if path.is_file():
+    if not source.startswith(("http://", "https://")):
+        path = Path(source)
+        if not path.is_file():
+            return path
         if not archive.is_archive(path):
             raise UserError(f"{path} is neither a folder of DICOM files, nor a zip or tar of them.")
         return archive.unpack(path, cache / "unpacked")
-    return path
-
-
-def _fetch(url: str, query: dicomweb.Query, cache: Path) -> Path:
-    if travels_unencrypted(url):
-        print(f"{url}: images and credentials travel unencrypted; better https.", file=sys.stderr)
+    if travels_unencrypted(source):
+        print(
+            f"{source}: images and credentials travel unencrypted; better https.", file=sys.stderr
+        )
     # A folder for each query: an earlier, wider one must not add to this one.
-    folder = cache / pseudonym(load_secret(), "PACS", f"{url.rstrip('/')}|{query}")
-    found = dicomweb.download(url, query, dicomweb.Credentials.from_environment(), folder)
+    folder = cache / "pacs" / pseudonym(load_secret(), "PACS", f"{source.rstrip('/')}|{query}")
+    found = dicomweb.download(source, query, dicomweb.Credentials.from_environment(), folder)
     print(
         f"PACS: {found.instances} instances, {found.fetched} of them fetched now"
         + (f", {found.skipped} refused by the server" if found.skipped else "")
