@@ -63,9 +63,8 @@ def read_labels(
             the line.
     """
     _, lines = read_table(path, "path", *([] if masks else [target]))
-    for line in lines:
-        if masks:
-            line.cells.setdefault(target, masks.get(line.cells["path"], ""))
+    for line in lines if masks else ():
+        line.cells.setdefault(target, masks.get(line.cells["path"], ""))
     examples = tuple(_example(line, data, target) for line in lines if line.cells[target])
     if not examples:
         raise UserError(f"--labels {path}: no row has a {target}.")

@@ -1,11 +1,10 @@
 """Calls in processes that may die or hang, at the cost of that call."""
 
-import collections
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from tf_dicom_ce.workers import Outage, Pool
+from tf_dicom_ce.workers import Outage, Worker
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +23,7 @@ class GuardedCalls:
 
     def __init__(self, timeout: float):
         self._timeout = timeout
-        self._idle: list[Pool] = []
+        self._idle: list[Worker] = []
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Returns `function(*arguments)`, from any thread.
@@ -38,18 +37,15 @@ class GuardedCalls:
             raised something.
         """
         try:
-            pool = self._idle.pop()
+            worker = self._idle.pop()
         except IndexError:
-            pool = Pool(_call, _itself, 1, self._timeout)
+            worker = Worker(_call, _itself, self._timeout)
         try:
-            pool.submit(0, collections.deque([(function, arguments)]))
-            while pool.busy:
-                pool.wait()
+            (result,) = worker([(function, arguments)])
         except BaseException:
-            pool.kill()
+            worker.end()
             raise
-        (result,) = pool.done.pop(0)
-        self._idle.append(pool)
+        self._idle.append(worker)
         return result
 
 
