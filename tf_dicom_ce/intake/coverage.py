@@ -201,24 +201,21 @@ def _identification(patients: Sequence[identity.Patient], copies: int) -> Identi
 
 
 def _measure_tag(tag: Tag, span: slice, encodings: Sequence[Encoding]) -> TagCoverage:
-    states: collections.Counter[str] = collections.Counter()
     values = {state: collections.Counter() for state in (*STATES, "untidy")}
     hits = collections.Counter(dict.fromkeys(tag.labels, 0))
     meaning: dict[str, tuple[str, ...]] = {}
     for encoding in encodings:
         state, raw = encoding.states[tag.name]
-        found = tuple(itertools.compress(tag.labels, encoding.y[span]))
-        states[state] += 1
         values[state][raw] += 1
-        hits.update(found)
-        meaning[raw] = found
+        meaning[raw] = tuple(itertools.compress(tag.labels, encoding.y[span]))
+        hits.update(meaning[raw])
         if tag.name in encoding.untidy:
             values["untidy"][raw] += 1
     counted = {state: _by_count(counts) for state, counts in values.items()}
     unmapped = counted["unmapped"]
     near = {value: closest(value, tag) for value in itertools.islice(unmapped, _SUGGESTIONS)}
     return TagCoverage(
-        states={state: states[state] for state in STATES},
+        states={state: values[state].total() for state in STATES},
         untidy=values["untidy"].total(),
         labels=dict(hits),
         mapped_values={value: (n, meaning[value]) for value, n in counted["mapped"].items()},
