@@ -101,7 +101,15 @@ def run_child(command: Sequence[str], log: Path, environment: Mapping[str, str])
 
 def end_with_parent() -> None:
     """Has this process stop, as by SIGTERM, when its standard input ends."""
-    threading.Thread(target=_wait_for_the_end, daemon=True).start()
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def last_line(log: Path) -> str:
@@ -110,11 +118,3 @@ def last_line(log: Path) -> str:
         return ""
     lines = log.read_bytes()[-4000:].decode(errors="replace").replace("\r", "\n").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
-
-def _wait_for_the_end() -> None:
-    while os.read(0, 4096):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_GRACE)
-    os._exit(1)

@@ -201,7 +201,8 @@ def match_masks(data: Path, masks: Path) -> dict[str, str]:
     lonely = []
     for file in files:
         images = by_name[_SUFFIX.sub("", file.stem)] or by_name[file.stem]
-        images = [p for p in images if len(images) == 1 or _is_image(data / p)]
+        if len(images) > 1:
+            images = [p for p in images if picture_format(data / p) or is_dicom(data / p)]
         if not images:
             lonely.append(file)
         elif len(images) > 1 or images[0] in matches:
@@ -219,10 +220,6 @@ def match_masks(data: Path, masks: Path) -> dict[str, str]:
             "pairs in a labels CSV."
         )
     return {path: str(matches[path].resolve()) for path in paths if path in matches}
-
-
-def _is_image(path: Path) -> bool:
-    return bool(picture_format(path)) or is_dicom(path)
 
 
 def read_masks(
@@ -248,9 +245,8 @@ def read_masks(
         UserError: A mask is unreadable, not an 8-bit picture of one channel, or of another size
             than its image; all are empty; or their classes have a gap or are more than named.
     """
-    masks = [
-        _read_mask(example, data, *place) for example, place in zip(examples, places, strict=True)
-    ]
+    pairs = zip(examples, places, strict=True)
+    masks = [_read_mask(example, data, *place) for example, place in pairs]
     found = np.unique(np.concatenate([np.unique(mask) for mask in masks]))
     if not found.any():
         raise UserError("All masks are empty: 0 is background, classes count from 1.")

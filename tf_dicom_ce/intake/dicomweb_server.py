@@ -1,5 +1,6 @@
 """A DICOMweb service over HTTP: searches and files, asked for again until they are whole."""
 
+import contextlib
 import dataclasses
 import os
 import threading
@@ -239,6 +240,8 @@ class Server:
     ) -> Any:
         """Asks until `read` got through the whole answer."""
         import requests
+        from urllib3.exceptions import InvalidHeader
+        from urllib3.util import Retry
 
         pause = _FIRST_PAUSE
         for attempt in range(1, _ATTEMPTS + 1):
@@ -255,7 +258,8 @@ class Server:
                     status = response.status_code
                     if status < 400:
                         return read(response)
-                asked_pause = _retry_after(response)
+                with contextlib.suppress(InvalidHeader):
+                    asked_pause = min(Retry().get_retry_after(response.raw) or 0.0, _LONGEST_PAUSE)
                 failure = f"HTTP {status}"
                 if status == 401 or (status == 403 and accept == _JSON):
                     raise UserError(
@@ -327,13 +331,3 @@ def _read_rows(response: "Response") -> list[dict[str, Any]]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise RefusedError("the answer is not DICOM JSON")
     return rows
-
-
-def _retry_after(response: "Response") -> float:
-    from urllib3.exceptions import InvalidHeader
-    from urllib3.util import Retry
-
-    try:
-        return min(Retry().get_retry_after(response.raw) or 0.0, _LONGEST_PAUSE)
-    except InvalidHeader:
-        return 0.0

@@ -126,7 +126,14 @@ def scan(
     # Of equal images one that the table lists counts.
     first = dict(sorted(images.items(), key=lambda item: item[0] not in table))
     copies = find_copies(ImageReader(root, schema.sop_classes), first, progress)
-    _require_agreement(copies, table)
+    for path, one in copies.items():
+        if path in table and one in table:
+            a, b = table[one], table[path]
+            if (a.patient, a.values) != (b.patient, b.values):
+                raise UserError(
+                    f"{b.where}: '{path}' is the same image as '{one}' ({a.where}), with other "
+                    "tags or another patient. Correct one of them, or take one out."
+                )
     patients = tell_apart({path: facts.identity for path, facts in images.items()}, copies)
     excluded = {
         copies.get(path, path)
@@ -212,17 +219,6 @@ def _images(
                 values={**facts.values, **entry.values},
             )
     return images, refusals
-
-
-def _require_agreement(copies: Mapping[str, str], table: Mapping[str, Entry]) -> None:
-    for path, first in copies.items():
-        if path in table and first in table:
-            a, b = table[first], table[path]
-            if (a.patient, a.values) != (b.patient, b.values):
-                raise UserError(
-                    f"{b.where}: '{path}' is the same image as '{first}' ({a.where}), with other "
-                    "tags or another patient. Correct one of them, or take one out."
-                )
 
 
 def check_choice(choice: str) -> None:
