@@ -75,27 +75,33 @@ class ImageReader:
         Returns:
             A frame, or why there is none, for each.
         """
-        file, found = self.root / path, []
-        if picture_format(file):
-            picture = read_picture(file, self.blank_outside)
-            out = Refusal(Code.FRAME_OUT_OF_RANGE, "a picture has one frame")
-            found = [picture if frame in (None, 0) else out for frame in frames]
-        else:
-            # The middle one needs an opening of its own, as only the reader knows its number.
-            single = [None if frame is None else [frame] for frame in frames]
-            for numbers in single if None in frames else [frames]:
-                found += read_frames(
-                    file,
-                    numbers,
-                    find_sector=self.find_sector,
-                    blank_outside=self.blank_outside,
-                    classes=self.classes,
-                )
+        found = self._read(self.root / path, frames)
         return [
             Refusal(Code.EXCLUDED)
             if isinstance(frame, Frame) and self.exclude.intersection(frame.flags)
             else frame
             for frame in found
+        ]
+
+    def _read(self, file: Path, frames: Sequence[int | None]) -> list[Frame | Refusal]:
+        if picture_format(file):
+            picture = read_picture(file, self.blank_outside)
+            out = Refusal(Code.FRAME_OUT_OF_RANGE, "a picture has one frame")
+            return [picture if frame in (None, 0) else out for frame in frames]
+        # The middle one needs an opening of its own, as only the reader knows its number.
+        openings = (
+            [None if frame is None else [frame] for frame in frames] if None in frames else [frames]
+        )
+        return [
+            found
+            for numbers in openings
+            for found in read_frames(
+                file,
+                numbers,
+                find_sector=self.find_sector,
+                blank_outside=self.blank_outside,
+                classes=self.classes,
+            )
         ]
 
 
