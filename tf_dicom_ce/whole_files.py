@@ -20,16 +20,13 @@ _user_umask: int | None = None
 def private() -> Iterator[None]:
     """What this process makes meanwhile is readable by its user alone: it may show patients."""
     global _user_umask
-    if _user_umask is not None:  # within another
-        yield
-        return
-    before = os.umask(0o077)
-    _user_umask = before
+    before, outer = os.umask(0o077), _user_umask
+    _user_umask = before if outer is None else outer
     try:
         yield
     finally:
         os.umask(before)
-        _user_umask = None
+        _user_umask = outer
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ _RULES_VERSION = 3  # raise when `examine` gives another answer for the same fil
 # Below this, starting processes costs more than it saves; headers are read by Python alone, which
 # does not die.
 _IN_PROCESS = 300
+_syntax_name = functools.cache(lambda uid: UID(uid).name.split(",")[0].split(" (")[0])
 
 
 class Facts(NamedTuple):
@@ -136,8 +137,3 @@ def _kind(header: Dataset, frames: int) -> str:
     size = f"{header.Rows}×{header.Columns} {header.PhotometricInterpretation}"
     cine = f", {frames} frames" if frames > 1 else ""
     return f"{size}{cine}, {_syntax_name(header.file_meta.TransferSyntaxUID)}"
-
-
-@functools.cache
-def _syntax_name(uid: str) -> str:
-    return UID(uid).name.split(",")[0].split(" (")[0]
