@@ -128,15 +128,19 @@ def sole(path: Path, busy: str | None) -> Iterator[None]:
     """Keeps other processes out while the context lasts, however this process ends.
 
     Args:
-        path: The lock's file; its folder has to exist.
+        path: The lock's file, whose folder has to exist; or a folder.
         busy: What to say if another process is in; None waits for its end.
 
     Raises:
         UserError: Another process is in.
     """
-    with path.open("w") as file:
+    flags = os.O_RDONLY if path.is_dir() else os.O_WRONLY | os.O_CREAT
+    descriptor = os.open(path, flags, 0o666)
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
         except BlockingIOError:
             raise UserError(busy) from None
         yield
+    finally:
+        os.close(descriptor)

@@ -4,11 +4,9 @@ import collections
 import contextlib
 import dataclasses
 import datetime
-import fcntl
 import fnmatch
 import functools
 import hashlib
-import os
 import re
 from collections.abc import Iterator
 from multiprocessing.pool import ThreadPool
@@ -28,6 +26,7 @@ from tf_dicom_ce.intake.dicomweb_server import (
     Server,
     value,
 )
+from tf_dicom_ce.whole_files import sole
 
 _STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
 _MODALITY, _STUDY_DESCRIPTION = "00080060", "00081030"
@@ -216,21 +215,13 @@ def _fetch(server: Server, folder: Path, instance: _Instance) -> str:
 def _alone(folder: Path) -> Iterator[None]:
     """Makes the folder and keeps other downloads out; sweeps away what one left half-written."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another download into {folder} is running; wait for its end, or stop it"
-            ) from None
-        except OSError:
-            pass  # a network file system without locks
+    busy = f"another download into {folder} is running; wait for its end, or stop it"
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a network file system without locks
+            stack.enter_context(sole(folder, busy))
         for part in folder.glob("??/*.part"):
             part.unlink()
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _is_range(dates: str) -> bool:
