@@ -12,7 +12,7 @@ from benchmarks.turns import by_turns, timed
 from tf_dicom_ce.phantom.cohort import study_descriptions
 from tf_dicom_ce.phantom.examination import Order, render
 from tf_dicom_ce.phantom.vendors import VENDOR_A
-from tf_dicom_ce.workers import Loss, guarded_map
+from tf_dicom_ce.workers import Outage, guarded_map
 
 _IMAGES = 2  # of a patient
 _SECONDS = 30.0
@@ -38,8 +38,8 @@ def measure(sizes: Sizes, folder: Path) -> dict:
     return {"images": _IMAGES * sizes.patients, "seconds": seconds}
 
 
-def _stop(loss: Loss) -> None:
-    raise RuntimeError(f"The phantom: {loss.value}.")
+def _stop(outage: Outage) -> None:
+    raise RuntimeError(f"The phantom: {outage.value}.")
 
 
 def tables(results: dict) -> list[Table]:

@@ -33,8 +33,7 @@ from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.intake.decoding import ImageReader
-from tf_dicom_ce.intake.dicomweb_access import Credentials
-from tf_dicom_ce.intake.dicomweb_server import RefusedError, Server
+from tf_dicom_ce.intake.dicomweb_server import Credentials, RefusedError, Server
 from tf_dicom_ce.intake.index import Index, scan
 from tf_dicom_ce.prediction.batch import predict
 from tf_dicom_ce.prediction.folder import open_results

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tf_dicom_ce.workers import Loss, guarded_map
+from tf_dicom_ce.workers import Outage, guarded_map
 
 
 def work(item):
@@ -31,14 +31,14 @@ def test_results_come_in_order():
 def test_a_death_costs_one_item(workers):
     items = [1, 2, "die", 3, "die", "die", 4, 5, "die"]
     found = list(guarded_map(work, items, lost=lambda x: x, workers=workers, chunk=3))
-    died = Loss.DIED
+    died = Outage.DIED
     assert found == [2, 4, died, 6, died, died, 8, 10, died]
 
 
 def test_a_hang_costs_one_item_and_its_time():
     start = time.monotonic()
     found = list(guarded_map(work, [1, "hang", 2], lost=lambda x: x, workers=1, timeout=0.5))
-    assert found == [2, Loss.TIMED_OUT, 4]
+    assert found == [2, Outage.TIMED_OUT, 4]
     assert time.monotonic() - start < 30
 
 

@@ -84,12 +84,7 @@ class Child:
 
 
 def run_child(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
-    """Runs a command to its end; Ctrl-C stops it, too.
-
-    Args:
-        command: See `Child`.
-        log: See `Child`.
-        environment: See `Child`.
+    """Runs a `Child` to its end; Ctrl-C stops it, too.
 
     Raises:
         ChildError: The exit code is not 0.
@@ -106,23 +101,20 @@ def run_child(command: Sequence[str], log: Path, environment: Mapping[str, str])
 
 def end_with_parent() -> None:
     """Has this process stop, as by SIGTERM, when its standard input ends."""
-    threading.Thread(target=_wait_for_the_end, daemon=True).start()
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def last_line(log: Path) -> str:
     """The last line of a log that is not empty."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 4000))
-            lines = file.read().decode(errors="replace").replace("\r", "\n").split("\n")
-    except FileNotFoundError:
+    if not log.exists():
         return ""
+    lines = log.read_bytes()[-4000:].decode(errors="replace").replace("\r", "\n").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
-
-def _wait_for_the_end() -> None:
-    while os.read(0, 4096):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_GRACE)
-    os._exit(1)

@@ -2,12 +2,11 @@
 
 import csv
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from tf_dicom_ce.errors import UserError
-
-_SEPARATORS = (",", ";", "\t")
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ def read_table(path: Path, *required: str) -> tuple[list[str], list[Line]]:
     """Reads a CSV: commas, semicolons or tabs; UTF-8 with or without BOM, or UTF-16 with one.
 
     The separator is the one that gives a heading with the required columns. Lines without text are
-    left out.
+    left out. In a column `path`, `./0.png` is `0.png`.
 
     Args:
         path: The file.
@@ -42,9 +41,12 @@ def read_table(path: Path, *required: str) -> tuple[list[str], list[Line]]:
     """
     text = _decoded(path)
     heading = text.partition("\n")[0]
-    separator = max(
-        _SEPARATORS, key=lambda s: (set(required) <= {*_split(heading, s)}, heading.count(s))
-    )
+
+    def fits(separator: str) -> tuple[bool, int]:
+        names = {cell.strip().strip('"') for cell in heading.split(separator)}
+        return names.issuperset(required), heading.count(separator)
+
+    separator = max((",", ";", "\t"), key=fits)
     columns, lines = [], []
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
@@ -63,6 +65,8 @@ def read_table(path: Path, *required: str) -> tuple[list[str], list[Line]]:
                 )
             else:
                 lines.append(Line(where, dict(zip(columns, cells, strict=True))))
+                if "path" in columns:
+                    lines[-1].cells["path"] = os.path.normpath(lines[-1].cells["path"])
     except csv.Error as error:
         raise UserError(f"{path.name}, line {reader.line_num}: {error}.") from None
     _check_columns(path, columns, required)
@@ -82,10 +86,6 @@ def _decoded(path: Path) -> str:
         raise UserError(
             f"{path.name}, line {line}: not UTF-8. In Excel, save it as «CSV UTF-8»."
         ) from None
-
-
-def _split(heading: str, separator: str) -> list[str]:
-    return [cell.strip().strip('"') for cell in heading.split(separator)]
 
 
 def _check_columns(path: Path, columns: list[str], required: tuple[str, ...]) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,13 @@ _user_umask: int | None = None
 def private() -> Iterator[None]:
     """What this process makes meanwhile is readable by its user alone: it may show patients."""
     global _user_umask
-    if _user_umask is not None:  # within another
-        yield
-        return
-    before = os.umask(0o077)
-    _user_umask = before
+    before, outer = os.umask(0o077), _user_umask
+    _user_umask = before if outer is None else outer
     try:
         yield
     finally:
         os.umask(before)
-        _user_umask = None
+        _user_umask = outer
 
 
 @contextlib.contextmanager
@@ -62,6 +60,26 @@ def replacing(path: Path, private: bool = False) -> Iterator[Path]:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """Gives a folder to fill beside `folder`, this user's alone, and renames it when it is whole.
+
+    Of two processes that make the same folder the first one wins.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    beside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    beside.mkdir(mode=0o700)
+    try:
+        yield beside
+        try:
+            beside.replace(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def write_text(path: Path, text: str, private: bool = False) -> None:
@@ -110,15 +128,19 @@ def sole(path: Path, busy: str | None) -> Iterator[None]:
     """Keeps other processes out while the context lasts, however this process ends.
 
     Args:
-        path: The lock's file; its folder has to exist.
+        path: The lock's file, whose folder has to exist; or a folder.
         busy: What to say if another process is in; None waits for its end.
 
     Raises:
         UserError: Another process is in.
     """
-    with path.open("w") as file:
+    flags = os.O_RDONLY if path.is_dir() else os.O_WRONLY | os.O_CREAT
+    descriptor = os.open(path, flags, 0o666)
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
         except BlockingIOError:
             raise UserError(busy) from None
         yield
+    finally:
+        os.close(descriptor)

@@ -12,7 +12,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent import futures
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -29,7 +30,7 @@ _ADDRESS_SPACE = 8 << 30  # bytes; a worker that wants more gets a MemoryError
 _PRELOADED = ["tf_dicom_ce.dicom.reader", "tf_dicom_ce.dicom.pictures", "tf_dicom_ce.dicom.tags"]
 
 
-class Loss(enum.Enum):
+class Outage(enum.Enum):
     """Why an item has no result."""
 
     DIED = "the worker's process ended"
@@ -39,7 +40,7 @@ class Loss(enum.Enum):
 def guarded_map(
     function: Callable[[Any], Any],
     items: Iterable[Any],
-    lost: Callable[[Loss], Any],
+    lost: Callable[[Outage], Any],
     workers: int | None = None,
     timeout: float = 60.0,
     chunk: int = 16,
@@ -60,26 +61,38 @@ def guarded_map(
     Raises:
         RuntimeError: Worker processes cannot start at all.
     """
-    items = iter(items)
-    chunks = enumerate(iter(lambda: collections.deque(itertools.islice(items, chunk)), _NO_MORE))
-    pool = Pool(function, lost, workers or os.cpu_count() or 1, timeout)
-    turn = 0  # number of the chunk whose results are yielded next
+    items, size = iter(items), workers or os.cpu_count() or 1
+    chunks = iter(lambda: tuple(itertools.islice(items, chunk)), ())
+    idle: collections.deque[Worker] = collections.deque()
+    under_way: collections.deque[futures.Future] = collections.deque()
+    pool: list[Worker] = []
+
+    def work(given: tuple) -> list[Any]:
+        worker = idle.popleft()
+        results = worker(given)
+        idle.append(worker)
+        return results
+
+    threads = futures.ThreadPoolExecutor(size)
     try:
         while True:
-            while pool.has_room and (numbered := next(chunks, None)):
-                pool.submit(*numbered)
-            if turn in pool.done:
-                yield from pool.done.pop(turn)
-                turn += 1
-            elif pool.busy:
-                pool.wait()
+            running = [one for one in under_way if not one.done()]
+            has_room = len(running) < size and len(under_way) < _AHEAD * size
+            if has_room and (given := next(chunks, None)):
+                if len(pool) < size:
+                    pool.append(Worker(function, lost, timeout))
+                    idle.append(pool[-1])
+                under_way.append(threads.submit(work, given))
+            elif under_way and under_way[0].done():
+                yield from under_way.popleft().result()
+            elif running:
+                futures.wait(running, return_when=futures.FIRST_COMPLETED)
             else:
                 return
     finally:
-        pool.kill()
-
-
-_NO_MORE: collections.deque = collections.deque()
+        threads.shutdown(wait=False, cancel_futures=True)
+        for worker in pool:
+            worker.end()
 
 
 def warm_up() -> None:
@@ -92,114 +105,72 @@ def warm_up() -> None:
         forkserver.ensure_running()
 
 
-class Pool:
-    """Workers, and the chunks that they are done with but whose turn has not come."""
+class Worker:
+    """A process that works on items; one that dies or hangs costs an item and is replaced.
 
-    def __init__(self, function: Callable, lost: Callable, size: int, timeout: float):
-        self._function, self._lost, self._size, self._timeout = function, lost, size, timeout
-        self._idle: list[_Worker] = []
-        self.busy: list[_Worker] = []
-        self.done: dict[int, list[Any]] = {}
+    Args:
+        function: As of `guarded_map`.
+        lost: As of `guarded_map`.
+        timeout: Seconds for one item.
+    """
 
-    @property
-    def has_room(self) -> bool:
-        """Whether another chunk may be submitted."""
-        return len(self.busy) < self._size and len(self.busy) + len(self.done) < (
-            _AHEAD * self._size
-        )
+    def __init__(self, function: Callable, lost: Callable[[Outage], Any], timeout: float):
+        self._function, self._lost, self._timeout = function, lost, timeout
+        self._ended = False
+        self._start()
 
-    def submit(
-        self,
-        number: int,
-        items: collections.deque,
-        results: Iterable[Any] = (),
-        one_by_one: bool = False,
-    ) -> None:
-        """Starts a chunk.
+    def __call__(self, items: Sequence[Any]) -> list[Any]:
+        """The results of items, in order; an exception of the function is raised here."""
+        results: list[Any] = []
+        one_by_one = False  # the process sends each result at once, to know which item is to blame
+        while len(results) < len(items) and not self._ended:
+            with contextlib.suppress(ConnectionError):  # one that died meanwhile is noticed below
+                self._connection.send((items[len(results) :], one_by_one))
+            while len(results) < len(items):
+                found = self._receive()
+                if isinstance(found, Exception):
+                    raise found
+                if isinstance(found, Outage):
+                    results += [self._lost(found)] if one_by_one else []
+                    one_by_one = True
+                    self._restart()
+                    break
+                results += found
+        if self._ended:
+            self._process.kill()  # it may have started meanwhile
+        return results
 
-        Args:
-            number: Of the chunk; its results will be `done[number]`.
-            items: What is left of it.
-            results: What is known of it.
-            one_by_one: Send each result as soon as it is there, to know which item is to blame.
-        """
-        worker = self._idle.pop() if self._idle else _Worker(self._function)
-        self.busy.append(worker)
-        worker.number, worker.items, worker.results = number, items, list(results)
-        worker.start(one_by_one, self._timeout)
+    def end(self) -> None:
+        """Ends the process, from any thread; there is no other."""
+        self._ended = True
+        self._process.kill()
 
-    def wait(self) -> None:
-        """Takes results that have arrived, or buries a worker that died or is late."""
-        until = min(worker.deadline for worker in self.busy)
-        ready = multiprocessing.connection.wait(
-            [worker.connection for worker in self.busy], max(0.0, until - time.monotonic())
-        )
-        for worker in tuple(self.busy):
-            if worker.connection in ready:
-                try:
-                    results = worker.connection.recv()
-                except (EOFError, ConnectionError):
-                    self._bury(worker, Loss.DIED)
-                    continue
-                if isinstance(results, Exception):
-                    raise results
-                worker.take(results, self._timeout)
-                if not worker.items:
-                    self._finish(worker)
-                    self._idle.append(worker)
-            elif time.monotonic() > worker.deadline:
-                self._bury(worker, Loss.TIMED_OUT)
-
-    def _bury(self, worker: "_Worker", loss: Loss) -> None:
-        """Gives the rest of the chunk to a new worker, which tells of every item by itself."""
-        worker.kill()
-        if worker.one_by_one:
-            worker.take([self._lost(loss)], self._timeout)
-        if worker.items:
-            self.busy.remove(worker)
-            self.submit(worker.number, worker.items, worker.results, one_by_one=True)
-        else:
-            self._finish(worker)
-
-    def _finish(self, worker: "_Worker") -> None:
-        self.busy.remove(worker)
-        self.done[worker.number] = worker.results
-
-    def kill(self) -> None:
-        """Ends all workers."""
-        for worker in (*self.busy, *self._idle):
-            worker.kill()
-
-
-class _Worker:
-    """A process and the chunk it works on: items without a result yet, and results."""
-
-    def __init__(self, function: Callable[[Any], Any]):
+    def _start(self) -> None:
         context = _context()
-        self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, function), daemon=True)
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, self._function), daemon=True)
         with _detached():
             self._process.start()
         theirs.close()
         try:
-            self.connection.recv()
+            self._connection.recv()
         except EOFError:
             raise RuntimeError("a worker process ended before it could start") from None
 
-    def start(self, one_by_one: bool, timeout: float) -> None:
-        self.one_by_one, self.deadline = one_by_one, time.monotonic() + timeout
-        self.connection.send((tuple(self.items), one_by_one))
-
-    def take(self, results: list[Any], timeout: float) -> None:
-        for result in results:
-            self.items.popleft()
-            self.results.append(result)
-        self.deadline = time.monotonic() + timeout
-
-    def kill(self) -> None:
+    def _restart(self) -> None:
         self._process.kill()
         self._process.join()
-        self.connection.close()
+        self._connection.close()
+        if not self._ended:
+            self._start()
+
+    def _receive(self) -> list[Any] | Exception | Outage:
+        try:
+            if not self._connection.poll(self._timeout):
+                return Outage.TIMED_OUT
+            return self._connection.recv()
+        except (EOFError, ConnectionError):
+            return Outage.DIED
 
 
 def _context() -> ForkServerContext:

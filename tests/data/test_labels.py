@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from tf_dicom_ce.config import FinetuneConfig
-from tf_dicom_ce.data.labels import class_labels, read_labels
-from tf_dicom_ce.data.mask_files import match_masks
+from tf_dicom_ce.data.labels import class_labels, match_masks, read_labels
 from tf_dicom_ce.data.splits import nested_fraction, split_labelled
 from tf_dicom_ce.data.tasks import load_task
 from tf_dicom_ce.errors import UserError

@@ -23,8 +23,7 @@ from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.decoding import ImageReader
-from tf_dicom_ce.intake.frames import choose_frames
-from tf_dicom_ce.intake.index import scan
+from tf_dicom_ce.intake.index import choose_frames, scan
 from tf_dicom_ce.preprocessing import resize
 
 SIZE = (32, 64)
@@ -75,7 +74,7 @@ def test_of_two_runs_the_faster_one_gives_the_store(files, tmp_path, monkeypatch
     def slow_build(*args):
         build(*args)
         monkeypatch.setattr(store, "_build", build)
-        monkeypatch.setattr(store.os, "getpid", lambda: 1)
+        monkeypatch.setattr("os.getpid", lambda: 1)
         open_store(tmp_path)  # the other run
 
     monkeypatch.setattr(store, "_build", slow_build)

@@ -12,7 +12,7 @@ import pytest
 
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake import archive, sources
+from tf_dicom_ce.intake import sources
 from tf_dicom_ce.intake.dicomweb import Query
 from tf_dicom_ce.intake.index import scan
 
@@ -88,7 +88,7 @@ def hostile_tar(path):
 
 def test_nothing_leaves_the_folder(tmp_path):
     hostile_tar(tmp_path / "a.tar")
-    folder = archive.unpack(tmp_path / "a.tar", tmp_path / "unpacked")
+    folder = sources.unpack(tmp_path / "a.tar", tmp_path / "unpacked")
     found = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*")}
     assert found == {
         "outside": b"x",
@@ -109,7 +109,7 @@ def test_links_in_a_zip_are_left_out(tmp_path):
         file.writestr(link, "/etc/passwd")
         file.writestr("folder/", "")
         file.writestr("plain", b"1")
-    folder = archive.unpack(tmp_path / "a.zip", tmp_path / "unpacked")
+    folder = sources.unpack(tmp_path / "a.zip", tmp_path / "unpacked")
     assert [p.name for p in folder.rglob("*")] == ["plain"]
 
 
@@ -117,9 +117,9 @@ def test_a_bomb_fills_no_disk(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("zeros", np.zeros(50_000_000, np.uint8).tobytes())
     assert (tmp_path / "a.zip").stat().st_size < 100_000
-    monkeypatch.setattr(archive, "_SPARE", shutil.disk_usage(tmp_path).free - 20_000_000)
+    monkeypatch.setattr(sources, "_SPARE", shutil.disk_usage(tmp_path).free - 20_000_000)
     with pytest.raises(UserError, match=r"a.zip: too large when unpacked.*XDG_CACHE_HOME"):
-        archive.unpack(tmp_path / "a.zip", tmp_path / "unpacked")
+        sources.unpack(tmp_path / "a.zip", tmp_path / "unpacked")
     assert list((tmp_path / "unpacked").iterdir()) == []
 
 
@@ -133,7 +133,7 @@ def test_a_damaged_archive_is_a_mistake_and_leaves_nothing(files, kind, tmp_path
     content[middle : middle + 200] = bytes(200)
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"damaged or encrypted \(\w+\); pack or copy it again"):
-        archive.unpack(path, tmp_path / "unpacked")
+        sources.unpack(path, tmp_path / "unpacked")
     assert list((tmp_path / "unpacked").iterdir()) == []
 
 

@@ -9,16 +9,14 @@ from tf_dicom_ce.dicom.reader import Code, Refusal
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.coverage import (
+    require_readable,
+    require_tags,
     summary,
     to_markdown,
+    warn_of_rare_tags,
     write_coverage,
 )
 from tf_dicom_ce.intake.index import scan
-from tf_dicom_ce.intake.requirements import (
-    require_readable,
-    require_tags,
-    warn_of_rare_tags,
-)
 
 DECODE_FAILED = Refusal(Code.DECODE_FAILED, "RuntimeError")
 

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake.frames import choose_frames
+from tf_dicom_ce.intake.index import choose_frames
 
 
 def chosen(frames, choice):

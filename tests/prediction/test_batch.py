@@ -26,7 +26,7 @@ from tf_dicom_ce.prediction.batch import predict
 from tf_dicom_ce.prediction.folder import open_results
 from tf_dicom_ce.prediction.heads import open_head
 from tf_dicom_ce.prediction.writing import Answered, Writer
-from tf_dicom_ce.workers import Loss
+from tf_dicom_ce.workers import Outage
 
 SIZE = (32, 64)
 ULTRASOUND_CINE = "1.2.840.10008.5.1.4.1.1.3.1"
@@ -248,7 +248,7 @@ def test_a_worker_that_dies_costs_one_image(run, write, monkeypatch):
 
     def guarded_map(function, items, lost, **_):
         for item in items:
-            yield lost(Loss.DIED) if item.path == "2.dcm" else function(item)
+            yield lost(Outage.DIED) if item.path == "2.dcm" else function(item)
 
     for k in range(6):
         write(f"src/{k}.dcm", picture(k))

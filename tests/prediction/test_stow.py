@@ -12,7 +12,7 @@ from pydicom import dcmread
 
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake import dicomweb_server
-from tf_dicom_ce.intake.dicomweb_access import Credentials
+from tf_dicom_ce.intake.dicomweb_server import Credentials
 from tf_dicom_ce.prediction import stow
 from tf_dicom_ce.prediction.stow import Stored, store
 

@@ -26,7 +26,7 @@ from tf_dicom_ce.serving import dicom_http, reading
 from tf_dicom_ce.serving.dicom_http import choose
 from tf_dicom_ce.serving.errors import RequestError
 from tf_dicom_ce.serving.reading import Failure, GuardedCalls
-from tf_dicom_ce.workers import Loss
+from tf_dicom_ce.workers import Outage
 
 SEGMENTATION, CLASSIFICATION = "/v1/models/organs/dicom", "/v1/models/view/dicom"
 MAPS = np.random.default_rng(2).dirichlet(np.ones(3), (4, 6)).astype(np.float32)
@@ -378,8 +378,8 @@ def test_models(server, file):
 @pytest.mark.parametrize(
     ("outcome", "read_status", "words"),
     [
-        (Loss.DIED, 422, "reader-died"),
-        (Loss.TIMED_OUT, 503, "timed-out"),
+        (Outage.DIED, 422, "reader-died"),
+        (Outage.TIMED_OUT, 503, "timed-out"),
         (Failure("ValueError"), 422, "damaged-header (ValueError)"),
     ],
 )

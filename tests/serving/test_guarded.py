@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from tf_dicom_ce.serving.reading import Failure, GuardedCalls
-from tf_dicom_ce.workers import Loss
+from tf_dicom_ce.workers import Outage
 
 
 def process(*arguments):
@@ -47,7 +47,7 @@ def test_death_and_hang_cost_one_call():
     with ThreadPoolExecutor(4) as threads:
         functions = (process, die, hang, process)
         found = list(threads.map(calls.call, functions))
-        assert found[1:3] == [Loss.DIED, Loss.TIMED_OUT]
+        assert found[1:3] == [Outage.DIED, Outage.TIMED_OUT]
         assert found[0][1] == found[3][1] == ()
         again = list(threads.map(calls.call, [process] * 4))
     assert all(arguments == () for _, arguments in again)

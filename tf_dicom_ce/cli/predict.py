@@ -51,8 +51,8 @@ def run(options: argparse.Namespace) -> None:
     load_tensorflow()
 
     from tf_dicom_ce.data.ultrasound import UltrasoundDataset
-    from tf_dicom_ce.intake.dicomweb_access import Credentials
-    from tf_dicom_ce.intake.frames import check_choice
+    from tf_dicom_ce.intake.dicomweb_server import Credentials
+    from tf_dicom_ce.intake.index import check_choice
     from tf_dicom_ce.prediction import stow
     from tf_dicom_ce.prediction.batch import predict
     from tf_dicom_ce.prediction.folder import open_results

@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
     from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
     from tf_dicom_ce.data.source import SETTINGS
     from tf_dicom_ce.data.ultrasound import UltrasoundDataset
-    from tf_dicom_ce.intake.requirements import require_tags
+    from tf_dicom_ce.intake.coverage import require_tags
 
     reading = {name: getattr(config, name) for name in SETTINGS}
     reading |= {"labels": options.labels, "query": query_of(options)}

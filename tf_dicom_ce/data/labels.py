@@ -1,13 +1,19 @@
-"""Labels CSV to examples: an image, its class or mask, its patient, and perhaps its split."""
+"""Labels as people have them: a CSV of classes or masks, or masks found by their file names.
 
-import os
+An example is an image, its class or mask, its patient, and perhaps its split.
+"""
+
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
+from pydicom.misc import is_dicom
 
+from tf_dicom_ce.dicom.pictures import picture_format
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.user_tables import Line, read_table
 
@@ -20,7 +26,8 @@ SPLITS = {
 }
 # What programs write where there is nothing.
 _MISSING = {"nan", "none", "null", "na", "n/a", "nil", "?", "-"}
-_WHOLE = re.compile(r"(-?\d+)\.0+")  # as spreadsheets and pandas write integers
+_WHOLE = re.compile(r"\A(-?\d+)\.0+\Z")  # as spreadsheets and pandas write integers
+_SUFFIX = re.compile(r"[ _.-]?(mask|seg|segmentation|label)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -64,16 +71,18 @@ def read_labels(
             the line.
     """
     _, lines = read_table(path, "path", *([] if masks else [target]))
-    for line in lines:
-        line.cells["path"] = os.path.normpath(line.cells["path"])
-        if masks:
-            line.cells.setdefault(target, masks.get(line.cells["path"], ""))
+    for line in lines if masks else ():
+        line.cells.setdefault(target, masks.get(line.cells["path"], ""))
     examples = tuple(_example(line, data, target) for line in lines if line.cells[target])
     if not examples:
         raise UserError(f"--labels {path}: no row has a {target}.")
     if len({example.split is None for example in examples}) == 2:
         raise UserError(f"--labels {path}: 'split' is filled in for some rows only.")
-    _check_unique(examples)
+    images: dict[tuple, Example] = {}
+    for example in examples:
+        first = images.setdefault((example.path, example.frame), example)
+        if first is not example:
+            raise UserError(f"{example.where}: '{example.path}' stands in {first.where} already.")
     return examples
 
 
@@ -104,23 +113,10 @@ def _example(line: Line, data: Path, target: str) -> Example:
         where,
         cells["path"],
         None if frame is None else int(frame),
-        cells[target] if target == "mask" else _whole(cells[target]),
+        cells[target] if target == "mask" else _WHOLE.sub(r"\1", cells[target]),
         cells.get("patient", ""),
         split and SPLITS[split.lower()],
     )
-
-
-def _whole(label: str) -> str:
-    match = _WHOLE.fullmatch(label)
-    return match[1] if match else label
-
-
-def _check_unique(examples: tuple[Example, ...]) -> None:
-    images: dict[tuple, Example] = {}
-    for example in examples:
-        first = images.setdefault((example.path, example.frame), example)
-        if first is not example:
-            raise UserError(f"{example.where}: '{example.path}' stands in {first.where} already.")
 
 
 def class_labels(
@@ -174,3 +170,122 @@ def _found_classes(examples: tuple[Example, ...], ordinal: bool) -> tuple[str, .
             f"--class-names {' '.join(names)}, or --label-encoding categorical if they have none."
         )
     return names
+
+
+def match_masks(data: Path, masks: Path) -> dict[str, str]:
+    """Finds the mask of each image by the file's name.
+
+    `masks/007.png` and `masks/007_mask.png` are the mask of `anywhere/007.dcm`, `007.png` or `007`.
+
+    Args:
+        data: Folder of the images.
+        masks: Folder of the masks, PNG files; may lie within `data`.
+
+    Returns:
+        Path of the image, relative to `data`, to the mask's path.
+
+    Raises:
+        UserError: There is no mask, one has no image, or a name stands for two.
+    """
+    files = sorted(masks.rglob("*.png"))
+    if not files:
+        raise UserError(f"--masks {masks}: no PNG file there.")
+    inside = masks.resolve()
+    found = (p for p in data.rglob("*") if p.is_file() and inside not in p.resolve().parents)
+    paths = sorted(path.relative_to(data).as_posix() for path in found)
+    by_name = defaultdict(list)
+    for path in paths:
+        for name in {Path(path).name, Path(path).stem}:
+            by_name[name].append(path)
+    matches: dict[str, Path] = {}
+    lonely = []
+    for file in files:
+        images = by_name[_SUFFIX.sub("", file.stem)] or by_name[file.stem]
+        if len(images) > 1:
+            images = [p for p in images if picture_format(data / p) or is_dicom(data / p)]
+        if not images:
+            lonely.append(file)
+        elif len(images) > 1 or images[0] in matches:
+            two = images[:2] if len(images) > 1 else (matches[images[0]].name, file.name)
+            raise UserError(
+                f"--masks {masks}: '{file.name}' fits more than once ('{two[0]}', '{two[1]}'). "
+                "Name the pairs in a labels CSV with the columns path and mask."
+            )
+        else:
+            matches[images[0]] = file
+    if lonely:
+        raise UserError(
+            f"--masks {masks}: {len(lonely)} of {len(files)} masks have no image of their name in "
+            f"{data}, the first is '{lonely[0].name}'. Rename them, take them out, or name the "
+            "pairs in a labels CSV."
+        )
+    return {path: str(matches[path].resolve()) for path in paths if path in matches}
+
+
+def read_masks(
+    examples: Sequence[Example],
+    data: Path,
+    places: np.ndarray,
+    class_names: tuple[str, ...] | None,
+) -> tuple[list[np.ndarray], tuple[str, ...]]:
+    """The masks of examples, cropped as the reader cropped their images, and their classes.
+
+    Masks that hold 0 and 255 alone have one class, as pictures in black and white do.
+
+    Args:
+        examples: With masks as targets.
+        data: The data folder.
+        places: Where the frames were in their sources, as in `Store.places`.
+        class_names: Names of the classes from 1 on, or None.
+
+    Returns:
+        Class of every pixel, uint8 [H, W] each, 0 is background; names, `background` first.
+
+    Raises:
+        UserError: A mask is unreadable, not an 8-bit picture of one channel, or of another size
+            than its image; all are empty; or their classes have a gap or are more than named.
+    """
+    pairs = zip(examples, places, strict=True)
+    masks = [_read_mask(example, data, *place) for example, place in pairs]
+    found = np.unique(np.concatenate([np.unique(mask) for mask in masks]))
+    if not found.any():
+        raise UserError("All masks are empty: 0 is background, classes count from 1.")
+    if set(found.tolist()) <= {0, 255}:
+        masks, found = [mask // 255 for mask in masks], found // 255
+    highest = int(found.max())
+    names = class_names or tuple(f"class_{k}" for k in range(1, highest + 1))
+    for example, mask in zip(examples, masks, strict=True):
+        if int(mask.max()) > len(names):
+            raise UserError(
+                f"{example.where}: mask '{example.target}' has class {int(mask.max())}, "
+                f"and there are {len(names)}: {', '.join(names)}."
+            )
+    gaps = set(range(1, highest + 1)) - set(found.tolist())
+    if gaps and not class_names:
+        raise UserError(
+            f"The masks have the classes {', '.join(map(str, found[found > 0]))}, and none has "
+            f"{', '.join(map(str, sorted(gaps)[:5]))}. Number them from 1 without gaps, or name "
+            "all of them: --class-names."
+        )
+    return masks, ("background", *names)
+
+
+def _read_mask(example: Example, data: Path, *place: int) -> np.ndarray:
+    rows, columns, top, bottom, left, right = place
+    try:
+        with Image.open(data / example.target) as image:
+            mask = np.asarray(image)
+    except (OSError, UnidentifiedImageError):
+        raise UserError(f"{example.where}: mask '{example.target}' cannot be read.") from None
+    if mask.dtype == bool:
+        mask = mask.astype(np.uint8)
+    if mask.ndim != 2 or mask.dtype != np.uint8:
+        raise UserError(
+            f"{example.where}: mask '{example.target}' is not an 8-bit indexed picture."
+        )
+    if mask.shape != (rows, columns):
+        raise UserError(
+            f"{example.where}: the mask has {mask.shape[0]}×{mask.shape[1]} pixels, the image "
+            f"{rows}×{columns}."
+        )
+    return mask[top:bottom, left:right]

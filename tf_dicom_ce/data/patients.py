@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import operator
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,11 +15,11 @@ from tf_dicom_ce.dicom.refusals import Refusal
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake import identity
-from tf_dicom_ce.intake.copies import find_copies
+from tf_dicom_ce.intake.contents import find_copies
 from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.examination import examine_all
-from tf_dicom_ce.intake.file_cache import stamp_of
-from tf_dicom_ce.intake.secret import load_secret
+from tf_dicom_ce.intake.file_cache import stamps_of
+from tf_dicom_ce.intake.secret import load_secret, pseudonym
 
 
 def with_patients(
@@ -45,17 +46,19 @@ def with_patients(
     _tell(found, files)
     kept = _without_copies(examples, copies, targets)
     keys = [found[example.path].pseudonym for example in kept]
-    names: dict[str, str] = {}
-    for example, key in zip(kept, keys, strict=True):
-        if example.patient:
-            names.setdefault(key, example.patient)
+    own = list(zip(keys, kept, strict=True))
+    names = {key: example.patient for key, example in reversed(own) if example.patient}
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    patients = np.array([numbers[key] for key in keys])
-    _require_one_split(kept, patients)
-    return tuple(
-        dataclasses.replace(example, patient=names.get(key, key))
-        for example, key in zip(kept, keys, strict=True)
-    ), patients
+    firsts: dict[str, Example] = {}
+    for key, example in own:
+        first = firsts.setdefault(key, example)
+        if first.split != example.split:
+            raise UserError(
+                f"{example.where}: this patient is in {example.split}, and in {first.split} in "
+                f"{first.where}. Keep all images of a patient in one split."
+            )
+    named = (dataclasses.replace(example, patient=names.get(key, key)) for key, example in own)
+    return tuple(named), np.array([numbers[key] for key in keys])
 
 
 def _files(
@@ -63,17 +66,13 @@ def _files(
 ) -> tuple[dict[str, identity.Identity], dict[str, str]]:
     """Path to what headers and labels say of its patient; and copies to their originals."""
     schema, secret = TagSchema.load("ultrasound"), load_secret()
-    stamps = {example.path: stamp_of((data / example.path).stat()) for example in examples}
+    stamps = stamps_of(data, (example.path for example in examples))
     facts, _ = examine_all(data, schema, stamps)
     images = {path: found for path, found in facts.items() if not isinstance(found, Refusal)}
-    files = {
-        path: images[path].identity if path in images else identity.picture_identity(path, secret)
-        for path in facts
-    }
+    files = {path: identity.Identity(pseudonym(secret, "path", path)) for path in facts}
+    files |= {path: found.identity for path, found in images.items()}
     given: dict[str, Example] = {}
-    for example in examples:
-        if not example.patient:
-            continue
+    for example in filter(operator.attrgetter("patient"), examples):
         first = given.setdefault(example.path, example)
         if first.patient != example.patient:
             raise UserError(
@@ -121,14 +120,3 @@ def _without_copies(
         number = len(examples) - len(kept)
         print(f"{number} images are copies of others, which count once.", file=sys.stderr)
     return kept
-
-
-def _require_one_split(examples: Sequence[Example], patients: np.ndarray) -> None:
-    firsts: dict[int, Example] = {}
-    for example, patient in zip(examples, patients.tolist(), strict=True):
-        first = firsts.setdefault(patient, example)
-        if first.split != example.split:
-            raise UserError(
-                f"{example.where}: this patient is in {example.split}, and in {first.split} in "
-                f"{first.where}. Keep all images of a patient in one split."
-            )

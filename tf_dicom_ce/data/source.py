@@ -16,10 +16,9 @@ from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.dicom.flags import flags_named
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake.decoding import ImageReader
+from tf_dicom_ce.intake.decoding import ImageReader, Sample
 from tf_dicom_ce.intake.dicomweb import Query
-from tf_dicom_ce.intake.frames import Sample, choose_frames
-from tf_dicom_ce.intake.index import Index, scan
+from tf_dicom_ce.intake.index import Index, choose_frames, scan
 from tf_dicom_ce.intake.sources import open_source
 from tf_dicom_ce.intake.tag_table import list_pictures, read_tag_table
 from tf_dicom_ce.whole_files import private

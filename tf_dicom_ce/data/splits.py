@@ -5,20 +5,13 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake.decoding import Image
 from tf_dicom_ce.whole_files import write_table
-
-
-class Image(Protocol):
-    """What `split.csv` names of an image: `intake.frames.Sample` and `labels.Example` fit."""
-
-    path: str
-    frame: int | None
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,13 @@ again find their store, and other data never do, whatever their names, sizes and
 pixels, flags and codes of errors by row number: no names, tags or paths.
 """
 
+import collections
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 import platformdirs
@@ -24,17 +23,11 @@ from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.contents import digests
-from tf_dicom_ce.intake.decoding import ImageReader, decode_images
+from tf_dicom_ce.intake.decoding import Image, ImageReader, decode_images
 from tf_dicom_ce.preprocessing import resize
+from tf_dicom_ce.whole_files import making
 
 _VERSION = 4  # raise when reader or resize give other pixels
-
-
-class Image(Protocol):
-    """What a store knows of an image: `intake.frames.Sample` and `labels.Example` fit."""
-
-    path: str
-    frame: int | None
 
 
 @dataclass(frozen=True)
@@ -98,18 +91,11 @@ class DirectReader:
 
 
 def open_direct(
-    reader: ImageReader,
-    images: Sequence[Image],
-    image_size: tuple[int, int],
-    workers: int | None = None,
+    reader: ImageReader, images: Sequence[Image], image_size: tuple[int, int]
 ) -> DirectReader:
     """Decodes every image once to learn which cannot be read, and keeps no pixels."""
     refusals, flags = {}, {}
-    for k, frame in decode_images(reader, images, workers):
-        if isinstance(frame, Refusal):
-            refusals[k] = frame
-        elif told := _told(frame):
-            flags[k] = told
+    collections.deque(_readable(reader, images, refusals, flags), maxlen=0)
     fingerprint = data_fingerprint(reader, images)
     return DirectReader(reader, images, image_size, refusals, fingerprint, flags)
 
@@ -129,11 +115,7 @@ def default_cache() -> Path:
 
 
 def open_store(
-    reader: ImageReader,
-    images: Sequence[Image],
-    image_size: tuple[int, int],
-    cache: Path,
-    workers: int | None = None,
+    reader: ImageReader, images: Sequence[Image], image_size: tuple[int, int], cache: Path
 ) -> Store:
     """Opens the store of some images at an image size, building it first where there is none.
 
@@ -142,7 +124,6 @@ def open_store(
         images: What to decode; their order numbers the rows.
         image_size: Height and width in pixels.
         cache: Folder of all stores.
-        workers: Decoding processes; by default one a core.
 
     Returns:
         The store, its images mapped.
@@ -156,22 +137,13 @@ def open_store(
     folder = cache / hashlib.sha256(content.encode()).hexdigest()[:32]
     built = not folder.is_dir()
     if built:
-        beside = cache / f"{folder.name}.{os.getpid()}.part"
-        cache.mkdir(parents=True, exist_ok=True)
-        beside.mkdir(mode=0o700)  # pixels are for this user alone
-        try:
-            _build(reader, images, image_size, beside, workers)
+        with making(folder) as beside:
+            _build(reader, images, image_size, beside)
             if data_fingerprint(reader, images) != fingerprint:
                 raise UserError(
                     f"{reader.root}: files were changed while they were read. Start again when "
                     "nothing writes to the folder."
                 )
-            beside.replace(folder)
-        except OSError:
-            if not folder.is_dir():  # otherwise another run was faster
-                raise
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
     codes = json.loads((folder / "refusals.json").read_text())
     flags = json.loads((folder / "flags.json").read_text())
     return Store(
@@ -198,34 +170,38 @@ def data_fingerprint(reader: ImageReader, images: Sequence[Image]) -> str:
 
 
 def _build(
-    reader: ImageReader,
-    images: Sequence[Image],
-    image_size: tuple[int, int],
-    folder: Path,
-    workers: int | None,
+    reader: ImageReader, images: Sequence[Image], image_size: tuple[int, int], folder: Path
 ) -> None:
     pixels = np.lib.format.open_memmap(
         folder / "images.npy", "w+", np.uint8, (len(images), *image_size)
     )
     places = np.zeros((len(images), 6), np.int32)
     refusals, flags = {}, {}
-    for k, frame in decode_images(reader, images, workers):
-        if isinstance(frame, Refusal):
-            refusals[k] = (frame.code, frame.detail)
-        else:
-            if told := _told(frame):
-                flags[k] = told
-            pixels[k] = _resized(frame, image_size)[..., 0]
-            sides = (end for side in frame.crop for end in (side.start, side.stop))
-            places[k] = (*frame.source_shape, *sides)
+    for k, frame in _readable(reader, images, refusals, flags):
+        pixels[k] = _resized(frame, image_size)[..., 0]
+        sides = (end for side in frame.crop for end in (side.start, side.stop))
+        places[k] = (*frame.source_shape, *sides)
     pixels.flush()
     np.save(folder / "places.npy", places)
-    (folder / "refusals.json").write_text(json.dumps(refusals))
+    codes = {k: (refusal.code, refusal.detail) for k, refusal in refusals.items()}
+    (folder / "refusals.json").write_text(json.dumps(codes))
     (folder / "flags.json").write_text(json.dumps(flags))
 
 
-def _told(frame: Frame) -> tuple[Flag, ...]:
-    return tuple(flag for flag in frame.flags if flag.needs_decoding)
+def _readable(
+    reader: ImageReader,
+    images: Sequence[Image],
+    refusals: dict[int, Refusal],
+    flags: dict[int, tuple[Flag, ...]],
+) -> Iterator[tuple[int, Frame]]:
+    """Row and frame of what can be read; notes why others cannot, and what decoding told."""
+    for k, frame in decode_images(reader, images):
+        if isinstance(frame, Refusal):
+            refusals[k] = frame
+            continue
+        if told := tuple(flag for flag in frame.flags if flag.needs_decoding):
+            flags[k] = told
+        yield k, frame
 
 
 def _resized(frame: Frame, image_size: tuple[int, int]) -> np.ndarray:

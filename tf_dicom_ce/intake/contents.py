@@ -1,18 +1,18 @@
 """Digests of what files hold: data that were moved, copied or unpacked again are the same data."""
 
-import functools
+import collections
 import hashlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import NamedTuple
 
 from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Refusal
-from tf_dicom_ce.intake.decoding import ImageReader, decode_images
-from tf_dicom_ce.intake.file_cache import FileCache, Stamp, default_file_cache, stamp_of
+from tf_dicom_ce.intake.decoding import ImageReader, Sample, decode_images
+from tf_dicom_ce.intake.examination import Facts
+from tf_dicom_ce.intake.file_cache import FileCache, default_file_cache, stamps_of
 from tf_dicom_ce.intake.secret import load_secret
 
 
@@ -27,48 +27,71 @@ def digests(root: Path, paths: list[str], progress: bool = True) -> dict[str, st
     Returns:
         Path to digest, hex. A file that cannot be read has an empty one.
     """
-    find = functools.partial(_each_digest, root)
+
+    def find(paths: list[str]) -> Iterator[str]:
+        with ThreadPool(os.cpu_count()) as pool:  # hashing lets go of the interpreter
+            yield from pool.imap(lambda path: _digest(root / path), paths)
+
     return _kept("contents", root, paths, find, "Fingerprinting", progress)
 
 
-def pixel_digests(reader: ImageReader, frames: Mapping[str, int]) -> dict[str, str]:
-    """SHA-256 of all frames of files as they are decoded; a file that has not changed is read once.
-
-    Args:
-        reader: How files become frames.
-        frames: Path to its number of frames.
-
-    Returns:
-        Path to digest, hex. A file with a frame that cannot be read has an empty one.
-    """
+def _pixel_digests(reader: ImageReader, frames: Mapping[str, int]) -> dict[str, str]:
+    """The same of all frames as they are decoded, by the number of frames of each file."""
 
     def find(paths: list[str]) -> Iterator[str]:
-        images = [_Frame(path, k) for path in paths for k in range(frames[path])]
+        images = [Sample(p, row, k) for row, p in enumerate(paths) for k in range(frames[p])]
         decoded = decode_images(reader, images)
-        for _, group in itertools.groupby(decoded, key=lambda found: images[found[0]].path):
+        for _, group in itertools.groupby(decoded, key=lambda found: images[found[0]].row):
             yield _pixel_digest(frame for _, frame in group)
 
     # Decoding shows a bar of its own.
     return _kept("pixels", reader.root, list(frames), find, "", progress=False)
 
 
+def find_copies(
+    reader: ImageReader, images: Mapping[str, Facts], progress: bool = True
+) -> dict[str, str]:
+    """Finds files of one (0008,0018) SOP Instance UID and the same pixels, and equal pictures.
+
+    Pixels are decoded only where a UID stands in several files whose bytes differ, as they do where
+    one was compressed or its header was edited.
+
+    Args:
+        reader: How files become frames.
+        images: Path to what was found of the file; of equal images the first counts.
+        progress: Shows a bar on standard error.
+
+    Returns:
+        Path of each copy to the path of the image that counts.
+    """
+    instances = collections.defaultdict(list)
+    for path, facts in images.items():
+        if facts.is_picture or facts.identity.instance:
+            instances[facts.identity.instance].append(path)
+    pictures = instances.pop("", [])
+    shared = [path for paths in instances.values() if len(paths) > 1 for path in paths]
+    contents = digests(reader.root, [*pictures, *shared], progress)
+    unlike = {
+        path: images[path].frames
+        for paths in instances.values()
+        if len({contents.get(path) for path in paths}) > 1
+        for path in paths
+    }
+    contents |= {p: f"pixels {d}" for p, d in _pixel_digests(reader, unlike).items() if d}
+    firsts: dict[tuple[str, str], str] = {}
+    copies = {}
+    for path in images:
+        if content := contents.get(path):
+            first = firsts.setdefault((images[path].identity.instance, content), path)
+            if first != path:
+                copies[path] = first
+    return copies
+
+
 def _kept(kind: str, root: Path, paths: list[str], find, title: str, progress: bool) -> dict:
     cache = FileCache(default_file_cache(), (kind, str(root.resolve())), load_secret())
-    stamps = {path: _stamp(root / path) for path in dict.fromkeys(paths)}
     # What cannot be read now may be readable the next time.
-    return cache.complete(stamps, find, title, progress, keep=bool)[0]
-
-
-def _stamp(path: Path) -> Stamp:
-    try:
-        return stamp_of(path.stat())
-    except OSError:
-        return (-1, -1, -1)
-
-
-def _each_digest(root: Path, paths: list[str]) -> Iterator[str]:
-    with ThreadPool(os.cpu_count()) as pool:  # hashing lets go of the interpreter
-        yield from pool.imap(lambda path: _digest(root / path), paths)
+    return cache.complete(stamps_of(root, paths), find, title, progress, keep=bool)[0]
 
 
 def _digest(path: Path) -> str:
@@ -77,11 +100,6 @@ def _digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
-
-
-class _Frame(NamedTuple):
-    path: str
-    frame: int
 
 
 def _pixel_digest(frames: Iterable[Frame | Refusal]) -> str:

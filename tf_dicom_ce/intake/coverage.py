@@ -1,38 +1,247 @@
-"""Coverage as files and text. Raw tag values and paths stand here and nowhere else."""
+"""What an index found: the numbers to look at before training, as files and text.
 
+Raw tag values and paths stand in the report's files and nowhere else.
+"""
+
+import collections
 import dataclasses
+import itertools
 import json
 import os
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from tf_dicom_ce.dicom.flags import Flag
-from tf_dicom_ce.dicom.refusals import Refusal
-from tf_dicom_ce.intake.coverage_counts import Coverage, TagCoverage, in_words
+from tf_dicom_ce.dicom.refusals import Code, Refusal
+from tf_dicom_ce.dicom.suggestions import closest, suspicious
+from tf_dicom_ce.dicom.tags import STATES, Encoding, Tag, TagSchema
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake import identity
 from tf_dicom_ce.intake.coverage_page import render_page
 from tf_dicom_ce.intake.decoding import ImageReader
-from tf_dicom_ce.intake.index import Index
 from tf_dicom_ce.whole_files import as_csv, write_text
 
-__all__ = [
-    "FILES",
-    "Coverage",
-    "TagCoverage",
-    "summary",
-    "to_json",
-    "to_markdown",
-    "write_coverage",
-]
+if TYPE_CHECKING:
+    from tf_dicom_ce.intake.index import Index
 
 #: What the report consists of.
 FILES = ("coverage.html", "coverage.md", "coverage.json", "files.csv")
-_NONE: Mapping[int, Refusal] = MappingProxyType({})
 _FILE_COLUMNS = ("path", "row", "status", "what", "patient", "labels", "flags")
+_NONE: Mapping[int, Refusal] = MappingProxyType({})
+_SUGGESTIONS = 300  # values that are looked at, so that a folder of free text takes no minutes
+_HARDLY_ANY = 0.05  # of the images
+_REMEDY = (
+    "`tf-dicom-ce index` shows the values that were found. Map them (--tags, docs/tags.md), "
+    "bring tags by a CSV (--labels), or train without them: --no-use-dicom."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TagCoverage:
+    """How one tag fared over all ultrasound files.
+
+    Attributes:
+        states: State ("mapped", "unmapped", "empty", "missing", "ignored") to number of files;
+            the numbers add up to all ultrasound files.
+        untidy: Number of mapped files whose raw value needed tidying; included in "mapped".
+        labels: Label to number of files, in the order of y.
+        mapped_values: Raw value to (number of files, its labels), most frequent first.
+        unmapped_values: Raw value to number of files, most frequent first.
+        suggestions: Unmapped value to the closest known one and its labels, where one is close.
+        suspicious: What is contradictory in the schema's map, as sentences.
+        untidy_values: Raw value to number of files, most frequent first.
+        ignored_values: Raw value to number of files, most frequent first.
+    """
+
+    states: dict[str, int]
+    untidy: int
+    labels: dict[str, int]
+    mapped_values: dict[str, tuple[int, tuple[str, ...]]]
+    unmapped_values: dict[str, int]
+    suggestions: dict[str, tuple[str, tuple[str, ...]]]
+    suspicious: tuple[str, ...]
+    untidy_values: dict[str, int]
+    ignored_values: dict[str, int]
+
+    @property
+    def tables(self) -> list[tuple[str, tuple[str, ...], list[tuple]]]:
+        """Title, columns and rows for each kind of value that was found."""
+        hints = {value: (known, _words(own)) for value, (known, own) in self.suggestions.items()}
+        unmapped = [(v, n, *hints.get(v, ("", ""))) for v, n in self.unmapped_values.items()]
+        mapped = [(value, n, _words(own)) for value, (n, own) in self.mapped_values.items()]
+        tables = (
+            ("Unmapped values", ("closest known value", "its labels"), unmapped),
+            ("Untidy values, mapped all the same", (), [*self.untidy_values.items()]),
+            ("Ignored values", (), [*self.ignored_values.items()]),
+            ("Mapped values", ("labels",), mapped),
+        )
+        return [(title, ("value", "files", *more), rows) for title, more, rows in tables if rows]
+
+
+@dataclasses.dataclass(frozen=True)
+class Identification:
+    """How patients were told apart.
+
+    Attributes:
+        told: What told the patient to number of images.
+        oddities: What is odd about patients to number of images.
+        copies: Files that hold an image once more; they count once.
+        largest: Images of the patient who has most.
+        warnings: What to look at before training, as sentences.
+    """
+
+    told: dict[str, int]
+    oddities: dict[Flag, int]
+    copies: int
+    largest: int
+    warnings: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Coverage:
+    """Counts over a whole folder.
+
+    Attributes:
+        files: All files found, of whatever kind.
+        images: Ultrasound files that entered the index.
+        patients: Distinct patients among them.
+        identification: How they were told apart.
+        unmapped_files: Ultrasound files none of whose tags mapped.
+        tags: Tag name to its coverage.
+        flags: Decision on tags or picture to number of files, most frequent first.
+        refusals: Code to number of files that yield no frame.
+    """
+
+    files: int
+    images: int
+    patients: int
+    identification: Identification
+    unmapped_files: int
+    tags: dict[str, TagCoverage]
+    flags: dict[Flag, int]
+    refusals: dict[Code, int]
+
+    @property
+    def skipped(self) -> int:
+        """Number of files that are something else."""
+        return sum(n for code, n in self.refusals.items() if code.is_skip)
+
+    @property
+    def unreadable(self) -> int:
+        """Number of ultrasound files that cannot be read."""
+        return sum(self.refusals.values()) - self.skipped
+
+    def with_decode_refusals(self, refusals: Iterable[Refusal]) -> "Coverage":
+        """Adds undecodable files; `images` and the tags still count the whole index."""
+        counts = collections.Counter(self.refusals)
+        counts.update(refusal.code for refusal in refusals)
+        return dataclasses.replace(self, refusals=_in_order(counts))
+
+    def with_flags(self, flags: Iterable[Iterable[Flag]]) -> "Coverage":
+        """Adds flags that decoding told: those of each file."""
+        counts = collections.Counter(self.flags)
+        counts.update(itertools.chain.from_iterable(flags))
+        return dataclasses.replace(self, flags=_by_count(counts))
+
+
+def measure(
+    schema: TagSchema,
+    encodings: Sequence[Encoding],
+    patients: Sequence[identity.Patient],
+    flags: Iterable[Iterable[Flag]],
+    refusals: Iterable[Refusal],
+) -> Coverage:
+    """The coverage of a folder.
+
+    Args:
+        schema: The schema that encoded the files.
+        encodings: One per ultrasound file.
+        patients: The patient of each.
+        flags: The decisions on tags and picture of each.
+        refusals: One per file that yields no frame.
+    """
+    codes = collections.Counter(refusal.code for refusal in refusals)
+    tags, start = {}, 0
+    for tag in schema.tags:
+        span = slice(start, start := start + len(tag.labels))
+        tags[tag.name] = _measure_tag(tag, span, encodings)
+    return Coverage(
+        files=len(encodings) + codes.total(),
+        images=len(encodings),
+        patients=len({patient.pseudonym for patient in patients}),
+        identification=_identification(patients, codes[Code.COPY]),
+        unmapped_files=sum(not encoding.present.any() for encoding in encodings),
+        tags=tags,
+        flags=_by_count(collections.Counter(itertools.chain.from_iterable(flags))),
+        refusals=_in_order(codes),
+    )
+
+
+def _identification(patients: Sequence[identity.Patient], copies: int) -> Identification:
+    told = collections.Counter(patient.told for patient in patients)
+    sizes = collections.Counter(patient.pseudonym for patient in patients)
+    oddities = collections.Counter(flag for patient in patients for flag in patient.flags)
+    images, largest = len(patients), max(sizes.values(), default=0)
+    sentences = {
+        f"One patient has {largest} of {images} images.": len(sizes) > 1 and 2 * largest > images,
+        f"All {images} images are of one patient.": len(sizes) == 1 < images,
+        f"Every image is of a patient of its own ({images}).": len(sizes) == images > 1,
+    }
+    remedy = "If that is wrong, give a labels CSV with a column patient."
+    return Identification(
+        {str(how): told[how] for how in identity.Told if told[how]},
+        _by_count(oddities),
+        copies,
+        largest,
+        tuple(f"{sentence} {remedy}" for sentence, is_so in sentences.items() if is_so),
+    )
+
+
+def _measure_tag(tag: Tag, span: slice, encodings: Sequence[Encoding]) -> TagCoverage:
+    values = {state: collections.Counter() for state in (*STATES, "untidy")}
+    hits = collections.Counter(dict.fromkeys(tag.labels, 0))
+    meaning: dict[str, tuple[str, ...]] = {}
+    for encoding in encodings:
+        state, raw = encoding.states[tag.name]
+        values[state][raw] += 1
+        meaning[raw] = tuple(itertools.compress(tag.labels, encoding.y[span]))
+        hits.update(meaning[raw])
+        if tag.name in encoding.untidy:
+            values["untidy"][raw] += 1
+    counted = {state: _by_count(counts) for state, counts in values.items()}
+    unmapped = counted["unmapped"]
+    near = {value: closest(value, tag) for value in itertools.islice(unmapped, _SUGGESTIONS)}
+    return TagCoverage(
+        states={state: values[state].total() for state in STATES},
+        untidy=values["untidy"].total(),
+        labels=dict(hits),
+        mapped_values={value: (n, meaning[value]) for value, n in counted["mapped"].items()},
+        unmapped_values=unmapped,
+        suggestions={v: (s.description, s.labels) for v, s in near.items() if s is not None},
+        suspicious=suspicious(tag),
+        untidy_values=counted["untidy"],
+        ignored_values=counted["ignored"],
+    )
+
+
+def _by_count(counts: collections.Counter[str]) -> dict[str, int]:
+    """Most frequent first, equals by name, so that reports compare."""
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _in_order(counts: collections.Counter[Code]) -> dict[Code, int]:
+    return {code: counts[code] for code in Code if counts[code]}
+
+
+def _words(labels: Sequence[str]) -> str:
+    return ", ".join(labels) or "(no label)"
 
 
 def write_coverage(
-    index: Index,
+    index: "Index",
     folder: str | os.PathLike[str],
     undecodable: Mapping[int, Refusal] = _NONE,
     reader: ImageReader | None = None,
@@ -57,14 +266,14 @@ def write_coverage(
     contents = (
         render_page(index, reader, undecodable),
         to_markdown(coverage, refusals),
-        to_json(coverage),
-        as_csv(_FILE_COLUMNS, _files(index, paths), heading=True),
+        json.dumps(dataclasses.asdict(coverage), indent=2) + "\n",
+        as_csv(_FILE_COLUMNS, _files(index, refusals), heading=True),
     )
     for name, content in zip(FILES, contents, strict=True):
         write_text(folder / name, content, private=True)
 
 
-def summary(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -> str:
+def summary(index: "Index", undecodable: Mapping[int, Refusal] = _NONE) -> str:
     """A few lines for the terminal, without any raw value or path.
 
     Args:
@@ -77,25 +286,18 @@ def summary(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -> str:
         f"{coverage.skipped} other files skipped, {coverage.unreadable} unreadable"
     ]
     for name, tag in coverage.tags.items():
-        others = ", ".join(f"{n} {s}" for s, n in tag.states.items() if n and s != "mapped")
-        lines.append(
-            f"{name}: {tag.states['mapped']} mapped"
-            + (f" ({tag.untidy} after tidying)" if tag.untidy else "")
-            + (f", {others}" if others else "")
-        )
+        tidied = f" ({tag.untidy} after tidying)" if tag.untidy else ""
+        others = (f", {n} {s}" for s, n in tag.states.items() if n and s != "mapped")
+        lines.append(f"{name}: {tag.states['mapped']} mapped{tidied}{''.join(others)}")
     of_patients = coverage.identification
-    lines.append(f"Patients told apart by: {_counted(of_patients.told)}")
-    lines += (f"{n} files: {flag}" for flag, n in of_patients.oddities.items())
-    lines += (f"{n} files: {flag}" for flag, n in coverage.flags.items())
+    told = ", ".join(f"{how} ({n})" for how, n in of_patients.told.items())
+    lines.append(f"Patients told apart by: {told}")
+    flags = (*of_patients.oddities.items(), *coverage.flags.items())
+    lines += (f"{n} files: {flag}" for flag, n in flags)
     if of_patients.copies:
         lines.append(f"{of_patients.copies} files are copies of others, which count once")
     lines += (f"WARNING: {sentence}" for sentence in of_patients.warnings)
     return "\n".join(lines)
-
-
-def to_json(coverage: Coverage) -> str:
-    """All counts as JSON; keys are the attribute names of `Coverage`."""
-    return json.dumps(dataclasses.asdict(coverage), indent=2) + "\n"
 
 
 def to_markdown(coverage: Coverage, refusals: Iterable[tuple[str, Refusal]] = ()) -> str:
@@ -108,130 +310,138 @@ def to_markdown(coverage: Coverage, refusals: Iterable[tuple[str, Refusal]] = ()
     Returns:
         Markdown; it quotes raw tag values and paths.
     """
+
+    def named(flags: Mapping[Flag, int]) -> list[tuple]:
+        return [(flag, flag.slug, count) for flag, count in flags.items()]
+
+    def share(count: int) -> str:
+        return f"{100 * count / coverage.images:.1f} %" if coverage.images else ""
+
+    of_patients = coverage.identification
+    numbers = (
+        ("all files", coverage.files),
+        ("ultrasound files", coverage.images),
+        ("patients", coverage.patients),
+        ("none of the tags mapped", coverage.unmapped_files),
+        ("skipped, something else", coverage.skipped),
+        ("unreadable", coverage.unreadable),
+    )
+    odd = (
+        ("of the patient who has most", "", of_patients.largest),
+        ("copies of others, which count once", "", of_patients.copies),
+        *named(of_patients.oddities),
+    )
     parts = [
         "# Tag coverage\n",
         "This file quotes values and paths as found: keep it where the images are.\n",
-        _table(
-            ("", "files"),
-            (
-                ("all files", coverage.files),
-                ("ultrasound files", coverage.images),
-                ("patients", coverage.patients),
-                ("none of the tags mapped", coverage.unmapped_files),
-                ("skipped, something else", coverage.skipped),
-                ("unreadable", coverage.unreadable),
-            ),
-        ),
-    ]
-    of_patients = coverage.identification
-    parts += [
+        _table(("", "files"), numbers),
         "## Patients\n",
         *(f"**{sentence}**\n" for sentence in of_patients.warnings),
         _table(("told apart by", "images"), of_patients.told.items()),
-        _table(
-            ("", "--exclude", "images"),
-            (
-                ("of the patient who has most", "", of_patients.largest),
-                ("copies of others, which count once", "", of_patients.copies),
-                *_named(of_patients.oddities),
-            ),
-        ),
+        _table(("", "--exclude", "images"), odd),
     ]
     for name, tag in coverage.tags.items():
-        parts += _tag_sections(name, tag, coverage.images)
+        states = [(state, n, share(n)) for state, n in tag.states.items()]
+        states.insert(1, ("of these untidy", tag.untidy, share(tag.untidy)))
+        labels = ((label, n, share(n)) for label, n in tag.labels.items())
+        parts += [f"## Tag: {name}\n", _table(("state", "files", "share"), states)]
+        parts.append(_table(("label", "files", "share"), labels))
+        if tag.suspicious:
+            parts.append(f"### Worth a second look in the map: {name}\n")
+            parts += (f"- {sentence}\n" for sentence in tag.suspicious)
+        for title, columns, rows in tag.tables:
+            parts += [f"### {title}: {name}\n", _table(columns, rows)]
     if coverage.flags:
-        parts += [
-            "## Decisions on images\n",
-            _table(("decision", "--exclude", "files"), _named(coverage.flags)),
-        ]
+        parts.append("## Decisions on images\n")
+        parts.append(_table(("decision", "--exclude", "files"), named(coverage.flags)))
     if coverage.refusals:
-        rows = (
-            (c.value, "skipped" if c.is_skip else "unreadable", n, c.remedy)
-            for c, n in coverage.refusals.items()
-        )
-        parts += [
-            "## Files without a frame\n",
-            _table(("code", "kind", "files", "remedy"), rows),
-        ]
+        rows = ((c.value, _kind(c), n, c.remedy) for c, n in coverage.refusals.items())
+        parts.append("## Files without a frame\n")
+        parts.append(_table(("code", "kind", "files", "remedy"), rows))
     unreadable = [(p, r.code.value, r.detail) for p, r in refusals if not r.code.is_skip]
     if unreadable:
         parts += ["## Unreadable files\n", _table(("path", "code", "detail"), unreadable)]
     return "\n".join(parts)
 
 
-def _tag_sections(name: str, tag: TagCoverage, images: int) -> list[str]:
-    def share(count: int) -> str:
-        return f"{100 * count / images:.1f} %" if images else ""
-
-    states = [(state, n, share(n)) for state, n in tag.states.items()]
-    states.insert(1, ("of these untidy", tag.untidy, share(tag.untidy)))
-    parts = [
-        f"## Tag: {name}\n",
-        _table(("state", "files", "share"), states),
-        _table(("label", "files", "share"), ((k, n, share(n)) for k, n in tag.labels.items())),
-    ]
-    if tag.suspicious:
-        parts += [f"### Worth a second look in the map: {name}\n"]
-        parts += [f"- {sentence}\n" for sentence in tag.suspicious]
-    if tag.unmapped_values:
-        rows = (
-            (_shown(v), n, known and _shown(known), labels)
-            for v, n in tag.unmapped_values.items()
-            for known, labels in [tag.hint(v)]
-        )
-        header = ("value", "files", "closest known value", "its labels")
-        parts += [f"### Unmapped values: {name}\n", _table(header, rows)]
-    for title, values in (
-        ("Untidy values", tag.untidy_values),
-        ("Ignored values", tag.ignored_values),
-    ):
-        if values:
-            rows = ((_shown(v), n) for v, n in values.items())
-            parts += [f"### {title}: {name}\n", _table(("value", "files"), rows)]
-    if tag.mapped_values:
-        rows = ((_shown(v), n, in_words(labels)) for v, (n, labels) in tag.mapped_values.items())
-        parts += [f"### Mapped values: {name}\n", _table(("value", "files", "labels"), rows)]
-    return parts
-
-
-def _named(flags: Mapping[Flag, int]) -> list[tuple[str, str, int]]:
-    return [(flag, flag.slug, count) for flag, count in flags.items()]
-
-
-def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} ({n})" for name, n in counts.items())
-
-
-def _shown(value: str) -> str:
-    # In quotes, or leading blanks would not be seen.
-    return f'"{value}"'
-
-
 def _table(header: tuple[str, ...], rows: Iterable[tuple]) -> str:
     def line(cells: Iterable) -> str:
-        texts = (" ".join(str(c).splitlines()).replace("|", "\\|") for c in cells)
+        texts = (" ".join(str(cell).splitlines()).replace("|", "\\|") for cell in cells)
         return f"| {' | '.join(texts)} |\n"
 
-    return line(header) + line("---" for _ in header) + "".join(line(row) for row in rows)
+    def shown(name: str, cell: Any) -> Any:
+        # In quotes, or leading blanks would not be seen.
+        return f'"{cell}"' if name == "value" or (name.endswith(" value") and cell) else cell
+
+    quoted = (map(shown, header, row) for row in rows)
+    return "".join(map(line, (header, ("---" for _ in header), *quoted)))
 
 
-def _files(index: Index, undecodable: Mapping[str, Refusal]) -> list[dict[str, str]]:
+def _kind(code: Code) -> str:
+    return "skipped" if code.is_skip else "unreadable"
+
+
+def _files(index: "Index", refusals: Iterable[tuple[str, Refusal]]) -> list[dict[str, str]]:
     rows: dict[str, dict[str, str]] = {}
     for number, row in enumerate(index.rows):
-        labels = (k for k, on in zip(index.schema.labels, row.y, strict=True) if on)
         rows[row.path] = {
             "path": row.path,
             "row": str(number),
             "status": "image",
             "what": row.kind,
             "patient": row.pseudonym,
-            "labels": "|".join(labels),
+            "labels": "|".join(itertools.compress(index.schema.labels, row.y)),
             "flags": "|".join(row.flags),
         }
-    for path, refusal in (*index.refusals, *undecodable.items()):
-        rows[path] = {
-            **rows.get(path, {"path": path}),
-            "status": "skipped" if refusal.code.is_skip else "unreadable",
-            "what": f"{refusal.code.value} {refusal.detail}".strip(),
-        }
+    for path, refusal in refusals:
+        what = f"{refusal.code.value} {refusal.detail}".strip()
+        found = {"path": path, "status": _kind(refusal.code), "what": what}
+        rows[path] = rows.get(path, {}) | found
     return [rows[path] for path in sorted(rows)]
+
+
+def require_readable(index: "Index", undecodable: Mapping[int, Refusal] = _NONE) -> None:
+    """Insists that at least half of the ultrasound files can be read.
+
+    Args:
+        index: The index.
+        undecodable: As in `write_coverage`.
+
+    Raises:
+        UserError: Fewer can; the message counts the others by code and gives the remedies.
+    """
+    coverage = index.coverage.with_decode_refusals(undecodable.values())
+    readable = len(index.rows) - len(undecodable)
+    if coverage.unreadable <= readable:
+        return
+    total = readable + coverage.unreadable
+    lines = [f"{coverage.unreadable} of {total} images cannot be read:"]
+    for code, count in coverage.refusals.items():
+        if not code.is_skip:
+            lines.append(f"  {count} {code.value}: {code.remedy}")
+    lines.append("coverage.md names them. Mend them, or go on without them: --allow-unreadable")
+    raise UserError("\n".join(lines))
+
+
+def require_tags(known: Mapping[str, float]) -> None:
+    """Insists that there is something to learn from tags.
+
+    Args:
+        known: Tag to the share of images of which it is known, 0 to 1.
+
+    Raises:
+        UserError: No tag is known of any image.
+    """
+    if not any(known.values()):
+        raise UserError(f"No image has a tag that the schema knows. {_REMEDY}")
+
+
+def warn_of_rare_tags(known: Mapping[str, float]) -> None:
+    """Says on standard error of which tags there is hardly anything to learn."""
+    for name, share in known.items():
+        if share < _HARDLY_ANY:
+            print(
+                f"WARNING: the tag {name} is known of {100 * share:.1f} % of the images only: "
+                f"there is hardly anything to learn from it. {_REMEDY}",
+                file=sys.stderr,
+            )

@@ -14,14 +14,14 @@ from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.pictures import picture_format, read_picture
 from tf_dicom_ce.dicom.reader import Frame, read_frames
 from tf_dicom_ce.dicom.refusals import Code, Refusal
-from tf_dicom_ce.workers import Loss, guarded_map
+from tf_dicom_ce.workers import Outage, guarded_map
 
 _FRAMES_AT_ONCE = 8  # of one file: a cine of any length stays within this memory
 _TIMEOUT = 60.0  # seconds for that many frames
 
 
 class Image(Protocol):
-    """What is decoded: `intake.frames.Sample` and `labels.Example` fit.
+    """What is decoded: `Sample` and `labels.Example` fit.
 
     Attributes:
         path: The file, relative to its root.
@@ -29,6 +29,21 @@ class Image(Protocol):
     """
 
     path: str
+    frame: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One frame of a file.
+
+    Attributes:
+        path: Of the file, relative to the root.
+        row: Number of the file in the index.
+        frame: From 0; None for the middle one.
+    """
+
+    path: str
+    row: int
     frame: int | None
 
 
@@ -126,6 +141,6 @@ def _read(reader: ImageReader, task: tuple[str, list[int | None]]) -> list[Frame
     return reader.read(*task)
 
 
-def refusal_of(loss: Loss) -> Refusal:
+def refusal_of(outage: Outage) -> Refusal:
     """What a file is refused for whose worker gave no answer."""
-    return Refusal({Loss.DIED: Code.READER_DIED, Loss.TIMED_OUT: Code.TIMED_OUT}[loss])
+    return Refusal({Outage.DIED: Code.READER_DIED, Outage.TIMED_OUT: Code.TIMED_OUT}[outage])

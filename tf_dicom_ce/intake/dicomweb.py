@@ -4,11 +4,9 @@ import collections
 import contextlib
 import dataclasses
 import datetime
-import fcntl
 import fnmatch
 import functools
 import hashlib
-import os
 import re
 from collections.abc import Iterator
 from multiprocessing.pool import ThreadPool
@@ -21,8 +19,14 @@ from rich.progress import Progress
 
 from tf_dicom_ce.dicom.quiet import muted
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake.dicomweb_access import Credentials
-from tf_dicom_ce.intake.dicomweb_server import GoneError, RefusedError, Server, value
+from tf_dicom_ce.intake.dicomweb_server import (
+    Credentials,
+    GoneError,
+    RefusedError,
+    Server,
+    value,
+)
+from tf_dicom_ce.whole_files import sole
 
 _STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
 _MODALITY, _STUDY_DESCRIPTION = "00080060", "00081030"
@@ -103,7 +107,7 @@ def download(
     Raises:
         UserError: Nothing matches, or the service cannot be used; never quotes patient data.
     """
-    server = Server(url, credentials.token, credentials.user, credentials.password)
+    server = Server(url, credentials)
     try:
         with (
             muted("urllib3", "python_multipart"),  # which quote addresses with identifiers in them
@@ -180,8 +184,7 @@ def _find(server: Server, query: Query, pool: ThreadPool, bar: Progress) -> list
 
 
 def _list_study(server: Server, query: Query, study: str) -> list[_Instance]:
-    path = f"/studies/{quote(study, safe='')}/series"
-    found = []
+    path, found = f"/studies/{quote(study, safe='')}/series", []
     # What is deleted meanwhile is not missed.
     with contextlib.suppress(GoneError):
         for series, row in server.search(path, _SERIES, {"Modality": query.modality}).items():
@@ -212,31 +215,22 @@ def _fetch(server: Server, folder: Path, instance: _Instance) -> str:
 def _alone(folder: Path) -> Iterator[None]:
     """Makes the folder and keeps other downloads out; sweeps away what one left half-written."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another download into {folder} is running; wait for its end, or stop it"
-            ) from None
-        except OSError:
-            pass  # a network file system without locks
+    busy = f"another download into {folder} is running; wait for its end, or stop it"
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a network file system without locks
+            stack.enter_context(sole(folder, busy))
         for part in folder.glob("??/*.part"):
             part.unlink()
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _is_range(dates: str) -> bool:
     """Tells whether this is a day, or a range of days of which one end may be open."""
-    first, _, last = dates.partition("-")
+    if not re.fullmatch(r"[0-9]{8}(-([0-9]{8})?)?|-[0-9]{8}", dates):
+        return False
+    days = dates.strip("-").split("-")
     try:
-        for day in filter(None, (first, last)):
-            if not re.fullmatch(r"[0-9]{8}", day):
-                return False
-            datetime.datetime.strptime(day, "%Y%m%d")
+        found = [datetime.datetime.strptime(day, "%Y%m%d") for day in days]
     except ValueError:
         return False
-    return bool(first or last) and not (first and last and first > last)
+    return found == sorted(found)

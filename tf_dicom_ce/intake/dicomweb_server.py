@@ -1,26 +1,22 @@
 """A DICOMweb service over HTTP: searches and files, asked for again until they are whole."""
 
+import contextlib
+import dataclasses
 import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake.dicomweb_access import (
-    PASSWORD,
-    REMEDY,
-    TOKEN,
-    USER,
-    Bearer,
-    certificate_fails,
-    checked_address,
-)
 
 if TYPE_CHECKING:
     from requests import Response
 
+_TOKEN, _USER, _PASSWORD = (f"TF_DICOM_CE_PACS_{name}" for name in ("TOKEN", "USER", "PASSWORD"))
+_REMEDY = "give the address of a DICOMweb service, e.g. https://host/dicom-web"
 _JSON = "application/dicom+json"
 # As stored: by default a server may decompress to Explicit VR Little Endian.
 _FILE = 'multipart/related; type="application/dicom"; transfer-syntax=*'
@@ -34,7 +30,57 @@ _LONGEST_PAUSE = 300.0
 # The whole server is the trouble, not the one thing asked for.
 _BUSY = (408, 429, 502, 503, 504)
 
-_T = TypeVar("_T")
+
+@dataclasses.dataclass(frozen=True)
+class Credentials:
+    """What the PACS asks for: a bearer token, or a user and a password, or nothing."""
+
+    token: str = dataclasses.field(default="", repr=False)
+    user: str = dataclasses.field(default="", repr=False)
+    password: str = dataclasses.field(default="", repr=False)
+
+    @classmethod
+    def from_environment(cls) -> "Credentials":
+        """Reads TF_DICOM_CE_PACS_TOKEN, or TF_DICOM_CE_PACS_USER and TF_DICOM_CE_PACS_PASSWORD.
+
+        Raises:
+            UserError: Only one of user and password is set.
+        """
+        found = (os.environ.get(name, "").strip() for name in (_TOKEN, _USER, _PASSWORD))
+        token, user, password = found
+        if not token and bool(user) != bool(password):
+            raise UserError(f"set {_USER} and {_PASSWORD} together, or neither")
+        return cls(token, user, password)
+
+
+def checked_address(url: str) -> str:
+    """Returns the address without a slash at its end.
+
+    Raises:
+        UserError: It is none of the web, holds a password, or REQUESTS_CA_BUNDLE is not there.
+    """
+    if "@" in url:
+        raise UserError(
+            f"the address holds a user or a password; never on the command line: set {_USER} and "
+            f"{_PASSWORD} in the environment"
+        )
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or "?" in url or "#" in url:
+        raise UserError(f"the address is none of the web, or ends in a query; {_REMEDY}")
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE")
+    if bundle and not Path(bundle).exists():
+        raise UserError(f"REQUESTS_CA_BUNDLE is {bundle}, which does not exist")
+    return url.rstrip("/")
+
+
+def travels_unencrypted(url: str) -> bool:
+    """Tells whether what is sent to this address can be read on its way."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1")
 
 
 class RefusedError(Exception):
@@ -60,14 +106,12 @@ class Server:
         url: Its address, fit to be shown.
     """
 
-    def __init__(self, url: str, token: str = "", user: str = "", password: str = ""):
+    def __init__(self, url: str, credentials: Credentials = Credentials()):
         """Connects to nothing yet.
 
         Args:
             url: Address of the service, e.g. "https://host/dicom-web".
-            token: Bearer token, or "".
-            user: Name for basic authentication, or "".
-            password: Goes with `user`.
+            credentials: What it asks for.
 
         Raises:
             UserError: The address is none, or a library is missing.
@@ -82,11 +126,16 @@ class Server:
         self.url = checked_address(url)
         self._stopped = threading.Event()
         self._session = requests.Session()
+
+        def bearer(request: Any) -> Any:
+            request.headers["Authorization"] = f"Bearer {credentials.token}".encode()
+            return request
+
         # A header would give way to the user's .netrc file.
-        if token:
-            self._session.auth = Bearer(token)
-        elif user:
-            self._session.auth = (user.encode(), password.encode())
+        if credentials.token:
+            self._session.auth = bearer
+        elif credentials.user:
+            self._session.auth = (credentials.user.encode(), credentials.password.encode())
 
     def __enter__(self) -> "Server":
         return self
@@ -120,7 +169,7 @@ class Server:
             except GoneError:
                 raise
             except RefusedError as error:
-                raise UserError(f"{self.url} refused a search: {error}; {REMEDY}") from None
+                raise UserError(f"{self.url} refused a search: {error}; {_REMEDY}") from None
             known = len(rows)
             rows |= {value(row, key): row for row in page}
             # Some servers ignore the offset and answer the same for ever.
@@ -184,13 +233,15 @@ class Server:
         self,
         path: str,
         accept: str,
-        read: "Callable[[Response], _T]",
+        read: "Callable[[Response], Any]",
         method: str = "GET",
         headers: Mapping[str, str] = MappingProxyType({}),
         **request: Any,
-    ) -> _T:
+    ) -> Any:
         """Asks until `read` got through the whole answer."""
         import requests
+        from urllib3.exceptions import InvalidHeader
+        from urllib3.util import Retry
 
         pause = _FIRST_PAUSE
         for attempt in range(1, _ATTEMPTS + 1):
@@ -207,12 +258,13 @@ class Server:
                     status = response.status_code
                     if status < 400:
                         return read(response)
-                asked_pause = _retry_after(response)
+                with contextlib.suppress(InvalidHeader):
+                    asked_pause = min(Retry().get_retry_after(response.raw) or 0.0, _LONGEST_PAUSE)
                 failure = f"HTTP {status}"
                 if status == 401 or (status == 403 and accept == _JSON):
                     raise UserError(
-                        f"{self.url} refused the credentials ({failure}); set {TOKEN}, or {USER} "
-                        f"and {PASSWORD}, in the environment"
+                        f"{self.url} refused the credentials ({failure}); set {_TOKEN}, or {_USER} "
+                        f"and {_PASSWORD}, in the environment"
                     )
                 if status in (404, 410):
                     raise GoneError(failure)
@@ -221,9 +273,9 @@ class Server:
             except _CutError:
                 failure, status = "answer cut off", None
             except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
-                raise UserError(f"{self.url} is no address of the web; {REMEDY}") from None
+                raise UserError(f"{self.url} is no address of the web; {_REMEDY}") from None
             except requests.RequestException as error:
-                if certificate_fails(error):
+                if "CERTIFICATE_VERIFY_FAILED" in str(error):
                     raise UserError(
                         f"{self.url} has a certificate that is not trusted; name the file with the "
                         "certificate of its authority in the environment as REQUESTS_CA_BUNDLE"
@@ -241,19 +293,14 @@ class Server:
 
     def _copy_part(self, response: "Response", write: Callable[[bytes], object]) -> None:
         """Copies the file out of its MIME wrapping."""
-        from python_multipart.exceptions import FormParserError
-        from python_multipart.multipart import (
-            MultipartParser,
-            MultipartState,
-            parse_options_header,
-        )
+        from python_multipart import exceptions, multipart
 
-        kind, options = parse_options_header(response.headers.get("Content-Type"))
+        kind, options = multipart.parse_options_header(response.headers.get("Content-Type"))
         parser, feed = None, write
         try:
             if kind == b"multipart/related" and b"boundary" in options:
                 callbacks = {"on_part_data": lambda data, start, end: write(data[start:end])}
-                parser = MultipartParser(options[b"boundary"], callbacks)
+                parser = multipart.MultipartParser(options[b"boundary"], callbacks)
                 feed = parser.write
             elif kind != b"application/dicom":
                 raise RefusedError("the answer is not a DICOM file")
@@ -261,10 +308,10 @@ class Server:
                 if self._stopped.is_set():
                     raise _StoppedError
                 feed(chunk)
-        except FormParserError:
+        except exceptions.FormParserError:
             raise _CutError from None
         # A connection that was closed can look like the end of the answer.
-        if parser and parser.state != MultipartState.END:
+        if parser and parser.state != multipart.MultipartState.END:
             raise _CutError
 
 
@@ -276,23 +323,11 @@ def value(row: dict[str, Any], tag: str) -> str:
 
 
 def _read_rows(response: "Response") -> list[dict[str, Any]]:
-    if response.status_code == 204:
-        return []
     try:
-        rows = response.json()
+        rows = [] if response.status_code == 204 else response.json()
     except ValueError:
-        raise RefusedError("the answer is not DICOM JSON") from None
+        rows = None
     rows = [rows] if isinstance(rows, dict) else rows
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise RefusedError("the answer is not DICOM JSON")
     return rows
-
-
-def _retry_after(response: "Response") -> float:
-    from urllib3.exceptions import InvalidHeader
-    from urllib3.util import Retry
-
-    try:
-        return min(Retry().get_retry_after(response.raw) or 0.0, _LONGEST_PAUSE)
-    except InvalidHeader:
-        return 0.0

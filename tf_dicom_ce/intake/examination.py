@@ -16,14 +16,15 @@ from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.tags import TagSchema, Values
 from tf_dicom_ce.intake.decoding import refusal_of
 from tf_dicom_ce.intake.file_cache import FileCache, Stamp, default_file_cache
-from tf_dicom_ce.intake.identity import Identity, picture_identity, read_identity
-from tf_dicom_ce.intake.secret import load_secret
+from tf_dicom_ce.intake.identity import Identity, read_identity
+from tf_dicom_ce.intake.secret import load_secret, pseudonym
 from tf_dicom_ce.workers import guarded_map
 
 _RULES_VERSION = 3  # raise when `examine` gives another answer for the same file
 # Below this, starting processes costs more than it saves; headers are read by Python alone, which
 # does not die.
 _IN_PROCESS = 300
+_syntax_name = functools.cache(lambda uid: UID(uid).name.split(",")[0].split(" (")[0])
 
 
 class Facts(NamedTuple):
@@ -73,9 +74,9 @@ def examine_all(
     look = functools.partial(examine, root, schema, secret)
 
     def find(paths: list[str]) -> Iterator[list[Any]]:
-        if len(paths) <= _IN_PROCESS:
-            return map(_to_json, map(look, paths))
-        return map(_to_json, guarded_map(look, paths, refusal_of, workers, chunk=32))
+        alone = len(paths) <= _IN_PROCESS
+        found = guarded_map(look, paths, refusal_of, workers, chunk=32)
+        return map(_to_json, map(look, paths) if alone else found)
 
     def keep(entry: list[Any]) -> bool:
         # A disk may recover, and what a worker died of may not happen again.
@@ -100,17 +101,20 @@ def examine(root: Path, schema: TagSchema, secret: bytes, path: str) -> Facts | 
     with quiet():
         found = inspect(root / path, schema.sop_classes)
         if isinstance(found, Refusal):
-            is_picture = found.code is Code.NOT_DICOM and picture_format(root / path)
-            return _examine_picture(root, schema, secret, path) if is_picture else found
+            kind = picture_format(root / path) if found.code is Code.NOT_DICOM else None
+            if not kind:
+                return found
+            size = picture_size(root / path)
+            if isinstance(size, Refusal):
+                return size
+            # It says nothing: a patient of its own, until a table says whose it is.
+            said = Identity(pseudonym(secret, "path", path))
+            values = dict.fromkeys(schema.elements)
+            return Facts(said, 1, f"{size[0]}×{size[1]} {kind}", (), values, is_picture=True)
         header, flags = found
         try:
-            return Facts(
-                read_identity(header, path, secret),
-                number_of_frames(header),
-                _kind(header),
-                flags,
-                schema.read(header),
-            )
+            said, frames = read_identity(header, path, secret), number_of_frames(header)
+            return Facts(said, frames, _kind(header, frames), flags, schema.read(header))
         # A lazily converted element may be malformed in any way.
         except Exception as error:
             return Refusal(Code.DAMAGED_HEADER, type(error).__name__)
@@ -129,27 +133,7 @@ def _from_json(entry: list[Any]) -> Facts | Refusal:
     return Facts(Identity(*identity), frames, kind, flags, values, is_picture)
 
 
-def _examine_picture(root: Path, schema: TagSchema, secret: bytes, path: str) -> Facts | Refusal:
-    size = picture_size(root / path)
-    if isinstance(size, Refusal):
-        return size
-    kind = f"{size[0]}×{size[1]} {picture_format(root / path)}"
-    values = dict.fromkeys(schema.elements)
-    return Facts(picture_identity(path, secret), 1, kind, (), values, True)
-
-
-def _kind(header: Dataset) -> str:
-    frames = number_of_frames(header)
-    name = _syntax_name(header.file_meta.TransferSyntaxUID)
-    return ", ".join(
-        (
-            f"{header.Rows}×{header.Columns} {header.PhotometricInterpretation}",
-            *((f"{frames} frames",) if frames > 1 else ()),
-            name,
-        )
-    )
-
-
-@functools.cache
-def _syntax_name(uid: str) -> str:
-    return UID(uid).name.split(",")[0].split(" (")[0]
+def _kind(header: Dataset, frames: int) -> str:
+    size = f"{header.Rows}×{header.Columns} {header.PhotometricInterpretation}"
+    cine = f", {frames} frames" if frames > 1 else ""
+    return f"{size}{cine}, {_syntax_name(header.file_meta.TransferSyntaxUID)}"

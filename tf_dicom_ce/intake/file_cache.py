@@ -6,9 +6,12 @@ It is a log of chunks, each sealed by itself and added at one go; what a killed 
 whole log, or one whose last line is broken and is left out.
 """
 
+import base64
+import contextlib
+import hmac
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from cryptography.fernet import Fernet, InvalidToken
 from rich.console import Console
 from rich.progress import Progress
 
-from tf_dicom_ce.intake.secret import pseudonym, sealing_key
+from tf_dicom_ce.intake.secret import pseudonym
 
 Stamp = tuple[int, int, int]
 """Size, time of the last change of the content, and of the last change at all (ns).
@@ -26,12 +29,20 @@ Stamp = tuple[int, int, int]
 """
 
 _SAVE_EVERY = 500
-_SHOW_EVERY = 50
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
     """The stamp of a file."""
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def stamps_of(root: Path, paths: Iterable[str]) -> dict[str, Stamp]:
+    """Path to stamp, each once; of a file that cannot be looked at one that no file has."""
+    stamps = dict.fromkeys(paths, (-1, -1, -1))
+    for path in stamps:
+        with contextlib.suppress(OSError):
+            stamps[path] = stamp_of((root / path).stat())
+    return stamps
 
 
 def default_file_cache() -> Path:
@@ -51,7 +62,8 @@ class FileCache:
 
     def __init__(self, folder: Path, identity: tuple[str, ...], secret: bytes):
         self._path = folder / f"{pseudonym(secret, 'file cache', json.dumps(identity))}.log"
-        self._seal = Fernet(sealing_key(secret))
+        key = hmac.digest(secret, b"file cache", "sha256")
+        self._seal = Fernet(base64.urlsafe_b64encode(key))
 
     def complete(
         self,
@@ -75,46 +87,35 @@ class FileCache:
         """
         entries = self.load(stamps)
         paths = [path for path in stamps if path not in entries]
-        unsaved: list[str] = []
-
-        def save() -> None:
-            self.append((path, stamps[path], entries[path]) for path in unsaved)
-            unsaved.clear()
-
+        unsaved: list[tuple[str, Stamp, Any]] = []
         console = Console(stderr=True)
         shown = progress and paths and console.is_terminal  # elsewhere it is a blank line
         with Progress(console=console, transient=True, disable=not shown) as bar:
-            task = bar.add_task(title, total=len(paths))
+            found = zip(paths, find(paths), strict=True)
             try:
-                for number, (path, entry) in enumerate(zip(paths, find(paths), strict=True), 1):
+                for path, entry in bar.track(found, len(paths), description=title):
                     entries[path] = entry
                     if keep(entry):
-                        unsaved.append(path)
+                        unsaved.append((path, stamps[path], entry))
                     if len(unsaved) >= _SAVE_EVERY:
-                        save()
-                    if number % _SHOW_EVERY == 0:
-                        bar.update(task, completed=number)
+                        self.append(unsaved)
+                        unsaved = []
             finally:
-                save()
+                self.append(unsaved)
         return entries, len(paths)
 
     def load(self, stamps: Mapping[str, Stamp]) -> dict[str, Any]:
         """Path to entry, of the files whose stamp is the one that the entry was made at."""
         entries: dict[str, Any] = {}
-        if self._path.exists():
-            for line in self._path.read_bytes().splitlines():
-                try:
-                    chunk = json.loads(self._seal.decrypt(line))
-                except InvalidToken:
-                    continue
-                for path, stamp, entry in chunk:
+        for line in self._path.read_bytes().splitlines() if self._path.exists() else ():
+            with contextlib.suppress(InvalidToken):
+                for path, stamp, entry in json.loads(self._seal.decrypt(line)):
                     if stamps.get(path) == tuple(stamp):
                         entries[path] = entry
         return entries
 
-    def append(self, chunk: Iterable[tuple[str, Stamp, Any]]) -> None:
+    def append(self, rows: Sequence[tuple[str, Stamp, Any]]) -> None:
         """Adds (path, stamp, entry), the entries as plain JSON values."""
-        rows = list(chunk)
         if not rows:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

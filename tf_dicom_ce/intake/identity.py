@@ -106,11 +106,6 @@ def read_identity(header: Dataset, path: str, secret: bytes) -> Identity:
     )
 
 
-def picture_identity(path: str, secret: bytes) -> Identity:
-    """A PNG or JPEG says nothing: it is a patient of its own until a table says whose it is."""
-    return Identity(pseudonym(secret, "path", path))
-
-
 def tell_apart(
     files: Mapping[str, Identity], copies: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, Patient]:

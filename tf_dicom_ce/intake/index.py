@@ -3,25 +3,24 @@
 import dataclasses
 import functools
 import os
+import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Code, Refusal
-from tf_dicom_ce.dicom.tags import Encoding, TagSchema
+from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake.copies import find_copies
-from tf_dicom_ce.intake.coverage_counts import Coverage, measure
-from tf_dicom_ce.intake.decoding import ImageReader
+from tf_dicom_ce.intake.contents import find_copies
+from tf_dicom_ce.intake.coverage import Coverage, measure
+from tf_dicom_ce.intake.decoding import ImageReader, Sample
 from tf_dicom_ce.intake.examination import Facts, examine_all
 from tf_dicom_ce.intake.file_cache import Stamp, stamp_of
-from tf_dicom_ce.intake.identity import Patient, tell_apart
+from tf_dicom_ce.intake.identity import tell_apart
 from tf_dicom_ce.intake.secret import load_secret
 from tf_dicom_ce.intake.tag_table import Entry
-
-_NO_TABLE: Mapping[str, Entry] = MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +82,7 @@ class Index:
 def scan(
     root: str | os.PathLike[str],
     schema: TagSchema,
-    table: Mapping[str, Entry] = _NO_TABLE,
+    table: Mapping[str, Entry] = MappingProxyType({}),
     cache: Path | None = None,
     workers: int | None = None,
     progress: bool = True,
@@ -127,7 +126,14 @@ def scan(
     # Of equal images one that the table lists counts.
     first = dict(sorted(images.items(), key=lambda item: item[0] not in table))
     copies = find_copies(ImageReader(root, schema.sop_classes), first, progress)
-    _require_agreement(copies, table)
+    for path, one in copies.items():
+        if path in table and one in table:
+            a, b = table[one], table[path]
+            if (a.patient, a.values) != (b.patient, b.values):
+                raise UserError(
+                    f"{b.where}: '{path}' is the same image as '{one}' ({a.where}), with other "
+                    "tags or another patient. Correct one of them, or take one out."
+                )
     patients = tell_apart({path: facts.identity for path, facts in images.items()}, copies)
     excluded = {
         copies.get(path, path)
@@ -137,7 +143,32 @@ def scan(
     left_out = dict.fromkeys(excluded, Code.EXCLUDED) | dict.fromkeys(copies, Code.COPY)
     refusals |= {path: Refusal(code) for path, code in left_out.items()}
     images = {path: facts for path, facts in images.items() if path not in left_out}
-    return _assemble(root, schema, images, patients, refusals, read)
+
+    encode = functools.lru_cache(maxsize=None)(lambda items: schema.encode(dict(items)))
+    encodings = [encode(tuple(facts.values.items())) for facts in images.values()]
+    found = [patients[path] for path in images]
+    flags = (facts.flags for facts in images.values())
+    coverage = measure(schema, encodings, found, flags, refusals.values())
+    if not images:
+        counts = ", ".join(f"{n} {code.value}" for code, n in coverage.refusals.items())
+        raise UserError(
+            f"{root} holds no readable ultrasound image; its {coverage.files} files are: {counts}"
+        )
+    numbers: dict[str, int] = {}
+    rows = tuple(
+        Row(
+            path,
+            numbers.setdefault(patient.pseudonym, len(numbers)),
+            patient.pseudonym,
+            facts.frames,
+            tuple(encoding.y.tolist()),
+            tuple(encoding.present.tolist()),
+            facts.kind,
+            (*patient.flags, *facts.flags),
+        )
+        for (path, facts), patient, encoding in zip(images.items(), found, encodings, strict=True)
+    )
+    return Index(root, schema, rows, tuple(sorted(refusals.items())), coverage, read)
 
 
 def _list_files(root: Path) -> tuple[dict[str, Stamp], dict[str, Refusal]]:
@@ -178,64 +209,45 @@ def _images(
             refusals[path] = facts
         elif facts.is_picture and entry is None:
             refusals[path] = Refusal(Code.UNLISTED_PICTURE)
+        elif entry is None:
+            images[path] = facts
         else:
-            images[path] = facts if entry is None else _completed(facts, entry, secret)
+            said = facts.identity
+            images[path] = facts._replace(
+                identity=said.given_by_table(entry.patient, secret) if entry.patient else said,
+                flags=(*([Flag.TAGS_FROM_TABLE] if entry.values else ()), *facts.flags),
+                values={**facts.values, **entry.values},
+            )
     return images, refusals
 
 
-def _completed(facts: Facts, entry: Entry, secret: bytes) -> Facts:
-    said = facts.identity
-    return facts._replace(
-        identity=said.given_by_table(entry.patient, secret) if entry.patient else said,
-        flags=(*([Flag.TAGS_FROM_TABLE] if entry.values else ()), *facts.flags),
-        values={**facts.values, **entry.values},
+def check_choice(choice: str) -> None:
+    """Raises a UserError unless `choice` is "middle", "all" or "every:N" with N of 1 or more."""
+    if not re.fullmatch(r"middle|all|every:[1-9]\d*", choice):
+        raise UserError(f"--frames {choice}: choose middle, all, or every:N, e.g. every:10.")
+
+
+def choose_frames(rows: Sequence[Row], choice: str) -> tuple[Sample, ...]:
+    """Lists the chosen frames, file by file.
+
+    Args:
+        rows: Of the index.
+        choice: "middle": one a file; "all"; or "every:N": of a file with F frames those numbered
+            s, s + N, s + 2N, … where s centres them, at least one.
+
+    Returns:
+        The samples, in the order of files and frames.
+    """
+    check_choice(choice)
+
+    def chosen(count: int) -> Sequence[int | None]:
+        if choice == "middle":
+            return (None,)
+        step = 1 if choice == "all" else int(choice.partition(":")[2])
+        return range((count - 1) % step // 2, count, step)
+
+    return tuple(
+        Sample(row.path, number, frame)
+        for number, row in enumerate(rows)
+        for frame in chosen(row.frames)
     )
-
-
-def _require_agreement(copies: Mapping[str, str], table: Mapping[str, Entry]) -> None:
-    for path, first in copies.items():
-        if path in table and first in table:
-            a, b = table[first], table[path]
-            if (a.patient, a.values) != (b.patient, b.values):
-                raise UserError(
-                    f"{b.where}: '{path}' is the same image as '{first}' ({a.where}), with other "
-                    "tags or another patient. Correct one of them, or take one out."
-                )
-
-
-def _assemble(
-    root: Path,
-    schema: TagSchema,
-    images: Mapping[str, Facts],
-    patients: Mapping[str, Patient],
-    refusals: Mapping[str, Refusal],
-    read: int,
-) -> Index:
-    encode = functools.lru_cache(maxsize=None)(lambda items: schema.encode(dict(items)))
-    rows: list[Row] = []
-    encodings: list[Encoding] = []
-    numbers: dict[str, int] = {}
-    for path, facts in images.items():
-        patient = patients[path]
-        encodings.append(encoding := encode(tuple(facts.values.items())))
-        rows.append(
-            Row(
-                path,
-                numbers.setdefault(patient.pseudonym, len(numbers)),
-                patient.pseudonym,
-                facts.frames,
-                tuple(encoding.y.tolist()),
-                tuple(encoding.present.tolist()),
-                facts.kind,
-                (*patient.flags, *facts.flags),
-            )
-        )
-    flags = (facts.flags for facts in images.values())
-    found = [patients[path] for path in images]
-    coverage = measure(schema, encodings, found, flags, refusals.values())
-    if not rows:
-        counts = ", ".join(f"{n} {code.value}" for code, n in coverage.refusals.items())
-        raise UserError(
-            f"{root} holds no readable ultrasound image; its {coverage.files} files are: {counts}"
-        )
-    return Index(root, schema, tuple(rows), tuple(sorted(refusals.items())), coverage, read)

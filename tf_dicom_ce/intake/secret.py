@@ -4,7 +4,7 @@ A plain hash of a seven-digit number is undone in seconds by trying them all; on
 secret is not. The secret stays in the user's configuration folder, outside of every output.
 """
 
-import base64
+import contextlib
 import hashlib
 import hmac
 import os
@@ -54,21 +54,14 @@ def pseudonym(secret: bytes, kind: str, value: str) -> str:
     return hmac.new(secret, message, hashlib.sha256).hexdigest()[:32]
 
 
-def sealing_key(secret: bytes) -> bytes:
-    """The key of `intake.file_cache`, for `cryptography.fernet.Fernet`."""
-    return base64.urlsafe_b64encode(hmac.digest(secret, b"file cache", "sha256"))
-
-
 def _make(path: Path) -> None:
     """Writes beside and links: of two processes the first one wins, and both read its secret."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     beside = path.with_name(f".secret.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    beside.touch(0o600, exist_ok=False)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(_LENGTH))
-        path.hardlink_to(beside)
-    except FileExistsError:
-        pass
+        beside.write_bytes(secrets.token_bytes(_LENGTH))
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(beside)
     finally:
         beside.unlink()

@@ -1,14 +1,32 @@
 """What a user may give as data, to a folder of files: a folder, an archive, or a PACS."""
 
+import lzma
+import shutil
 import sys
-from pathlib import Path
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import platformdirs
+from rich.console import Console
+from rich.progress import Progress
 
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake import archive, dicomweb
-from tf_dicom_ce.intake.dicomweb_access import travels_unencrypted
+from tf_dicom_ce.intake import dicomweb
+from tf_dicom_ce.intake.contents import digests
+from tf_dicom_ce.intake.dicomweb_server import travels_unencrypted
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
+from tf_dicom_ce.whole_files import making
+
+_BLOCK = 1 << 20
+_SPARE = 1 << 30  # bytes of the disk that are left alone
+_DAMAGED = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError),
+    *(lzma.LZMAError, RuntimeError, NotImplementedError, ValueError),
+)
 
 
 def open_source(source: str, query: dicomweb.Query) -> Path:
@@ -26,24 +44,111 @@ def open_source(source: str, query: dicomweb.Query) -> Path:
         UserError: No such thing; or the PACS does not give what was asked for.
     """
     cache = platformdirs.user_cache_path("tf-dicom-ce")
-    if source.startswith(("http://", "https://")):
-        return _fetch(source, query, cache / "pacs")
-    path = Path(source)
-    if path.is_file():
-        if not archive.is_archive(path):
+    if not source.startswith(("http://", "https://")):
+        path = Path(source)
+        if not path.is_file():
+            return path
+        if not is_archive(path):
             raise UserError(f"{path} is neither a folder of DICOM files, nor a zip or tar of them.")
-        return archive.unpack(path, cache / "unpacked")
-    return path
-
-
-def _fetch(url: str, query: dicomweb.Query, cache: Path) -> Path:
-    if travels_unencrypted(url):
-        print(f"{url}: images and credentials travel unencrypted; better https.", file=sys.stderr)
+        return unpack(path, cache / "unpacked")
+    if travels_unencrypted(source):
+        print(
+            f"{source}: images and credentials travel unencrypted; better https.", file=sys.stderr
+        )
     # A folder for each query: an earlier, wider one must not add to this one.
-    folder = cache / pseudonym(load_secret(), "PACS", f"{url.rstrip('/')}|{query}")
-    found = dicomweb.download(url, query, dicomweb.Credentials.from_environment(), folder)
+    folder = cache / "pacs" / pseudonym(load_secret(), "PACS", f"{source.rstrip('/')}|{query}")
+    found = dicomweb.download(source, query, dicomweb.Credentials.from_environment(), folder)
     print(
         f"PACS: {found.instances} instances, {found.fetched} of them fetched now"
         + (f", {found.skipped} refused by the server" if found.skipped else "")
     )
     return folder
+
+
+def is_archive(path: Path) -> bool:
+    """True for a zip or tar, compressed or not, by its content."""
+    try:
+        return path.is_file() and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
+    except (OSError, *_DAMAGED):
+        return False
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """Unpacks an archive once; a second call finds it unpacked, wherever the archive lies now.
+
+    Only regular files are taken, under names that cannot leave the folder. The bytes are counted
+    as they come, so that an archive that lies about its size fills no disk. Archives within the
+    archive stay what they are.
+
+    Args:
+        archive: The zip or tar.
+        folder: Of all unpacked archives; made for this user alone, as it holds patient data.
+
+    Returns:
+        A folder of its own below `folder`.
+
+    Raises:
+        UserError: Damaged, encrypted, or larger than the disk.
+    """
+    (content,) = digests(archive.parent, [archive.name]).values()
+    target = folder / pseudonym(load_secret(), "archive", content)
+    if target.is_dir():
+        return target
+    try:
+        with making(target) as beside:
+            _unpack(archive, beside, shutil.disk_usage(folder).free - _SPARE)
+    except (OSError, *_DAMAGED) as error:
+        # The operating system's errors have numbers, those of gzip and bzip2 have none.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UserError(f"{archive}: {error.strerror}.") from None
+        raise UserError(
+            f"{archive}: damaged or encrypted ({type(error).__name__}); pack or copy it again."
+        ) from None
+    return target
+
+
+def _unpack(archive: Path, folder: Path, budget: int) -> None:
+    with (
+        Progress(console=Console(stderr=True), transient=True) as bar,
+        bar.open(archive, "rb", description="Unpacking") as packed,
+    ):
+        for number, (name, member) in enumerate(_members(packed)):
+            target = _place(folder, name, number)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with member, target.open("xb") as file:
+                while block := member.read(_BLOCK):
+                    budget -= len(block)
+                    if budget < 0:
+                        raise UserError(
+                            f"{archive}: too large when unpacked for the disk of {folder.parent}. "
+                            "Free some space, or set XDG_CACHE_HOME to another disk."
+                        )
+                    file.write(block)
+
+
+def _members(packed: BinaryIO) -> Iterator[tuple[str, BinaryIO]]:
+    """Names and contents of the regular files."""
+    if zipfile.is_zipfile(packed):
+        with zipfile.ZipFile(packed) as files:
+            for info in files.infolist():
+                # The upper half of a Unix entry's attributes is its mode.
+                is_link = info.external_attr >> 16 & 0o170000 == 0o120000
+                if not info.is_dir() and not is_link:
+                    yield info.filename, files.open(info)
+        return
+    packed.seek(0)
+    with tarfile.open(fileobj=packed, mode="r:*") as files:
+        for info in files:
+            if info.isreg():
+                yield info.name, files.extractfile(info)
+        while files.fileobj.read(_BLOCK):  # to the end, where the checksum is
+            pass
+
+
+def _place(folder: Path, name: str, number: int) -> Path:
+    """Where a member goes: inside `folder`, and where nothing else is."""
+    parts = [part for part in PurePosixPath(name).parts if part not in ("/", "..", ".")]
+    target = folder.joinpath(*parts)
+    fits = parts and all(len(part.encode(errors="surrogateescape")) < 256 for part in parts)
+    free = fits and not target.exists() and not any(above.is_file() for above in target.parents)
+    return target if free else folder / f"member-{number}"

@@ -1,7 +1,6 @@
 """A CSV of tag values for files whose headers were cleaned, or that never had any."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,7 +56,7 @@ def read_tag_table(path: Path, elements: Sequence[str]) -> dict[str, Entry]:
         )
     entries: dict[str, Entry] = {}
     for line in lines:
-        name = os.path.normpath(line.cells["path"])
+        name = line.cells["path"]
         if name in entries:
             raise UserError(f"{line.where}: this path stands in {entries[name].where} already.")
         values = {

@@ -17,7 +17,7 @@ from tf_dicom_ce.phantom.contact_sheet import contact_sheet
 from tf_dicom_ce.phantom.examination import Order, render
 from tf_dicom_ce.phantom.vendors import VENDOR_A, VENDOR_B
 from tf_dicom_ce.whole_files import replacing, write_json
-from tf_dicom_ce.workers import Loss, guarded_map
+from tf_dicom_ce.workers import Outage, guarded_map
 
 _VERSION = 2  # raise when the same seed gives other files
 
@@ -150,8 +150,8 @@ def _render_all(orders: list[Order], out: Path, workers: int | None) -> None:
             bar.advance(task, order.images)
 
 
-def _stop(loss: Loss) -> None:
-    raise UserError(f"Rendering the phantom: {loss.value}. Start again to go on where it stopped.")
+def _stop(why: Outage) -> None:
+    raise UserError(f"Rendering the phantom: {why.value}. Start again to go on where it stopped.")
 
 
 def _write_tables(out: Path) -> None:

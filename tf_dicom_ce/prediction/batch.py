@@ -10,8 +10,7 @@ from pathlib import Path
 from tf_dicom_ce.dicom.refusals import Refusal
 from tf_dicom_ce.intake.contents import digests
 from tf_dicom_ce.intake.decoding import ImageReader, decode_images, refusal_of
-from tf_dicom_ce.intake.frames import choose_frames
-from tf_dicom_ce.intake.index import Index
+from tf_dicom_ce.intake.index import Index, choose_frames
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
 from tf_dicom_ce.prediction.folder import OUTPUTS
 from tf_dicom_ce.prediction.heads import Head
@@ -72,7 +71,7 @@ def predict(index: Index, head: Head, folder: Path, choice: str, reader: ImageRe
         index: The images, and the files that are none.
         head: What answers.
         folder: One that `open_results` holds open.
-        choice: Frames of a cine, see `intake.frames.choose_frames`.
+        choice: Frames of a cine, see `intake.index.choose_frames`.
         reader: How files become frames.
 
     Returns:

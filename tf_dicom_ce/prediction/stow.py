@@ -11,8 +11,15 @@ from rich.progress import Progress
 
 from tf_dicom_ce.dicom.quiet import muted
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake.dicomweb_access import Credentials, checked_address, travels_unencrypted
-from tf_dicom_ce.intake.dicomweb_server import GoneError, RefusedError, Server, value
+from tf_dicom_ce.intake.dicomweb_server import (
+    Credentials,
+    GoneError,
+    RefusedError,
+    Server,
+    checked_address,
+    travels_unencrypted,
+    value,
+)
 from tf_dicom_ce.prediction.journal import Journal
 
 _BATCH_FILES, _BATCH_BYTES = 8, 8 << 20
@@ -70,7 +77,7 @@ def store(
         UserError: The service cannot be used, or takes nothing.
     """
     check_target(url)
-    with Server(url, credentials.token, credentials.user, credentials.password) as server:
+    with Server(url, credentials) as server:
         journal = Journal(folder / "stored.csv", ("url", "file"))
         taken = {row["file"] for row in journal.rows if row["url"] == server.url}
         missing = [file for file in files if file not in taken]

@@ -1,6 +1,5 @@
 """What touches a stranger's file, in processes that may die or hang: no TensorFlow here."""
 
-import collections
 import dataclasses
 import os
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from pydicom import Dataset
 from tf_dicom_ce.dicom.pictures import picture_format, read_picture
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.results.source import Source, open_image
-from tf_dicom_ce.workers import Pool
+from tf_dicom_ce.workers import Worker
 
 _MAX_PIXELS = 1 << 24  # 4096 × 4096; a model takes some 10 bytes for each
 _MAX_SIDE = 0xFFFF  # the largest (0028,0010) Rows
@@ -71,7 +70,7 @@ class GuardedCalls:
 
     def __init__(self, timeout: float):
         self._timeout = timeout
-        self._idle: list[Pool] = []
+        self._idle: list[Worker] = []
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Returns `function(*arguments)`, from any thread.
@@ -81,22 +80,19 @@ class GuardedCalls:
             *arguments: Anything that can be pickled.
 
         Returns:
-            The result; a `Loss` if its worker died or took too long; a `Failure` if the function
+            The result; an `Outage` if its worker died or took too long; a `Failure` if the function
             raised something.
         """
         try:
-            pool = self._idle.pop()
+            worker = self._idle.pop()
         except IndexError:
-            pool = Pool(_call, lambda loss: loss, 1, self._timeout)
+            worker = Worker(_call, lambda outage: outage, self._timeout)
         try:
-            pool.submit(0, collections.deque([(function, arguments)]))
-            while pool.busy:
-                pool.wait()
+            (result,) = worker([(function, arguments)])
         except BaseException:
-            pool.kill()
+            worker.end()
             raise
-        (result,) = pool.done.pop(0)
-        self._idle.append(pool)
+        self._idle.append(worker)
         return result
 
 
