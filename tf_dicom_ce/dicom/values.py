@@ -3,7 +3,6 @@
 from typing import Any
 
 from pydicom import Dataset
-from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.tag import BaseTag
 
 
@@ -15,18 +14,3 @@ def value(dataset: Dataset, tag: BaseTag) -> Any:
         tag: Made once, from the keyword: `pydicom.tag.Tag("Rows")`.
     """
     return dataset[tag].value if tag in dataset else None
-
-
-def converted(
-    raw: RawDataElement, encoding: str | list[str] | None = None
-) -> DataElement | RawDataElement:
-    """Converts an element; leaves it raw if it is malformed: whoever looks at it meets the error.
-
-    Args:
-        raw: The element.
-        encoding: Of its text, as pydicom names it.
-    """
-    try:
-        return convert_raw_data_element(raw, encoding=encoding)
-    except Exception:
-        return raw
