@@ -9,13 +9,15 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from tf_dicom_ce.dicom import part10
+from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.refusals import Refusal
 
 FILES = ("examples_rgb_color.dcm", "examples_ybr_color.dcm", "examples_palette.dcm", "MR_small.dcm")
 
 
 def parsed(content):
-    opened = part10.parse(io.BytesIO(content))
+    with quiet():
+        opened = part10.parse(io.BytesIO(content))
     return opened.header, opened.pixels
 
 
@@ -100,5 +102,6 @@ def test_whatever_is_cut_or_unusual_is_read_from_the_file(build, ramp, implicit)
     assert header == Dataset(parsed(content)[0])
     damaged = bytearray(content)
     damaged[start : start + 4] = b"\xff\xff\x00\x00"
-    found = part10.parse(io.BytesIO(bytes(damaged)))
-    assert isinstance(found, Refusal) or found.pixels is None
+    with quiet():
+        expected = dcmread(io.BytesIO(damaged), stop_before_pixels=True)
+        assert parsed(bytes(damaged))[0] == Dataset(expected)
