@@ -16,12 +16,14 @@ from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_eleme
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset, read_partial
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 
@@ -39,6 +41,8 @@ _BARE_DATASET = re.compile(
     rb"\x02\x00[\x00-\x03]\x00|\x08\x00[\x00-\x20]\x00|\x00\x08\x00[\x00-\x20]"
 )
 _PREAMBLE = 132
+_SYNTAX = 0x00020010
+_LONG = frozenset(vr.value.encode() for vr in EXPLICIT_VR_LENGTH_32)
 _DEFLATED = DeflatedExplicitVRLittleEndian.encode()
 _PIXEL_DATA = 0x7FE00010
 _UNDEFINED = 0xFFFFFFFF
@@ -152,11 +156,11 @@ def parse(file: BinaryIO) -> Part10 | Refusal:
             file = _inflate(file, head)
             head = file.read(_PREFIX)
         with contextlib.suppress(Exception):
-            opened = _parse(file, io.BytesIO(head), bare)
+            opened = _parse(file, io.BytesIO(head), head, bare)
             if opened.pixels is not None:
                 return opened
         bounded = _BoundedReader(file)
-        return _parse(file, bounded, bare)
+        return _parse(file, bounded, head, bare)
     except TooLargeError:
         return Refusal(Code.TOO_LARGE, "header or inflated size")
     except InvalidDicomError:
@@ -168,7 +172,7 @@ def parse(file: BinaryIO) -> Part10 | Refusal:
         return Refusal(Code.NOT_DICOM if bare else Code.DAMAGED_HEADER, type(error).__name__)
 
 
-def _parse(file: BinaryIO, reader: BinaryIO | _BoundedReader, bare: bool) -> Part10:
+def _parse(file: BinaryIO, reader: BinaryIO | _BoundedReader, head: bytes, bare: bool) -> Part10:
     """Has pydicom parse the header from `reader`, which stands for `file`."""
     suspects = []
 
@@ -177,19 +181,18 @@ def _parse(file: BinaryIO, reader: BinaryIO | _BoundedReader, bare: bool) -> Par
             suspects.append(tag)
         return tag in _ANY_PIXEL_DATA
 
-    reader.seek(0)
-    preamble, meta = (None, {}) if bare else (reader.read(_PREAMBLE)[:128], _read_meta(reader))
-    syntax, start = meta.get("TransferSyntaxUID"), reader.tell()
+    meta, syntax, start = (None, "", 0) if bare else _read_meta(head)
     # What follows may be damaged, or elements of a network message.
-    if not syntax or reader.read(2) in (b"", b"\0\0"):
+    if not syntax or head[start : start + 2] in (b"", b"\0\0"):
         reader.seek(0)
         header = read_partial(reader, stop, defer_size=_MAX_ELEMENT, force=bare)
     else:  # as `read_partial` does it, but in the encoding that is found, whatever `syntax` says
         reader.seek(start)
         implicit, little_endian = syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
         dataset = read_dataset(reader, implicit, little_endian, None, stop, _MAX_ELEMENT)
+        meta = FileMetaDataset(_shared(meta))
         encoding, charset = dataset.original_encoding, dataset.original_character_set
-        header = FileDataset(None, _shared(dataset), preamble, meta, *encoding)
+        header = FileDataset(None, _shared(dataset), head[:128], meta, *encoding)
         header.set_original_encoding(*encoding, charset)
     header.buffer = None
     for tag in suspects:
@@ -201,11 +204,22 @@ def _parse(file: BinaryIO, reader: BinaryIO | _BoundedReader, bare: bool) -> Par
     return Part10(file, header, pixels, pixels is None and _is_cut(reader, header))
 
 
-def _read_meta(reader: BinaryIO | _BoundedReader) -> FileMetaDataset:
-    """Group 0002, whose own length is not relied on; leaves `reader` at the data set."""
-    return FileMetaDataset(
-        _shared(read_dataset(reader, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2))
-    )
+def _read_meta(head: bytes) -> tuple[Dataset, str, int]:
+    """Group 0002 from the first bytes of a file, its Transfer Syntax UID, and where it ends.
+
+    Its own length is not relied on, nor are unknown VRs, which pydicom takes for implicit ones.
+    """
+    position, elements = _PREAMBLE, {}
+    while head[position : position + 2] == b"\x02\x00" and position + 12 <= len(head):
+        number, vr, length = struct.unpack_from("<H2sH", head, position + 2)
+        start = position + 8
+        if vr in _LONG:
+            length, start = struct.unpack_from("<L", head, start)[0], start + 4
+        position = start + length
+        tag, value = BaseTag(0x00020000 | number), head[start:position]
+        elements[tag] = RawDataElement(tag, vr.decode("latin-1"), length, value, start, False, True)
+    syntax = elements[_SYNTAX].value if _SYNTAX in elements else b""
+    return Dataset(elements), syntax.rstrip(b"\0 ").decode("latin-1"), position
 
 
 def _shared(dataset: Dataset) -> Dataset:
@@ -244,15 +258,13 @@ def _inflate(file: BinaryIO, head: bytes) -> BinaryIO:
         TooLargeError: It inflates to more than 128 MiB.
         zlib.error: Damaged.
     """
-    start = io.BytesIO(head)
-    start.seek(_PREAMBLE)
-    meta = _read_meta(start)
+    _, syntax, end = _read_meta(head)
     file.seek(0)
-    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+    if syntax != DeflatedExplicitVRLittleEndian:
         return file
     native = ExplicitVRLittleEndian.encode().ljust(len(_DEFLATED), b"\0")
     plain = io.BytesIO()
-    plain.write(file.read(start.tell()).replace(_DEFLATED, native))
+    plain.write(file.read(end).replace(_DEFLATED, native))
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     # 1.5 MB can become 3 GB, and 100 GB nothing at all.
     left_in = left_out = _MAX_INFLATED_BYTES
