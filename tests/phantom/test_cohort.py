@@ -179,7 +179,7 @@ def test_the_reader_crops_to_the_sector(made):
     for row in rows(made, "segmentation.csv"):
         frame = read_frame(made / row["path"])
         assert frame.source_shape == (screen.HEIGHT, screen.WIDTH)
-        assert frame.crop == (slice(top, bottom), slice(left, right))
+        assert frame.region.slices == (slice(top, bottom), slice(left, right))
         assert frame.pixels.shape == (bottom - top, right - left)
 
 

@@ -72,7 +72,7 @@ def test_the_sector_is_where_the_reader_finds_it(write):
     picture = np.zeros((120, 160), np.uint8)
     picture[30:100, 40:120] = np.random.default_rng(0).integers(60, 200, (70, 80))
     path = write("a", picture)
-    rows, columns = read_frame(path, find_sector=True).crop
+    rows, columns = read_frame(path, find_sector=True).region.slices
     assert (rows.start, columns.start) != (0, 0)
     top, left, height, width = open_image(path, find_sector=True).region
     assert (top, left) == (rows.start, columns.start)

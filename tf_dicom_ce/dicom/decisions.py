@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from pydicom import Dataset
 from pydicom.tag import Tag
 
-from tf_dicom_ce.dicom import cells, decoders, grayscale
+from tf_dicom_ce.dicom import decoders, grayscale
+from tf_dicom_ce.dicom.elements import value
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.regions import crop_region, has_color_flow, tissue_regions
-from tf_dicom_ce.dicom.values import value
 
 _PHOTOMETRIC, _ANNOTATION, _LOSSY_COMPRESSION, _ASPECT_RATIO, _SPACING, _COLOUR, _STORED = map(
     Tag,
@@ -59,7 +59,7 @@ def _colour_doppler(header: Dataset) -> Iterator[Flag]:
 
 def _bits(header: Dataset) -> Iterator[Flag]:
     of_cells = header.file_meta.TransferSyntaxUID in decoders.OF_CELLS
-    if of_cells and cells.high_bit(header) != value(header, _STORED) - 1:
+    if of_cells and decoders.high_bit(header) != value(header, _STORED) - 1:
         yield Flag.HIGH_BIT
 
 

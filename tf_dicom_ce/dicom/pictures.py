@@ -10,6 +10,7 @@ from PIL import Image
 from tf_dicom_ce.dicom import part10
 from tf_dicom_ce.dicom.reader import Frame, looked_at
 from tf_dicom_ce.dicom.refusals import Code, Refusal
+from tf_dicom_ce.dicom.regions import Region
 
 _STARTS = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
 _MAX_PIXELS = 1 << 26
@@ -67,5 +68,4 @@ def _to_frame(image: Image.Image) -> Frame | Refusal:
         return Refusal(Code.UNSUPPORTED_PHOTOMETRIC, "more than 8 bits a sample")
     colours = image.convert("RGB") if image.mode == "P" else image
     pixels = np.asarray(colours.convert("L"))
-    everything = (slice(0, pixels.shape[0]), slice(0, pixels.shape[1]))
-    return Frame(pixels, (), everything, pixels.shape)
+    return Frame(pixels, (), Region(0, 0, *pixels.shape), pixels.shape)

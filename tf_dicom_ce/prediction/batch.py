@@ -158,8 +158,8 @@ def _answered(
         answers = head.answer([frame.pixels for _, frame in frames]) if frames else []
         for (image, frame), answer in zip(frames, answers, strict=True):
             under_way.append(image)
-            region = (frame.crop[0].start, frame.crop[1].start, *frame.pixels.shape)
-            yield Answered(image.path, image.name, image.frame, region, frame.pixels, answer)
+            where = (image.path, image.name, image.frame, frame.region)
+            yield Answered(*where, frame.pixels, answer)
 
 
 def _write_skipped(folder: Path, skipped: list[tuple[str, str, Refusal]]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from tf_dicom_ce.dicom.pictures import picture_format
 from tf_dicom_ce.dicom.reader import read_header
 from tf_dicom_ce.dicom.refusals import Code, Refusal
+from tf_dicom_ce.dicom.regions import Region
 from tf_dicom_ce.prediction.folder import OUTPUTS
 from tf_dicom_ce.results.files import dicom_file
 from tf_dicom_ce.results.model import Model
@@ -25,7 +26,7 @@ class Answered:
         path: Of the file, relative to the source's folder.
         name: Of the file in the results.
         frame: From 0.
-        region: Top, left, height and width of `pixels` in Rows × Columns.
+        region: Of `pixels` in Rows × Columns.
         pixels: uint8 [height, width].
         answer: Of `Head.answer`.
     """
@@ -33,7 +34,7 @@ class Answered:
     path: str
     name: str
     frame: int
-    region: tuple[int, int, int, int]
+    region: Region
     pixels: np.ndarray
     answer: dict[str, np.ndarray]
 

@@ -119,7 +119,7 @@ def instance_identity(source: Source, model: Model, kind: str) -> dict[str, Any]
         cine, number = is_cine(source), text_of(source.header, "InstanceNumber")
     images = stand_in.SOPInstanceUID if cine else stand_in.SeriesInstanceUID
     series = hashed_uid("series", images, *who)
-    where = (stand_in.SOPInstanceUID, f"{source.frame}", f"{source.region}")
+    where = (stand_in.SOPInstanceUID, f"{source.frame}", f"{tuple(source.region)}")
     numbered = number.isdecimal() and 0 < int(number) < 1 << 31
     return {
         "series_instance_uid": series,

@@ -13,6 +13,7 @@ from pydicom import Dataset
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.reader import number_of_frames, read_frame, read_header
 from tf_dicom_ce.dicom.refusals import Refusal
+from tf_dicom_ce.dicom.regions import Region
 from tf_dicom_ce.dicom.sop_classes import ULTRASOUND
 
 
@@ -24,13 +25,13 @@ class Source:
         header: The elements before the pixel data, `file_meta` included; look at them within
             `dicom.quiet.quiet()`.
         frame: Of a cine, from 0.
-        region: Top, left, height and width of `pixels` in the file's Rows × Columns.
+        region: Of `pixels` in the file's Rows × Columns.
         pixels: uint8 [height, width], 0 black to 255 white: what the model is to see.
     """
 
     header: Dataset
     frame: int
-    region: tuple[int, int, int, int]
+    region: Region
     pixels: np.ndarray
 
     def in_file(self, mask: np.ndarray) -> np.ndarray:
@@ -42,11 +43,10 @@ class Source:
         Raises:
             ValueError: The mask has another size.
         """
-        top, left, height, width = self.region
-        if mask.shape != (height, width):
-            raise ValueError(f"mask of {mask.shape}, the image has {(height, width)}")
+        if mask.shape != self.pixels.shape:
+            raise ValueError(f"mask of {mask.shape}, the image has {self.pixels.shape}")
         whole = np.zeros((int(self.header.Rows), int(self.header.Columns)), np.uint8)
-        whole[top : top + height, left : left + width] = mask
+        whole[self.region.slices] = mask
         return whole
 
 
@@ -81,8 +81,7 @@ def open_image(
         found = read_frame(path, index, classes=classes, **options)
     if isinstance(found, Refusal):
         return found
-    rows, columns = found.crop
-    return Source(header, index, (rows.start, columns.start, *found.pixels.shape), found.pixels)
+    return Source(header, index, found.region, found.pixels)
 
 
 @contextlib.contextmanager

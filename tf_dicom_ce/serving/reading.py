@@ -47,4 +47,4 @@ def _picture(
     if max(shape) > _MAX_SIDE:
         return Refusal(Code.TOO_LARGE, "rows × columns")
     header.Rows, header.Columns = shape
-    return Source(header, 0, (0, 0, *shape), picture.pixels)
+    return Source(header, 0, picture.region, picture.pixels)
