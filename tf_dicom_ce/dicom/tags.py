@@ -74,10 +74,8 @@ class TagSchema:
                 f"no tag schema '{name_or_path}': give the path of a TOML file, "
                 f"or one of {', '.join(sorted(shipped))}"
             )
-        file = read_schema_file(path)
-        return cls(
-            file.name, file.sop_classes, file.tags, _fingerprint(file.sop_classes, file.tags)
-        )
+        name, sop_classes, tags = read_schema_file(path)
+        return cls(name, sop_classes, tags, _fingerprint(sop_classes, tags))
 
     @property
     def labels(self) -> tuple[str, ...]:
