@@ -9,8 +9,7 @@ from pathlib import Path
 
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.decoding import ImageReader
-from tf_dicom_ce.results.concepts import SOFTWARE
-from tf_dicom_ce.results.model import Model
+from tf_dicom_ce.results.model import SOFTWARE, Model
 from tf_dicom_ce.whole_files import sole, write_json
 
 #: Folders in it, which are columns of `predictions.csv`, too.

@@ -10,11 +10,10 @@ from tf_dicom_ce.dicom.reader import read_header
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.regions import Region
 from tf_dicom_ce.prediction.folder import OUTPUTS
-from tf_dicom_ce.results.files import dicom_file
+from tf_dicom_ce.results.evidence import made_up_uids
+from tf_dicom_ce.results.files import dicom_file, overlay
 from tf_dicom_ce.results.model import Model
-from tf_dicom_ce.results.overlay import overlay
 from tf_dicom_ce.results.source import Source
-from tf_dicom_ce.results.uids import made_up_uids
 from tf_dicom_ce.whole_files import replacing
 
 
