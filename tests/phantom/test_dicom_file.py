@@ -11,7 +11,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from tf_dicom_ce.dicom.reader import read_frame
 from tf_dicom_ce.phantom.dicom_file import ENCODINGS, Picture, write
-from tf_dicom_ce.phantom.labelling import RawTags
+from tf_dicom_ce.phantom.studies import RawTags
 
 REGION = (8, 10, 40, 42)
 TAGS = RawTags("US BIOPSY LIVER FOCAL", ("SC6-1", "UNUSED", "UNUSED"), "", "")

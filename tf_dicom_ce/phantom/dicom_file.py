@@ -18,7 +18,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from tf_dicom_ce.phantom.labelling import RawTags
+from tf_dicom_ce.phantom.studies import RawTags
 
 #: Transfer syntax and whether the pixels are RGB -> share of the files.
 ENCODINGS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tf_dicom_ce.phantom import dicom_file, labelling, quality, scenes, screen, studies
+from tf_dicom_ce.phantom import dicom_file, quality, scenes, screen, studies
 from tf_dicom_ce.phantom.acoustics import simulate
 from tf_dicom_ce.phantom.geometry import Probe
 from tf_dicom_ce.phantom.tissues import KIDNEY, Tissue
@@ -106,7 +106,7 @@ def _render_files(order: Order, vendor: Vendor, rng: np.random.Generator, folder
         view = scene.make_view(patient, rng, float(displacement), device)
         cine = order.stage == "pretraining" and rng.uniform() < _CINE
         frames, labels, judged = _picture(vendor, probe, view, rng, _CINE_FRAMES if cine else 1)
-        tags = labelling.write_tags(
+        tags = studies.write_tags(
             rng, description, probe_name, list(order.descriptions), list(vendor.probes)
         )
         syntaxes = list(dicom_file.ENCODINGS)

@@ -8,14 +8,19 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tf_dicom_ce.phantom.anatomy.abdomen import RightUpperQuadrant
-from tf_dicom_ce.phantom.anatomy.ascites import Ascites
-from tf_dicom_ce.phantom.anatomy.chest import Chest
-from tf_dicom_ce.phantom.anatomy.device import make_device
-from tf_dicom_ce.phantom.anatomy.neck import Neck
-from tf_dicom_ce.phantom.anatomy.soft_tissue import SoftTissue
-from tf_dicom_ce.phantom.anatomy.view import Anatomy, View, pose
-from tf_dicom_ce.phantom.anatomy.wall import ABDOMINAL, CHEST, NECK, Ribs, Wall
+from tf_dicom_ce.phantom.anatomy.abdomen import Ascites, RightUpperQuadrant
+from tf_dicom_ce.phantom.anatomy.superficial import Chest, Neck, SoftTissue
+from tf_dicom_ce.phantom.anatomy.view import (
+    ABDOMINAL,
+    CHEST,
+    NECK,
+    Anatomy,
+    Ribs,
+    View,
+    Wall,
+    make_device,
+    pose,
+)
 from tf_dicom_ce.phantom.tissues import Tissue
 
 
@@ -100,27 +105,26 @@ def _ribs(rng: np.random.Generator, wall: Wall) -> Ribs:
 _CURVED = {"SC6-1": 1.0}
 _FLAT = {"SL10-2": 0.55, "SL15-4": 0.45}
 
+
+def _right_upper_quadrant(name: str, fluid: bool) -> Scene:
+    def anatomy(rng: np.random.Generator, wall: float) -> RightUpperQuadrant:
+        return RightUpperQuadrant(rng, fluid)
+
+    return Scene(name, ABDOMINAL, anatomy, _CURVED, (25, 125), ribs=0.35, sway=32)
+
+
+def _soft_tissue(name: str, lesion: Tissue | None, probes: dict[str, float] = _FLAT) -> Scene:
+    def anatomy(rng: np.random.Generator, wall: float) -> SoftTissue:
+        return SoftTissue(rng, lesion, bone=rng.uniform() < 0.3)
+
+    return Scene(name, NECK, anatomy, probes, (6, 10))
+
+
 SCENES = {
     scene.name: scene
     for scene in (
-        Scene(
-            "right upper quadrant",
-            ABDOMINAL,
-            lambda rng, wall: RightUpperQuadrant(rng),
-            _CURVED,
-            (25, 125),
-            ribs=0.35,
-            sway=32,
-        ),
-        Scene(
-            "right upper quadrant with fluid",
-            ABDOMINAL,
-            lambda rng, wall: RightUpperQuadrant(rng, fluid=True),
-            _CURVED,
-            (25, 125),
-            ribs=0.35,
-            sway=32,
-        ),
+        _right_upper_quadrant("right upper quadrant", False),
+        _right_upper_quadrant("right upper quadrant with fluid", True),
         Scene(
             "ascites",
             ABDOMINAL,
@@ -157,26 +161,8 @@ SCENES = {
             "neck node", NECK, lambda rng, wall: Neck(rng, nodes=rng.integers(1, 4)), _FLAT, (8, 22)
         ),
         Scene("lymph node", NECK, lambda rng, wall: SoftTissue(rng, Tissue.NODE), _FLAT, (6, 10)),
-        Scene(
-            "soft tissue mass",
-            NECK,
-            lambda rng, wall: SoftTissue(rng, Tissue.NODULE, bone=rng.uniform() < 0.3),
-            _FLAT,
-            (6, 10),
-        ),
-        Scene(
-            "collection",
-            NECK,
-            lambda rng, wall: SoftTissue(rng, Tissue.FLUID, bone=rng.uniform() < 0.3),
-            {**_FLAT, "SC6-1": 0.15},
-            (6, 10),
-        ),
-        Scene(
-            "soft tissue",
-            NECK,
-            lambda rng, wall: SoftTissue(rng, None, bone=rng.uniform() < 0.3),
-            _FLAT,
-            (6, 10),
-        ),
+        _soft_tissue("soft tissue mass", Tissue.NODULE),
+        _soft_tissue("collection", Tissue.FLUID, {**_FLAT, "SC6-1": 0.15}),
+        _soft_tissue("soft tissue", None),
     )
 }
