@@ -96,7 +96,7 @@ def _burned_in(header: Dataset) -> Iterator[Flag]:
 
 def _lossy(header: Dataset) -> Iterator[Flag]:
     syntax = header.file_meta.TransferSyntaxUID
-    if value(header, _LOSSY_COMPRESSION) == "01" or decoders.is_lossy(syntax):
+    if value(header, _LOSSY_COMPRESSION) == "01" or syntax in decoders.LOSSY:
         yield Flag.LOSSY
 
 

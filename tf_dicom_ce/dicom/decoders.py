@@ -39,12 +39,14 @@ _JPEG_2000 = (
 )
 # Without a name pydicom tries GDCM first, which ends the whole process on some damaged streams.
 _PLUGIN = "tf-dicom-ce"
+#: Transfer syntaxes that a decoder reads.
 SUPPORTED = frozenset((*NATIVE, *JPEG, *_JPEG_LS, *_JPEG_2000, uid.RLELossless))
 #: Transfer syntaxes whose pixels are cells of (0028,0100) Bits Allocated.
 OF_CELLS = frozenset((*NATIVE, uid.RLELossless))
 _VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.(4\.10\d(\.1)?|7\.\d)")  # MPEG, HEVC, SMPTE
 _TRANSFORMED = ("YBR_ICT", "YBR_RCT")  # these leave the JPEG 2000 decoder as RGB
-_LOSSY = frozenset(
+#: Transfer syntaxes that lose detail as a rule.
+LOSSY = frozenset(
     (
         uid.JPEGBaseline8Bit,
         uid.JPEGExtended12Bit,
@@ -77,19 +79,9 @@ class Decoded(NamedTuple):
     flags: tuple[Flag, ...] = ()
 
 
-def supports(syntax: str) -> bool:
-    """Tells whether a decoder reads this (0002,0010) Transfer Syntax UID."""
-    return syntax in SUPPORTED
-
-
 def is_video(syntax: str) -> bool:
     """Tells whether the (0002,0010) Transfer Syntax UID is of a video stream."""
     return _VIDEO.fullmatch(syntax) is not None
-
-
-def is_lossy(syntax: str) -> bool:
-    """Tells whether the (0002,0010) Transfer Syntax UID is one that loses detail as a rule."""
-    return syntax in _LOSSY
 
 
 def stored_bits(header: Dataset) -> int:

@@ -28,23 +28,6 @@ _PHOTOMETRIC, _SLOPE = Tag("PhotometricInterpretation"), Tag("RescaleSlope")
 _FUNCTIONS = {"LINEAR": 1.0, "LINEAR_EXACT": 0.0, "SIGMOID": 0.0}
 
 
-class Window(NamedTuple):
-    """(0028,1050) Window Center, (0028,1051) Window Width and (0028,1056) VOI LUT Function."""
-
-    center: float
-    width: float
-    function: str
-
-    def show(self, values: np.ndarray) -> np.ndarray:
-        """Values to levels, 0 to 255, not rounded."""
-        display = Dataset()
-        display.PhotometricInterpretation = "MONOCHROME2"
-        display.BitsStored, display.PixelRepresentation = 8, 0
-        display.WindowCenter, display.WindowWidth = self.center, self.width
-        display.VOILUTFunction = self.function
-        return apply_windowing(values, display)
-
-
 class Table(NamedTuple):
     """A Modality or VOI lookup table, PS3.3 C.11.1.1 and C.11.2.1.1.
 
@@ -72,7 +55,7 @@ class Transforms(NamedTuple):
 
     modality: Table | None
     voi: Table | None
-    window: Window | None
+    window: Dataset | None
     flags: tuple[Flag, ...]
 
 
@@ -186,7 +169,7 @@ def _monochrome(
     if voi is not None:
         levels = voi.look_up(values) * (255 / (2**voi.bits - 1))
     elif window is not None:
-        levels = window.show(values)
+        levels = apply_windowing(values, window)
     elif is_level:
         levels = values
     else:
@@ -204,16 +187,21 @@ def _is_falling(dataset: Dataset) -> bool:
         return False
 
 
-def _window(dataset: Dataset) -> Window | None:
-    """The first window, if it can be used.
+def _window(dataset: Dataset) -> Dataset | None:
+    """The first window as pydicom applies it, to levels of 0 to 255, if it can be used.
 
     A width of 1 is a threshold where the function is linear, which no device means for ultrasound.
     """
     try:
         center, width = (_first_number(dataset, k) for k in ("WindowCenter", "WindowWidth"))
         function = str(value(dataset, _FUNCTION) or "LINEAR").upper()
-        is_one = np.isfinite(center) and _FUNCTIONS[function] < width < np.inf
-        return Window(center, width, function) if is_one else None
+        if not (np.isfinite(center) and _FUNCTIONS[function] < width < np.inf):
+            return None
+        window = Dataset()
+        window.PhotometricInterpretation = "MONOCHROME2"
+        window.BitsStored, window.PixelRepresentation = 8, 0
+        window.WindowCenter, window.WindowWidth, window.VOILUTFunction = center, width, function
+        return window
     # One of them is absent, the function unknown, or a number malformed in any way.
     except Exception:
         return None

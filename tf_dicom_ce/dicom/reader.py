@@ -360,7 +360,7 @@ def _check(opened: part10.Part10, classes: frozenset[str]) -> _Image | Refusal:
     syntax = header.file_meta.TransferSyntaxUID
     if decoders.is_video(syntax):
         return Refusal(Code.VIDEO, UID(syntax).keyword)
-    if not decoders.supports(syntax):
+    if syntax not in decoders.SUPPORTED:
         return _refusal(Code.UNSUPPORTED_TRANSFER_SYNTAX, "TransferSyntaxUID")
     if opened.is_cut:
         return _refusal(Code.TRUNCATED, "PixelData")

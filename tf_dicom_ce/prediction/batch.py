@@ -13,9 +13,8 @@ from tf_dicom_ce.intake.decoding import ImageReader, decode_images, refusal_of
 from tf_dicom_ce.intake.frames import choose_frames
 from tf_dicom_ce.intake.index import Index
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
-from tf_dicom_ce.prediction.folder import OUTPUTS
+from tf_dicom_ce.prediction.folder import OUTPUTS, Journal
 from tf_dicom_ce.prediction.heads import Head
-from tf_dicom_ce.prediction.journal import Journal
 from tf_dicom_ce.prediction.writing import MADE_UP, Answered, Writer, columns
 from tf_dicom_ce.whole_files import write_table
 from tf_dicom_ce.workers import guarded_map

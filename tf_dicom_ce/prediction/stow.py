@@ -13,7 +13,7 @@ from tf_dicom_ce.dicom.quiet import muted
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.dicomweb_access import Credentials, checked_address, travels_unencrypted
 from tf_dicom_ce.intake.dicomweb_server import GoneError, RefusedError, Server, value
-from tf_dicom_ce.prediction.journal import Journal
+from tf_dicom_ce.prediction.folder import Journal
 
 _BATCH_FILES, _BATCH_BYTES = 8, 8 << 20
 _FAILED_INSTANCES, _INSTANCE = "00081198", "00081155"
