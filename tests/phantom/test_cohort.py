@@ -17,7 +17,8 @@ from tf_dicom_ce.dicom.reader import read_frame
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.index import scan
-from tf_dicom_ce.phantom import cohort, screen
+from tf_dicom_ce.phantom import cohort
+from tf_dicom_ce.phantom import vendors as screen
 from tf_dicom_ce.phantom.difficulty import write_difficulty
 
 TINY = {

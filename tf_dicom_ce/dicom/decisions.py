@@ -65,9 +65,10 @@ def _bits(header: Dataset) -> Iterator[Flag]:
 
 def _levels(header: Dataset) -> Iterator[Flag]:
     photometric = value(header, _PHOTOMETRIC)
+    is_jpeg = header.file_meta.TransferSyntaxUID in decoders.JPEG  # the 8-bit kind alone is read
     if photometric in grayscale.MONOCHROME:
         yield from grayscale.monochrome_flags(header)
-    elif photometric != grayscale.PALETTE and decoders.stored_bits(header) > 8:
+    elif photometric != grayscale.PALETTE and not is_jpeg and value(header, _STORED) > 8:
         yield Flag.HIGH_BYTE
 
 

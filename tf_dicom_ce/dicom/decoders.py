@@ -43,7 +43,7 @@ _PLUGIN = "tf-dicom-ce"
 SUPPORTED = frozenset((*NATIVE, *JPEG, *_JPEG_LS, *_JPEG_2000, uid.RLELossless))
 #: Transfer syntaxes whose pixels are cells of (0028,0100) Bits Allocated.
 OF_CELLS = frozenset((*NATIVE, uid.RLELossless))
-_VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.(4\.10\d(\.1)?|7\.\d)")  # MPEG, HEVC, SMPTE
+VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.(4\.10\d(\.1)?|7\.\d)")  # MPEG, HEVC, SMPTE
 _TRANSFORMED = ("YBR_ICT", "YBR_RCT")  # these leave the JPEG 2000 decoder as RGB
 #: Transfer syntaxes that lose detail as a rule.
 LOSSY = frozenset(
@@ -77,16 +77,6 @@ class Decoded(NamedTuple):
     values: np.ndarray
     photometric: str
     flags: tuple[Flag, ...] = ()
-
-
-def is_video(syntax: str) -> bool:
-    """Tells whether the (0002,0010) Transfer Syntax UID is of a video stream."""
-    return _VIDEO.fullmatch(syntax) is not None
-
-
-def stored_bits(header: Dataset) -> int:
-    """(0028,0101) Bits Stored; 8 for JPEG, of which only the 8-bit kind is read."""
-    return 8 if header.file_meta.TransferSyntaxUID in JPEG else int(header.BitsStored)
 
 
 def decode_native(file: BinaryIO, index: int, syntax: str, options: dict[str, Any]) -> Decoded:
@@ -259,7 +249,7 @@ def decode_jpeg(
     if src.count(b"\xff\xda") > _MAX_SCANS:
         raise ValueError("too many scans")
     flags = () if found.components == samples else (Flag.SAMPLES,)
-    if codestream.has_end(src):
+    if src.rfind(codestream.END_OF_IMAGE) > src.rfind(b"\xff\xda"):  # behind the last scan
         decoded = _decode_jpeg(src, found, photometric)
     else:
         # libjpeg makes up what is missing before the end marker: other samples would show there,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence as Items
 from typing import Any
 
 from pydicom import DataElement, Dataset, Sequence
@@ -62,10 +61,6 @@ class _Step:
             name = f"({group:04X},{number:04X})"
         return name if self.index is None else f"{name}[{self.index}]"
 
-    @property
-    def is_known(self) -> bool:
-        return self.creator is None and bool(keyword_for_tag(self.tag))
-
     def find(self, dataset: Dataset) -> DataElement | None:
         if self.creator is None:
             return dataset.get(self.tag)
@@ -121,7 +116,8 @@ def parse_element(spec: str) -> Element:
     if spec.endswith("."):
         raise ValueError(f"'{spec}' names a sequence and no element in it; {_SPELLINGS}")
     for step in steps[:-1]:
-        if step.is_known and dictionary_VR(step.tag) != "SQ":
+        is_known = step.creator is None and keyword_for_tag(step.tag)
+        if is_known and dictionary_VR(step.tag) != "SQ":
             raise ValueError(f"'{step}' in '{spec}' is no sequence and holds no other element")
     if steps[-1].index is not None:
         raise ValueError(f"an index selects an item, name an element in it: '{spec}.…'")
@@ -163,13 +159,9 @@ def _read(dataset: Dataset, steps: tuple[_Step, ...]) -> tuple[str, ...] | None:
     if not isinstance(found, Sequence):
         return (DAMAGED,)
     items = found if step.index is None else found[step.index : step.index + 1]
-    return _joined([_read(item, tuple(rest)) for item in items])
-
-
-def _joined(parts: Items[tuple[str, ...] | None]) -> tuple[str, ...] | None:
-    """The values of all items; absent only if it is so in each of them."""
-    found = [part for part in parts if part is not None]
-    return tuple(value for part in found for value in part) if found else None
+    parts = [part for item in items if (part := _read(item, tuple(rest))) is not None]
+    # Absent only if it is so in each item.
+    return tuple(text for part in parts for text in part) if parts else None
 
 
 def _texts(value: object) -> tuple[str, ...]:

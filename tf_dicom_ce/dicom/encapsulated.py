@@ -98,7 +98,8 @@ def frame_fragments(
         if _is_plausible(firsts, frames):
             break
     else:
-        firsts = [i for i, fragment in enumerate(fragments) if _begins_frame(file, fragment)]
+        starts = (read(file, [fragment._replace(length=4)]) for fragment in fragments)
+        firsts = [i for i, start in enumerate(starts) if start.startswith(_STARTS)]
         if not _is_plausible(firsts, frames):
             return None
     ends = [*firsts[1:], len(fragments)]
@@ -124,8 +125,3 @@ def _basic_table(file: BinaryIO, items: Items) -> Sequence[int]:
 def _is_plausible(firsts: list[int], frames: int) -> bool:
     increasing = all(a < b for a, b in itertools.pairwise(firsts))
     return len(firsts) == frames and firsts[0] == 0 and increasing
-
-
-def _begins_frame(file: BinaryIO, fragment: Fragment) -> bool:
-    file.seek(fragment.offset)
-    return file.read(4).startswith(_STARTS)

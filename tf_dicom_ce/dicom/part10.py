@@ -199,7 +199,10 @@ def _parse(file: BinaryIO, reader: BinaryIO | _BoundedReader, head: bytes, bare:
         # pydicom would read these from the file at the first access.
         if tag in header and header.get_item(tag, keep_deferred=True).value is None:
             del header[tag]
-    _complete_transfer_syntax(header)
+    if "TransferSyntaxUID" not in header.file_meta:  # what pydicom found by looking
+        implicit, little_endian = header.original_encoding
+        explicit = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
+        header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
     pixels = _find_pixel_data(reader, header)
     return Part10(file, header, pixels, pixels is None and _is_cut(reader, header))
 
@@ -281,15 +284,6 @@ def _inflate(file: BinaryIO, head: bytes) -> BinaryIO:
     file.close()
     plain.seek(0)
     return plain
-
-
-def _complete_transfer_syntax(header: Dataset) -> None:
-    """Notes the encoding that pydicom found by looking, where the file does not name it."""
-    if "TransferSyntaxUID" in header.file_meta:
-        return
-    implicit, little_endian = header.original_encoding
-    found = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
-    header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else found
 
 
 def _is_cut(reader: BinaryIO | _BoundedReader, header: Dataset) -> bool:

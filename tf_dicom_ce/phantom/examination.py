@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tf_dicom_ce.phantom import dicom_file, quality, scenes, screen, studies
+from tf_dicom_ce.phantom import dicom_file, quality, scenes, studies, vendors
 from tf_dicom_ce.phantom.acoustics import simulate
 from tf_dicom_ce.phantom.geometry import Probe
 from tf_dicom_ce.phantom.tissues import KIDNEY, Tissue
@@ -111,8 +111,8 @@ def _render_files(order: Order, vendor: Vendor, rng: np.random.Generator, folder
         )
         syntaxes = list(dicom_file.ENCODINGS)
         syntax, rgb = syntaxes[rng.choice(len(syntaxes), p=list(dicom_file.ENCODINGS.values()))]
-        converter = screen.converter(vendor.name, probe)
-        region = screen.LAYOUTS[vendor.name].region
+        converter = vendors.converter(vendor.name, probe)
+        region = vendors.LAYOUTS[vendor.name].region
         name = f"{instance:03d}" + ("" if rng.uniform() < 0.3 else ".dcm")
         dicom_file.write(
             dicom_file.Picture(
@@ -148,7 +148,7 @@ def _choose(rng: np.random.Generator, weights: dict[str, float]) -> str:
 
 def _picture(vendor: Vendor, probe: Probe, view, rng: np.random.Generator, count: int):
     """Screens uint8 [count, rows, columns], the region's labels and the view's quality."""
-    converter = screen.converter(vendor.name, probe)
+    converter = vendors.converter(vendor.name, probe)
     gain = float(rng.normal(0, 3))
     screen_seed = rng.integers(2**31)
     frames = []
@@ -159,7 +159,7 @@ def _picture(vendor: Vendor, probe: Probe, view, rng: np.random.Generator, count
         polar = moved.labels(probe)
         simulation = simulate(polar, probe, vendor, rng, gain)
         sector = np.rint(converter.image(simulation.image.astype(np.float32))).astype(np.uint8)
-        frames.append(screen.compose(vendor.name, sector, np.random.default_rng(screen_seed)))
+        frames.append(vendors.compose(vendor.name, sector, np.random.default_rng(screen_seed)))
     labels = converter.labels(polar)
     shadow = converter.image(simulation.shadow_db)
     judged = quality.assess(labels, shadow, sector, converter.spacing)
@@ -168,7 +168,7 @@ def _picture(vendor: Vendor, probe: Probe, view, rng: np.random.Generator, count
 
 def _mask(labels: np.ndarray, region: tuple[int, int, int, int]) -> np.ndarray:
     """Liver 1 and kidney 2 on the whole screen, uint8 [rows, columns]."""
-    mask = np.zeros((screen.HEIGHT, screen.WIDTH), np.uint8)
+    mask = np.zeros((vendors.HEIGHT, vendors.WIDTH), np.uint8)
     left, top, right, bottom = region
     mask[top:bottom, left:right][np.isin(labels, _LIVER)] = 1
     mask[top:bottom, left:right][np.isin(labels, KIDNEY)] = 2

@@ -15,27 +15,12 @@ from tf_dicom_ce.intake.index import Index
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
 from tf_dicom_ce.prediction.folder import OUTPUTS, Journal
 from tf_dicom_ce.prediction.heads import Head
-from tf_dicom_ce.prediction.writing import MADE_UP, Answered, Writer, columns
+from tf_dicom_ce.prediction.writing import MADE_UP, Answered, Image, Writer, columns
 from tf_dicom_ce.whole_files import write_table
 from tf_dicom_ce.workers import guarded_map
 
 _TOGETHER = 8  # images that the head is given at once
 _READERS = 4  # processes at most: each may hold decoded frames of a cine ready
-
-
-@dataclasses.dataclass(frozen=True)
-class Image:
-    """One frame to be looked at.
-
-    Attributes:
-        path: Of the file, relative to the source's folder.
-        frame: From 0.
-        name: Of the file in the results: a pseudonym of its path and content.
-    """
-
-    path: str
-    frame: int
-    name: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,8 +142,7 @@ def _answered(
         answers = head.answer([frame.pixels for _, frame in frames]) if frames else []
         for (image, frame), answer in zip(frames, answers, strict=True):
             under_way.append(image)
-            where = (image.path, image.name, image.frame, frame.region)
-            yield Answered(*where, frame.pixels, answer)
+            yield Answered(image, frame, answer)
 
 
 def _write_skipped(folder: Path, skipped: list[tuple[str, str, Refusal]]) -> None:
