@@ -1,7 +1,8 @@
 """What is decided about a picture, as far as its header tells."""
 
+import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from pydicom import Dataset
 from pydicom.tag import Tag
@@ -36,16 +37,10 @@ def decisions(header: Dataset) -> tuple[Flag, ...]:
     flags: list[Flag] = []
     with quiet():
         for rule in _RULES:
-            flags.extend(_attempt(rule, header))
+            # pydicom converts elements when they are looked at, and raises whatever comes to hand.
+            with contextlib.suppress(Exception):
+                flags += list(rule(header))
     return tuple(flags)
-
-
-def _attempt(rule: Callable[[Dataset], Iterator[Flag]], header: Dataset) -> list[Flag]:
-    try:
-        return list(rule(header))
-    # pydicom converts elements when they are looked at, and raises whatever comes to hand.
-    except Exception:
-        return []
 
 
 def _region(header: Dataset) -> Iterator[Flag]:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from scipy import ndimage
 
-from tf_dicom_ce.phantom import echoes, noise, speckle
+from tf_dicom_ce.phantom import echoes, speckle
 from tf_dicom_ce.phantom.geometry import Probe
 from tf_dicom_ce.phantom.tissues import table
 from tf_dicom_ce.phantom.vendors import Vendor
@@ -143,7 +143,7 @@ def sliders(probe: Probe, vendor: Vendor, rng: np.random.Generator) -> np.ndarra
 
 def aberration(probe: Probe, vendor: Vendor, rng: np.random.Generator) -> np.ndarray:
     """Loss or gain of every beam by the uneven body wall: dB, float32 [beams]."""
-    return vendor.aberration * noise.smooth((1, probe.beams), (0, 2.5), rng)[0]
+    return vendor.aberration * speckle.smooth((1, probe.beams), (0, 2.5), rng)[0]
 
 
 def gray(envelope: np.ndarray, vendor: Vendor, gain: float = 0.0) -> np.ndarray:

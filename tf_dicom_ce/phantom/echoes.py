@@ -6,8 +6,8 @@ Amplitudes of detours are as received, before TGC, against liver at the face.
 import numpy as np
 from scipy import ndimage, signal
 
-from tf_dicom_ce.phantom import noise
 from tf_dicom_ce.phantom.geometry import Probe
+from tf_dicom_ce.phantom.speckle import smooth
 from tf_dicom_ce.phantom.tissues import Tissue, table
 
 _LAYERED = (Tissue.SKIN, Tissue.FAT, Tissue.MUSCLE)  # septa and fibres run along the skin
@@ -37,8 +37,7 @@ def scatterers(labels: np.ndarray, probe: Probe, rng: np.random.Generator) -> np
         Amplitude against liver, float32 [samples, beams].
     """
     coarse, fine, fibres = (
-        noise.smooth(labels.shape, _in_elements(scale, probe), rng)
-        for scale in (_COARSE, _FINE, _FIBRES)
+        smooth(labels.shape, _in_elements(scale, probe), rng) for scale in (_COARSE, _FINE, _FIBRES)
     )
     layered = np.isin(np.arange(len(Tissue)), _LAYERED)
     field = 0.6 * coarse + 0.8 * np.where(layered[labels], fibres, fine)
@@ -68,7 +67,7 @@ def interfaces(labels: np.ndarray, probe: Probe, rng: np.random.Generator) -> np
     axial = ndimage.gaussian_filter(along**2, 1.5, truncate=3)
     lateral = ndimage.gaussian_filter((across * spacing) ** 2, 1.5, truncate=3)
     cosine = np.sqrt(axial / (axial + lateral + 1e-12))
-    uneven = _amplitude(4 * noise.smooth(labels.shape, (3, 5), rng))
+    uneven = _amplitude(4 * smooth(labels.shape, (3, 5), rng))
     return np.abs(np.tanh(along / 2)) * cosine**_DROP_OFF * uneven
 
 
@@ -221,6 +220,6 @@ def haze(probe: Probe, level: float, rng: np.random.Generator) -> np.ndarray:
     Returns:
         float32 [samples, beams].
     """
-    bands = noise.smooth((probe.samples, probe.beams), (1.0, probe.beams / 4), rng)
+    bands = smooth((probe.samples, probe.beams), (1.0, probe.beams / 4), rng)
     fade = 150 * probe.ranges[:, None] / probe.depth  # dB; gone within a third of the image
     return 10 ** ((level + 4 * bands - fade) / 20)

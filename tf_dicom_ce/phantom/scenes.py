@@ -113,6 +113,13 @@ def _right_upper_quadrant(name: str, fluid: bool) -> Scene:
     return Scene(name, ABDOMINAL, anatomy, _CURVED, (25, 125), ribs=0.35, sway=32)
 
 
+def _chest(name: str, effusion: tuple[float, float] | None, *seen, ribs: float) -> Scene:
+    def anatomy(rng: np.random.Generator, wall: float) -> Chest:
+        return Chest(rng, 1.15 * wall + 2, rng.uniform(*effusion) if effusion else 0.0)
+
+    return Scene(name, CHEST, anatomy, *seen, ribs=ribs)
+
+
 def _soft_tissue(name: str, lesion: Tissue | None, probes: dict[str, float] = _FLAT) -> Scene:
     def anatomy(rng: np.random.Generator, wall: float) -> SoftTissue:
         return SoftTissue(rng, lesion, bone=rng.uniform() < 0.3)
@@ -133,22 +140,8 @@ SCENES = {
             (30, 30),
         ),
         Scene("bowel", ABDOMINAL, lambda rng, wall: Ascites(rng, wall, 0.0), _CURVED, (30, 30)),
-        Scene(
-            "lung",
-            CHEST,
-            lambda rng, wall: Chest(rng, 1.15 * wall + 2),
-            {"SC6-1": 0.6, "SL10-2": 0.4},
-            (10, 10),
-            ribs=0.6,
-        ),
-        Scene(
-            "effusion",
-            CHEST,
-            lambda rng, wall: Chest(rng, 1.15 * wall + 2, rng.uniform(15, 50)),
-            _CURVED,
-            (20, 20),
-            ribs=0.5,
-        ),
+        _chest("lung", None, {"SC6-1": 0.6, "SL10-2": 0.4}, (10, 10), ribs=0.6),
+        _chest("effusion", (15, 50), _CURVED, (20, 20), ribs=0.5),
         Scene("thyroid", NECK, lambda rng, wall: Neck(rng), _FLAT, (8, 22)),
         Scene(
             "thyroid nodule",

@@ -67,7 +67,10 @@ def predict(index: Index, head: Head, folder: Path, choice: str, reader: ImageRe
         OSError: The folder cannot be written.
     """
     images = _images(index, choice)
-    _note_names(images, folder)
+    names = Journal(folder / "files.csv", ("file", "path"))
+    known = {row["file"] for row in names.rows}
+    new_names = {image.name: image.path for image in images if image.name not in known}
+    names.add(*({"file": name, "path": path} for name, path in new_names.items()))
     rows = Journal(
         folder / "predictions.csv",
         columns(head.model),
@@ -115,14 +118,6 @@ def _images(index: Index, choice: str) -> list[Image]:
     return images
 
 
-def _note_names(images: list[Image], folder: Path) -> None:
-    """Keeps which file a name stands for."""
-    journal = Journal(folder / "files.csv", ("file", "path"))
-    known = {row["file"] for row in journal.rows}
-    new = {image.name: image.path for image in images if image.name not in known}
-    journal.add(*({"file": name, "path": path} for name, path in new.items()))
-
-
 def _answered(
     head: Head,
     reader: ImageReader,
@@ -147,14 +142,9 @@ def _answered(
 
 def _write_skipped(folder: Path, skipped: list[tuple[str, str, Refusal]]) -> None:
     names = ("path", "frame", "code", "kind", "remedy")
-    rows = [
-        (
-            path,
-            frame,
-            found.code,
-            "skipped" if found.code.is_skip else "unreadable",
-            found.code.remedy,
-        )
-        for path, frame, found in skipped
-    ]
-    write_table(folder / "skipped.csv", names, (dict(zip(names, row, strict=True)) for row in rows))
+    rows = []
+    for path, frame, found in skipped:
+        kind = "skipped" if found.code.is_skip else "unreadable"
+        row = (path, frame, found.code, kind, found.code.remedy)
+        rows.append(dict(zip(names, row, strict=True)))
+    write_table(folder / "skipped.csv", names, rows)
