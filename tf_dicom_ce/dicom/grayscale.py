@@ -1,5 +1,6 @@
 """Stored pixel values to 8-bit gray levels."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -94,8 +95,9 @@ def to_grayscale(values: np.ndarray, photometric: str, bits: int, dataset: Datas
 
 def is_8_bit(dataset: Dataset) -> bool:
     """True if the stored values of monochrome are gray levels as they are."""
-    if _SLOPE in dataset and _is_falling(dataset):
-        return False
+    with contextlib.suppress(Exception):  # absent, empty, or malformed in any way
+        if value(dataset, _SLOPE) < 0:
+            return False  # black becomes white; any other leaves 8 bits over their range as is
     if dataset.file_meta.TransferSyntaxUID in decoders.JPEG:
         return True
     return value(dataset, _STORED) == 8 and not value(dataset, _SIGNED)
@@ -177,14 +179,6 @@ def _monochrome(
         low, high = (inside.min(), inside.max()) if inside.size else (0.0, 0.0)
         levels = np.clip((values - float(low)) / max(float(high) - float(low), 1), 0, 1) * 255
     return np.rint(levels).astype(np.uint8), padding
-
-
-def _is_falling(dataset: Dataset) -> bool:
-    """True if rescaling turns black into white; any other leaves 8 bits over their range as is."""
-    try:
-        return value(dataset, _SLOPE) < 0
-    except Exception:  # empty, or malformed in any way
-        return False
 
 
 def _window(dataset: Dataset) -> Dataset | None:

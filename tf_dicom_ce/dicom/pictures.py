@@ -8,10 +8,9 @@ import numpy as np
 from PIL import Image
 
 from tf_dicom_ce.dicom import part10
-from tf_dicom_ce.dicom.reader import Frame, looked_at, read_frames
+from tf_dicom_ce.dicom.reader import ULTRASOUND, Frame, looked_at, read_frames
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.regions import Region
-from tf_dicom_ce.dicom.sop_classes import ULTRASOUND
 
 _STARTS = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
 _MAX_PIXELS = 1 << 26

@@ -20,8 +20,16 @@ from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.regions import Region
-from tf_dicom_ce.dicom.sop_classes import ULTRASOUND
 
+#: (0008,0060) Modality is free text in practice; the SOP class says what a file is.
+ULTRASOUND: frozenset[str] = frozenset(
+    {
+        "1.2.840.10008.5.1.4.1.1.6.1",  # Ultrasound Image Storage
+        "1.2.840.10008.5.1.4.1.1.3.1",  # Ultrasound Multi-frame Image Storage
+        "1.2.840.10008.5.1.4.1.1.6",  # the same, retired
+        "1.2.840.10008.5.1.4.1.1.3",
+    }
+)
 _SOP_CLASS, _FRAMES, _PHOTOMETRIC = map(
     Tag, ("SOPClassUID", "NumberOfFrames", "PhotometricInterpretation")
 )

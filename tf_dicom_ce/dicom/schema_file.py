@@ -6,9 +6,11 @@ import tomllib
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pydicom.uid import UID, UID_dictionary
+
 from tf_dicom_ce.dicom.elements import Element, parse_element
+from tf_dicom_ce.dicom.reader import ULTRASOUND
 from tf_dicom_ce.dicom.rules import Bin, SchemaError, Tag, normalise
-from tf_dicom_ce.dicom.sop_classes import ULTRASOUND, sop_class_uid
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.user_tables import read_table
 
@@ -78,10 +80,20 @@ def _read_sop_classes(top: "_Block") -> frozenset[str]:
     uids = set()
     for name in names:
         try:
-            uids.add(sop_class_uid(name))
+            uids.add(_sop_class_uid(name))
         except ValueError as error:
             top.fail(str(error), name)
     return frozenset(uids)
+
+
+def _sop_class_uid(name: str) -> str:
+    """The UID of a SOP class, by its name, its keyword, or the UID itself, which may be private."""
+    for uid, (title, kind, _, _, keyword) in UID_dictionary.items():
+        if kind == "SOP Class" and name in (uid, title, keyword):
+            return uid
+    if re.fullmatch(r"\d+(\.\d+)+", name) and UID(name).is_private:
+        return name
+    raise ValueError(f"unknown SOP class '{name}'; write it as in 'CT Image Storage', or its UID")
 
 
 class _Block:

@@ -83,11 +83,6 @@ class TagSchema:
         return tuple(label for tag in self.tags for label in tag.labels)
 
     @property
-    def size(self) -> int:
-        """The length L of y."""
-        return len(self.labels)
-
-    @property
     def elements(self) -> tuple[str, ...]:
         """The elements that are looked at, in canonical spelling, each once."""
         return tuple(element.spec for element in self._elements())

@@ -12,10 +12,9 @@ from pydicom import Dataset
 
 from tf_dicom_ce.dicom.pictures import picture_format, read_images
 from tf_dicom_ce.dicom.quiet import quiet
-from tf_dicom_ce.dicom.reader import number_of_frames, read_header
+from tf_dicom_ce.dicom.reader import ULTRASOUND, number_of_frames, read_header
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.regions import Region
-from tf_dicom_ce.dicom.sop_classes import ULTRASOUND
 
 _MAX_SIDE = 0xFFFF  # the largest (0028,0010) Rows
 
