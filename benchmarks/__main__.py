@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import index_speed, phantom_speed, record, report, scaling, serving, start
+from benchmarks import index_speed, phantom_speed, record, report, scaling, serving, start, ways
 from benchmarks.reading import growth
 from benchmarks.reading import measure as reading
 from benchmarks.reading import tables as reading_tables
@@ -43,6 +43,7 @@ def _of(module) -> Benchmark:
 
 BENCHMARKS = {
     "step": Benchmark(step.measure, step_tables.tables, step_tables.goals),
+    "ways": _of(ways),
     "input": Benchmark(reading.measure, reading_tables.tables, reading_tables.goals),
     "growth": Benchmark(growth.measure, reading_tables.growth_tables, reading_tables.growth_goals),
     "scaling": _of(scaling),

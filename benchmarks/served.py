@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 
 from tf_dicom_ce.config import FinetuneConfig
-from tf_dicom_ce.saved_model import open_encoder, write_head
+from tf_dicom_ce.models.loading import describe_encoder, load_encoder
 from tf_dicom_ce.training.finetune import build_head
 
 CLASSES = {
@@ -26,15 +26,16 @@ CLASSES = {
 def export_untrained(root: Path, config: FinetuneConfig, encoder: str = "none") -> Path:
     """Exports a head of three classes on an encoder (`none`: untrained); the version's folder."""
     keras.utils.set_random_seed(0)
-    build, metadata = open_encoder(encoder)
-    if metadata:
+    layer = None
+    if encoder != "none":
+        layer, metadata = load_encoder(encoder), describe_encoder(encoder)
         size = {"image_size": tuple(metadata["image_size"]), "width": metadata["width"]}
         config = FinetuneConfig(task=config.task, **size)
     classes = CLASSES[config.task]
-    head = build_head(config, build(config.width, True), len(classes))
     content = {**config.as_dict(), "classes": classes, "data_fingerprint": "none"}
     content["synthetic_data"] = True
-    return write_head(head.model, head.answer, root, config.task, config.image_size, content)
+    head = build_head(config, layer, len(classes))
+    return head.export(root / config.task, metadata=content)
 
 
 @contextlib.contextmanager

@@ -106,6 +106,24 @@ def colours():
 
 
 @pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """An encoder of width 1/32 for images of 32 × 64, and the folder of its export: `…/encoder/1`.
+
+    Only to be read.
+    """
+    import keras
+
+    from tf_dicom_ce.models.encoder import VGG16Encoder
+
+    keras.utils.set_random_seed(0)
+    encoder = VGG16Encoder(1 / 32)
+    encoder.build((None, 32, 64, 1))
+    images = np.random.default_rng(9).normal(size=(8, 32, 64, 1))
+    encoder(images, training=True)  # BatchNorm has moved
+    return encoder, encoder.export(tmp_path_factory.mktemp("export") / "encoder")
+
+
+@pytest.fixture(scope="session")
 def heads(tmp_path_factory):
     """Exported heads of 32 × 64 whose answers can be told by hand; returns their root.
 

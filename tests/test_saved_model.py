@@ -15,22 +15,13 @@ from PIL import Image
 
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.models.encoder import SCALES, VGG16Encoder
+from tf_dicom_ce.models.loading import describe_encoder
 from tf_dicom_ce.preprocessing import resize, standardise
-from tf_dicom_ce.saved_model import open_encoder, read_encoder, write_encoder
+from tf_dicom_ce.saved_model import read_encoder, write_encoder
 from tf_dicom_ce.saved_model.card import model_card
 from tf_dicom_ce.saved_model.digest import digest_of, weights_digest
 
 SIZE = (32, 64)
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    keras.utils.set_random_seed(0)
-    encoder = VGG16Encoder(1 / 32)
-    encoder.build((None, *SIZE, 1))
-    encoder(np.random.default_rng(9).normal(size=(8, *SIZE, 1)), training=True)  # move BatchNorm
-    root = tmp_path_factory.mktemp("export")
-    return encoder, write_encoder(encoder, root, SIZE, {"seed": 3})
 
 
 @pytest.fixture
@@ -84,6 +75,51 @@ def test_serve_and_train_endpoints(exported):
     assert all(not np.array_equal(a, b) for a, b in zip(moving, after, strict=True))
 
 
+def fitted_on_stock_layer(folder, optimizer_first, **endpoints):
+    """Keras' own layer on the export, after an epoch of Adam; its weights before."""
+    layer = keras.layers.TFSMLayer(str(folder), call_endpoint="serve", **endpoints)
+    image = keras.Input((*SIZE, 1))
+    scales = layer(image)
+    pooled = keras.layers.GlobalAveragePooling2D()(scales["P5"])
+    model = keras.Model(image, keras.layers.Dense(1)(pooled))
+    model.compile("adam", "mse", jit_compile=False)
+    if optimizer_first:
+        model.optimizer.build(model.trainable_variables)
+    x, before = np.random.default_rng(1).normal(size=(4, *SIZE, 1)), layer.get_weights()
+    model.fit(x, np.ones(4), verbose=0)
+    return layer, scales, before
+
+
+def test_keras_own_layer(exported):
+    """As export/README.md has it: by name, frozen without `train`, tuned once Adam is built."""
+    encoder, folder = exported
+    layer, scales, before = fitted_on_stock_layer(folder, False, trainable=False)
+    assert sorted(scales) == list(SCALES)
+    for a, b in zip(before, layer.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    x = np.random.default_rng(2).normal(size=(2, *SIZE, 1)).astype(np.float32)
+    for scale, expected in in_graph(encoder)(x).items():
+        np.testing.assert_allclose(layer(x)[scale], expected, rtol=1e-5, atol=1e-6)
+    layer, _, before = fitted_on_stock_layer(folder, True, call_training_endpoint="train")
+    assert not any(map(np.array_equal, before, layer.get_weights()))
+    with pytest.raises(ValueError, match="not a valid scope name"):
+        fitted_on_stock_layer(folder, False, call_training_endpoint="train")
+
+
+def test_an_export_of_any_name_and_size(exported, tmp_path):
+    encoder = VGG16Encoder(1 / 32)
+    encoder.build((None, None, None, 1))
+    with pytest.raises(UserError, match=r"export of encoder: .* image_size=\(height, width\)"):
+        encoder.export(tmp_path / "ours")
+    encoder.set_weights(exported[0].get_weights())
+    folder = encoder.export(tmp_path / "ours", SIZE, {"seed": 3})
+    assert folder == tmp_path / "ours" / "1"
+    said, expected = (json.loads((at / "encoder.json").read_text()) for at in (folder, exported[1]))
+    assert said == {**expected, "seed": 3}
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert "Which network it is and how it was trained are not recorded." in card
+
+
 def test_keras_file_is_the_same_encoder(exported):
     encoder, folder = exported
     x = np.random.default_rng(1).normal(size=(1, *SIZE, 1)).astype(np.float32)
@@ -94,7 +130,7 @@ def test_keras_file_is_the_same_encoder(exported):
 def test_json_beside_it(exported):
     content = json.loads((exported[1] / "encoder.json").read_text())
     digest = content.pop("weights_digest")
-    assert content == {"image_size": [32, 64], "width": 1 / 32, "seed": 3}
+    assert content == {"image_size": [32, 64], "width": 1 / 32}
     assert digest == by_hand(exported[0])
 
 
@@ -125,7 +161,7 @@ def test_the_digest_is_that_of_the_weights_and_of_nothing_else(exported, tmp_pat
     assert digest == by_hand(encoder)
     again = keras.saving.load_model(folder / "encoder.keras")
     assert weights_digest(write_encoder(again, tmp_path / "a", SIZE, {})) == digest
-    gamma, other = (again.blocks[4].get_layer(f"bn{k}").moving_mean for k in (1, 2))
+    gamma, other = (again.blocks[4].convolutions[k].norm.moving_mean for k in (0, 1))
     values = gamma.numpy(), other.numpy()
     assert values[0].shape == values[1].shape
     gamma.assign(values[1])
@@ -164,7 +200,7 @@ import sys
 from pathlib import Path
 import keras
 from tf_dicom_ce.models.encoder import VGG16Encoder
-from tf_dicom_ce.saved_model import open_encoder, write_head
+from tf_dicom_ce.models.loading import load_encoder
 from tf_dicom_ce.saved_model.digest import weights_digest
 from tf_dicom_ce.training.finetune import build_head
 from tf_dicom_ce.config import FinetuneConfig
@@ -174,10 +210,8 @@ config = FinetuneConfig(task="classification", image_size=(32, 64), width=1 / 32
 for _ in range(before):
     build_head(config, VGG16Encoder(1 / 32), 3)
 keras.utils.set_random_seed(1)
-for name in (encoder, "none"):
-    head = build_head(config, open_encoder(name)[0](1 / 32, True), 3)
-    folder = write_head(head.model, head.answer, root, config.task, (32, 64), {})
-    print(weights_digest(folder))
+for layer in (load_encoder(encoder), VGG16Encoder(1 / 32)):
+    print(weights_digest(build_head(config, layer, 3).export(root / "view")))
 """
 
 
@@ -212,7 +246,7 @@ def test_other_weights_than_the_json_tells_of_are_refused(exported, spoilt, form
     ours, theirs = by_hand(exported[0]), weights_digest(spoilt)
     assert theirs != ours
     with pytest.raises(UserError) as refused:
-        open_encoder(str(spoilt / form))
+        describe_encoder(spoilt / form)
     for word in (str(spoilt / form), theirs[:12], ours[:12], "Copy the whole folder again"):
         assert word in str(refused.value)
 
@@ -222,10 +256,10 @@ def test_a_head_learns_the_digest_of_its_encoder_even_of_an_older_export(exporte
     folder = shutil.copytree(exported[1], tmp_path / "1")
     file = folder / "encoder.json"
     content = json.loads(file.read_text())
-    assert open_encoder(str(folder / form))[1] == content
+    assert describe_encoder(folder / form) == content
     digest = content.pop("weights_digest")
     file.write_text(json.dumps(content))
-    assert open_encoder(str(folder / form))[1] == {**content, "weights_digest": digest}
+    assert describe_encoder(folder / form) == {**content, "weights_digest": digest}
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "flipped"])
@@ -238,7 +272,7 @@ def test_weights_that_cannot_be_read_are_named(exported, tmp_path, damage):
     elif damage == "cut":
         data.write_bytes(content[: len(content) // 2])
     else:
-        kernel = exported[0].blocks[4].get_layer("conv3").kernel.numpy()
+        kernel = exported[0].blocks[4].convolutions[2].conv.kernel.numpy()
         content[content.index(kernel.tobytes()) + 7] ^= 1
         data.write_bytes(content)
     with pytest.raises(UserError, match=r"1/variables: cannot be read .*Copy the whole folder"):
@@ -256,12 +290,11 @@ def test_a_card_and_golden_inputs_beside_it(exported):
     }
 
 
-def test_versions_count_up_and_nothing_is_overwritten(exported):
-    encoder, folder = exported
+def test_versions_count_up_and_nothing_is_overwritten(exported, tmp_path):
+    encoder, folder = exported[0], shutil.copytree(exported[1], tmp_path / "encoder" / "1")
     before = (folder / "encoder.json").read_bytes()
     (folder.parent / "9").mkdir()
-    assert folder.name == "1"
-    assert write_encoder(encoder, folder.parents[1], SIZE, {}).name == "10"
+    assert encoder.export(folder.parent).name == "10"
     assert (folder / "encoder.json").read_bytes() == before
     assert sorted(p.name for p in folder.parent.iterdir()) == ["1", "10", "9"]
 

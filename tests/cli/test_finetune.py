@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,18 +12,18 @@ import tensorflow as tf
 from PIL import Image
 
 from tf_dicom_ce.cli import main
+from tf_dicom_ce.config import finetune_config
+from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.models.encoder import VGG16Encoder
-from tf_dicom_ce.saved_model import write_encoder
+from tf_dicom_ce.saved_model.digest import digest_of
+from tf_dicom_ce.training.finetune import finetune
 
 SIZE = (32, 64)
 
 
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    keras.utils.set_random_seed(0)
-    network = VGG16Encoder(1 / 32)
-    network.build((None, *SIZE, 1))
-    return write_encoder(network, tmp_path_factory.mktemp("export"), SIZE, {}).parent
+@pytest.fixture
+def encoder(exported):
+    return exported[1].parent
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def test_settings_come_from_a_file_and_from_the_command_line(run, tmp_path):
     settings = [config[name] for name in ("learning_rate", "dropout", "augment", "precision")]
     assert settings == [0.002, 0.1, True, "float16"]
     with np.load(max((tmp_path / "run" / "checkpoints").iterdir())) as file:
-        (name,) = (name for name in file.files if name.endswith("loss_scale/dynamic_scale"))
+        (name,) = (name for name in file.files if name.endswith("dynamic_scale"))
         assert file[name] > 1  # gradients are scaled, and the scale goes on after a resume
     with (tmp_path / "run" / "history.csv").open() as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
@@ -222,3 +223,39 @@ def test_the_history_has_loss_and_accuracy(run, encoder, tmp_path):
     assert 0 <= float(history["val_accuracy"]) <= 1
     assert (float(history["val_accuracy"]) * 4) == round(float(history["val_accuracy"]) * 4)
     assert {"epoch", "accuracy", "loss", "val_accuracy", "val_loss"} == set(history)
+
+
+class Stopping(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch == 1
+
+
+@pytest.mark.slow
+def test_from_a_notebook(data, tmp_path, monkeypatch):
+    """On a Keras model of one's own, with a callback of one's own; then read, not trained again."""
+    monkeypatch.chdir(tmp_path)
+    keras.utils.set_random_seed(0)
+    own = VGG16Encoder(1 / 32)
+    own.build((None, *SIZE, 1))
+    before = own.get_weights()
+    settings = {"epochs": 3, "epoch_steps": 2, "freeze": True, "width": 1 / 32}
+    words = {"data": data, "labels": "labels.csv", "class_names": ["disc"], "run": "run"}
+    words |= {"preset": "quick", "encoder": own, "resume": True, **settings}
+    done = finetune("segmentation", callbacks=[Stopping()], **words)
+    assert done.version == Path("export/segmentation/1")
+    content = json.loads((done.version / "segmentation.json").read_text())
+    assert content["image_size"] == list(SIZE)  # the encoder's, not the preset's
+    assert content["encoder"] == {"weights_digest": digest_of(before)}
+    assert "backbone" not in content
+    for a, b in zip(before, done.model.encoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with (done.run / "history.csv").open() as file:
+        history = list(csv.DictReader(file))
+    assert len(history) == 2
+    assert done.epoch == 1 + np.argmin([float(row["val_loss"]) for row in history])
+    read = finetune("segmentation", **words)
+    assert (read.epoch, read.measures, read.version) == (done.epoch, done.measures, None)
+    for a, b in zip(read.model.get_weights(), done.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(UserError, match="--encoder-weights imagenet: the encoder has its own"):
+        finetune_config("segmentation", "quick", {"encoder_weights": "imagenet"}, content)

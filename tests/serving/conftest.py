@@ -14,8 +14,6 @@ import uvicorn
 from PIL import Image
 
 from tf_dicom_ce.config import FinetuneConfig
-from tf_dicom_ce.models.encoder import VGG16Encoder
-from tf_dicom_ce.saved_model import write_head
 from tf_dicom_ce.serving.app import create_app
 from tf_dicom_ce.serving.repository import Repository
 from tf_dicom_ce.serving.settings import Settings
@@ -32,15 +30,14 @@ def export_head(root, task, seed):
     """Exports an untrained head of width 1/32 as the next version below `root`; its folder."""
     keras.utils.set_random_seed(seed)
     config = FinetuneConfig(task=task, image_size=SIZE, width=1 / 32)
-    head = build_head(config, VGG16Encoder(config.width), len(CLASSES[task]))
+    head = build_head(config, None, len(CLASSES[task]))
     content = {
-        "task": task,
         "classes": CLASSES[task],
         "label_encoding": config.label_encoding,
         "data_fingerprint": "0123456789abcdef",
         "synthetic_data": True,
     }
-    return write_head(head.model, head.answer, root, task, SIZE, content)
+    return head.export(root / task, metadata=content)
 
 
 @pytest.fixture(scope="session")

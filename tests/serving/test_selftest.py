@@ -13,8 +13,6 @@ from tensorflow.core.framework.tensor_pb2 import TensorProto
 
 from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.models.encoder import VGG16Encoder
-from tf_dicom_ce.saved_model import write_encoder, write_head
 from tf_dicom_ce.saved_model.golden import FILE, difference, golden_images, replay, sample
 from tf_dicom_ce.serving.selftest import selftest
 from tf_dicom_ce.training.finetune import build_head
@@ -25,18 +23,15 @@ SIZE = (32, 64)
 def head(task, seed):
     keras.utils.set_random_seed(seed)
     config = FinetuneConfig(task=task, image_size=SIZE, width=1 / 32)
-    return build_head(config, VGG16Encoder(1 / 32), classes=3)
+    return build_head(config, None, classes=3)
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def root(exported, tmp_path_factory):
     root = tmp_path_factory.mktemp("export")
     for task in ("classification", "segmentation"):
-        made = head(task, 0)
-        write_head(made.model, made.answer, root, task, SIZE, {})
-    encoder = VGG16Encoder(1 / 32)
-    encoder.build((None, *SIZE, 1))
-    write_encoder(encoder, root, SIZE, {})
+        head(task, 0).export(root / task)
+    shutil.copytree(exported[1], root / "encoder" / "1")
     return root
 
 
@@ -70,8 +65,7 @@ def test_both_signatures_give_the_same_golden_answers(root):
 
 def test_another_model_in_its_place_is_found(copy):
     """Other weights behind the same signatures."""
-    other = head("classification", 1)
-    version = write_head(other.model, other.answer, copy, "classification", SIZE, {})
+    version = head("classification", 1).export(copy / "classification")
     shutil.copy(copy / "classification" / "1" / FILE, version / FILE)
     outcomes = {(o.model, o.version): o for o in selftest(copy)}
     assert not outcomes["classification", 1].failed

@@ -14,12 +14,13 @@ from PIL import Image
 
 from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.dicom.reader import read_frame
-from tf_dicom_ce.models.encoder import POLICIES, VGG16Encoder
+from tf_dicom_ce.models.encoder import VGG16Encoder
+from tf_dicom_ce.models.loading import load_encoder
 from tf_dicom_ce.preprocessing import resize, standardise
-from tf_dicom_ce.saved_model import open_encoder, write_encoder, write_head
-from tf_dicom_ce.training.finetune import build_head, in_float32
+from tf_dicom_ce.saved_model import in_float32
+from tf_dicom_ce.training.finetune import build_head
 
-SIZE = (32, 32)
+SIZE = (32, 64)
 CONFIG = FinetuneConfig(image_size=SIZE, width=1 / 32, learning_rate=1e-2)
 TASKS = {
     "classification": (CONFIG, 5, np.arange(8, dtype=np.int32) % 5),
@@ -37,28 +38,18 @@ TASKS = {
 X = np.random.default_rng(1).normal(size=(8, *SIZE, 1)).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    keras.utils.set_random_seed(0)
-    encoder = VGG16Encoder(1 / 32)
-    encoder.build((None, *SIZE, 1))
-    root = tmp_path_factory.mktemp("export")
-    return write_encoder(encoder, root, SIZE, {})
-
-
 def fitted(task, encoder, freeze):
     config, classes, targets = TASKS[task]
-    layer = open_encoder(encoder)[0](config.width, not freeze)
-    head = build_head(config, layer, classes)
+    layer = load_encoder(encoder) if encoder else VGG16Encoder(config.width)
+    head = build_head(dataclasses.replace(config, freeze=freeze), layer, classes)
     before = [v.numpy() for v in layer.variables]
-    own = [v.numpy() for v in head.model.trainable_variables[-2:]]
-    head.model.compile(keras.optimizers.Adam(1e-2), head.loss, jit_compile=False)
+    own = [v.numpy() for v in head.trainable_variables[-2:]]
+    head.compile(keras.optimizers.Adam(1e-2), jit_compile=False)
     data = tf.data.Dataset.from_tensor_slices((X, targets)).batch(4)
-    head.model.fit(data, epochs=2, shuffle=False, verbose=0)
+    head.fit(data, epochs=2, shuffle=False, verbose=0)
     changed = [not np.array_equal(a, b) for a, b in zip(before, layer.variables, strict=True)]
     assert all(
-        not np.array_equal(a, b)
-        for a, b in zip(own, head.model.trainable_variables[-2:], strict=True)
+        not np.array_equal(a, b) for a, b in zip(own, head.trainable_variables[-2:], strict=True)
     )
     return head, changed
 
@@ -72,7 +63,7 @@ def fitted(task, encoder, freeze):
     ],
 )
 def test_frozen_is_bit_identical_and_tuned_moves_every_variable(exported, task, form):
-    encoder = str(exported.parent if form == "folder" else exported / form)
+    encoder = exported[1].parent if form == "folder" else exported[1] / form
     _, changed = fitted(task, encoder, freeze=True)
     assert len(changed) == 13 * 5
     assert not any(changed)
@@ -81,14 +72,12 @@ def test_frozen_is_bit_identical_and_tuned_moves_every_variable(exported, task, 
 
 
 def test_from_scratch_is_the_same_architecture(exported):
-    scratch, changed = fitted("segmentation", "none", freeze=False)
+    scratch, changed = fitted("segmentation", None, freeze=False)
     assert all(changed)
-    tuned, _ = fitted("segmentation", str(exported), freeze=False)
-    count = [
-        sum(v.shape.num_elements() for v in m.model.trainable_variables) for m in (scratch, tuned)
-    ]
+    tuned, _ = fitted("segmentation", exported[1], freeze=False)
+    count = [sum(v.shape.num_elements() for v in m.trainable_variables) for m in (scratch, tuned)]
     assert count[0] == count[1]
-    _, changed = fitted("segmentation", "none", freeze=True)
+    _, changed = fitted("segmentation", None, freeze=True)
     assert len(changed) == 13 * 5
     assert not any(changed)
 
@@ -98,23 +87,27 @@ def test_from_scratch_is_the_same_architecture(exported):
 def test_a_head_in_half_precision(exported, task, precision):
     """It computes in half, its logits are float32, and what is exported is float32 throughout."""
     config, classes, _ = TASKS[task]
-    half, policy = dataclasses.replace(config, precision=precision), POLICIES[precision]
-    head = build_head(half, open_encoder("none")[0](config.width, True, policy), classes)
-    computing = {layer.compute_dtype for layer in head.model._flatten_layers() if layer.weights}
+    half = dataclasses.replace(config, precision=precision)
+    head = build_head(half, None, classes)
+    computing = {layer.compute_dtype for layer in head._flatten_layers() if layer.weights}
     assert precision in computing
-    assert {v.dtype for v in head.model.trainable_variables} == {"float32"}
-    logits = head.model(X, training=False)
+    assert {v.dtype for v in head.trainable_variables} == {"float32"}
+    logits = head(X, training=False)
     assert logits.dtype == "float32"
-    copy = in_float32(half, head, open_encoder("none")[0](config.width, True), classes)
-    layers = copy.model._flatten_layers(include_self=False)
-    assert {layer.compute_dtype for layer in layers} == {"float32"}
-    exact = copy.model(X, training=False)
+    copy = in_float32(head)
+    assert {layer.compute_dtype for layer in copy._flatten_layers()} == {"float32"}
+    for ours, theirs in zip(copy.weights, head.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert in_float32(copy) is copy
+    exact = copy(X, training=False)
     # bfloat16 has 8 bits of mantissa, float16 has 11; some twenty layers follow each other.
     tolerance = {"bfloat16": 0.1, "float16": 0.02}[precision] * np.abs(exact).max()
     assert 0 < np.abs(logits - exact).max() < tolerance
     # On an exported encoder, which is float32, the head alone computes in half.
-    encoder = open_encoder(str(exported))[0](config.width, True, policy)
-    assert build_head(half, encoder, classes).model(X, training=True).dtype == "float32"
+    head = build_head(half, load_encoder(exported[1]), classes)
+    assert head(X, training=True).dtype == "float32"
+    found, exact = head(X, training=False), in_float32(head)(X, training=False)
+    assert 0 < np.abs(found - exact).max() < tolerance
 
 
 @pytest.mark.slow
@@ -122,10 +115,9 @@ def test_a_head_in_half_precision(exported, task, precision):
 def test_the_exported_head_stands_alone(exported, task, tmp_path):
     """In a fresh process, with the encoder's folder gone."""
     own = tmp_path / "encoder" / "1"
-    shutil.copytree(exported, own)
-    head, _ = fitted(task, str(own), freeze=False)
-    config = TASKS[task][0]
-    folder = write_head(head.model, head.answer, tmp_path / "out", config.task, SIZE, {})
+    shutil.copytree(exported[1], own)
+    head, _ = fitted(task, own, freeze=False)
+    folder = head.export(tmp_path / "out" / TASKS[task][0].task)
     shutil.rmtree(own)
     image = np.random.default_rng(2).integers(0, 256, (1, 50, 60, 1)).astype(np.float32)
     np.save(tmp_path / "image.npy", image)
@@ -138,7 +130,7 @@ def test_the_exported_head_stands_alone(exported, task, tmp_path):
     subprocess.run(
         [sys.executable, "-c", script, str(folder), str(tmp_path)], check=True, capture_output=True
     )
-    here = head.answer(head.model(standardise(resize(image, SIZE)), training=False))
+    here = head.answer(head(standardise(resize(image, SIZE)), training=False))
     there = np.load(tmp_path / "out.npz")
     assert set(there) == set(here)
     for name, value in here.items():
@@ -146,8 +138,8 @@ def test_the_exported_head_stands_alone(exported, task, tmp_path):
 
 
 def test_dicom_png_and_tensor_of_one_image_agree(exported, write, tmp_path):
-    head, _ = fitted("classification", str(exported), freeze=True)
-    folder = write_head(head.model, head.answer, tmp_path / "out", "classification", SIZE, {})
+    head, _ = fitted("classification", exported[1], freeze=True)
+    folder = head.export(tmp_path / "out")
     pixels = np.random.default_rng(3).integers(0, 256, (50, 60), dtype=np.uint8)
     frame = read_frame(write("a.dcm", pixels)).pixels
     file = io.BytesIO()
@@ -165,6 +157,6 @@ def test_dicom_png_and_tensor_of_one_image_agree(exported, write, tmp_path):
 
 def test_an_image_of_three_channels_is_refused_in_the_graph(exported):
     """An eager call does not look at the signature, and took it for three rows."""
-    encoder = tf.saved_model.load(str(exported))
+    encoder = tf.saved_model.load(str(exported[1]))
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[2,50,60,3\] is not compatible"):
         encoder.signatures["serving_image"](image=tf.zeros((2, 50, 60, 3)))

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tf_dicom_ce.config import PretrainConfig
+from tf_dicom_ce.saved_model import in_float32
 from tf_dicom_ce.training.networks import build_pretraining
 
 CONFIG = PretrainConfig(
@@ -55,7 +56,7 @@ def test_convolutions_compute_in_half_and_all_else_is_float32(precision):
 @pytest.mark.parametrize("precision", HALVES)
 def test_the_exported_encoder_is_float32_with_the_same_weights(precision, tmp_path):
     encoder = gan(precision).encoder
-    exported = encoder.in_float32()
+    exported = in_float32(encoder)
     x, _ = waves(2, 0)
     same = gan("float32").encoder(x)["P5"]  # the same seed, the same weights
     np.testing.assert_array_equal(exported(x)["P5"], same)

@@ -11,10 +11,18 @@ import tensorflow as tf
 
 from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.models.patch import mask_centre, paste_patch
-from tf_dicom_ce.training.alarms import Alarms, Rule, rules
-from tf_dicom_ce.training.measures import contrast, cycled, diversity, measure, sensitivities
 from tf_dicom_ce.training.networks import build_pretraining
-from tf_dicom_ce.training.sentinel import Sentinel
+from tf_dicom_ce.training.sentinel import (
+    Alarms,
+    Rule,
+    Sentinel,
+    contrast,
+    cycled,
+    diversity,
+    measure,
+    rules,
+    sensitivities,
+)
 
 SPANS = (("study", 0, 3), ("probe", 3, 4))
 Y = np.array([[1, 0, 0, 1], [0, 1, 0, 0], [0, 0, 0, 1]], np.float32)

@@ -7,23 +7,14 @@ import tensorflow as tf
 
 from tf_dicom_ce.config import FinetuneConfig, PretrainConfig
 from tf_dicom_ce.models.classifier import Dropout
-from tf_dicom_ce.models.encoder import VGG16Encoder
-from tf_dicom_ce.saved_model import open_encoder, write_encoder
+from tf_dicom_ce.models.loading import load_encoder
 from tf_dicom_ce.training.checkpoints import Checkpoints
-from tf_dicom_ce.training.finetune import build_head, finetune
+from tf_dicom_ce.training.finetune import build_head, fit_head
 from tf_dicom_ce.training.loop import Data, Schedule
 from tf_dicom_ce.training.networks import build_pretraining
 from tf_dicom_ce.training.variables import by_path, state_variables
 
-SIZE = (32, 32)
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    keras.utils.set_random_seed(0)
-    network = VGG16Encoder(1 / 32)
-    network.build((None, *SIZE, 1))
-    return write_encoder(network, tmp_path_factory.mktemp("export"), SIZE, {})
+SIZE = (32, 64)
 
 
 @pytest.mark.parametrize(
@@ -47,14 +38,13 @@ def test_of_pretraining(settings):
 @pytest.mark.parametrize(
     ("task", "form", "path"),
     [
-        ("segmentation", "none", "unet/encoder/block1/conv1/conv/kernel"),
-        ("segmentation", "folder", "encoder_block1_conv1_kernel_0"),
+        ("segmentation", None, "unet/encoder/block1/conv1/conv/kernel"),
+        ("segmentation", ".", "encoder_block1_conv1_conv_kernel_0"),
         ("classification", "encoder.keras", "dropout/seed_generator_state"),
     ],
 )
-def test_of_heads(encoder, tmp_path, task, form, path):
+def test_of_heads(exported, tmp_path, task, form, path):
     config = FinetuneConfig(task=task, image_size=SIZE, width=1 / 32)
-    name = {"none": "none", "folder": encoder}.get(form, encoder / form)
     shape = SIZE if task == "segmentation" else ()
     batches = tf.data.Dataset.from_tensors((np.zeros((2, *SIZE, 1)), np.zeros((2, *shape), int)))
     data = Data(lambda first, parts: batches.repeat(), batches, None)
@@ -64,8 +54,9 @@ def test_of_heads(encoder, tmp_path, task, form, path):
 
     found = []
     for folder in (tmp_path / "a", tmp_path / "b"):
-        layer = open_encoder(str(name))[0](config.width, True)
-        finetune(config, build_head(config, layer, 3), data, Schedule(1, 1), picture, {}, folder)
+        encoder = load_encoder(exported[1] / form) if form else None
+        head = build_head(config, encoder, 3)
+        fit_head(config, head, data, Schedule(1, 1), picture, {}, folder)
         found.append(Checkpoints(folder / "checkpoints").latest())
     assert found[0].variables.keys() == found[1].variables.keys()
     assert found[0].best.keys() == found[1].best.keys()

@@ -21,7 +21,7 @@ them). The head goes to <export>/<task>/<version>/.
 import argparse
 from pathlib import Path
 
-from tf_dicom_ce.cli.runs import add_run_arguments
+from tf_dicom_ce.cli.runs import add_run_arguments, run_settings
 from tf_dicom_ce.cli.settings import add_settings, given_settings
 from tf_dicom_ce.config import FinetuneConfig, finetune_config
 from tf_dicom_ce.errors import UserError
@@ -85,10 +85,6 @@ def run(options: argparse.Namespace) -> None:
         masks=options.masks,
         class_names=options.class_names,
         preset=options.preset,
-        run=options.run,
-        export=options.export,
-        resume=options.resume,
-        checkpoint_minutes=options.checkpoint_minutes,
-        checkpoint_steps=options.checkpoint_steps,
+        **run_settings(options),
         **settings,
     )

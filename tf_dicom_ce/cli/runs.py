@@ -37,10 +37,3 @@ def run_settings(options: argparse.Namespace) -> dict[str, Any]:
     """These options as arguments of `pretrain` and `finetune`."""
     names = ("run", "export", "resume", "checkpoint_minutes", "checkpoint_steps")
     return {name: getattr(options, name) for name in names}
-
-
-def schedule_of(options: argparse.Namespace, epochs: int, steps_per_epoch: int):
-    """The `Schedule` of these options."""
-    from tf_dicom_ce.training.loop import Schedule
-
-    return Schedule(epochs, steps_per_epoch, options.checkpoint_minutes, options.checkpoint_steps)

@@ -16,6 +16,7 @@ class Dropout(keras.layers.Layer):
     """Keras' dropout, but its seed's variable has the name of the layer.
 
     Keras names that variable by how many there were before, and checkpoints need a name that stays.
+    (They hold it; a `.keras` file and BackupAndRestore do not, so the masks begin anew there.)
 
     Args:
         rate: Share of the values that are set to 0 in training, 0…1.

@@ -117,6 +117,7 @@ class MeasuredModel(keras.Model):
     def unpack(self, data):
         """Images, y and the mask of what is known of y; the first batch builds the model."""
         x, tags, _ = keras.utils.unpack_x_y_sample_weight(data)
+        x = tf.cast(x, tf.float32)
         if not self.built:
             self.build((None, *x.shape[1:]))
             self.optimizer.build()

@@ -33,11 +33,13 @@ def model_card(name: str, content: dict) -> str:
     environment.filters["cell"] = _cell
     # A head stands on an encoder; an encoder stands for itself.
     encoder = content if name == "encoder" else content.get("encoder")
+    backbone = content.get("backbone", "vgg16bn")
     measures = content.get("validation" if name == "encoder" else "test") or {}
     return environment.get_template("model_card.md.jinja").render(
         name=name,
         content=content,
         encoder=encoder,
+        network="VGG16 with BatchNorm" if backbone == "vgg16bn" else backbone,
         role_of_tags=_role_of_tags(encoder or {}),
         data={"The encoder's pretraining": encoder}
         | ({} if name == "encoder" else {"The head": content}),

@@ -20,7 +20,7 @@ from tf_dicom_ce.metrics import (
     summarise,
 )
 from tf_dicom_ce.preprocessing import resize_mask, standardise
-from tf_dicom_ce.training.pictures import confusion_picture, on_page, segmentation_panel
+from tf_dicom_ce.training.panels import confusion_picture, on_page, segmentation_panel
 from tf_dicom_ce.training.result_page import Case, FalsePositive, write_page
 from tf_dicom_ce.whole_files import write_table
 from tf_dicom_ce.wording import describe, number

@@ -23,7 +23,7 @@ from tf_dicom_ce.models.unet import UNet
 from tf_dicom_ce.phantom.cohort import default_cohort
 from tf_dicom_ce.saved_model import built_size, in_float32
 from tf_dicom_ce.saved_model.digest import digest_of
-from tf_dicom_ce.training import evaluation, pictures, run_folder
+from tf_dicom_ce.training import evaluation, panels, run_folder
 from tf_dicom_ce.training.adam import FusedAdam
 from tf_dicom_ce.training.fitting import Watch, fit_and_keep_best, seed_everything
 from tf_dicom_ce.training.loop import Data, Schedule
@@ -307,9 +307,9 @@ def _panel(task: Task, shown: np.ndarray, batches: tf.data.Dataset) -> Draw:
         if model.task == "segmentation":
             titles = ["image, truth, prediction"] * len(shown)
             masks = found["mask"].numpy()
-            return pictures.segmentation_panel(images, task.targets[shown], masks, titles)
+            return panels.segmentation_panel(images, task.targets[shown], masks, titles)
         pairs = zip(task.targets[shown], found["class_id"].numpy(), strict=True)
         titles = [f"true {task.classes[a]}, predicted {task.classes[b]}" for a, b in pairs]
-        return pictures.classification_panel(images, titles)
+        return panels.classification_panel(images, titles)
 
     return draw

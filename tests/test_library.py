@@ -1,0 +1,93 @@
+"""The lines of README and docs/library.md, run as they stand but for sizes and places."""
+
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_dicom_ce
+from tf_dicom_ce.models.backbones import Backbone
+
+# Keras says so of every tf.data.
+pytestmark = pytest.mark.filterwarnings("ignore:`shuffle=True` was passed")
+
+ROOT = Path(__file__).parents[1]
+SMALLER = {
+    "(256, 384)": "(32, 64)",
+    "VGG16Encoder()": "VGG16Encoder(width_multiplier=1 / 32)",
+    "len(data.labels))": "len(data.labels), width_multiplier=1 / 32)",
+    "epochs=200": "epochs=2, verbose=0",
+    "epochs=500": "epochs=2, verbose=0",
+}
+
+
+def block(page, start):
+    """The first block of Python of a page that holds `start`, made small."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    (text, *_) = (block for block in blocks if start in block)
+    for old, new in SMALLER.items():
+        text = text.replace(old, new)
+    return text
+
+
+def images(count, seed):
+    """z-scored, and masks of three classes."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(count, 32, 64, 1)).astype(np.float32)
+    return tf.data.Dataset.from_tensor_slices((x, (x[..., 0] > 0) * 1 + (x[..., 0] > 1))).batch(4)
+
+
+@pytest.mark.parametrize("source", ["files", pytest.param("phantom", marks=pytest.mark.slow)])
+def test_readme(source, write, tmp_path, monkeypatch, ramp):
+    monkeypatch.chdir(tmp_path)
+    lines = block("README.md", "from_dicom").replace("SRC", str(tmp_path / "data"))
+    if source == "phantom":
+        lines = lines.replace(f'from_dicom("{tmp_path / "data"}", ', "from_phantom(")
+    else:
+        for k in range(12):
+            probe = ("C5-1", "L12-5")[k % 2]
+            write(f"data/{k}.dcm", np.roll(ramp, k), PatientID=str(k % 6), TransducerData=probe)
+    names = {}
+    exec(lines, names)
+    assert set(names["train"].patients).isdisjoint(names["validation"].patients)
+    history = names["gan"].history.history
+    assert {"joint", "rec", "val_joint", "val_rec"} < set(history)
+    assert np.isfinite(history["val_joint"]).all()
+    more = {name: getattr(tf_dicom_ce, name) for name in ("UNet", "load_encoder", "load_head")}
+    labelled, held_out = images(8, 0), images(4, 1)
+    names |= more | {"keras": keras, "labelled": labelled, "held_out": held_out}
+    names["gray_levels"] = np.full((1, 50, 70, 1), 100.0)
+    exec(block("docs/library.md", "labelled"), names)
+    answers = tf_dicom_ce.load_head("export/segmentation")(names["gray_levels"])
+    assert answers["mask"].shape == (1, 32, 64)
+    np.testing.assert_allclose(answers["probabilities"].sum(-1), 1, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_resnet50(tmp_path):
+    """The ten lines on a network of keras.applications, with random weights."""
+    keras.utils.set_random_seed(0)
+    network = keras.applications.ResNet50(
+        include_top=False, input_shape=(None, None, 3), weights=None
+    )
+    gan = tf_dicom_ce.ContextEncoderGAN(
+        encoder=Backbone(network, preprocessing="caffe"),
+        discriminator=tf_dicom_ce.ProjectionDiscriminator(labels=11, width_multiplier=1 / 32),
+    )
+    gan.compile(g_optimizer=keras.optimizers.Adam(1e-3), d_optimizer=keras.optimizers.Adam(1e-4))
+    x, y = np.random.default_rng(0).normal(size=(4, 32, 64, 1)), np.eye(4, 11)
+    before = gan.encoder.get_weights()
+    train = tf.data.Dataset.from_tensor_slices((x, {"tags": y})).batch(2)
+    history = gan.fit(train, epochs=1, verbose=0).history
+    assert np.isfinite(history["joint"]).all()
+    moved = [
+        not np.array_equal(a, b) for a, b in zip(before, gan.encoder.get_weights(), strict=True)
+    ]
+    assert np.mean(moved) > 0.9
+    version = gan.encoder.export(tmp_path / "encoder")
+    classifier = tf_dicom_ce.Classifier(tf_dicom_ce.load_encoder(version), classes=4)
+    classifier.compile(keras.optimizers.Adam(1e-3))
+    assert np.isfinite(classifier.train_on_batch(x, np.arange(4))).all()
