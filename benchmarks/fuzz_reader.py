@@ -155,9 +155,8 @@ def check(path: Path) -> tuple[str, str]:
     if isinstance(frame, reader.Refusal):
         agree = header == frame or (frame.code in LATE and not isinstance(header, reader.Refusal))
     else:
-        sides = tuple(
-            len(range(*s.indices(n))) for s, n in zip(frame.crop, frame.source_shape, strict=True)
-        )
+        slices = zip(frame.region.slices, frame.source_shape, strict=True)
+        sides = tuple(len(range(*s.indices(n))) for s, n in slices)
         agree = frame.flags[: len(flags)] == flags and frame.pixels.shape == sides
     return code, "" if agree else "header and frame disagree"
 

@@ -9,8 +9,7 @@ from benchmarks.sizes import Sizes
 from benchmarks.spreads import ratios, spread
 from benchmarks.tables import Goal, Table
 from benchmarks.turns import by_turns, timed
-from tf_dicom_ce.phantom.cohort import study_descriptions
-from tf_dicom_ce.phantom.examination import Order, render
+from tf_dicom_ce.phantom.cohort import Order, render, study_descriptions
 from tf_dicom_ce.phantom.vendors import VENDOR_A
 from tf_dicom_ce.workers import Outage, guarded_map
 

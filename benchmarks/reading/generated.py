@@ -7,7 +7,7 @@ from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
 from tf_dicom_ce.phantom import dicom_file
-from tf_dicom_ce.phantom.labelling import RawTags
+from tf_dicom_ce.phantom.studies import RawTags
 
 # About as often as in the phantom, whose files are what the rest of the docs speak of.
 _SYNTAXES = (JPEGLSLossless, JPEGLSLossless, JPEGLSLossless, RLELossless, ExplicitVRLittleEndian)

@@ -4,7 +4,7 @@ from pydicom import Dataset
 
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.reader import Code, Frame, read_frame, read_header
-from tf_dicom_ce.dicom.regions import crop_region
+from tf_dicom_ce.dicom.regions import Region, crop_region
 
 
 def region(x0, y0, x1, y1, spatial_format=1, data_type=1):
@@ -31,24 +31,24 @@ def test_no_region():
 
 def test_maxima_are_inclusive():
     crop, flags = crop_region(header(region(10, 20, 109, 79)))
-    assert crop == (slice(20, 80), slice(10, 110))
+    assert crop.slices == (slice(20, 80), slice(10, 110))
     assert flags == (Flag.CROPPED,)
 
 
 def test_region_of_the_whole_image_is_no_crop():
-    whole = (slice(0, 100), slice(0, 200))
+    whole = Region(0, 0, 100, 200)
     assert crop_region(header(region(0, 0, 199, 99))) == (whole, ())
 
 
 def test_a_maximum_that_is_the_size_is_not_worth_a_flag():
     crop, flags = crop_region(header(region(10, 20, 200, 100)))
-    assert crop == (slice(20, 100), slice(10, 200))
+    assert crop.slices == (slice(20, 100), slice(10, 200))
     assert flags == (Flag.CROPPED,)
 
 
 def test_region_is_clamped():
     crop, flags = crop_region(header(region(100, 50, 220, 120)))
-    assert crop == (slice(50, 100), slice(100, 200))
+    assert crop.slices == (slice(50, 100), slice(100, 200))
     assert flags == (Flag.CLAMPED, Flag.CROPPED)
 
 
@@ -75,13 +75,13 @@ def test_largest_tissue_region_is_taken():
             region(60, 0, 159, 49, data_type=2),  # colour flow
         )
     )
-    assert crop == (slice(0, 50), slice(60, 160))
+    assert crop.slices == (slice(0, 50), slice(60, 160))
     assert flags == (Flag.SEVERAL_REGIONS, Flag.TWO_PANES, Flag.CROPPED)
 
 
 def test_of_two_equal_panes_the_first_is_taken():
     crop, _ = crop_region(header(region(0, 0, 99, 99), region(100, 0, 199, 99)))
-    assert crop == (slice(0, 100), slice(0, 100))
+    assert crop.slices == (slice(0, 100), slice(0, 100))
 
 
 @pytest.mark.parametrize(
@@ -108,10 +108,10 @@ def test_region_without_a_data_type_is_taken_if_there_is_no_other(data_type):
     if data_type is not None:
         untyped.RegionDataType = data_type
     crop, flags = crop_region(header(untyped, region(0, 0, 9, 99, data_type=13)))
-    assert crop == (slice(20, 80), slice(10, 110))
+    assert crop.slices == (slice(20, 80), slice(10, 110))
     assert flags == (Flag.UNTYPED_REGION, Flag.CROPPED)
     crop, flags = crop_region(header(untyped, region(120, 20, 159, 79)))
-    assert crop == (slice(20, 80), slice(120, 160))
+    assert crop.slices == (slice(20, 80), slice(120, 160))
     assert flags == (Flag.CROPPED,)
 
 

@@ -6,10 +6,10 @@ from PIL import Image, ImageDraw
 from pydicom import Dataset
 from scipy import ndimage
 
-from tf_dicom_ce.dicom import sector
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.pictures import read_picture
 from tf_dicom_ce.dicom.reader import Code, Refusal, read_frame
+from tf_dicom_ce.dicom.regions import find_sector
 
 HEIGHT, WIDTH = 480, 640
 
@@ -68,7 +68,7 @@ def box_of(mask):
 def distance(found, expected):
     return max(
         abs(a - b)
-        for f, e in zip(found, expected, strict=True)
+        for f, e in zip(found.slices, expected, strict=True)
         for a, b in ((f.start, e.start), (f.stop, e.stop))
     )
 
@@ -79,7 +79,7 @@ def distance(found, expected):
 def test_box_is_found_within_three_pixels(shape, seed, more):
     mask = shape()
     levels = screen(mask, np.random.default_rng(seed), **more)
-    found = sector.find_sector(levels)
+    found = find_sector(levels)
     assert found is not None
     assert distance(found, box_of(mask)) <= 3
 
@@ -88,21 +88,21 @@ def test_line_that_touches_the_sector_is_left_out():
     mask = rectangle()
     levels = screen(mask, np.random.default_rng(0)).copy()
     levels[200:203, 300:] = 255
-    assert distance(sector.find_sector(levels), box_of(mask)) <= 3
+    assert distance(find_sector(levels), box_of(mask)) <= 3
 
 
 @pytest.mark.parametrize("levels", [0, 90])
 def test_nothing_is_found_where_nothing_is(levels):
-    assert sector.find_sector(np.full((HEIGHT, WIDTH), levels, np.uint8)) is None
+    assert find_sector(np.full((HEIGHT, WIDTH), levels, np.uint8)) is None
     no_ultrasound = np.zeros((HEIGHT, WIDTH), bool)
-    assert sector.find_sector(screen(no_ultrasound, np.random.default_rng(0))) is None
-    assert sector.find_sector(np.full((3, 3), levels, np.uint8)) is None
+    assert find_sector(screen(no_ultrasound, np.random.default_rng(0))) is None
+    assert find_sector(np.full((3, 3), levels, np.uint8)) is None
 
 
 def test_picture_without_a_screen_is_kept_whole():
     whole = np.ones((HEIGHT, WIDTH), bool)
     levels = np.maximum(speckle(np.random.default_rng(0)), 20).astype(np.uint8)
-    assert distance(sector.find_sector(levels), box_of(whole)) <= 3
+    assert distance(find_sector(levels), box_of(whole)) <= 3
 
 
 def test_reader_looks_only_if_asked_and_needed(write):
@@ -111,8 +111,8 @@ def test_reader_looks_only_if_asked_and_needed(write):
     assert read_frame(path).pixels.shape == (HEIGHT, WIDTH)
     frame = read_frame(path, find_sector=True)
     assert frame.flags == (Flag.SECTOR_FOUND,)
-    assert distance(frame.crop, box_of(mask)) <= 3
-    assert frame.pixels.shape == tuple(s.stop - s.start for s in frame.crop)
+    assert distance(frame.region, box_of(mask)) <= 3
+    assert frame.pixels.shape == tuple(s.stop - s.start for s in frame.region.slices)
     black = read_frame(write("b", np.zeros((100, 100), np.uint8)), find_sector=True)
     assert black.flags == (Flag.NO_SECTOR,)
     assert black.pixels.shape == (100, 100)
@@ -138,7 +138,7 @@ def test_blackened_outside_of_what_is_found(write, tmp_path, kind):
         Image.fromarray(levels).save(tmp_path / "a.png")
         frame = read_picture(tmp_path / "a.png", blank_outside=True)
     assert frame.flags == (Flag.BLACKENED,)
-    assert frame.crop == (slice(0, HEIGHT), slice(0, WIDTH))
+    assert frame.region.slices == (slice(0, HEIGHT), slice(0, WIDTH))
     dark_outside(frame.pixels, levels, mask)
 
 

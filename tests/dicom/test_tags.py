@@ -11,7 +11,7 @@ import pytest
 from pydicom import Dataset, dcmread
 
 from tf_dicom_ce.dicom import tags
-from tf_dicom_ce.dicom.sop_classes import ULTRASOUND
+from tf_dicom_ce.dicom.reader import ULTRASOUND
 from tf_dicom_ce.dicom.tags import TagSchema
 
 # Typed from the paper's tables, apart from the file that the package reads.
@@ -121,7 +121,7 @@ def test_default_schema_corrects_two_rows(default, value, groups):
 def test_shape_of_y(name, more):
     schema = TagSchema.load(name)
     assert schema.labels == GROUPS + PROBES + more
-    assert schema.size == 10 + len(more)
+    assert len(schema.labels) == 10 + len(more)
     assert schema.sop_classes == ULTRASOUND
     encoding = encode(
         schema, header(StudyDescription="US BIOPSY LIVER FOCAL", TransducerData="SL10-2")

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tf_dicom_ce.phantom import loss, reflectors, reverberation, speckle
+from tf_dicom_ce.phantom import acoustics, echoes, speckle
 from tf_dicom_ce.phantom.acoustics import received, simulate
 from tf_dicom_ce.phantom.geometry import Probe
-from tf_dicom_ce.phantom.tissues import ACOUSTICS, Tissue
+from tf_dicom_ce.phantom.tissues import Tissue
 from tf_dicom_ce.phantom.vendors import VENDOR_A, VENDOR_B
 
 PROBE = Probe("SL10-2", frequency=4.0, depth=96, width=60)  # 0.3 mm a sample
@@ -34,15 +34,15 @@ def generator(seed=0):
 def uniform(monkeypatch):
     """Tissues without slow variation, so that all that varies is speckle."""
     for tissue in Tissue:
-        even = dataclasses.replace(ACOUSTICS[tissue], variation=0)
-        monkeypatch.setitem(ACOUSTICS, tissue, even)
+        monkeypatch.setattr(tissue, "variation", 0)
 
 
 def even_envelope(vendor, seed=0):
     """Envelope of even liver after TGC, off the edges."""
     labels = even()
-    envelope = received(labels, loss.two_way_loss(labels, PROBE), PROBE, vendor, generator(seed))
-    return (envelope * 10 ** (loss.nominal_tgc(PROBE, vendor)[:, None] / 20))[10:-10, 5:-5]
+    lost = acoustics.two_way_loss(labels, PROBE)
+    envelope = received(labels, lost, PROBE, vendor, generator(seed))
+    return (envelope * 10 ** (acoustics.nominal_tgc(PROBE, vendor)[:, None] / 20))[10:-10, 5:-5]
 
 
 @pytest.mark.parametrize("looks", [1, 2, 3, 4])
@@ -89,10 +89,10 @@ def test_beam_is_broader_far_away():
 @pytest.mark.parametrize("tissue", [Tissue.LIVER, Tissue.MUSCLE])
 def test_attenuation_slope(uniform, tissue):
     labels = even(tissue)
-    lost = loss.two_way_loss(labels, PROBE)
+    lost = acoustics.two_way_loss(labels, PROBE)
     envelope = received(labels, lost, PROBE, QUIET, generator())[5:-5]
     slope = np.polyfit(PROBE.ranges[5:-5] / 10, decibels(np.mean(envelope**2, axis=1)), 1)[0]
-    assert slope == pytest.approx(-2 * 4.0 * ACOUSTICS[tissue].attenuation, rel=0.05)
+    assert slope == pytest.approx(-2 * 4.0 * tissue.attenuation, rel=0.05)
 
 
 def block(tissue):
@@ -116,7 +116,7 @@ def test_enhancement_behind_fluid(uniform):
     labels = block(Tissue.FLUID)
     shadow = simulate(labels, PROBE, QUIET, generator(1)).shadow_db
     assert shadow[BEHIND].mean() - shadow[BESIDE].mean() == pytest.approx(-5.73, abs=0.02)
-    lost = loss.two_way_loss(labels, PROBE)
+    lost = acoustics.two_way_loss(labels, PROBE)
     power = received(labels, lost, PROBE, QUIET, generator()) ** 2
     assert decibels(power[BEHIND].mean() / power[BESIDE].mean()) == pytest.approx(5.73, abs=0.7)
 
@@ -124,10 +124,10 @@ def test_enhancement_behind_fluid(uniform):
 def test_fluid_is_gray_at_its_front_only(uniform):
     labels = even()
     labels[200:300] = Tissue.FLUID
-    lost = loss.two_way_loss(labels, PROBE)
+    lost = acoustics.two_way_loss(labels, PROBE)
     echo = 10 ** (-lost / 20) * (labels == Tissue.LIVER)
-    tail = reverberation.trail(echo, PROBE, level=-20)
-    level = decibels(np.mean(tail[1:] ** 2, axis=1)) + loss.nominal_tgc(PROBE, QUIET)[1:]
+    tail = echoes.trail(echo, PROBE, level=-20)
+    level = decibels(np.mean(tail[1:] ** 2, axis=1)) + acoustics.nominal_tgc(PROBE, QUIET)[1:]
     assert level[195] == pytest.approx(-20, abs=0.5)
     assert level[280] - level[205] == pytest.approx(-75 * 0.3 / 12 * 4.343, abs=0.5)
 
@@ -145,7 +145,7 @@ def test_specular_reflection_falls_off_with_incidence():
     row, beam = np.indices(flat.shape)
     slanted[row * 0.3 - 48 > (beam - 96) * 60 / 192 * np.tan(np.deg2rad(45))] = Tissue.MUSCLE
     echo = [
-        reflectors.interfaces(labels, PROBE, generator())[:, 60:132].sum(axis=0).mean()
+        echoes.interfaces(labels, PROBE, generator())[:, 60:132].sum(axis=0).mean()
         for labels in (flat, slanted)
     ]
     reflection = (1.70 - 1.65) / (1.70 + 1.65)
@@ -161,33 +161,29 @@ def chest():
 
 def test_a_lines_at_multiples_of_the_depth_of_the_pleura():
     labels = chest()
-    lost = loss.two_way_loss(labels, PROBE)
-    specular = reflectors.interfaces(labels, PROBE, generator())
-    lines = reverberation.a_lines(specular, lost, labels).mean(axis=1)
+    lost = acoustics.two_way_loss(labels, PROBE)
+    specular = echoes.interfaces(labels, PROBE, generator())
+    lines = echoes.a_lines(specular, lost, labels).mean(axis=1)
     peaks = np.nonzero((lines[1:-1] > lines[:-2]) & (lines[1:-1] > lines[2:]))[0] + 1
     assert list(peaks[:4]) == [102, 153, 204, 255]
 
 
 def test_b_lines_start_at_the_pleura():
     labels = chest()
-    lost, tgc = loss.two_way_loss(labels, PROBE), loss.nominal_tgc(PROBE, VENDOR_A)
-    lines = [reverberation.b_lines(labels, lost, tgc, generator(seed)) for seed in range(40)]
+    lost, tgc = acoustics.two_way_loss(labels, PROBE), acoustics.nominal_tgc(PROBE, VENDOR_A)
+    lines = [echoes.b_lines(labels, lost, tgc, generator(seed)) for seed in range(40)]
     assert not any(line[:51].any() for line in lines)
     wet = [line[60:].any() for line in lines]
     assert 10 < sum(wet) < 35
-    assert not any(
-        reverberation.b_lines(even(), lost, tgc, generator(seed)).any() for seed in range(10)
-    )
+    assert not any(echoes.b_lines(even(), lost, tgc, generator(seed)).any() for seed in range(10))
 
 
 def test_diaphragm_mirrors_the_liver():
     labels = even()
     labels[100:], labels[97:100] = Tissue.LUNG, Tissue.DIAPHRAGM
     labels[60:70] = Tissue.FLUID
-    lost = loss.two_way_loss(labels, PROBE)
-    mirrored = reverberation.bounced(
-        reflectors.scatterers(labels, PROBE, generator()), lost, labels
-    )
+    lost = acoustics.two_way_loss(labels, PROBE)
+    mirrored = echoes.bounced(echoes.scatterers(labels, PROBE, generator()), lost, labels)
     level = decibels(np.mean(mirrored**2, axis=1)[100:200])
     assert not mirrored[:100].any()
     assert np.ptp(np.nonzero(level < -50)[0]) == 9

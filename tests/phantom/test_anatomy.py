@@ -7,12 +7,10 @@ import pickle
 import numpy as np
 import pytest
 
-from tf_dicom_ce.phantom.anatomy.abdomen import RightUpperQuadrant
-from tf_dicom_ce.phantom.anatomy.ascites import Ascites
-from tf_dicom_ce.phantom.anatomy.device import Device
-from tf_dicom_ce.phantom.anatomy.neck import Neck
+from tf_dicom_ce.phantom.anatomy.abdomen import Ascites, RightUpperQuadrant
 from tf_dicom_ce.phantom.anatomy.shapes import Capsule, Ellipsoid, Noise
-from tf_dicom_ce.phantom.anatomy.view import pose
+from tf_dicom_ce.phantom.anatomy.superficial import Neck
+from tf_dicom_ce.phantom.anatomy.view import Device, pose
 from tf_dicom_ce.phantom.scenes import SCENES
 from tf_dicom_ce.phantom.studies import study
 from tf_dicom_ce.phantom.tissues import KIDNEY, Tissue

@@ -17,7 +17,8 @@ from tf_dicom_ce.dicom.reader import read_frame
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.index import scan
-from tf_dicom_ce.phantom import cohort, screen
+from tf_dicom_ce.phantom import cohort
+from tf_dicom_ce.phantom import vendors as screen
 from tf_dicom_ce.phantom.difficulty import write_difficulty
 
 TINY = {
@@ -179,7 +180,7 @@ def test_the_reader_crops_to_the_sector(made):
     for row in rows(made, "segmentation.csv"):
         frame = read_frame(made / row["path"])
         assert frame.source_shape == (screen.HEIGHT, screen.WIDTH)
-        assert frame.crop == (slice(top, bottom), slice(left, right))
+        assert frame.region.slices == (slice(top, bottom), slice(left, right))
         assert frame.pixels.shape == (bottom - top, right - left)
 
 

@@ -11,7 +11,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from tf_dicom_ce.dicom.reader import read_frame
 from tf_dicom_ce.phantom.dicom_file import ENCODINGS, Picture, write
-from tf_dicom_ce.phantom.labelling import RawTags
+from tf_dicom_ce.phantom.studies import RawTags
 
 REGION = (8, 10, 40, 42)
 TAGS = RawTags("US BIOPSY LIVER FOCAL", ("SC6-1", "UNUSED", "UNUSED"), "", "")
@@ -64,7 +64,7 @@ def test_pixels_come_back(written, tmp_path, syntax, rgb, count):
     np.testing.assert_array_equal(pixels, np.broadcast_to(picture.frames[..., None], pixels.shape))
     left, top, right, bottom = REGION
     frame = read_frame(tmp_path / "a")
-    assert frame.crop == (slice(top, bottom), slice(left, right))
+    assert frame.region.slices == (slice(top, bottom), slice(left, right))
     expected = picture.frames[count // 2, top:bottom, left:right].astype(int)
     assert np.abs(frame.pixels - expected).max() <= 1  # the luma of an RGB gray may round
 

@@ -3,7 +3,7 @@ import collections
 import numpy as np
 import pytest
 
-from tf_dicom_ce.phantom.labelling import PADDED, PROBE_FAULTS, STUDY_FAULTS, VAGUE, write_tags
+from tf_dicom_ce.phantom.studies import PADDED, PROBE_FAULTS, STUDY_FAULTS, VAGUE, write_tags
 
 STUDIES = ["US THYROID BIOPSY", "US BIOPSY LIVER FOCAL", "US DRAINAGE PELVIS"]
 PROBES = ["SC6-1", "SL10-2"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from tf_dicom_ce.phantom import screen
+from tf_dicom_ce.phantom import vendors as screen
 from tf_dicom_ce.phantom.vendors import VENDOR_A, VENDOR_B
 
 VENDORS = {vendor.name: vendor for vendor in (VENDOR_A, VENDOR_B)}

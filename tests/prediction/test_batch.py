@@ -15,7 +15,9 @@ from pydicom.encaps import encapsulate
 
 from tf_dicom_ce import __version__
 from tf_dicom_ce.dicom.flags import Flag
+from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Code, Refusal
+from tf_dicom_ce.dicom.regions import Region
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.decoding import ImageReader
@@ -248,7 +250,7 @@ def test_a_worker_that_dies_costs_one_image(run, write, monkeypatch):
 
     def guarded_map(function, items, lost, **_):
         for item in items:
-            yield lost(Outage.DIED) if item.path == "2.dcm" else function(item)
+            yield lost(Outage.DIED) if item.image.path == "2.dcm" else function(item)
 
     for k in range(6):
         write(f"src/{k}.dcm", picture(k))
@@ -265,7 +267,8 @@ def test_a_worker_that_dies_costs_one_image(run, write, monkeypatch):
 def test_a_header_that_no_result_can_be_made_of(heads, write, tmp_path, monkeypatch):
     path = write("src/a.dcm", picture(1))
     model = open_head(heads / "segmentation").model
-    image = Answered("a.dcm", "n", 0, (0, 0, *SIZE), picture(1), {"mask": picture(1) // 255})
+    frame = Frame(picture(1), (), Region(0, 0, *SIZE), SIZE)
+    image = Answered(writing.Image("a.dcm", 0, "n"), frame, {"mask": picture(1) // 255})
     writer = Writer(tmp_path / "src", TagSchema.load("ultrasound").sop_classes, tmp_path, model)
 
     def fail(*_):

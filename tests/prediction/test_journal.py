@@ -3,7 +3,7 @@
 import pytest
 
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.prediction.journal import Journal
+from tf_dicom_ce.prediction.folder import Journal
 
 COLUMNS = ("file", "what")
 ROWS = [{"file": "a", "what": "1"}, {"file": "b", "what": 'x,"y"'}, {"file": "c", "what": ""}]

@@ -12,12 +12,9 @@ from pydicom import Dataset, Sequence
 from pydicom.dataelem import DataElement
 
 from tf_dicom_ce import __version__
-from tf_dicom_ce.results import concepts
-from tf_dicom_ce.results.files import encode
-from tf_dicom_ce.results.seg import segmentation
+from tf_dicom_ce.results.evidence import made_up_uids, uid_of
+from tf_dicom_ce.results.files import encode, report, segmentation
 from tf_dicom_ce.results.source import open_image
-from tf_dicom_ce.results.sr import report
-from tf_dicom_ce.results.uids import made_up_uids, uid_of
 
 MASK = np.arange(600).astype(np.uint8).reshape(20, 30) % 4
 PROBABILITIES = np.array([0.1, 0.65, 0.25])
@@ -210,7 +207,8 @@ def test_other_weights_and_another_version_of_the_package_have_others(
     seg, sr = results("aa" * 32)
     assert [uids(result) for result in results("aa" * 32)] == [uids(seg), uids(sr)]
     newer = results("bb" * 32)
-    monkeypatch.setattr(concepts, "SOFTWARE", "tf_dicom_ce 99")
+    for file in ("evidence", "files"):
+        monkeypatch.setattr(f"tf_dicom_ce.results.{file}.SOFTWARE", "tf_dicom_ce 99")
     other = results("aa" * 32)
     for k, kind in enumerate((seg, sr)):
         three = (kind, newer[k], other[k])

@@ -7,9 +7,9 @@ import pydicom
 import pytest
 from PIL import Image
 
+from tf_dicom_ce.dicom.regions import Region
 from tf_dicom_ce.outlines import colour, outline
-from tf_dicom_ce.results.files import encode
-from tf_dicom_ce.results.overlay import overlay
+from tf_dicom_ce.results.files import encode, overlay
 from tf_dicom_ce.results.source import Source, open_image
 
 CLASSES = ("background", "liver", "kidney")
@@ -32,7 +32,7 @@ def test_colours_differ_and_come_round():
 def test_goes_back_to_its_place():
     header = pydicom.Dataset()
     header.Rows, header.Columns = 5, 6
-    source = Source(header, 0, (1, 2, 2, 4), np.zeros((2, 4), np.uint8))
+    source = Source(header, 0, Region(1, 2, 2, 4), np.zeros((2, 4), np.uint8))
     expected = [
         [0, 0, 0, 0, 0, 0],
         [0, 0, 1, 1, 2, 2],

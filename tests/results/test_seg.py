@@ -9,8 +9,7 @@ import pytest
 from pydicom import Dataset, Sequence
 from pydicom.data import get_testdata_file
 
-from tf_dicom_ce.results.files import encode
-from tf_dicom_ce.results.seg import segmentation
+from tf_dicom_ce.results.files import encode, segmentation
 from tf_dicom_ce.results.source import open_image
 
 ULTRASOUND_FILES = (

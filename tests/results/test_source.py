@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom import Dataset, Sequence
 from pydicom.data import get_testdata_file
 
@@ -72,7 +73,7 @@ def test_the_sector_is_where_the_reader_finds_it(write):
     picture = np.zeros((120, 160), np.uint8)
     picture[30:100, 40:120] = np.random.default_rng(0).integers(60, 200, (70, 80))
     path = write("a", picture)
-    rows, columns = read_frame(path, find_sector=True).crop
+    rows, columns = read_frame(path, find_sector=True).region.slices
     assert (rows.start, columns.start) != (0, 0)
     top, left, height, width = open_image(path, find_sector=True).region
     assert (top, left) == (rows.start, columns.start)
@@ -85,3 +86,13 @@ def test_a_source_travels_between_processes():
     np.testing.assert_array_equal(copy.pixels, source.pixels)
     assert copy.header.SOPInstanceUID == source.header.SOPInstanceUID
     assert copy.header.file_meta == source.header.file_meta
+
+
+def test_pictures_are_sources_with_their_size_as_header(tmp_path):
+    pixels = np.arange(600, dtype=np.uint8).reshape(20, 30)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    source = open_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(source.pixels, pixels)
+    assert (source.region, source.frame) == ((0, 0, 20, 30), 0)
+    assert (source.header.Rows, source.header.Columns) == (20, 30)
+    assert open_image(tmp_path / "a.png", frame=1).code is Code.FRAME_OUT_OF_RANGE

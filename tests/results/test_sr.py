@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from pydicom.data import get_testdata_file
 
-from tf_dicom_ce.results.files import encode
+from tf_dicom_ce.results.files import encode, report
 from tf_dicom_ce.results.source import open_image
-from tf_dicom_ce.results.sr import report
 
 PROBABILITIES = np.array([0.1, 0.65, 0.25], np.float32)
 

@@ -179,7 +179,7 @@ def _build(
     refusals, flags = {}, {}
     for k, frame in _readable(reader, images, refusals, flags):
         pixels[k] = _resized(frame, image_size)[..., 0]
-        sides = (end for side in frame.crop for end in (side.start, side.stop))
+        sides = (end for side in frame.region.slices for end in (side.start, side.stop))
         places[k] = (*frame.source_shape, *sides)
     pixels.flush()
     np.save(folder / "places.npy", places)

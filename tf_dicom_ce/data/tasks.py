@@ -19,7 +19,7 @@ from tf_dicom_ce.data.labels import (
     read_masks,
 )
 from tf_dicom_ce.data.patients import with_patients
-from tf_dicom_ce.dicom.sop_classes import ULTRASOUND
+from tf_dicom_ce.dicom.reader import ULTRASOUND
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.contents import digests
 from tf_dicom_ce.intake.decoding import ImageReader

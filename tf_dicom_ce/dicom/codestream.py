@@ -73,11 +73,6 @@ def jpeg_frame(src: bytes) -> FrameHeader:
     raise ValueError("no frame header")
 
 
-def has_end(src: bytes) -> bool:
-    """Tells whether JPEG has an end marker behind its last scan."""
-    return src.rfind(END_OF_IMAGE) > src.rfind(b"\xff\xda")
-
-
 def is_one_scan(src: bytes) -> bool:
     """Tells whether the first scan of JPEG holds all there is of the picture."""
     found = jpeg_frame(src)

@@ -1,16 +1,17 @@
 """What is decided about a picture, as far as its header tells."""
 
+import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from pydicom import Dataset
 from pydicom.tag import Tag
 
-from tf_dicom_ce.dicom import cells, decoders, grayscale
+from tf_dicom_ce.dicom import decoders, grayscale
+from tf_dicom_ce.dicom.elements import value
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.regions import crop_region, has_color_flow, tissue_regions
-from tf_dicom_ce.dicom.values import value
 
 _PHOTOMETRIC, _ANNOTATION, _LOSSY_COMPRESSION, _ASPECT_RATIO, _SPACING, _COLOUR, _STORED = map(
     Tag,
@@ -36,16 +37,10 @@ def decisions(header: Dataset) -> tuple[Flag, ...]:
     flags: list[Flag] = []
     with quiet():
         for rule in _RULES:
-            flags.extend(_attempt(rule, header))
+            # pydicom converts elements when they are looked at, and raises whatever comes to hand.
+            with contextlib.suppress(Exception):
+                flags += list(rule(header))
     return tuple(flags)
-
-
-def _attempt(rule: Callable[[Dataset], Iterator[Flag]], header: Dataset) -> list[Flag]:
-    try:
-        return list(rule(header))
-    # pydicom converts elements when they are looked at, and raises whatever comes to hand.
-    except Exception:
-        return []
 
 
 def _region(header: Dataset) -> Iterator[Flag]:
@@ -59,15 +54,16 @@ def _colour_doppler(header: Dataset) -> Iterator[Flag]:
 
 def _bits(header: Dataset) -> Iterator[Flag]:
     of_cells = header.file_meta.TransferSyntaxUID in decoders.OF_CELLS
-    if of_cells and cells.high_bit(header) != value(header, _STORED) - 1:
+    if of_cells and decoders.high_bit(header) != value(header, _STORED) - 1:
         yield Flag.HIGH_BIT
 
 
 def _levels(header: Dataset) -> Iterator[Flag]:
     photometric = value(header, _PHOTOMETRIC)
+    is_jpeg = header.file_meta.TransferSyntaxUID in decoders.JPEG  # the 8-bit kind alone is read
     if photometric in grayscale.MONOCHROME:
         yield from grayscale.monochrome_flags(header)
-    elif photometric != grayscale.PALETTE and decoders.stored_bits(header) > 8:
+    elif photometric != grayscale.PALETTE and not is_jpeg and value(header, _STORED) > 8:
         yield Flag.HIGH_BYTE
 
 
@@ -96,7 +92,7 @@ def _burned_in(header: Dataset) -> Iterator[Flag]:
 
 def _lossy(header: Dataset) -> Iterator[Flag]:
     syntax = header.file_meta.TransferSyntaxUID
-    if value(header, _LOSSY_COMPRESSION) == "01" or decoders.is_lossy(syntax):
+    if value(header, _LOSSY_COMPRESSION) == "01" or syntax in decoders.LOSSY:
         yield Flag.LOSSY
 
 

@@ -1,21 +1,27 @@
-"""Which decoder reads which transfer syntax, and how each is kept from harm."""
+"""Which decoder reads which transfer syntax, how each is kept from harm, and what it gives."""
 
 import functools
+import io
+import random
 import re
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
+import numpy as np
 import openjpeg
 import rle
+from PIL import Image
 from pydicom import Dataset, uid
 from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 from pydicom.pixels.decoders import pyjpegls
 from pydicom.pixels.decoders.base import DecodeRunner
+from pydicom.tag import Tag
 
 from tf_dicom_ce.dicom import codestream
-from tf_dicom_ce.dicom.decoded import Decoded
+from tf_dicom_ce.dicom.elements import value
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.part10 import NATIVE
+from tf_dicom_ce.dicom.refusals import Code, Refusal
 
 JPEG = (
     uid.JPEGBaseline8Bit,
@@ -33,12 +39,14 @@ _JPEG_2000 = (
 )
 # Without a name pydicom tries GDCM first, which ends the whole process on some damaged streams.
 _PLUGIN = "tf-dicom-ce"
+#: Transfer syntaxes that a decoder reads.
 SUPPORTED = frozenset((*NATIVE, *JPEG, *_JPEG_LS, *_JPEG_2000, uid.RLELossless))
 #: Transfer syntaxes whose pixels are cells of (0028,0100) Bits Allocated.
 OF_CELLS = frozenset((*NATIVE, uid.RLELossless))
-_VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.(4\.10\d(\.1)?|7\.\d)")  # MPEG, HEVC, SMPTE
+VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.(4\.10\d(\.1)?|7\.\d)")  # MPEG, HEVC, SMPTE
 _TRANSFORMED = ("YBR_ICT", "YBR_RCT")  # these leave the JPEG 2000 decoder as RGB
-_LOSSY = frozenset(
+#: Transfer syntaxes that lose detail as a rule.
+LOSSY = frozenset(
     (
         uid.JPEGBaseline8Bit,
         uid.JPEGExtended12Bit,
@@ -48,25 +56,27 @@ _LOSSY = frozenset(
     )
 )
 
-
-def supports(syntax: str) -> bool:
-    """Tells whether a decoder reads this (0002,0010) Transfer Syntax UID."""
-    return syntax in SUPPORTED
-
-
-def is_video(syntax: str) -> bool:
-    """Tells whether the (0002,0010) Transfer Syntax UID is of a video stream."""
-    return _VIDEO.fullmatch(syntax) is not None
+# A progressive stream of few bytes may have thousands of scans, each over the whole image.
+_MAX_SCANS = 100
+# What a scan could go on with: libjpeg makes up zeros.
+_OTHER_SAMPLES = tuple(random.Random(k).randbytes(200).replace(b"\xff", b"") for k in range(6))
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+_STORED, _HIGH_BIT = Tag("BitsStored"), Tag("HighBit")
+_OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 
 
-def is_lossy(syntax: str) -> bool:
-    """Tells whether the (0002,0010) Transfer Syntax UID is one that loses detail as a rule."""
-    return syntax in _LOSSY
+class Decoded(NamedTuple):
+    """One frame out of a decoder.
 
+    Attributes:
+        values: (H, W) or (H, W, 3) integers.
+        photometric: (0028,0004) Photometric Interpretation that they have.
+        flags: Where the codestream contradicts the header.
+    """
 
-def stored_bits(header: Dataset) -> int:
-    """(0028,0101) Bits Stored; 8 for JPEG, of which only the 8-bit kind is read."""
-    return 8 if header.file_meta.TransferSyntaxUID in JPEG else int(header.BitsStored)
+    values: np.ndarray
+    photometric: str
+    flags: tuple[Flag, ...] = ()
 
 
 def decode_native(file: BinaryIO, index: int, syntax: str, options: dict[str, Any]) -> Decoded:
@@ -79,7 +89,7 @@ def decode_native(file: BinaryIO, index: int, syntax: str, options: dict[str, An
         options: What pydicom's `as_pixel_options` makes of the header.
 
     Returns:
-        Cells as they are, see `cells`.
+        Cells as they are, see `values_of`.
 
     Raises:
         Exception: Of any kind, if the data do not fit the options.
@@ -98,7 +108,7 @@ def decode_stream(src: bytes, syntax: str, options: dict[str, Any]) -> Decoded:
         options: What pydicom's `as_pixel_options` makes of the header.
 
     Returns:
-        Of RLE cells as they are, see `cells`.
+        Of RLE cells as they are, see `values_of`.
 
     Raises:
         Exception: Of any kind, if the codestream is damaged or does not fit the options.
@@ -208,3 +218,138 @@ def decode_rle(src: bytes, runner: DecodeRunner) -> bytearray:
     )
     runner.set_option("planar_configuration", 1)
     return frame
+
+
+def decode_jpeg(
+    src: bytes, rows: int, columns: int, samples: int, photometric: str
+) -> Decoded | Refusal:
+    """Decodes one frame of 8-bit JPEG, lossy or lossless, with Pillow.
+
+    Of YCbCr only the luminance is decoded, without a conversion of colours.
+
+    Args:
+        src: The codestream.
+        rows: (0028,0010) Rows.
+        columns: (0028,0011) Columns.
+        samples: (0028,0002) Samples per Pixel.
+        photometric: (0028,0004) Photometric Interpretation.
+
+    Returns:
+        uint8 samples; or a refusal of more than 8 bits.
+
+    Raises:
+        OSError: Damaged.
+        ValueError: The codestream's size is not Rows × Columns, it has too many scans, or it ends
+            before its last pixel.
+    """
+    found = codestream.jpeg_frame(src)
+    if found.precision != 8:
+        return Refusal(Code.UNSUPPORTED_TRANSFER_SYNTAX, f"{found.precision}-bit JPEG")
+    found.require_size(rows, columns)
+    if src.count(b"\xff\xda") > _MAX_SCANS:
+        raise ValueError("too many scans")
+    flags = () if found.components == samples else (Flag.SAMPLES,)
+    if src.rfind(codestream.END_OF_IMAGE) > src.rfind(b"\xff\xda"):  # behind the last scan
+        decoded = _decode_jpeg(src, found, photometric)
+    else:
+        # libjpeg makes up what is missing before the end marker: other samples would show there,
+        # unless whole scans are missing.
+        if not codestream.is_one_scan(src):
+            raise ValueError("the codestream may end before its last scan")
+        src = _unpadded(src)
+        decoded = _decode_jpeg(src + codestream.END_OF_IMAGE, found, photometric)
+        for other_samples in _OTHER_SAMPLES:
+            more = _continuation(src, other_samples) + codestream.END_OF_IMAGE
+            other = _decode_jpeg(src + more, found, photometric)
+            if not np.array_equal(decoded.values, other.values):
+                raise ValueError("the codestream ends before its last pixel")
+        flags = (*flags, Flag.NO_END_MARKER)
+    return decoded._replace(flags=(*decoded.flags, *flags))
+
+
+def _unpadded(src: bytes) -> bytes:
+    """Without half a marker and padding, which would be taken for samples; a 0 behind FF is one."""
+    src = src.rstrip(b"\xff")
+    bare = src.rstrip(b"\0")
+    return bare + b"\0" if bare.endswith(b"\xff") else bare
+
+
+def _continuation(src: bytes, samples: bytes) -> bytes:
+    """Samples, and behind each of the next restart markers the same once more."""
+    last = [marker[1] for marker in _RESTART.findall(src)][-1:]
+    first = last[0] - 0xD0 + 1 if last else 0
+    restarts = (bytes((0xFF, 0xD0 + number % 8)) for number in range(first, first + 8))
+    return samples + b"".join(restart + samples for restart in restarts)
+
+
+def _decode_jpeg(src: bytes, found: codestream.FrameHeader, photometric: str) -> Decoded:
+    image = Image.open(io.BytesIO(src), formats=("JPEG",))
+    if image.size != (found.columns, found.rows):
+        raise ValueError("the codestream's frame header is ambiguous")
+    if image.mode == "L":
+        one_sample = photometric in ("MONOCHROME1", "PALETTE COLOR")
+        return Decoded(np.asarray(image), photometric if one_sample else "MONOCHROME2")
+    has_jfif = "jfif" in image.info
+    if found.lossless:
+        # libjpeg converts no colours here, and unless told otherwise takes them for RGB.
+        if has_jfif:
+            image.draft("YCbCr", None)
+        return Decoded(np.asarray(image), photometric)
+    adobe = image.info.get("adobe_transform")
+    if adobe == 0 or found.has_rgb_ids:
+        differs = photometric != "RGB"
+        return Decoded(np.asarray(image), "RGB", (Flag.COLOUR_SPACE,) * differs)
+    # An RGB JPEG is not subsampled.
+    if photometric == "RGB" and adobe is None and not has_jfif and not found.is_subsampled:
+        image.draft("YCbCr", None)  # the components as they are
+        return Decoded(np.asarray(image), "RGB")
+    image.draft("L", None)
+    differs = photometric == "RGB"
+    return Decoded(np.asarray(image), "MONOCHROME2", (Flag.COLOUR_SPACE,) * differs)
+
+
+def high_bit(header: Dataset) -> int:
+    """(0028,0102) High Bit; (0028,0101) Bits Stored - 1 if it is absent."""
+    found = value(header, _HIGH_BIT)
+    return int(value(header, _STORED)) - 1 if found is None else int(found)
+
+
+def values_of(cells: np.ndarray, header: Dataset) -> tuple[np.ndarray, tuple[Flag, ...]]:
+    """Takes the values out of cells of (0028,0100) Bits Allocated.
+
+    They are the (0028,0101) Bits Stored up to (0028,0102) High Bit. If High Bit is not Bits
+    Stored - 1 and no cell has a bit above Bits Stored, High Bit is wrong.
+
+    Args:
+        cells: Integers of any shape.
+        header: For Bits Stored, High Bit and the overlays.
+
+    Returns:
+        The values, of the same type and shape; and a flag if other bits are set, unless it is an
+        overlay plane that sets them.
+    """
+    stored, high = int(value(header, _STORED)), high_bit(header)
+    size = 8 * cells.itemsize
+    if stored >= size:
+        return cells, ()
+    if not stored <= high + 1 <= size or bits_of(cells) <= stored:
+        high = stored - 1
+    # Up to the top and down again, so that the highest bit gives the sign.
+    values = (cells << (size - 1 - high)) >> (size - stored)
+    others = cells.dtype.kind == "u" and np.any(values << (high + 1 - stored) != cells)
+    is_flagged = others and not _has_embedded_overlay(header)
+    return values, (Flag.UNUSED_BITS,) * bool(is_flagged)
+
+
+def bits_of(values: np.ndarray) -> int:
+    """How many bits the values need, the sign among them."""
+    low, high = int(values.min()), int(values.max())
+    return max(high.bit_length(), (~min(low, 0)).bit_length()) + (values.dtype.kind == "i")
+
+
+def _has_embedded_overlay(header: Dataset) -> bool:
+    """A plane with (60xx,0102) Overlay Bit Position and no (60xx,3000) Overlay Data."""
+    return any(
+        group << 16 | 0x0102 in header and group << 16 | 0x3000 not in header
+        for group in _OVERLAY_GROUPS
+    )

@@ -53,7 +53,7 @@ def walk(file: BinaryIO, offset: int) -> Items:
     """
     size = file.seek(0, os.SEEK_END)
     items: list[Fragment] = []
-    position, start, chunk = offset, 0, b""
+    position, start, chunk, cut = offset, 0, b"", False
     while len(items) <= MAX_ITEMS:
         at = position - start
         if not 0 <= at <= len(chunk) - 8:
@@ -61,13 +61,14 @@ def walk(file: BinaryIO, offset: int) -> Items:
             start, at, chunk = position, 0, file.read(_CHUNK if items else 8)
         # The delimiter, or the pad byte that some writers leave out of an odd fragment's length.
         if chunk[at : at + 4] != _ITEM or len(chunk) < at + 8:
-            return Items(items[0] if items else None, items[1:], cut=False)
+            break
         length = struct.unpack_from("<L", chunk, at + 4)[0]
         if position + 8 + length > size:
-            return Items(items[0] if items else None, items[1:], cut=True)
+            cut = True
+            break
         items.append(Fragment(position + 8, length))
         position += 8 + length
-    return Items(items[0], items[1:], cut=False)
+    return Items(items[0] if items else None, items[1:], cut)
 
 
 def frame_fragments(
@@ -98,7 +99,8 @@ def frame_fragments(
         if _is_plausible(firsts, frames):
             break
     else:
-        firsts = [i for i, fragment in enumerate(fragments) if _begins_frame(file, fragment)]
+        starts = (read(file, [fragment._replace(length=4)]) for fragment in fragments)
+        firsts = [i for i, start in enumerate(starts) if start.startswith(_STARTS)]
         if not _is_plausible(firsts, frames):
             return None
     ends = [*firsts[1:], len(fragments)]
@@ -124,8 +126,3 @@ def _basic_table(file: BinaryIO, items: Items) -> Sequence[int]:
 def _is_plausible(firsts: list[int], frames: int) -> bool:
     increasing = all(a < b for a, b in itertools.pairwise(firsts))
     return len(firsts) == frames and firsts[0] == 0 and increasing
-
-
-def _begins_frame(file: BinaryIO, fragment: Fragment) -> bool:
-    file.seek(fragment.offset)
-    return file.read(4).startswith(_STARTS)

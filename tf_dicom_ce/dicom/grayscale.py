@@ -1,5 +1,6 @@
 """Stored pixel values to 8-bit gray levels."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -10,8 +11,8 @@ from pydicom.pixels.processing import apply_windowing
 from pydicom.tag import BaseTag, Tag
 
 from tf_dicom_ce.dicom import decoders
+from tf_dicom_ce.dicom.elements import value
 from tf_dicom_ce.dicom.flags import Flag
-from tf_dicom_ce.dicom.values import value
 
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 LUMA_FIRST = ("YBR_FULL", "YBR_FULL_422")
@@ -26,23 +27,6 @@ _STORED, _SIGNED = Tag("BitsStored"), Tag("PixelRepresentation")
 _PHOTOMETRIC, _SLOPE = Tag("PhotometricInterpretation"), Tag("RescaleSlope")
 # PS3.3 C.11.2.1.3: the function, and the width above which it shows more than a threshold.
 _FUNCTIONS = {"LINEAR": 1.0, "LINEAR_EXACT": 0.0, "SIGMOID": 0.0}
-
-
-class Window(NamedTuple):
-    """(0028,1050) Window Center, (0028,1051) Window Width and (0028,1056) VOI LUT Function."""
-
-    center: float
-    width: float
-    function: str
-
-    def show(self, values: np.ndarray) -> np.ndarray:
-        """Values to levels, 0 to 255, not rounded."""
-        display = Dataset()
-        display.PhotometricInterpretation = "MONOCHROME2"
-        display.BitsStored, display.PixelRepresentation = 8, 0
-        display.WindowCenter, display.WindowWidth = self.center, self.width
-        display.VOILUTFunction = self.function
-        return apply_windowing(values, display)
 
 
 class Table(NamedTuple):
@@ -72,7 +56,7 @@ class Transforms(NamedTuple):
 
     modality: Table | None
     voi: Table | None
-    window: Window | None
+    window: Dataset | None
     flags: tuple[Flag, ...]
 
 
@@ -111,8 +95,9 @@ def to_grayscale(values: np.ndarray, photometric: str, bits: int, dataset: Datas
 
 def is_8_bit(dataset: Dataset) -> bool:
     """True if the stored values of monochrome are gray levels as they are."""
-    if _SLOPE in dataset and _is_falling(dataset):
-        return False
+    with contextlib.suppress(Exception):  # absent, empty, or malformed in any way
+        if value(dataset, _SLOPE) < 0:
+            return False  # black becomes white; any other leaves 8 bits over their range as is
     if dataset.file_meta.TransferSyntaxUID in decoders.JPEG:
         return True
     return value(dataset, _STORED) == 8 and not value(dataset, _SIGNED)
@@ -186,7 +171,7 @@ def _monochrome(
     if voi is not None:
         levels = voi.look_up(values) * (255 / (2**voi.bits - 1))
     elif window is not None:
-        levels = window.show(values)
+        levels = apply_windowing(values, window)
     elif is_level:
         levels = values
     else:
@@ -196,24 +181,21 @@ def _monochrome(
     return np.rint(levels).astype(np.uint8), padding
 
 
-def _is_falling(dataset: Dataset) -> bool:
-    """True if rescaling turns black into white; any other leaves 8 bits over their range as is."""
-    try:
-        return value(dataset, _SLOPE) < 0
-    except Exception:  # empty, or malformed in any way
-        return False
-
-
-def _window(dataset: Dataset) -> Window | None:
-    """The first window, if it can be used.
+def _window(dataset: Dataset) -> Dataset | None:
+    """The first window as pydicom applies it, to levels of 0 to 255, if it can be used.
 
     A width of 1 is a threshold where the function is linear, which no device means for ultrasound.
     """
     try:
         center, width = (_first_number(dataset, k) for k in ("WindowCenter", "WindowWidth"))
         function = str(value(dataset, _FUNCTION) or "LINEAR").upper()
-        is_one = np.isfinite(center) and _FUNCTIONS[function] < width < np.inf
-        return Window(center, width, function) if is_one else None
+        if not (np.isfinite(center) and _FUNCTIONS[function] < width < np.inf):
+            return None
+        window = Dataset()
+        window.PhotometricInterpretation = "MONOCHROME2"
+        window.BitsStored, window.PixelRepresentation = 8, 0
+        window.WindowCenter, window.WindowWidth, window.VOILUTFunction = center, width, function
+        return window
     # One of them is absent, the function unknown, or a number malformed in any way.
     except Exception:
         return None

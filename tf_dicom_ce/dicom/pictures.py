@@ -1,15 +1,16 @@
-"""PNG and JPEG files, which carry no tags, as frames."""
+"""Frames of any file: DICOM, or PNG and JPEG, which carry no tags."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from tf_dicom_ce.dicom import part10
-from tf_dicom_ce.dicom.reader import Frame, looked_at
+from tf_dicom_ce.dicom.reader import ULTRASOUND, Frame, looked_at, read_frames
 from tf_dicom_ce.dicom.refusals import Code, Refusal
+from tf_dicom_ce.dicom.regions import Region
 
 _STARTS = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
 _MAX_PIXELS = 1 << 26
@@ -23,6 +24,35 @@ def picture_format(path: str | os.PathLike[str]) -> str | None:
     with file:
         start = file.read(8)
     return next((name for magic, name in _STARTS.items() if start.startswith(magic)), None)
+
+
+def read_images(
+    path: str | os.PathLike[str],
+    frames: Sequence[int | None],
+    find_sector: bool = False,
+    blank_outside: bool = False,
+    classes: frozenset[str] = ULTRASOUND,
+) -> list[Frame | Refusal]:
+    """Reads frames of one file: DICOM, PNG or JPEG, as its content says.
+
+    Args:
+        path: The file; links are not followed.
+        frames: Numbers from 0; None for the middle one.
+        find_sector: See `read_frames`; of a picture the whole is taken.
+        blank_outside: See `read_frames`.
+        classes: The SOP class UIDs to accept.
+
+    Returns:
+        A frame, or why there is none, for each. No content of a file raises.
+    """
+    if picture_format(path):
+        picture = read_picture(path, blank_outside)
+        out = Refusal(Code.FRAME_OUT_OF_RANGE, "a picture has one frame")
+        return [picture if frame in (None, 0) else out for frame in frames]
+    # The middle one needs an opening of its own, as only the reader knows its number.
+    openings = [None if k is None else [k] for k in frames] if None in frames else [frames]
+    options = {"find_sector": find_sector, "blank_outside": blank_outside, "classes": classes}
+    return [found for numbers in openings for found in read_frames(path, numbers, **options)]
 
 
 def picture_size(path: str | os.PathLike[str]) -> tuple[int, int] | Refusal:
@@ -67,5 +97,4 @@ def _to_frame(image: Image.Image) -> Frame | Refusal:
         return Refusal(Code.UNSUPPORTED_PHOTOMETRIC, "more than 8 bits a sample")
     colours = image.convert("RGB") if image.mode == "P" else image
     pixels = np.asarray(colours.convert("L"))
-    everything = (slice(0, pixels.shape[0]), slice(0, pixels.shape[1]))
-    return Frame(pixels, (), everything, pixels.shape)
+    return Frame(pixels, (), Region(0, 0, *pixels.shape), pixels.shape)

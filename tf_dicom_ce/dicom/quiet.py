@@ -22,7 +22,8 @@ def quiet() -> Iterator[None]:
     global _depth
     with _lock:
         if _depth == 0:
-            _active.enter_context(_silence())
+            _active.enter_context(muted("pydicom", "highdicom"))
+            _active.enter_context(warnings.catch_warnings(action="ignore"))
         _depth += 1
     try:
         yield
@@ -45,10 +46,3 @@ def muted(*names: str) -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    with muted("pydicom", "highdicom"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

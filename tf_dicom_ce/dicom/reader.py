@@ -2,38 +2,45 @@
 
 import dataclasses
 import os
+import struct
 from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.datadict import dictionary_description
+from pydicom.pixels.utils import as_pixel_options
+from pydicom.tag import Tag
+from pydicom.uid import UID
 
-from tf_dicom_ce.dicom import grayscale, part10, regions, sector
+from tf_dicom_ce.dicom import decoders, encapsulated, grayscale, part10, regions
 from tf_dicom_ce.dicom.decisions import decisions
-from tf_dicom_ce.dicom.description import (
-    Description,
-    describe,
-    element_name,
-    number_of_frames,
-    refuse_class,
-    refuse_syntax,
-)
+from tf_dicom_ce.dicom.elements import value
 from tf_dicom_ce.dicom.flags import Flag
-from tf_dicom_ce.dicom.frames import Frames
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.refusals import Code, Refusal
-from tf_dicom_ce.dicom.sop_classes import ULTRASOUND
+from tf_dicom_ce.dicom.regions import Region
 
-__all__ = [
-    "Code",
-    "Flag",
-    "Frame",
-    "Refusal",
-    "inspect",
-    "number_of_frames",
-    "read_frame",
-    "read_frames",
-    "read_header",
-]
+#: (0008,0060) Modality is free text in practice; the SOP class says what a file is.
+ULTRASOUND: frozenset[str] = frozenset(
+    {
+        "1.2.840.10008.5.1.4.1.1.6.1",  # Ultrasound Image Storage
+        "1.2.840.10008.5.1.4.1.1.3.1",  # Ultrasound Multi-frame Image Storage
+        "1.2.840.10008.5.1.4.1.1.6",  # the same, retired
+        "1.2.840.10008.5.1.4.1.1.3",
+    }
+)
+_SOP_CLASS, _FRAMES, _PHOTOMETRIC = map(
+    Tag, ("SOPClassUID", "NumberOfFrames", "PhotometricInterpretation")
+)
+_POSITIVE = {
+    keyword: Tag(keyword)
+    for keyword in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored")
+}
+# Twice a screen of 3840 × 2160 in colour; half an hour at 30 frames per second.
+_MAX_FRAME_SAMPLES = 1 << 25
+_MAX_FRAMES = 1 << 16
+_MAX_SAMPLES = 1 << 38
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,28 +51,14 @@ class Frame:
         pixels: (H, W) uint8, 0 black to 255 white, cropped to the ultrasound region if the file
             names one.
         flags: Every decision taken on the way; those that the header tells come first.
-        crop: Rows and columns of the source that `pixels` are.
+        region: Of the source that `pixels` are.
         source_shape: (0028,0010) Rows and (0028,0011) Columns of the source.
     """
 
     pixels: np.ndarray
     flags: tuple[Flag, ...]
-    crop: tuple[slice, slice]
+    region: Region
     source_shape: tuple[int, int]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Image:
-    """An open file from which a frame can be expected; the caller closes `part10.file`."""
-
-    part10: part10.Part10
-    description: Description
-    frames: Frames
-
-    @property
-    def flags(self) -> tuple[Flag, ...]:
-        """What header and length of the pixel data tell."""
-        return (*decisions(self.part10.header), *self.frames.flags)
 
 
 def read_header(
@@ -84,12 +77,8 @@ def read_header(
     Returns:
         The header of an image, or why there is none. No content of a file raises.
     """
-    with quiet():
-        image = _open(path, classes)
-        if isinstance(image, Refusal):
-            return image
-        image.part10.file.close()
-        return image.part10.header
+    found = inspect(path, classes)
+    return found if isinstance(found, Refusal) else found[0]
 
 
 def inspect(
@@ -109,8 +98,8 @@ def inspect(
         image = _open(path, classes)
         if isinstance(image, Refusal):
             return image
-        image.part10.file.close()
-        return image.part10.header, image.flags
+        image.file.close()
+        return image.header, image.flags
 
 
 def read_frame(
@@ -165,19 +154,186 @@ def read_frames(
     if isinstance(image, Refusal):
         yield from [image] * (1 if indices is None else len(indices))
         return
-    with image.part10.file:
+    with image.file:
         frames = image.description.frames
         with quiet():
-            flags, (crop, _) = image.flags, regions.crop_region(image.part10.header)
+            flags, (region, _) = image.flags, regions.crop_region(image.header)
         for index in (frames // 2,) if indices is None else indices:
             if not 0 <= index < frames:
-                yield Refusal(Code.FRAME_OUT_OF_RANGE, element_name("NumberOfFrames"))
+                yield _refusal(Code.FRAME_OUT_OF_RANGE, "NumberOfFrames")
                 continue
             with quiet():
-                frame = _read(image, index, crop, flags)
+                frame = image.read(index, region, flags)
                 if isinstance(frame, Frame):
-                    frame = looked_at(frame, find_sector and crop is None, blank_outside)
+                    frame = looked_at(frame, find_sector and region is None, blank_outside)
             yield frame
+
+
+def looked_at(frame: Frame, find_sector: bool, blank_outside: bool) -> Frame | Refusal:
+    """Looks for the ultrasound in the picture, to crop to it or to blacken the rest.
+
+    Args:
+        frame: As it is read.
+        find_sector: Crop to what is found.
+        blank_outside: If the frame is the whole picture, blacken what lies outside of what is
+            found, or refuse the frame if that is nothing.
+    """
+    is_whole = frame.pixels.shape == frame.source_shape
+    if not (find_sector or (blank_outside and is_whole)):
+        return frame
+    region = regions.find_sector(frame.pixels)
+    if region is None and blank_outside:
+        return Refusal(Code.NO_SECTOR)
+    if region is None:
+        return dataclasses.replace(frame, flags=(*frame.flags, Flag.NO_SECTOR))
+    if find_sector:
+        pixels = np.ascontiguousarray(frame.pixels[region.slices])
+        return Frame(pixels, (*frame.flags, Flag.SECTOR_FOUND), region, frame.source_shape)
+    pixels = np.zeros_like(frame.pixels)
+    pixels[region.slices] = frame.pixels[region.slices]
+    return dataclasses.replace(frame, pixels=pixels, flags=(*frame.flags, Flag.BLACKENED))
+
+
+def number_of_frames(header: Dataset) -> int:
+    """(0028,0008) Number of Frames, at least 1; absent, empty and 0 mean 1."""
+    return int(value(header, _FRAMES) or 1)
+
+
+class _Description(NamedTuple):
+    """(0028,xxxx) and the transfer syntax, checked."""
+
+    rows: int
+    columns: int
+    samples: int
+    bits_allocated: int
+    bits_stored: int
+    photometric: str
+    frames: int
+    syntax: str
+
+    @property
+    def frame_bytes(self) -> int:
+        """The size of one uncompressed frame."""
+        bits = self.rows * self.columns * self.samples * self.bits_allocated
+        # Two pixels share their chroma: 4 bytes for 2 pixels instead of 6.
+        return bits * 2 // 24 if self.photometric == "YBR_FULL_422" else bits // 8
+
+
+class _Image:
+    """An open file from which frames can be expected; memory holds one of them.
+
+    Attributes:
+        file: For the caller to close.
+        header: All elements before the pixel data.
+        description: What the pixel data hold.
+        refused: What stands against decoding any of the frames, or None.
+    """
+
+    def __init__(self, opened: part10.Part10, description: _Description) -> None:
+        self.file, self.header, self._pixels = opened.file, opened.header, opened.pixels
+        self.description = description
+        self._options: dict[str, Any] = {}
+        self._by_frame: list[list[encapsulated.Fragment]] | None = None
+        self._length_flags: tuple[Flag, ...] = ()
+        is_native = description.syntax in part10.NATIVE
+        self.refused = self._measure() if is_native else self._walk()
+
+    @property
+    def flags(self) -> tuple[Flag, ...]:
+        """What header and length of the pixel data tell."""
+        return (*decisions(self.header), *self._length_flags)
+
+    def read(self, index: int, region: Region | None, flags: tuple[Flag, ...]) -> Frame | Refusal:
+        """Decodes frame `index` and turns it into gray levels."""
+        try:
+            stored = self._decode(index)
+            if isinstance(stored, Refusal):
+                return stored
+            (values, photometric, more), bits = stored
+            # Cropped first, so that the range of >8-bit values is that of the tissue.
+            values = values if region is None else values[region.slices]
+            levels = grayscale.to_grayscale(values, photometric, bits, self.header)
+        # Decoders raise anything on damaged streams; their messages are not for the user.
+        except Exception as error:
+            return Refusal(Code.DECODE_FAILED, type(error).__name__)
+        shape = (self.description.rows, self.description.columns)
+        region = region or Region(0, 0, *shape)
+        return Frame(np.ascontiguousarray(levels), (*flags, *more), region, shape)
+
+    def _decode(self, index: int) -> tuple[decoders.Decoded, int] | Refusal:
+        """Stored values of frame `index`, and how many bits they need."""
+        description = self.description
+        if not self._options:
+            self._prepare()
+        if description.syntax in part10.NATIVE:
+            self.file.seek(self._pixels.offset)
+            decoded = decoders.decode_native(self.file, index, description.syntax, self._options)
+        elif self._by_frame is None:
+            return Refusal(Code.DECODE_FAILED, "fragments and offset tables disagree")
+        else:
+            stream = encapsulated.read(self.file, self._by_frame[index])
+            if description.syntax in decoders.JPEG:
+                shape = (description.rows, description.columns, description.samples)
+                decoded = decoders.decode_jpeg(stream, *shape, description.photometric)
+            else:
+                decoded = decoders.decode_stream(stream, description.syntax, self._options)
+        if isinstance(decoded, Refusal):
+            return decoded
+        values, photometric, flags = decoded
+        if description.syntax in decoders.JPEG:
+            return decoded, 8
+        bits = description.bits_stored
+        if description.syntax in decoders.OF_CELLS:
+            values, flags = decoders.values_of(values, self.header)
+        elif (needed := decoders.bits_of(values)) > bits:
+            bits, flags = needed, (*flags, Flag.BEYOND_BITS_STORED)
+        return decoders.Decoded(values, photometric, flags), bits
+
+    def _measure(self) -> Refusal | None:
+        """Compares the length of uncompressed pixel data with what the header needs."""
+        pixels, description = self._pixels, self.description
+        if pixels.length is None:
+            return _refusal(Code.WRONG_TRANSFER_SYNTAX, "TransferSyntaxUID")
+        needed = description.frame_bytes * description.frames
+        if description.photometric == "YBR_FULL_422":
+            # Decompressors that write all chroma, and leave the header as it was.
+            whole = description._replace(photometric="YBR_FULL")
+            at_full = whole.frame_bytes * whole.frames
+            if pixels.length in (at_full, at_full + at_full % 2):
+                self.description, needed = whole, at_full
+                self._length_flags = (Flag.NOT_SUBSAMPLED,)
+        if pixels.length > needed + needed % 2:
+            self._length_flags = (Flag.SURPLUS_PIXELS,)
+        available = self.file.seek(0, os.SEEK_END) - pixels.offset
+        is_cut = min(pixels.length, available) < needed
+        return _refusal(Code.TRUNCATED, "PixelData") if is_cut else None
+
+    def _walk(self) -> Refusal | None:
+        """Lists the fragments of compressed pixel data."""
+        file, offset = self.file, self._pixels.offset
+        file.seek(offset)
+        if encapsulated.is_other(file.read(8)):
+            return _refusal(Code.WRONG_TRANSFER_SYNTAX, "TransferSyntaxUID")
+        self._items = encapsulated.walk(file, offset)
+        fragments = len(self._items.fragments)
+        if fragments >= encapsulated.MAX_ITEMS:
+            return _refusal(Code.TOO_LARGE, "PixelData")
+        is_cut = self._items.cut or fragments < self.description.frames
+        return _refusal(Code.TRUNCATED, "PixelData") if is_cut else None
+
+    def _prepare(self) -> None:
+        header, pixels = self.header, self._pixels
+        self._options = as_pixel_options(header, pixel_keyword="PixelData")
+        self._options.pop("extended_offsets", None)
+        self._options["photometric_interpretation"] = self.description.photometric
+        if pixels.vr:
+            self._options["pixel_vr"] = pixels.vr
+        if self.description.syntax not in part10.NATIVE:
+            table = header.get("ExtendedOffsetTable") or b""
+            extended = struct.unpack(f"<{len(table) // 8}Q", table[: len(table) // 8 * 8])
+            self._by_frame = encapsulated.frame_fragments(
+                self.file, self._items, self.description.frames, extended
+            )
 
 
 def _open(path: str | os.PathLike[str], classes: frozenset[str]) -> _Image | Refusal:
@@ -202,68 +358,60 @@ def _open(path: str | os.PathLike[str], classes: frozenset[str]) -> _Image | Ref
 def _check(opened: part10.Part10, classes: frozenset[str]) -> _Image | Refusal:
     """Finds what stands against decoding, from the header and the length of the file alone."""
     header = opened.header
-    refused = refuse_class(header, classes)
-    if refused is not None:
-        return refused
+    sop_class = value(header, _SOP_CLASS) or header.file_meta.get("MediaStorageSOPClassUID")
+    if sop_class not in classes:
+        # The name of a standard class tells no one apart; a private UID might.
+        name = UID(sop_class or "").keyword
+        return Refusal(Code.NOT_ULTRASOUND if header.preamble else Code.NOT_DICOM, name)
     if regions.is_not_2d(header):
-        return Refusal(Code.NOT_2D, element_name("RegionSpatialFormat"))
-    refused = refuse_syntax(header)
-    if refused is not None:
-        return refused
+        return _refusal(Code.NOT_2D, "RegionSpatialFormat")
+    syntax = header.file_meta.TransferSyntaxUID
+    if decoders.VIDEO.fullmatch(syntax):
+        return Refusal(Code.VIDEO, UID(syntax).keyword)
+    if syntax not in decoders.SUPPORTED:
+        return _refusal(Code.UNSUPPORTED_TRANSFER_SYNTAX, "TransferSyntaxUID")
     if opened.is_cut:
-        return Refusal(Code.TRUNCATED, element_name("PixelData"))
+        return _refusal(Code.TRUNCATED, "PixelData")
     if "Rows" not in header or (opened.pixels is not None and opened.pixels.length == 0):
         return Refusal(Code.NO_PIXELS, "(0028,0010) 'Rows' or (7FE0,0010) 'Pixel Data'")
     if opened.pixels is None:
-        return Refusal(Code.TRUNCATED, element_name("PixelData"))
-    description = describe(header)
+        return _refusal(Code.TRUNCATED, "PixelData")
+    description = _describe(header)
     if isinstance(description, Refusal):
         return description
-    frames = Frames(opened, description)
-    return frames.refused or _Image(opened, description, frames)
+    image = _Image(opened, description)
+    return image.refused or image
 
 
-def _read(
-    image: _Image, index: int, crop: regions.Crop | None, flags: tuple[Flag, ...]
-) -> Frame | Refusal:
-    """Decodes one frame and turns it into gray levels."""
-    try:
-        stored = image.frames.decode(index)
-        if isinstance(stored, Refusal):
-            return stored
-        # Cropped first, so that the range of >8-bit values is that of the tissue.
-        values = stored.values if crop is None else stored.values[crop]
-        levels = grayscale.to_grayscale(
-            values, stored.photometric, stored.bits, image.part10.header
-        )
-    # Decoders raise anything on damaged streams; their messages are not for the user.
-    except Exception as error:
-        return Refusal(Code.DECODE_FAILED, type(error).__name__)
-    shape = (image.description.rows, image.description.columns)
-    crop = crop or (slice(0, shape[0]), slice(0, shape[1]))
-    return Frame(np.ascontiguousarray(levels), (*flags, *stored.flags), crop, shape)
+def _describe(header: Dataset) -> _Description | Refusal:
+    """Reads and checks what is needed to decode a frame."""
+    numbers = []
+    for keyword, tag in _POSITIVE.items():
+        numbers.append(value(header, tag))
+        if not isinstance(numbers[-1], int) or numbers[-1] <= 0:
+            return _refusal(Code.DAMAGED_HEADER, keyword)
+    frames = number_of_frames(header)
+    if frames < 1:
+        return _refusal(Code.DAMAGED_HEADER, "NumberOfFrames")
+    photometric = value(header, _PHOTOMETRIC)
+    if photometric not in grayscale.SUPPORTED:
+        return _refusal(Code.UNSUPPORTED_PHOTOMETRIC, "PhotometricInterpretation")
+    syntax = header.file_meta.TransferSyntaxUID
+    # JPEG tells itself what it holds.
+    if syntax not in decoders.JPEG:
+        if numbers[2] != (1 if photometric in grayscale.ONE_SAMPLE else 3):
+            return _refusal(Code.DAMAGED_HEADER, "SamplesPerPixel")
+        if numbers[4] > numbers[3]:
+            return _refusal(Code.DAMAGED_HEADER, "BitsStored")
+    samples = numbers[0] * numbers[1] * numbers[2]
+    if samples > _MAX_FRAME_SAMPLES:
+        return Refusal(Code.TOO_LARGE, "(0028,0010) 'Rows' × (0028,0011) 'Columns'")
+    if frames > _MAX_FRAMES or samples * frames > _MAX_SAMPLES:
+        return _refusal(Code.TOO_LARGE, "NumberOfFrames")
+    return _Description(*numbers, photometric, frames, syntax)
 
 
-def looked_at(frame: Frame, find_sector: bool, blank_outside: bool) -> Frame | Refusal:
-    """Looks for the ultrasound in the picture, to crop to it or to blacken the rest.
-
-    Args:
-        frame: As it is read.
-        find_sector: Crop to what is found.
-        blank_outside: If the frame is the whole picture, blacken what lies outside of what is
-            found, or refuse the frame if that is nothing.
-    """
-    is_whole = frame.pixels.shape == frame.source_shape
-    if not (find_sector or (blank_outside and is_whole)):
-        return frame
-    box = sector.find_sector(frame.pixels)
-    if box is None and blank_outside:
-        return Refusal(Code.NO_SECTOR)
-    if box is None:
-        return dataclasses.replace(frame, flags=(*frame.flags, Flag.NO_SECTOR))
-    if find_sector:
-        pixels = np.ascontiguousarray(frame.pixels[box])
-        return Frame(pixels, (*frame.flags, Flag.SECTOR_FOUND), box, frame.source_shape)
-    pixels = np.zeros_like(frame.pixels)
-    pixels[box] = frame.pixels[box]
-    return dataclasses.replace(frame, pixels=pixels, flags=(*frame.flags, Flag.BLACKENED))
+def _refusal(code: Code, keyword: str) -> Refusal:
+    """Names an element as PS3.6 does, e.g. "(0028,0010) 'Rows'"."""
+    tag = Tag(keyword)
+    return Refusal(code, f"{tag} '{dictionary_description(tag)}'")

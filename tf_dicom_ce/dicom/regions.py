@@ -1,10 +1,13 @@
-"""Where in the image the ultrasound is: (0018,6011) Sequence of Ultrasound Regions."""
+"""Where in a picture the ultrasound is: as (0018,6011) has it, or as it looks."""
 
+from typing import NamedTuple
+
+import numpy as np
 from pydicom import Dataset
 from pydicom.tag import Tag
 
+from tf_dicom_ce.dicom.elements import value
 from tf_dicom_ce.dicom.flags import Flag
-from tf_dicom_ce.dicom.values import value
 
 _TISSUE_2D = 1  # (0018,6012) Region Spatial Format
 _OTHER_FORMATS = (2, 3, 4, 5)  # M-mode, spectral, waveform, graphics
@@ -16,11 +19,35 @@ _REGIONS, _SPATIAL_FORMAT, _DATA_TYPE = map(
 )
 _CORNERS = [Tag(f"RegionLocation{corner}") for corner in ("MinY0", "MaxY1", "MinX0", "MaxX1")]
 
-Crop = tuple[slice, slice]
+# Of what is found by looking.
+_ABOVE_BACKGROUND = 8
+_LINE_WIDTH = 5  # lines, calipers and strokes of letters are thinner
+_MIN_TEXTURE = 0.2
+_MIN_SIDE = 0.2  # of the picture
+_MIN_AREA = 0.05
+_MIN_FILL = 0.3  # of the box; a narrow sector fills half of it
+
 _Box = tuple[int, int, int, int]  # top, bottom, left, right; half-open
 
 
-def crop_region(dataset: Dataset) -> tuple[Crop | None, tuple[Flag, ...]]:
+class Region(NamedTuple):
+    """A rectangle of a picture, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Its rows and columns, as an index of [rows, columns]."""
+        return (
+            slice(self.top, self.top + self.height),
+            slice(self.left, self.left + self.width),
+        )
+
+
+def crop_region(dataset: Dataset) -> tuple[Region | None, tuple[Flag, ...]]:
     """Finds the pane that shows tissue, leaving out text, scales, and ECG strips.
 
     The largest 2D region (Region Spatial Format 1) of tissue or colour flow (Region Data Type 1
@@ -32,8 +59,7 @@ def crop_region(dataset: Dataset) -> tuple[Crop | None, tuple[Flag, ...]]:
         dataset: A header with (0028,0010) Rows and (0028,0011) Columns.
 
     Returns:
-        Slices over rows and columns, or None if no region is usable; and the flags that tell
-        what was decided.
+        The pane, or None if no region is usable; and the flags that tell what was decided.
     """
     height, width = int(dataset.Rows), int(dataset.Columns)
     try:
@@ -60,7 +86,8 @@ def crop_region(dataset: Dataset) -> tuple[Crop | None, tuple[Flag, ...]]:
         flags.append(Flag.CLAMPED)
     if inside != (0, height, 0, width):
         flags.append(Flag.CROPPED)
-    return (slice(*inside[:2]), slice(*inside[2:])), tuple(flags)
+    top, bottom, left, right = inside
+    return Region(top, left, bottom - top, right - left), tuple(flags)
 
 
 def tissue_regions(dataset: Dataset) -> list[Dataset]:
@@ -121,3 +148,59 @@ def _are_apart(a: _Box, b: _Box) -> bool:
 def _area(box: _Box) -> int:
     top, bottom, left, right = box
     return max(bottom - top, 0) * max(right - left, 0)
+
+
+def find_sector(levels: np.ndarray) -> Region | None:
+    """Finds the ultrasound among text, ECG traces, gray bars and scales.
+
+    Ultrasound is the largest area that is brighter than the background and rough in both
+    directions: text and lines are thin, and gray bars smooth. A sector that is black towards its
+    edges gives a box that is too small.
+
+    Args:
+        levels: (H, W) uint8.
+
+    Returns:
+        The box around it, or None if nothing plausible is found.
+    """
+    # Not at the top, since most readers never come here, and SciPy takes long to import.
+    from scipy import ndimage
+
+    shape = np.array(levels.shape)
+    if shape.min() < 4 * _LINE_WIDTH:
+        return None
+    background = int(np.bincount(levels.ravel(), minlength=256)[:64].argmax())
+    bright = levels > background + _ABOVE_BACKGROUND
+    # Speckle has holes.
+    solid = ndimage.binary_closing(np.pad(bright, 1), np.ones((3, 3)))[1:-1, 1:-1]
+    wide = ndimage.binary_opening(solid, np.ones((_LINE_WIDTH, _LINE_WIDTH)))
+    letter = max(2 * _LINE_WIDTH, shape.min() // 40)
+    core = ndimage.binary_opening(wide, np.ones((letter, letter)))
+    core &= _texture(levels, letter) > _MIN_TEXTURE
+    # Vessels and chambers are black and may divide the tissue.
+    link = max(3, shape.min() // 30)
+    linked = ndimage.binary_closing(np.pad(core, link), np.ones((3, 3)), iterations=link)
+    labels, count = ndimage.label(linked[link:-link, link:-link])
+    if count == 0:
+        return None
+    largest = np.bincount(labels.ravel())[1:].argmax() + 1
+    # The opening has cut the corners off; lines that touch them stay away.
+    whole = ndimage.binary_propagation(core & (labels == largest), mask=wide)
+    box = ndimage.find_objects(whole.astype(np.int8))[0]
+    sides = np.array([s.stop - s.start for s in box])
+    plausible = (
+        np.all(sides >= _MIN_SIDE * shape)
+        and sides.prod() >= _MIN_AREA * levels.size
+        and whole[box].mean() >= _MIN_FILL
+    )
+    return Region(box[0].start, box[1].start, *sides.tolist()) if plausible else None
+
+
+def _texture(levels: np.ndarray, size: int) -> np.ndarray:
+    """The share of pixels around each that differ from their neighbours in both directions."""
+    from scipy import ndimage
+
+    signed = levels.astype(np.int16)
+    down = np.abs(np.diff(signed, axis=0, append=signed[-1:])) > 1
+    right = np.abs(np.diff(signed, axis=1, append=signed[:, -1:])) > 1
+    return ndimage.uniform_filter((down & right).astype(np.float32), size)

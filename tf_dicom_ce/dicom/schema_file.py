@@ -1,16 +1,18 @@
-"""Reads and validates the TOML file of a tag schema; errors name file and line."""
+"""Reads and validates a tag schema, a TOML file and its CSV tables; errors name file and line."""
 
-import dataclasses
 import math
 import re
+import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from pydicom.uid import UID, UID_dictionary
 
 from tf_dicom_ce.dicom.elements import Element, parse_element
-from tf_dicom_ce.dicom.rules import Bin, Tag, normalise
-from tf_dicom_ce.dicom.schema_csv import read_csv
-from tf_dicom_ce.dicom.schema_toml import SchemaToml
-from tf_dicom_ce.dicom.sop_classes import ULTRASOUND, sop_class_uid
+from tf_dicom_ce.dicom.reader import ULTRASOUND
+from tf_dicom_ce.dicom.rules import Bin, SchemaError, Tag, normalise
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.user_tables import read_table
 
 _TOP_KEYS = {"name", "sop_classes", "tag"}
 _TAG_KEYS = {
@@ -19,99 +21,158 @@ _TAG_KEYS = {
 }
 _PATTERN_KEYS = {"regex", "labels"}
 _BIN_KEYS = {"below", "labels"}
+_COLUMNS = ["value", "labels", "corrected"]
 _ABSENT = "absent"
 _ERROR = "error"
 
 
-@dataclasses.dataclass(frozen=True)
-class SchemaFile:
-    """The content of a schema file.
-
-    Attributes:
-        name: The schema's name.
-        sop_classes: UIDs of the SOP classes whose files are read.
-        tags: The tags, in the order of y.
-    """
-
-    name: str
-    sop_classes: frozenset[str]
-    tags: tuple[Tag, ...]
-
-
-def read_schema_file(path: Path) -> SchemaFile:
+def read_schema_file(path: Path) -> tuple[str, frozenset[str], tuple[Tag, ...]]:
     """Reads a TOML schema and the CSV tables it names.
 
     Args:
         path: The TOML file; `map_csv` is relative to its folder.
 
+    Returns:
+        The schema's name; UIDs of the SOP classes whose files are read; the tags, in the order of
+        y.
+
     Raises:
         SchemaError: Anything that is not as the schema demands.
     """
-    toml = SchemaToml(path)
-    content = toml.content
-    toml.check_keys(None, content, _TOP_KEYS)
-    name = toml.expect(None, content, "name", str)
-    if not isinstance(content.get("tag"), list) or not content["tag"]:
-        toml.fail(None, "no [[tag]]; a schema has at least one", "tag")
-    tags = tuple(
-        _TagReader(toml, path.parent, i, table).read() for i, table in enumerate(content["tag"])
-    )
-    _check_unique(toml, tags)
-    return SchemaFile(name, _read_sop_classes(toml), tags)
+    top = _Block(path, *_load(path), _TOP_KEYS)
+    name = top.expect("name", str)
+    tables = top.table.get("tag")
+    if not isinstance(tables, list) or not tables:
+        top.fail("no [[tag]]; a schema has at least one", "tag")
+    blocks = [_TagBlock(path, top.lines, table, _TAG_KEYS, i) for i, table in enumerate(tables)]
+    tags, seen = tuple(block.read() for block in blocks), set()
+    for block, tag in zip(blocks, tags, strict=True):
+        for label in tag.labels:
+            if label in seen:
+                block.fail(f"duplicate label '{label}'; labels are unique", "labels")
+            seen.add(label)
+        if any(tag.name == other.name for other in tags[: block.index]):
+            block.fail(f"duplicate tag '{tag.name}'", tag.name)
+    return name, _read_sop_classes(top), tags
 
 
-def _read_sop_classes(toml: SchemaToml) -> frozenset[str]:
-    if "sop_classes" not in toml.content:
+def _load(path: Path) -> tuple[list[str], dict[str, Any]]:
+    """Lines and content of a TOML file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        lines = text.splitlines()
+        return lines, tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"at line (\d+)", str(error))
+        # Without a line tomllib means the end of the document.
+        where = int(line.group(1)) if line else max(len(lines), 1)
+        raise SchemaError(f"{path.name}, line {where}: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SchemaError(f"{path.name}: cannot be read ({type(error).__name__})") from error
+
+
+def _read_sop_classes(top: "_Block") -> frozenset[str]:
+    if "sop_classes" not in top.table:
         return ULTRASOUND
-    names = toml.strings(None, toml.content, "sop_classes")
+    names = top.strings("sop_classes")
     if not names:
-        toml.fail(None, "'sop_classes' is empty; leave it out for ultrasound", "sop_classes")
+        top.fail("'sop_classes' is empty; leave it out for ultrasound", "sop_classes")
     uids = set()
     for name in names:
         try:
-            uids.add(sop_class_uid(name))
+            uids.add(_sop_class_uid(name))
         except ValueError as error:
-            toml.fail(None, str(error), name)
+            top.fail(str(error), name)
     return frozenset(uids)
 
 
-def _check_unique(toml: SchemaToml, tags: tuple[Tag, ...]) -> None:
-    seen: set[str] = set()
-    for index, tag in enumerate(tags):
-        for label in tag.labels:
-            if label in seen:
-                toml.fail(index, f"duplicate label '{label}'; labels are unique", "labels")
-            seen.add(label)
-        if any(tag.name == other.name for other in tags[:index]):
-            toml.fail(index, f"duplicate tag '{tag.name}'", tag.name)
+def _sop_class_uid(name: str) -> str:
+    """The UID of a SOP class, by its name, its keyword, or the UID itself, which may be private."""
+    for uid, (title, kind, _, _, keyword) in UID_dictionary.items():
+        if kind == "SOP Class" and name in (uid, title, keyword):
+            return uid
+    if re.fullmatch(r"\d+(\.\d+)+", name) and UID(name).is_private:
+        return name
+    raise ValueError(f"unknown SOP class '{name}'; write it as in 'CT Image Storage', or its UID")
 
 
-class _TagReader:
-    """Reads one [[tag]]."""
+class _Block:
+    """One [[tag]], or what stands above them all, with checks that name the line of a mistake.
 
-    def __init__(self, toml: SchemaToml, folder: Path, index: int, table: dict[str, Any]):
-        self._toml = toml
-        self._folder = folder
-        self._index = index
-        self._table = table
-        toml.check_keys(index, table, _TAG_KEYS)
-        self._name = self._expect("name", str)
-        self._labels = toml.strings(index, table, "labels")
+    Args:
+        path: The schema file.
+        lines: Its text, since tomllib does not tell the lines of values.
+        table: The content.
+        keys: All keys that it may have.
+        index: Number of the tag, None for the top.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        lines: list[str],
+        table: dict[str, Any],
+        keys: set[str],
+        index: int | None = None,
+    ):
+        self.path, self.lines, self.table, self.index = path, lines, table, index
+        for key in table.keys() - keys:
+            self.fail(f"unknown key '{key}'; keys are {', '.join(sorted(keys))}", key)
+
+    def expect(self, key: str, kind: type, default: Any = None) -> Any:
+        """The value of a key, of a certain type."""
+        value = self.table.get(key, default)
+        if not isinstance(value, kind):
+            said = "is missing" if value is None else f"must be a {kind.__name__}"
+            self.fail(f"'{key}' {said}", key)
+        return value
+
+    def strings(self, key: str) -> tuple[str, ...]:
+        """The value of a key that holds a list of strings; () without the key."""
+        values = self.expect(key, list, [])
+        if not all(isinstance(v, str) for v in values):
+            self.fail(f"'{key}' must be a list of strings", key)
+        return tuple(values)
+
+    def fail(self, message: str, needle: str, nth: int = 0) -> NoReturn:
+        """Raises with a line of the block.
+
+        Args:
+            message: What is wrong.
+            needle: The line is one that holds this text, as a string of its own if there is such.
+            nth: Which one of these lines' occurrences of `needle`.
+        """
+        headers = [i for i, s in enumerate(self.lines) if re.match(r"\s*\[\[\s*tag\s*]]", s)]
+        bounds = (0, *headers, len(self.lines))
+        block = 0 if self.index is None else self.index + 1
+        # Tags written as inline tables have no block of their own.
+        start, stop = bounds[block : block + 2] if block + 1 < len(bounds) else (0, bounds[-1])
+        for spelling in (f'"{needle}"', f"'{needle}'", needle):
+            hits = [i for i in range(start, stop) for _ in range(self.lines[i].count(spelling))]
+            if hits:
+                break
+        line = hits[min(nth, len(hits) - 1)] if hits else start
+        raise SchemaError(f"{self.path.name}, line {line + 1}: {message}")
+
+
+class _TagBlock(_Block):
+    """One [[tag]]."""
 
     def read(self) -> Tag:
+        self._name, self._labels = self.expect("name", str), self.strings("labels")
         if not self._labels:
-            self._fail(f"tag '{self._name}' has no labels", "labels")
+            self.fail(f"tag '{self._name}' has no labels", "labels")
         on_unmapped = self._read_policy("on_unmapped", (_ABSENT, _ERROR))
         on_missing = self._read_policy("on_missing", (_ABSENT,))
         return Tag(
             name=self._name,
             elements=self._read_elements(),
             labels=self._labels,
-            ignore=frozenset(map(normalise, self._strings("ignore"))),
+            ignore=frozenset(map(normalise, self.strings("ignore"))),
             exact=self._read_csv() | self._read_map(),
             bins=self._read_bins(),
             patterns=self._read_patterns(),
-            all_values=self._expect("all_values", bool, False),
+            all_values=self.expect("all_values", bool, False),
             on_missing=None if on_missing == _ABSENT else on_missing,
             on_unmapped=None if on_unmapped in (_ABSENT, _ERROR) else on_unmapped,
             unmapped_is_error=on_unmapped == _ERROR,
@@ -119,54 +180,79 @@ class _TagReader:
 
     def _read_elements(self) -> tuple[Element, ...]:
         elements = []
-        for spec in (self._expect("element", str), *self._strings("fallback")):
+        for spec in (self.expect("element", str), *self.strings("fallback")):
             try:
                 elements.append(parse_element(spec))
             except ValueError as error:
                 # A private creator's quotes may be escaped in the file.
-                self._fail(str(error), spec.partition('"')[0])
+                self.fail(str(error), spec.partition('"')[0])
         return tuple(elements)
 
     def _read_csv(self) -> dict[str, tuple[str, tuple[str, ...]]]:
-        corrected = self._expect("corrected", bool, False)
-        csv_name = self._expect("map_csv", str, "")
+        """The table of exact values: normalised value to its spelling and its labels."""
+        corrected, csv_name = self.expect("corrected", bool, False), self.expect("map_csv", str, "")
         if not csv_name:
-            if "corrected" in self._table:
-                self._fail("'corrected' needs 'map_csv'", "corrected")
+            if "corrected" in self.table:
+                self.fail("'corrected' needs 'map_csv'", "corrected")
             return {}
-        path = self._folder / csv_name
+        path = self.path.parent / csv_name
         if not path.is_file():
-            self._fail(f"no file '{csv_name}' beside this one", csv_name)
-        return read_csv(path, self._labels, self._name, corrected)
+            self.fail(f"no file '{csv_name}' beside this one", csv_name)
+        try:
+            columns, lines = read_table(path, "value", "labels")
+        except UserError as error:
+            raise SchemaError(str(error)) from None
+        unknown = [column for column in columns if column not in _COLUMNS]
+        if unknown:
+            raise SchemaError(
+                f"{path.name}, line 1: unknown columns {', '.join(unknown)}; there are "
+                f"{', '.join(_COLUMNS)}"
+            )
+        exact: dict[str, tuple[str, tuple[str, ...]]] = {}
+        for line in lines:
+            value, key = line.cells["value"], normalise(line.cells["value"])
+            if not key or key in exact:
+                fault = "empty" if not key else "duplicate"
+                raise SchemaError(f"{line.where}: {fault} value '{value}'")
+            cell = (line.cells.get("corrected") if corrected else "") or line.cells["labels"]
+            found = tuple(part.strip() for part in cell.split(",") if part.strip())
+            for label in found:
+                if label not in self._labels:
+                    raise SchemaError(
+                        f"{line.where}: unknown label '{label}' for tag '{self._name}'; "
+                        f"labels are {', '.join(self._labels)}"
+                    )
+            exact[key] = (value, found)
+        return exact
 
     def _read_map(self) -> dict[str, tuple[str, tuple[str, ...]]]:
         exact: dict[str, tuple[str, tuple[str, ...]]] = {}
-        for value, labels in self._expect("map", dict, {}).items():
+        for value, labels in self.expect("map", dict, {}).items():
             key = normalise(value)
             if not key or key in exact:
                 fault = "duplicate" if key else "empty"
-                self._fail(f"{fault} value '{value}' in map of tag '{self._name}'", value)
+                self.fail(f"{fault} value '{value}' in map of tag '{self._name}'", value)
             found = self._check_labels(labels, f"'{value}' in map of tag '{self._name}'", value)
             exact[key] = (value, found)
         return exact
 
     def _read_bins(self) -> tuple[Bin, ...]:
-        entries = self._expect("bins", list, [])
+        entries = self.expect("bins", list, [])
         bins: list[Bin] = []
         for nth, entry in enumerate(entries):
             where = f"bin {nth + 1} of tag '{self._name}'"
             if not isinstance(entry, dict) or entry.keys() | {"below"} != _BIN_KEYS:
                 odd = _odd_key(entry, _BIN_KEYS) or "bins"
-                self._fail(f"{where} must have 'labels', and at most 'below' besides", odd)
+                self.fail(f"{where} must have 'labels', and at most 'below' besides", odd)
             below = entry.get("below")
             if below is None and nth + 1 < len(entries):
-                self._fail(f"{where} has no 'below'; only the last one may go without", "bins")
+                self.fail(f"{where} has no 'below'; only the last one may go without", "bins")
             if below is not None:
                 if type(below) not in (int, float) or not math.isfinite(below):
-                    self._fail(f"'below' of {where} must be a number", "below", nth)
+                    self.fail(f"'below' of {where} must be a number", "below", nth)
                 if bins and below <= bins[-1].below:
                     said = f"'below' of {where} is {below}, not above the {bins[-1].below} before"
-                    self._fail(f"{said} it; bounds ascend", "below", nth)
+                    self.fail(f"{said} it; bounds ascend", "below", nth)
             labels = self._check_labels(entry["labels"], where, "bins")
             bins.append(Bin(below, labels))
         return tuple(bins)
@@ -174,45 +260,36 @@ class _TagReader:
     def _read_patterns(self) -> tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]:
         patterns = []
         where = f"patterns of tag '{self._name}'"
-        for entry in self._expect("patterns", list, []):
+        for entry in self.expect("patterns", list, []):
             if not isinstance(entry, dict) or entry.keys() != _PATTERN_KEYS:
                 odd = _odd_key(entry, _PATTERN_KEYS) or "patterns"
-                self._fail("a pattern has exactly 'regex' and 'labels'", odd)
+                self.fail("a pattern has exactly 'regex' and 'labels'", odd)
             regex = entry["regex"]
             try:
                 compiled = re.compile(regex, re.IGNORECASE)
             except (re.error, TypeError) as error:
-                self._fail(f"bad regex in tag '{self._name}': {error}", str(regex))
+                self.fail(f"bad regex in tag '{self._name}': {error}", str(regex))
             found = self._check_labels(entry["labels"], f"'{regex}' in {where}", regex)
             patterns.append((compiled, found))
         return tuple(patterns)
 
     def _read_policy(self, key: str, words: tuple[str, ...]) -> tuple[str, ...] | str:
-        value = self._table.get(key, _ABSENT)
+        value = self.table.get(key, _ABSENT)
         if isinstance(value, list):
             return self._check_labels(value, f"'{key}' of tag '{self._name}'", key)
         if value not in words:
             known = " or ".join(f'"{word}"' for word in words)
-            self._fail(f"'{key}' must be {known}, or a list of labels", key)
+            self.fail(f"'{key}' must be {known}, or a list of labels", key)
         return value
 
     def _check_labels(self, labels: Any, where: str, needle: str) -> tuple[str, ...]:
         if not isinstance(labels, list):
-            self._fail(f"the labels of {where} must be a list", needle)
+            self.fail(f"the labels of {where} must be a list", needle)
         for label in labels:
             if label not in self._labels:
                 known = ", ".join(self._labels)
-                self._fail(f"unknown label '{label}' for {where}; labels are {known}", needle)
+                self.fail(f"unknown label '{label}' for {where}; labels are {known}", needle)
         return tuple(labels)
-
-    def _expect(self, key: str, kind: type, default: Any = None) -> Any:
-        return self._toml.expect(self._index, self._table, key, kind, default)
-
-    def _strings(self, key: str) -> tuple[str, ...]:
-        return self._toml.strings(self._index, self._table, key)
-
-    def _fail(self, message: str, needle: str, nth: int = 0) -> None:
-        self._toml.fail(self._index, message, needle, nth)
 
 
 def _odd_key(entry: Any, known: set[str]) -> str:

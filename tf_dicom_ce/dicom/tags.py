@@ -74,20 +74,13 @@ class TagSchema:
                 f"no tag schema '{name_or_path}': give the path of a TOML file, "
                 f"or one of {', '.join(sorted(shipped))}"
             )
-        file = read_schema_file(path)
-        return cls(
-            file.name, file.sop_classes, file.tags, _fingerprint(file.sop_classes, file.tags)
-        )
+        name, sop_classes, tags = read_schema_file(path)
+        return cls(name, sop_classes, tags, _fingerprint(sop_classes, tags))
 
     @property
     def labels(self) -> tuple[str, ...]:
         """All labels, in the order of y; unique."""
         return tuple(label for tag in self.tags for label in tag.labels)
-
-    @property
-    def size(self) -> int:
-        """The length L of y."""
-        return len(self.labels)
 
     @property
     def elements(self) -> tuple[str, ...]:

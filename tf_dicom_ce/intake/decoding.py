@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tf_dicom_ce.dicom.flags import Flag
-from tf_dicom_ce.dicom.pictures import picture_format, read_picture
-from tf_dicom_ce.dicom.reader import Frame, read_frames
+from tf_dicom_ce.dicom.pictures import read_images
+from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.workers import Outage, guarded_map
 
@@ -75,33 +75,13 @@ class ImageReader:
         Returns:
             A frame, or why there is none, for each.
         """
-        found = self._read(self.root / path, frames)
+        looks = (self.find_sector, self.blank_outside, self.classes)
+        found = read_images(self.root / path, frames, *looks)
         return [
             Refusal(Code.EXCLUDED)
             if isinstance(frame, Frame) and self.exclude.intersection(frame.flags)
             else frame
             for frame in found
-        ]
-
-    def _read(self, file: Path, frames: Sequence[int | None]) -> list[Frame | Refusal]:
-        if picture_format(file):
-            picture = read_picture(file, self.blank_outside)
-            out = Refusal(Code.FRAME_OUT_OF_RANGE, "a picture has one frame")
-            return [picture if frame in (None, 0) else out for frame in frames]
-        # The middle one needs an opening of its own, as only the reader knows its number.
-        openings = (
-            [None if frame is None else [frame] for frame in frames] if None in frames else [frames]
-        )
-        return [
-            found
-            for numbers in openings
-            for found in read_frames(
-                file,
-                numbers,
-                find_sector=self.find_sector,
-                blank_outside=self.blank_outside,
-                classes=self.classes,
-            )
         ]
 
 

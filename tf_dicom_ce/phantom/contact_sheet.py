@@ -46,7 +46,7 @@ def _tile(cohort: Path, row: dict) -> Image.Image:
     picture = np.repeat(frame.pixels[..., np.newaxis], 3, axis=-1)
     title = f"{row['scene']}, {row['probe']}"
     if row.get("mask"):
-        mask = np.asarray(Image.open(cohort / row["mask"]))[frame.crop]
+        mask = np.asarray(Image.open(cohort / row["mask"]))[frame.region.slices]
         for label in _ORGANS:
             organ = mask == label
             picture[organ & ~ndimage.binary_erosion(organ, iterations=2)] = colour(label)

@@ -18,7 +18,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from tf_dicom_ce.phantom.labelling import RawTags
+from tf_dicom_ce.phantom.studies import RawTags
 
 #: Transfer syntax and whether the pixels are RGB -> share of the files.
 ENCODINGS = {
@@ -113,10 +113,9 @@ def to_dataset(picture: Picture) -> Dataset:
         dataset.FrameTime = 40.0
         dataset.FrameIncrementPointer = 0x00181063
     _set_pixels(dataset, picture)
-    if picture.syntax == JPEGLSLossless:
-        dataset.compress(JPEGLSLossless, encoding_plugin="pyjpegls", generate_instance_uid=False)
-    elif picture.syntax == RLELossless:
-        dataset.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
+    if picture.syntax != ExplicitVRLittleEndian:
+        plugin = {JPEGLSLossless: "pyjpegls", RLELossless: "pydicom"}[picture.syntax]
+        dataset.compress(picture.syntax, encoding_plugin=plugin, generate_instance_uid=False)
     return dataset
 
 

@@ -87,7 +87,8 @@ def _segmentation(cohort: Path):
 
 def _mask(cohort: Path, row: dict) -> np.ndarray:
     """The mask within the sector's region, as the reader crops the image."""
-    return np.asarray(Image.open(cohort / row["mask"]))[read_frame(cohort / row["path"]).crop]
+    region = read_frame(cohort / row["path"]).region
+    return np.asarray(Image.open(cohort / row["mask"]))[region.slices]
 
 
 def _mean_dice(truth: np.ndarray, prediction: np.ndarray) -> float:

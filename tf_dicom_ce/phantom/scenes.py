@@ -8,14 +8,19 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tf_dicom_ce.phantom.anatomy.abdomen import RightUpperQuadrant
-from tf_dicom_ce.phantom.anatomy.ascites import Ascites
-from tf_dicom_ce.phantom.anatomy.chest import Chest
-from tf_dicom_ce.phantom.anatomy.device import make_device
-from tf_dicom_ce.phantom.anatomy.neck import Neck
-from tf_dicom_ce.phantom.anatomy.soft_tissue import SoftTissue
-from tf_dicom_ce.phantom.anatomy.view import Anatomy, View, pose
-from tf_dicom_ce.phantom.anatomy.wall import ABDOMINAL, CHEST, NECK, Ribs, Wall
+from tf_dicom_ce.phantom.anatomy.abdomen import Ascites, RightUpperQuadrant
+from tf_dicom_ce.phantom.anatomy.superficial import Chest, Neck, SoftTissue
+from tf_dicom_ce.phantom.anatomy.view import (
+    ABDOMINAL,
+    CHEST,
+    NECK,
+    Anatomy,
+    Ribs,
+    View,
+    Wall,
+    make_device,
+    pose,
+)
 from tf_dicom_ce.phantom.tissues import Tissue
 
 
@@ -100,27 +105,33 @@ def _ribs(rng: np.random.Generator, wall: Wall) -> Ribs:
 _CURVED = {"SC6-1": 1.0}
 _FLAT = {"SL10-2": 0.55, "SL15-4": 0.45}
 
+
+def _right_upper_quadrant(name: str, fluid: bool) -> Scene:
+    def anatomy(rng: np.random.Generator, wall: float) -> RightUpperQuadrant:
+        return RightUpperQuadrant(rng, fluid)
+
+    return Scene(name, ABDOMINAL, anatomy, _CURVED, (25, 125), ribs=0.35, sway=32)
+
+
+def _chest(name: str, effusion: tuple[float, float] | None, *seen, ribs: float) -> Scene:
+    def anatomy(rng: np.random.Generator, wall: float) -> Chest:
+        return Chest(rng, 1.15 * wall + 2, rng.uniform(*effusion) if effusion else 0.0)
+
+    return Scene(name, CHEST, anatomy, *seen, ribs=ribs)
+
+
+def _soft_tissue(name: str, lesion: Tissue | None, probes: dict[str, float] = _FLAT) -> Scene:
+    def anatomy(rng: np.random.Generator, wall: float) -> SoftTissue:
+        return SoftTissue(rng, lesion, bone=rng.uniform() < 0.3)
+
+    return Scene(name, NECK, anatomy, probes, (6, 10))
+
+
 SCENES = {
     scene.name: scene
     for scene in (
-        Scene(
-            "right upper quadrant",
-            ABDOMINAL,
-            lambda rng, wall: RightUpperQuadrant(rng),
-            _CURVED,
-            (25, 125),
-            ribs=0.35,
-            sway=32,
-        ),
-        Scene(
-            "right upper quadrant with fluid",
-            ABDOMINAL,
-            lambda rng, wall: RightUpperQuadrant(rng, fluid=True),
-            _CURVED,
-            (25, 125),
-            ribs=0.35,
-            sway=32,
-        ),
+        _right_upper_quadrant("right upper quadrant", False),
+        _right_upper_quadrant("right upper quadrant with fluid", True),
         Scene(
             "ascites",
             ABDOMINAL,
@@ -129,22 +140,8 @@ SCENES = {
             (30, 30),
         ),
         Scene("bowel", ABDOMINAL, lambda rng, wall: Ascites(rng, wall, 0.0), _CURVED, (30, 30)),
-        Scene(
-            "lung",
-            CHEST,
-            lambda rng, wall: Chest(rng, 1.15 * wall + 2),
-            {"SC6-1": 0.6, "SL10-2": 0.4},
-            (10, 10),
-            ribs=0.6,
-        ),
-        Scene(
-            "effusion",
-            CHEST,
-            lambda rng, wall: Chest(rng, 1.15 * wall + 2, rng.uniform(15, 50)),
-            _CURVED,
-            (20, 20),
-            ribs=0.5,
-        ),
+        _chest("lung", None, {"SC6-1": 0.6, "SL10-2": 0.4}, (10, 10), ribs=0.6),
+        _chest("effusion", (15, 50), _CURVED, (20, 20), ribs=0.5),
         Scene("thyroid", NECK, lambda rng, wall: Neck(rng), _FLAT, (8, 22)),
         Scene(
             "thyroid nodule",
@@ -157,26 +154,8 @@ SCENES = {
             "neck node", NECK, lambda rng, wall: Neck(rng, nodes=rng.integers(1, 4)), _FLAT, (8, 22)
         ),
         Scene("lymph node", NECK, lambda rng, wall: SoftTissue(rng, Tissue.NODE), _FLAT, (6, 10)),
-        Scene(
-            "soft tissue mass",
-            NECK,
-            lambda rng, wall: SoftTissue(rng, Tissue.NODULE, bone=rng.uniform() < 0.3),
-            _FLAT,
-            (6, 10),
-        ),
-        Scene(
-            "collection",
-            NECK,
-            lambda rng, wall: SoftTissue(rng, Tissue.FLUID, bone=rng.uniform() < 0.3),
-            {**_FLAT, "SC6-1": 0.15},
-            (6, 10),
-        ),
-        Scene(
-            "soft tissue",
-            NECK,
-            lambda rng, wall: SoftTissue(rng, None, bone=rng.uniform() < 0.3),
-            _FLAT,
-            (6, 10),
-        ),
+        _soft_tissue("soft tissue mass", Tissue.NODULE),
+        _soft_tissue("collection", Tissue.FLUID, {**_FLAT, "SC6-1": 0.15}),
+        _soft_tissue("soft tissue", None),
     )
 }

@@ -1,9 +1,8 @@
-"""Beam forming: echoes through the point spread function to an envelope with speckle."""
+"""Random fields, and beam forming: echoes through a point spread function to an envelope."""
 
 import numpy as np
 from scipy import fft
 
-from tf_dicom_ce.phantom import noise
 from tf_dicom_ce.phantom.geometry import Probe
 from tf_dicom_ce.phantom.vendors import Vendor
 
@@ -11,6 +10,51 @@ SOUND_SPEED = 1.54  # mm/us
 _HALF = 2 * np.sqrt(2 * np.log(2))  # full width at half height of a Gaussian of sigma 1
 _LOBES_WIDTH = 6  # side lobes against the main lobe
 _PAD = 12  # samples and beams on each side, more than 3 sigma of the point spread function
+
+
+def smooth(
+    shape: tuple[int, int], scale: tuple[float, float], rng: np.random.Generator
+) -> np.ndarray:
+    """Periodic Gaussian noise of mean 0 and variance 1: white noise through a Gaussian filter.
+
+    Args:
+        shape: (rows, columns).
+        scale: Standard deviation of the filter along each axis, in elements.
+        rng: Source of the white noise.
+
+    Returns:
+        float32 [rows, columns].
+    """
+    rows = gaussian_spectrum(shape[0], scale[0])
+    columns = gaussian_spectrum(shape[1], scale[1])
+    power = np.mean(rows**2) * np.mean(columns**2)
+    spectrum = fft.rfft2(rng.standard_normal(shape, np.float32), workers=1)
+    spectrum *= rows[:, None] * columns[: spectrum.shape[1]] / np.sqrt(power)
+    return fft.irfft2(spectrum, shape, workers=1)
+
+
+def circular(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Circular complex Gaussian noise of mean square 1, complex64 [*shape]."""
+    parts = rng.standard_normal((*shape, 2), np.float32) * np.float32(np.sqrt(0.5))
+    return parts.view(np.complex64)[..., 0]
+
+
+def gaussian_spectrum(size: int, sigma: np.ndarray) -> np.ndarray:
+    """Fourier transform Σ exp(-2π²σ²(ν + k)²), k = -1, 0, 1, of a sampled Gaussian.
+
+    Without the aliases the spectrum would have a kink at its highest frequency, and the filter
+    tails that spill the bright skin into the noise of the depth.
+
+    Args:
+        size: Elements, the length of the transform.
+        sigma: Standard deviations in elements, float32 [...].
+
+    Returns:
+        float32 [..., size], in the order of `fftfreq`.
+    """
+    frequency = fft.fftfreq(size).astype(np.float32)
+    exponent = -2 * np.pi**2 * np.square(sigma, dtype=np.float32)[..., None]
+    return sum(np.exp(exponent * (frequency + alias) ** 2) for alias in (-1, 0, 1))
 
 
 def pulse_sigma(probe: Probe, vendor: Vendor) -> float:
@@ -50,7 +94,7 @@ def beam_sigma(probe: Probe, vendor: Vendor) -> np.ndarray:
 def axial_spectrum(size: int, probe: Probe, vendor: Vendor) -> np.ndarray:
     """Transfer function of the pulse, of energy 1: float32 [size]."""
     sigma = np.float32(pulse_sigma(probe, vendor) * probe.samples / probe.depth)
-    return _unit_energy(noise.gaussian_spectrum(size, sigma))
+    return _unit_energy(gaussian_spectrum(size, sigma))
 
 
 def lateral_spectrum(size: int, probe: Probe, vendor: Vendor) -> np.ndarray:
@@ -65,8 +109,8 @@ def lateral_spectrum(size: int, probe: Probe, vendor: Vendor) -> np.ndarray:
         float32 [samples, size].
     """
     sigma = beam_sigma(probe, vendor) / probe.beam_spacing()
-    main = _unit_energy(noise.gaussian_spectrum(size, sigma))
-    lobes = _unit_energy(noise.gaussian_spectrum(size, _LOBES_WIDTH * sigma))
+    main = _unit_energy(gaussian_spectrum(size, sigma))
+    lobes = _unit_energy(gaussian_spectrum(size, _LOBES_WIDTH * sigma))
     return _unit_energy(main + np.float32(10 ** (vendor.side_lobes / 20)) * lobes)
 
 
@@ -86,8 +130,8 @@ def envelope(
         diffuse: Root mean square amplitude of scatterers, float32 [samples, beams].
         coherent: Amplitude of specular reflection, float32 [samples, beams].
         probe: The grid.
-        vendor: Gives the point spread function, looks and noise.
-        rng: Source of scatterers and noise.
+        vendor: Gives the point spread function, looks and
+        rng: Source of scatterers and
 
     Returns:
         float32 [samples, beams]; even `diffuse` of 1 gives a mean square of 1 in one look.
@@ -102,12 +146,12 @@ def envelope(
     floor = np.float32(10 ** (vendor.noise / 20))
     total = np.zeros((samples, beams), np.float32)
     for _ in range(vendor.looks):
-        echo = diffuse * noise.circular(diffuse.shape, rng)
+        echo = diffuse * circular(diffuse.shape, rng)
         echo += coherent * np.exp(np.complex64(2j * np.pi * rng.random()))
         echo = fft.fft(echo, axis=1, workers=1, overwrite_x=True)
         echo *= lateral
         echo = fft.ifft(echo, axis=1, workers=1, overwrite_x=True)
-        echo += floor * noise.circular(echo.shape, rng)
+        echo += floor * circular(echo.shape, rng)
         echo = fft.fft(echo, axis=0, workers=1, overwrite_x=True)
         echo *= axial
         echo = fft.ifft(echo, axis=0, workers=1, overwrite_x=True)

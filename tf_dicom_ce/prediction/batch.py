@@ -12,30 +12,14 @@ from tf_dicom_ce.intake.contents import digests
 from tf_dicom_ce.intake.decoding import ImageReader, decode_images, refusal_of
 from tf_dicom_ce.intake.index import Index, choose_frames
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
-from tf_dicom_ce.prediction.folder import OUTPUTS
+from tf_dicom_ce.prediction.folder import OUTPUTS, Journal
 from tf_dicom_ce.prediction.heads import Head
-from tf_dicom_ce.prediction.journal import Journal
-from tf_dicom_ce.prediction.writing import MADE_UP, Answered, Writer, columns
+from tf_dicom_ce.prediction.writing import MADE_UP, Answered, Image, Writer, columns
 from tf_dicom_ce.whole_files import write_table
 from tf_dicom_ce.workers import guarded_map
 
 _TOGETHER = 8  # images that the head is given at once
 _READERS = 4  # processes at most: each may hold decoded frames of a cine ready
-
-
-@dataclasses.dataclass(frozen=True)
-class Image:
-    """One frame to be looked at.
-
-    Attributes:
-        path: Of the file, relative to the source's folder.
-        frame: From 0.
-        name: Of the file in the results: a pseudonym of its path and content.
-    """
-
-    path: str
-    frame: int
-    name: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +66,10 @@ def predict(index: Index, head: Head, folder: Path, choice: str, reader: ImageRe
         OSError: The folder cannot be written.
     """
     images = _images(index, choice)
-    _note_names(images, folder)
+    names = Journal(folder / "files.csv", ("file", "path"))
+    known = {row["file"] for row in names.rows}
+    new_names = {image.name: image.path for image in images if image.name not in known}
+    names.add(*({"file": name, "path": path} for name, path in new_names.items()))
     rows = Journal(
         folder / "predictions.csv",
         columns(head.model),
@@ -130,14 +117,6 @@ def _images(index: Index, choice: str) -> list[Image]:
     return images
 
 
-def _note_names(images: list[Image], folder: Path) -> None:
-    """Keeps which file a name stands for."""
-    journal = Journal(folder / "files.csv", ("file", "path"))
-    known = {row["file"] for row in journal.rows}
-    new = {image.name: image.path for image in images if image.name not in known}
-    journal.add(*({"file": name, "path": path} for name, path in new.items()))
-
-
 def _answered(
     head: Head,
     reader: ImageReader,
@@ -157,20 +136,14 @@ def _answered(
         answers = head.answer([frame.pixels for _, frame in frames]) if frames else []
         for (image, frame), answer in zip(frames, answers, strict=True):
             under_way.append(image)
-            region = (frame.crop[0].start, frame.crop[1].start, *frame.pixels.shape)
-            yield Answered(image.path, image.name, image.frame, region, frame.pixels, answer)
+            yield Answered(image, frame, answer)
 
 
 def _write_skipped(folder: Path, skipped: list[tuple[str, str, Refusal]]) -> None:
     names = ("path", "frame", "code", "kind", "remedy")
-    rows = [
-        (
-            path,
-            frame,
-            found.code,
-            "skipped" if found.code.is_skip else "unreadable",
-            found.code.remedy,
-        )
-        for path, frame, found in skipped
-    ]
-    write_table(folder / "skipped.csv", names, (dict(zip(names, row, strict=True)) for row in rows))
+    rows = []
+    for path, frame, found in skipped:
+        kind = "skipped" if found.code.is_skip else "unreadable"
+        row = (path, frame, found.code, kind, found.code.remedy)
+        rows.append(dict(zip(names, row, strict=True)))
+    write_table(folder / "skipped.csv", names, rows)

@@ -20,7 +20,7 @@ from tf_dicom_ce.intake.dicomweb_server import (
     travels_unencrypted,
     value,
 )
-from tf_dicom_ce.prediction.journal import Journal
+from tf_dicom_ce.prediction.folder import Journal
 
 _BATCH_FILES, _BATCH_BYTES = 8, 8 << 20
 _FAILED_INSTANCES, _INSTANCE = "00081198", "00081155"

@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 
+from tf_dicom_ce.dicom.pictures import picture_format, read_images
 from tf_dicom_ce.dicom.quiet import quiet
-from tf_dicom_ce.dicom.reader import number_of_frames, read_frame, read_header
-from tf_dicom_ce.dicom.refusals import Refusal
-from tf_dicom_ce.dicom.sop_classes import ULTRASOUND
+from tf_dicom_ce.dicom.reader import ULTRASOUND, number_of_frames, read_header
+from tf_dicom_ce.dicom.refusals import Code, Refusal
+from tf_dicom_ce.dicom.regions import Region
+
+_MAX_SIDE = 0xFFFF  # the largest (0028,0010) Rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,13 +27,13 @@ class Source:
         header: The elements before the pixel data, `file_meta` included; look at them within
             `dicom.quiet.quiet()`.
         frame: Of a cine, from 0.
-        region: Top, left, height and width of `pixels` in the file's Rows × Columns.
+        region: Of `pixels` in the file's Rows × Columns.
         pixels: uint8 [height, width], 0 black to 255 white: what the model is to see.
     """
 
     header: Dataset
     frame: int
-    region: tuple[int, int, int, int]
+    region: Region
     pixels: np.ndarray
 
     def in_file(self, mask: np.ndarray) -> np.ndarray:
@@ -42,11 +45,10 @@ class Source:
         Raises:
             ValueError: The mask has another size.
         """
-        top, left, height, width = self.region
-        if mask.shape != (height, width):
-            raise ValueError(f"mask of {mask.shape}, the image has {(height, width)}")
+        if mask.shape != self.pixels.shape:
+            raise ValueError(f"mask of {mask.shape}, the image has {self.pixels.shape}")
         whole = np.zeros((int(self.header.Rows), int(self.header.Columns)), np.uint8)
-        whole[top : top + height, left : left + width] = mask
+        whole[self.region.slices] = mask
         return whole
 
 
@@ -57,7 +59,7 @@ def open_image(
     blank_outside: bool = False,
     frame: int | None = None,
 ) -> Source | Refusal:
-    """Reads one frame as in training, and keeps the header.
+    """Reads one frame of DICOM, PNG or JPEG as in training, and keeps the header.
 
     Args:
         file: A path (links are not followed), or a file's content, which is put into a temporary
@@ -68,21 +70,25 @@ def open_image(
         frame: From 0; None for the middle one.
 
     Returns:
-        The source, or why there is none. No content of a file raises.
+        The source, or why there is none; the header of a picture has Rows and Columns only. No
+        content of a file raises.
     """
     opened = on_disk(file) if isinstance(file, bytes) else contextlib.nullcontext(file)
     with opened as path:
-        header = read_header(path, classes)
+        is_picture = picture_format(path)
+        header = Dataset() if is_picture else read_header(path, classes)
         if isinstance(header, Refusal):
             return header
         with quiet():
             index = number_of_frames(header) // 2 if frame is None else frame
-        options = {"find_sector": find_sector, "blank_outside": blank_outside}
-        found = read_frame(path, index, classes=classes, **options)
+        (found,) = read_images(path, (index,), find_sector, blank_outside, classes)
     if isinstance(found, Refusal):
         return found
-    rows, columns = found.crop
-    return Source(header, index, (rows.start, columns.start, *found.pixels.shape), found.pixels)
+    if max(found.source_shape) > _MAX_SIDE:
+        return Refusal(Code.TOO_LARGE, "rows × columns")
+    if is_picture:
+        header.Rows, header.Columns = found.source_shape
+    return Source(header, index, found.region, found.pixels)
 
 
 @contextlib.contextmanager

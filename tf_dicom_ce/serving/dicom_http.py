@@ -13,9 +13,8 @@ from starlette.routing import Route
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.intake.decoding import refusal_of
 from tf_dicom_ce.masks import likeliest_classes
-from tf_dicom_ce.results.files import dicom_file
+from tf_dicom_ce.results.files import dicom_file, overlay
 from tf_dicom_ce.results.model import Model
-from tf_dicom_ce.results.overlay import overlay
 from tf_dicom_ce.results.source import Source, on_disk
 from tf_dicom_ce.serving import reading
 from tf_dicom_ce.serving.answers import answer, is_picture
