@@ -20,11 +20,10 @@ ALLOWED = {
     "intake": {"whole_files", "user_tables", "errors", "dicom", "workers"},
     "workers": {"child_process", "dicom"},
     "child_process": set(),
-    "outlines": set(),
     "masks": set(),
     "wording": set(),
-    "results": {"dicom", "outlines"},
-    "phantom": {"whole_files", "errors", "dicom", "workers", "outlines"},
+    "results": {"dicom", "masks"},
+    "phantom": {"whole_files", "errors", "dicom", "workers", "masks"},
     "preprocessing": set(),
     "saved_model": {"whole_files", "errors", "preprocessing", "wording"},
     "models": {"config", "errors", "whole_files", "saved_model"},
@@ -33,7 +32,7 @@ ALLOWED = {
         *("phantom", "preprocessing"),
     },
     "training": {
-        *("whole_files", "config", "errors", "metrics", "data", "models", "outlines"),
+        *("whole_files", "config", "errors", "metrics", "data", "models"),
         *("masks", "wording", "preprocessing", "intake", "phantom", "saved_model"),
     },
     "tuning": {"whole_files", "config", "config_file", "child_process", "errors", "training"},
@@ -46,7 +45,7 @@ ALLOWED = {
     },
     "serving": {
         *("whole_files", "errors", "workers", "dicom", "intake", "data", "saved_model"),
-        *("results", "outlines", "masks", "preprocessing"),
+        *("results", "masks", "preprocessing"),
     },
     "cli": {
         *("config", "config_file", "errors", "workers", "dicom", "intake", "phantom", "data"),
@@ -57,7 +56,7 @@ ALLOWED = {
 }
 WITHOUT_TENSORFLOW = (
     *("__init__", "errors", "config", "config_file", "workers", "child_process"),
-    *("whole_files", "user_tables", "dicom", "intake", "phantom", "outlines", "masks"),
+    *("whole_files", "user_tables", "dicom", "intake", "phantom", "masks"),
     *("wording", "results"),
 )
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tf_dicom_ce.dicom.regions import Region
-from tf_dicom_ce.outlines import colour, outline
+from tf_dicom_ce.masks import colour, outline
 from tf_dicom_ce.results.files import encode, overlay
 from tf_dicom_ce.results.source import Source, open_image
 

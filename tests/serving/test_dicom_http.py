@@ -20,7 +20,7 @@ from pydicom.uid import MPEG4HP41
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 
-from tf_dicom_ce.outlines import outline
+from tf_dicom_ce.masks import outline
 from tf_dicom_ce.results.files import dicom_file
 from tf_dicom_ce.serving import dicom_http, reading
 from tf_dicom_ce.serving.dicom_http import choose

@@ -15,7 +15,7 @@ from tf_dicom_ce.data.labels import Example
 from tf_dicom_ce.data.splits import Split
 from tf_dicom_ce.data.store import Store
 from tf_dicom_ce.data.tasks import Task
-from tf_dicom_ce.outlines import colour
+from tf_dicom_ce.masks import colour
 from tf_dicom_ce.training.evaluation import evaluate_classification, evaluate_segmentation
 
 MODEL, SOURCE = (8, 8), (16, 32)

@@ -28,12 +28,7 @@ class Decoder(keras.Model):
         float32 [N, H/2, W/2, 1], the patch: 256×384 → 8×12×512 → 128×192.
     """
 
-    def __init__(
-        self,
-        width_multiplier: float = 1.0,
-        name: str = "decoder",
-        dtype: keras.DTypePolicy | str | None = None,
-    ):
+    def __init__(self, width_multiplier: float = 1.0, name: str = "decoder", dtype=None):
         super().__init__(name=name, dtype=dtype)
         self.width_multiplier = width_multiplier
         self.ups = [

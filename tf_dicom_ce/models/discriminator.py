@@ -57,7 +57,7 @@ class Discriminator(keras.Model):
         labels: int = 0,
         width_multiplier: float = 1.0,
         name: str = "discriminator",
-        dtype: keras.DTypePolicy | str | None = None,
+        dtype=None,
     ):
         super().__init__(name=name, dtype=dtype)
         self.labels, self.width_multiplier = labels, width_multiplier

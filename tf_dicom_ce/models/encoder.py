@@ -72,11 +72,7 @@ class VGG16Encoder(Encoder):
     """
 
     def __init__(
-        self,
-        width_multiplier: float = 1.0,
-        trainable: bool = True,
-        name: str = "encoder",
-        dtype: keras.DTypePolicy | str | None = None,
+        self, width_multiplier: float = 1.0, trainable: bool = True, name="encoder", dtype=None
     ):
         super().__init__(name=name, dtype=dtype)
         self.width_multiplier = width_multiplier

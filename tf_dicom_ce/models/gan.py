@@ -150,19 +150,3 @@ class ContextEncoderGAN(MeasuredModel):
     def seen_by_d(self, x, patch):
         """What D sees of a patch, true or predicted: the patch, or the whole image with it."""
         return paste_patch(x, patch) if self.composite else patch
-
-    def get_config(self):
-        parts = {
-            "encoder": self.encoder,
-            "discriminator": self.discriminator,
-            "tag_head": self.tag_head,
-            "decoder": self.decoder,
-        }
-        return {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()} | {
-            "lambda_rec": self.lambda_rec,
-            "lambda_adv": self.lambda_adv,
-            "adversarial": self.adversarial,
-            "composite": self.composite,
-            "lambda_tags": self.lambda_tags,
-            "name": self.name,
-        }

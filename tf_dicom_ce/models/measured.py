@@ -1,5 +1,6 @@
 """What stands behind the pretraining step: means of what it measures, and updates of known size."""
 
+import inspect
 from types import MappingProxyType
 
 import keras
@@ -23,6 +24,8 @@ class MeasuredModel(keras.Model):
         sides: Of `g` and `d`, those that have an optimizer: `g_optimizer`, `d_optimizer`.
         labels: Length L of y.
         name: Of the model.
+
+    A subclass has an attribute for each of its arguments: `get_config` is made of them.
     """
 
     def __init__(self, measures: tuple[str, ...], sides: tuple[str, ...], labels: int, name: str):
@@ -157,6 +160,10 @@ class MeasuredModel(keras.Model):
         for name, value in values.items():
             self.trackers[name].update_state(value, weights.get(name))
         return {name: self.trackers[name].result() for name in values}
+
+    def get_config(self):
+        names = list(inspect.signature(type(self).__init__).parameters)[1:]
+        return {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in names}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

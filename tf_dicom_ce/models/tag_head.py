@@ -1,10 +1,11 @@
-"""A linear head that predicts the tags from the encoder's last scale."""
+"""A linear head that predicts the tags from P5, and training by it alone."""
 
 import keras
 import tensorflow as tf
 from keras import layers
 
 from tf_dicom_ce.models.losses import tag_loss
+from tf_dicom_ce.models.measured import MeasuredModel
 
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
@@ -48,3 +49,57 @@ class TagHead(keras.Model):
 
     def get_config(self):
         return {"labels": self.labels, "name": self.name}
+
+
+@keras.saving.register_keras_serializable("tf_dicom_ce")
+class TagPredictor(MeasuredModel):
+    """The encoder sees whole images, without a hole, and a head on it predicts their tags.
+
+    Logged per step: `tags`, `tags_accuracy` and `g_norm` as in `ContextEncoderGAN`, and `joint`,
+    λ_tags L_tags. Batches are as there.
+
+    Args:
+        encoder: Any Keras model from images to a dict with `P5`.
+        tag_head: The head.
+        lambda_tags: λ_tags.
+        name: Of the model.
+    """
+
+    def __init__(
+        self,
+        encoder: keras.Model,
+        tag_head: TagHead,
+        lambda_tags: float = 1.0,
+        name: str = "tag_predictor",
+    ):
+        measures = ("joint", "tags", "tags_accuracy")
+        super().__init__(measures, ("g",), tag_head.labels, name)
+        self.encoder, self.tag_head, self.lambda_tags = encoder, tag_head, lambda_tags
+
+    def build(self, input_shape):
+        """Creates all variables."""
+        self.build_parts({self.encoder: input_shape})
+        p5 = self.encoder(keras.KerasTensor(input_shape))["P5"].shape
+        self.build_parts({self.tag_head: p5})
+
+    def variables_of(self, side):
+        """Those of the encoder and of its head."""
+        return [*self.encoder.trainable_variables, *self.tag_head.trainable_variables]
+
+    def call(self, x, training=False):
+        """Logits of y, float32 [N, L]."""
+        return self.tag_head(self.encoder(x, training=training)["P5"])
+
+    def step(self, x, y, known):
+        """One update of encoder and head."""
+        with tf.GradientTape() as tape:
+            values, weights = self.measure(x, y, known, training=True)
+            loss = self.g_optimizer.scale_loss(self.mean(values["joint"]))
+        gradients = tape.gradient(loss, self.variables_of("g"))
+        return self.log(values, weights) | self.update("g", gradients)
+
+    def measure(self, x, y, known, training):
+        """What the head makes of a batch."""
+        p5 = self.encoder(x, training=training)["P5"]
+        values, weights = self.tag_head.measure(p5, y, known)
+        return {"joint": self.lambda_tags * values["tags"], **values}, weights

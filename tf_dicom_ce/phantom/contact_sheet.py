@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from tf_dicom_ce.dicom.reader import read_frame
-from tf_dicom_ce.outlines import colour
+from tf_dicom_ce.masks import colour
 
 _TILE = 320, 240
 _TITLE = 16

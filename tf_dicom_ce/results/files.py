@@ -26,7 +26,7 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
 from tf_dicom_ce.dicom.quiet import quiet
-from tf_dicom_ce.outlines import colour, outline
+from tf_dicom_ce.masks import colour, outline
 from tf_dicom_ce.results.evidence import (
     evidence,
     hashed_uid,

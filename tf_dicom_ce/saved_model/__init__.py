@@ -17,7 +17,6 @@ and an encoder's has two endpoints on z-scored images at the model's own size, f
 An encoder answers with the five scales by name, `P1`…`P5`.
 """
 
-from tf_dicom_ce.saved_model.precision import in_float32
 from tf_dicom_ce.saved_model.reading import (
     EncoderLayer,
     ExportedHead,
@@ -27,7 +26,7 @@ from tf_dicom_ce.saved_model.reading import (
     read_encoder,
     read_metadata,
 )
-from tf_dicom_ce.saved_model.writing import built_size, write_model
+from tf_dicom_ce.saved_model.writing import built_size, in_float32, write_model
 
 __all__ = [
     "EncoderLayer",

@@ -8,14 +8,16 @@
     answers     {name: samples}, numbers spread over the answer
 
 so that anybody can ask a copy of the model, in process or over HTTP, whether it still answers as it
-did. TensorFlow Serving does not look at this file; for it, the same requests are written again,
-to warm up with.
+did. TensorFlow Serving does not look at this file. For it, the same requests are written again, to
+warm up with before it answers anybody: `assets.extra/tf_serving_warmup_requests`, records of its
+message PredictionLog (https://www.tensorflow.org/tfx/serving/saved_model_warmup). The few fields
+that are needed are written here, which spares a dependency on its Python package.
 """
 
 import base64
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,6 @@ import tensorflow as tf
 from PIL import Image
 
 from tf_dicom_ce.preprocessing import decode_image_bytes
-from tf_dicom_ce.saved_model.warmup import write_warmup
 from tf_dicom_ce.whole_files import write_json
 
 FILE = "assets.extra/golden.json"
@@ -69,6 +70,45 @@ def write_golden(folder: Path, model: str) -> None:
     (folder / FILE).parent.mkdir()
     write_json(folder / FILE, cases)
     write_warmup(folder, model, requests)
+
+
+def write_warmup(
+    folder: Path, model: str, requests: Iterable[tuple[str, Mapping[str, np.ndarray]]]
+) -> None:
+    """Writes requests into the folder of a version.
+
+    Args:
+        folder: A SavedModel.
+        model: Its name.
+        requests: A signature, and its inputs by name.
+    """
+    path = folder / "assets.extra" / "tf_serving_warmup_requests"
+    path.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as file:
+        for signature, inputs in requests:
+            file.write(prediction_log(model, signature, inputs))
+
+
+def prediction_log(model: str, signature: str, inputs: Mapping[str, np.ndarray]) -> bytes:
+    """A request to predict, as a serialised PredictionLog.
+
+    PredictionLog.predict_log is field 6, PredictLog.request 1, PredictRequest.model_spec 1 and
+    .inputs 2 (a map: key 1, value 2), ModelSpec.name 1 and .signature_name 3.
+    """
+    request = _field(1, _field(1, model.encode()) + _field(3, signature.encode()))
+    for name, value in inputs.items():
+        tensor = tf.make_tensor_proto(value).SerializeToString()
+        request += _field(2, _field(1, name.encode()) + _field(2, tensor))
+    return _field(6, _field(1, request))
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A field of a protobuf message that holds bytes: tag, length as varint, content."""
+    length, head = len(content), [number << 3 | 2]
+    while length > 127:
+        head.append(length & 127 | 128)
+        length >>= 7
+    return bytes([*head, length]) + content
 
 
 def replay(folder: Path) -> float | None:

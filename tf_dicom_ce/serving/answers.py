@@ -8,7 +8,7 @@ from PIL import Image
 
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.reader import number_of_frames
-from tf_dicom_ce.outlines import colour
+from tf_dicom_ce.masks import colour
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.source import Source
 

@@ -177,7 +177,7 @@ def fit_head(
         config: Settings.
         model: What `build_head` gave.
         data: Batches (x, target).
-        schedule: How long, and how often it is saved.
+        schedule: See `fit_and_keep_best`.
         draw: Draws predictions for TensorBoard.
         configuration: Settings and provenance, to be shown.
         run: See `fit_and_keep_best`.

@@ -17,17 +17,10 @@ from tf_dicom_ce.whole_files import replacing
 
 @dataclass(frozen=True)
 class Watch:
-    """What is shown of a run.
+    """What is shown of a run: `shown` by `ProgressBar`, and all that `TensorBoard` takes.
 
     Attributes:
         monitor: The validation metric whose lowest value is best.
-        scalars: See `TensorBoard`.
-        optimizers: See `TensorBoard`.
-        pictures: See `TensorBoard`.
-        pictures_every: See `TensorBoard`.
-        shown: See `ProgressBar`.
-        configuration: See `TensorBoard`.
-        histograms: See `TensorBoard`.
         guards: Run's folder, TensorBoard's validation writer -> more callbacks.
     """
 

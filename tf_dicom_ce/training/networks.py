@@ -11,8 +11,7 @@ from tf_dicom_ce.models.discriminator import (
 from tf_dicom_ce.models.gan import ContextEncoderGAN
 from tf_dicom_ce.models.measured import MeasuredModel
 from tf_dicom_ce.models.spectral import SpectralNormalization
-from tf_dicom_ce.models.tag_head import TagHead
-from tf_dicom_ce.models.tag_predictor import TagPredictor
+from tf_dicom_ce.models.tag_head import TagHead, TagPredictor
 from tf_dicom_ce.training.adam import FusedAdam
 
 #: Setting `precision` -> Keras' dtype policy.

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tf_dicom_ce.data.labels import Example
 from tf_dicom_ce.data.tasks import Task
-from tf_dicom_ce.outlines import colour
+from tf_dicom_ce.masks import colour
 from tf_dicom_ce.whole_files import write_text
 from tf_dicom_ce.wording import describe, interval, number
 
