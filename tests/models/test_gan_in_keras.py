@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from tf_dicom_ce.models.backbones import Backbone
 from tf_dicom_ce.models.discriminator import AuxiliaryDiscriminator, ProjectionDiscriminator
-from tf_dicom_ce.models.encoder import VGG16Encoder
 from tf_dicom_ce.models.gan import ContextEncoderGAN
 from tf_dicom_ce.models.spectral import SpectralNormalization
 from tf_dicom_ce.models.tag_head import TagHead
@@ -19,10 +18,18 @@ TRAIN = tf.data.Dataset.from_tensor_slices((X, TAGS)).batch(4)
 LOSSES = ["adv", "c_rf", "d_fake", "d_real", "disc", "joint", "p", "rec", "rec_of_mean"]
 
 
-def gan(encoder=None, **parts):
+def encoder():
+    """Five convolutions of stride 2: as good as VGG16 here, and traced in less time."""
+    x = image = keras.Input((None, None, 3))
+    for k in range(5):
+        x = keras.layers.Conv2D(3 + k, 3, 2, "same", activation="relu", name=f"conv{k}")(x)
+    return Backbone(keras.Model(image, x, name="narrow"))
+
+
+def gan(**parts):
     keras.utils.set_random_seed(0)
     model = ContextEncoderGAN(
-        encoder=encoder or VGG16Encoder(width_multiplier=1 / 32),
+        encoder=encoder(),
         discriminator=ProjectionDiscriminator(labels=11, width_multiplier=1 / 32),
         lambda_rec=0.99,
         lambda_adv=0.01,
@@ -58,7 +65,7 @@ def test_one_batch_with_tags_and_without():
     assert one == two
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_saved_and_loaded_it_goes_on_as_it_would_have(precision, tmp_path):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
@@ -83,7 +90,7 @@ def test_saved_and_loaded_it_goes_on_as_it_would_have(precision, tmp_path):
     ],
 )
 def test_other_parts_saved_and_loaded(discriminator, tmp_path):
-    model = ContextEncoderGAN(VGG16Encoder(1 / 32), discriminator())
+    model = ContextEncoderGAN(encoder(), discriminator())
     model.compile()
     fit(model)
     model.save(tmp_path / "gan.keras")
@@ -136,13 +143,8 @@ def test_by_xla():
     assert one == pytest.approx(two, rel=1e-3)
 
 
-def test_on_another_backbone_and_exported(tmp_path):
-    """ResNet50, in narrow: any model of five scales."""
-    image = keras.Input((None, None, 3))
-    x = image
-    for k in range(5):
-        x = keras.layers.Conv2D(3 + k, 3, 2, "same", activation="relu", name=f"conv{k}")(x)
-    model = gan(Backbone(keras.Model(image, x)))
+def test_exported(tmp_path):
+    model = gan()
     history = fit(model, epochs=3).history
     assert history["rec"][-1] < history["rec"][0]
     model.save(tmp_path / "gan.keras")
