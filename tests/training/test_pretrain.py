@@ -8,7 +8,7 @@ import pytest
 
 from tf_dicom_ce.data.ultrasound import UltrasoundDataset
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.saved_model import open_encoder
+from tf_dicom_ce.models.loading import load_encoder
 from tf_dicom_ce.training.pretrain import pretrain
 
 SIZE = (32, 32)
@@ -57,7 +57,7 @@ def test_what_comes_back_is_what_was_written(data, places, capsys):
     metadata = json.loads((pretrained.version / "encoder.json").read_text())
     assert (metadata["preset"], metadata["synthetic_data"]) == ("quick", False)
     assert metadata["tag_vocabulary"] == ["a", "b"]
-    exported = open_encoder(str(pretrained.version))[0](1 / 32, False)
+    exported = load_encoder(pretrained.version, trainable=False)
     x = next(iter(data.batches(15)))[0]
     np.testing.assert_allclose(
         exported(x)["P5"], pretrained.encoder(x, training=False)["P5"], atol=1e-6

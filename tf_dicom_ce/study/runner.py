@@ -125,6 +125,7 @@ def run_job(study: Study, job: Job) -> State:
         UserError: It saw other data than jobs of its kind that were done before.
     """
     if study.is_done(job.name):
+        study.require_same_data()
         return State.DONE
     child = _start(study, job, os.environ)
     try:
