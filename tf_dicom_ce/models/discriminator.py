@@ -103,12 +103,9 @@ class Discriminator(keras.Model):
         return {}
 
     def get_config(self):
-        return {
-            "labels": self.labels,
-            "width_multiplier": self.width_multiplier,
-            "name": self.name,
-            "dtype": super().get_config()["dtype"],
-        }
+        of_model = super().get_config()
+        config = {"labels": self.labels, "width_multiplier": self.width_multiplier}
+        return config | {"name": self.name, "dtype": of_model["dtype"]}
 
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")

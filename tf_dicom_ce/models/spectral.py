@@ -19,11 +19,10 @@ class SpectralNormalization(keras.Model):
 
     Args:
         discriminator: Any of `models.discriminator`.
-        name: Of the model.
     """
 
-    def __init__(self, discriminator: Discriminator, name: str = "spectral"):
-        super().__init__(name=name, dtype="float32")
+    def __init__(self, discriminator: Discriminator):
+        super().__init__(name="spectral", dtype="float32")
         self.discriminator = discriminator
         self.labels, self.measures = discriminator.labels, discriminator.measures
         self.tag_losses = discriminator.tag_losses
@@ -63,13 +62,11 @@ class SpectralNormalization(keras.Model):
             return self.discriminator(x, y)
 
     def get_config(self):
-        discriminator = keras.saving.serialize_keras_object(self.discriminator)
-        return {"discriminator": discriminator, "name": self.name}
+        return {"discriminator": keras.saving.serialize_keras_object(self.discriminator)}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        discriminator = keras.saving.deserialize_keras_object(config["discriminator"])
-        return cls(discriminator, config["name"])
+        return cls(keras.saving.deserialize_keras_object(config["discriminator"]))
 
 
 def power_iteration(kernel: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
