@@ -37,7 +37,7 @@ def decisions(header: Dataset) -> tuple[Flag, ...]:
     flags: list[Flag] = []
     with quiet():
         for rule in _RULES:
-            # pydicom converts elements when they are looked at, and raises whatever comes to hand.
+            # pydicom converts an element only when it is read, and may raise any exception then.
             with contextlib.suppress(Exception):
                 flags += list(rule(header))
     return tuple(flags)

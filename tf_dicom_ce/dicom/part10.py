@@ -238,7 +238,7 @@ def _shared(dataset: Dataset) -> Dataset:
 
 @functools.lru_cache(maxsize=1 << 11)
 def _converted(raw: RawDataElement, charset: str | tuple[str, ...]) -> DataElement | RawDataElement:
-    """Leaves an element raw if it is malformed: whoever looks at it meets the error."""
+    """Leaves a malformed element raw: the error is raised when it is read."""
     try:
         return convert_raw_data_element(
             raw, encoding=charset if isinstance(charset, str) else list(charset)
