@@ -58,6 +58,16 @@ def own_folders(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(own / "cache"))
 
 
+@pytest.fixture(autouse=True)
+def own_determinism():
+    """What `--deterministic` sets holds for a process; XLA is not to be had beside it."""
+    yield
+    if "tensorflow" in sys.modules:
+        from tensorflow.python.framework.config import disable_op_determinism
+
+        disable_op_determinism()
+
+
 @pytest.fixture(scope="session")
 def build():
     """The function `build_dataset`."""
