@@ -1,4 +1,3 @@
-import shutil
 import subprocess
 
 import numpy as np
@@ -47,10 +46,9 @@ def cine(write, ramp):
 
 
 @pytest.fixture
-def dciodvfy(tmp_path):
+def dciodvfy(tmp_path, program):
     """Lists the errors that dciodvfy finds in a result."""
-    tool = shutil.which("dciodvfy")
-    assert tool, "install Debian's dicom3tools"
+    tool = program("dciodvfy", "dicom3tools")
 
     def errors(result, kind):
         path = tmp_path / "result.dcm"

@@ -78,10 +78,11 @@ def url(serve_app):
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser(program):
+    chromium = program("chromium", "chromium")
     with (
         sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS) as started,
+        playwright.chromium.launch(executable_path=chromium, args=FLAGS) as started,
     ):
         expect.set_options(timeout=20_000)
         yield started
