@@ -523,15 +523,8 @@ def test_an_interrupt_leaves_at_once(pacs, folder, pattern):
 def test_certificates(pacs, folder, tmp_path, monkeypatch, program):
     openssl = program("openssl", "openssl")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = f"{openssl} req -x509 -newkey rsa:2048 -nodes -days 2 -keyout {key}"
-    names = [
-        "-out",
-        certificate,
-        "-subj",
-        "/CN=127.0.0.1",
-        "-addext",
-        "subjectAltName=IP:127.0.0.1",
-    ]
+    command = f"{openssl} req -x509 -newkey rsa:2048 -nodes -days 2 -keyout {key} -out"
+    names = [certificate, "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
     subprocess.run([*command.split(), *names], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
