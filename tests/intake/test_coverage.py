@@ -6,7 +6,6 @@ import json
 import pytest
 
 from tf_dicom_ce.dicom.reader import Code, Refusal
-from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.coverage import (
     require_readable,
@@ -17,6 +16,7 @@ from tf_dicom_ce.intake.coverage import (
     write_coverage,
 )
 from tf_dicom_ce.intake.index import scan
+from tf_dicom_ce.tags.schema import TagSchema
 
 DECODE_FAILED = Refusal(Code.DECODE_FAILED, "RuntimeError")
 

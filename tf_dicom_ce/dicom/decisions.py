@@ -8,8 +8,8 @@ from pydicom import Dataset
 from pydicom.tag import Tag
 
 from tf_dicom_ce.dicom import decoders, grayscale
-from tf_dicom_ce.dicom.elements import value
 from tf_dicom_ce.dicom.flags import Flag
+from tf_dicom_ce.dicom.header import value
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.regions import crop_region, has_color_flow, tissue_regions
 

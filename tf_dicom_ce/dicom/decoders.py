@@ -18,8 +18,8 @@ from pydicom.pixels.decoders.base import DecodeRunner
 from pydicom.tag import Tag
 
 from tf_dicom_ce.dicom import codestream
-from tf_dicom_ce.dicom.elements import value
 from tf_dicom_ce.dicom.flags import Flag
+from tf_dicom_ce.dicom.header import value
 from tf_dicom_ce.dicom.part10 import NATIVE
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 

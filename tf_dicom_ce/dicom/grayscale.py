@@ -11,8 +11,8 @@ from pydicom.pixels.processing import apply_windowing
 from pydicom.tag import BaseTag, Tag
 
 from tf_dicom_ce.dicom import decoders
-from tf_dicom_ce.dicom.elements import value
 from tf_dicom_ce.dicom.flags import Flag
+from tf_dicom_ce.dicom.header import value
 
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 LUMA_FIRST = ("YBR_FULL", "YBR_FULL_422")

@@ -15,24 +15,13 @@ from pydicom.uid import UID
 
 from tf_dicom_ce.dicom import decoders, encapsulated, grayscale, part10, regions
 from tf_dicom_ce.dicom.decisions import decisions
-from tf_dicom_ce.dicom.elements import value
 from tf_dicom_ce.dicom.flags import Flag
+from tf_dicom_ce.dicom.header import ULTRASOUND, number_of_frames, value
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.regions import Region
 
-#: (0008,0060) Modality is free text in practice; the SOP class says what a file is.
-ULTRASOUND: frozenset[str] = frozenset(
-    {
-        "1.2.840.10008.5.1.4.1.1.6.1",  # Ultrasound Image Storage
-        "1.2.840.10008.5.1.4.1.1.3.1",  # Ultrasound Multi-frame Image Storage
-        "1.2.840.10008.5.1.4.1.1.6",  # the same, retired
-        "1.2.840.10008.5.1.4.1.1.3",
-    }
-)
-_SOP_CLASS, _FRAMES, _PHOTOMETRIC = map(
-    Tag, ("SOPClassUID", "NumberOfFrames", "PhotometricInterpretation")
-)
+_SOP_CLASS, _PHOTOMETRIC = Tag("SOPClassUID"), Tag("PhotometricInterpretation")
 _POSITIVE = {
     keyword: Tag(keyword)
     for keyword in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored")
@@ -192,11 +181,6 @@ def looked_at(frame: Frame, find_sector: bool, blank_outside: bool) -> Frame | R
     pixels = np.zeros_like(frame.pixels)
     pixels[region.slices] = frame.pixels[region.slices]
     return dataclasses.replace(frame, pixels=pixels, flags=(*frame.flags, Flag.BLACKENED))
-
-
-def number_of_frames(header: Dataset) -> int:
-    """(0028,0008) Number of Frames, at least 1; absent, empty and 0 mean 1."""
-    return int(value(header, _FRAMES) or 1)
 
 
 class _Description(NamedTuple):

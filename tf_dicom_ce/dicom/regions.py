@@ -6,8 +6,8 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.tag import Tag
 
-from tf_dicom_ce.dicom.elements import value
 from tf_dicom_ce.dicom.flags import Flag
+from tf_dicom_ce.dicom.header import value
 
 _TISSUE_2D = 1  # (0018,6012) Region Spatial Format
 _OTHER_FORMATS = (2, 3, 4, 5)  # M-mode, spectral, waveform, graphics

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Code, Refusal
-from tf_dicom_ce.dicom.suggestions import closest, suspicious
-from tf_dicom_ce.dicom.tags import STATES, Encoding, Tag, TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake import identity
 from tf_dicom_ce.intake.coverage_page import render_page
 from tf_dicom_ce.intake.decoding import ImageReader
+from tf_dicom_ce.tags.schema import STATES, Encoding, Tag, TagSchema
+from tf_dicom_ce.tags.suggestions import closest, suspicious
 from tf_dicom_ce.whole_files import as_csv, write_text
 
 if TYPE_CHECKING:

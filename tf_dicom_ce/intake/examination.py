@@ -13,11 +13,11 @@ from tf_dicom_ce.dicom.pictures import picture_format, picture_size
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.reader import inspect, number_of_frames
 from tf_dicom_ce.dicom.refusals import Code, Refusal
-from tf_dicom_ce.dicom.tags import TagSchema, Values
 from tf_dicom_ce.intake.decoding import refusal_of
 from tf_dicom_ce.intake.file_cache import FileCache, Stamp, default_file_cache
 from tf_dicom_ce.intake.identity import Identity, read_identity
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
+from tf_dicom_ce.tags.schema import TagSchema, Values
 from tf_dicom_ce.workers import guarded_map
 
 _RULES_VERSION = 3  # raise when `examine` gives another answer for the same file

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tf_dicom_ce.dicom.flags import Flag
+from tf_dicom_ce.dicom.pictures import picture_format
 from tf_dicom_ce.dicom.refusals import Code, Refusal
-from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.contents import find_copies
 from tf_dicom_ce.intake.coverage import Coverage, measure
@@ -20,7 +20,8 @@ from tf_dicom_ce.intake.examination import Facts, examine_all
 from tf_dicom_ce.intake.file_cache import Stamp, stamp_of
 from tf_dicom_ce.intake.identity import tell_apart
 from tf_dicom_ce.intake.secret import load_secret
-from tf_dicom_ce.intake.tag_table import Entry
+from tf_dicom_ce.tags.schema import TagSchema
+from tf_dicom_ce.tags.tag_table import Entry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +170,12 @@ def scan(
         for (path, facts), patient, encoding in zip(images.items(), found, encodings, strict=True)
     )
     return Index(root, schema, rows, tuple(sorted(refusals.items())), coverage, read)
+
+
+def list_pictures(root: Path) -> dict[str, Entry]:
+    """An entry that says nothing for every PNG and JPEG below a folder, so that it counts."""
+    pictures = (path for path in root.rglob("*") if picture_format(path))
+    return {path.relative_to(root).as_posix(): Entry("", {}, None) for path in pictures}
 
 
 def _list_files(root: Path) -> tuple[dict[str, Stamp], dict[str, Refusal]]:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 
 from rapidfuzz import fuzz
 
-from tf_dicom_ce.dicom.rules import Tag, normalise
+from tf_dicom_ce.tags.rules import Tag, normalise
 
 _SIDES = {
     *("left", "right", "lt", "rt", "l", "r"),

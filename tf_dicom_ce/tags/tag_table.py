@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from tf_dicom_ce.dicom.pictures import picture_format
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.user_tables import read_table
 
@@ -25,12 +24,6 @@ class Entry:
     where: str
     values: dict[str, tuple[str, ...]]
     patient: str | None
-
-
-def list_pictures(root: Path) -> dict[str, Entry]:
-    """An entry that says nothing for every PNG and JPEG below a folder, so that it counts."""
-    pictures = (path for path in root.rglob("*") if picture_format(path))
-    return {path.relative_to(root).as_posix(): Entry("", {}, None) for path in pictures}
 
 
 def read_tag_table(path: Path, elements: Sequence[str]) -> dict[str, Entry]:

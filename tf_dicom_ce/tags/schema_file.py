@@ -8,10 +8,10 @@ from typing import Any, NoReturn
 
 from pydicom.uid import UID, UID_dictionary
 
-from tf_dicom_ce.dicom.elements import Element, parse_element
-from tf_dicom_ce.dicom.reader import ULTRASOUND
-from tf_dicom_ce.dicom.rules import Bin, SchemaError, Tag, normalise
+from tf_dicom_ce.dicom.header import ULTRASOUND
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.tags.elements import Element, parse_element
+from tf_dicom_ce.tags.rules import Bin, SchemaError, Tag, normalise
 from tf_dicom_ce.user_tables import read_table
 
 _TOP_KEYS = {"name", "sop_classes", "tag"}

@@ -2,12 +2,10 @@
 
 import dataclasses
 import re
-from typing import Any
 
 from pydicom import DataElement, Dataset, Sequence
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.multival import MultiValue
-from pydicom.tag import BaseTag
 
 #: An element by its canonical spelling to its values: () if it is empty, None if it is absent.
 Values = dict[str, tuple[str, ...] | None]
@@ -29,16 +27,6 @@ _STEP = re.compile(
 )
 _SPELLINGS = """use a keyword of PS3.6, "gggg,eeee", or '(gggg,"private creator",ee)'"""
 _META, _PIXELS = 0x0002, 0x7FE0
-
-
-def value(dataset: Dataset, tag: BaseTag) -> Any:
-    """The value of an element, None if it is absent; four times as fast as by its keyword.
-
-    Args:
-        dataset: A header or an item of a sequence.
-        tag: Made once, from the keyword: `pydicom.tag.Tag("Rows")`.
-    """
-    return dataset[tag].value if tag in dataset else None
 
 
 @dataclasses.dataclass(frozen=True)

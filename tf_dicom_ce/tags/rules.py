@@ -3,8 +3,8 @@
 import dataclasses
 import re
 
-from tf_dicom_ce.dicom.elements import DAMAGED, Element, Values
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.tags.elements import DAMAGED, Element, Values
 
 MAPPED = "mapped"
 UNMAPPED = "unmapped"

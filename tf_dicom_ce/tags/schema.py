@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 
-from tf_dicom_ce.dicom.elements import Element, Values
 from tf_dicom_ce.dicom.quiet import quiet
-from tf_dicom_ce.dicom.rules import STATES, SchemaError, Tag, match_tag
-from tf_dicom_ce.dicom.schema_file import read_schema_file
+from tf_dicom_ce.tags.elements import Element, Values
+from tf_dicom_ce.tags.rules import STATES, SchemaError, Tag, match_tag
+from tf_dicom_ce.tags.schema_file import read_schema_file
 
 __all__ = ["STATES", "Encoding", "SchemaError", "Tag", "TagSchema", "Values"]
 
