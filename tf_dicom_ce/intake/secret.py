@@ -1,4 +1,4 @@
-"""The user's secret: patients get pseudonyms by it, and what is kept of files is sealed with it.
+"""The user's secret, by which patients get pseudonyms.
 
 A plain hash of a seven-digit number is undone in seconds by trying them all; one keyed with a
 secret is not. The secret stays in the user's configuration folder, outside of every output.
