@@ -56,15 +56,12 @@ def jpeg_frame(src: bytes) -> FrameHeader:
     Raises:
         ValueError: There is none before the first scan.
     """
-    for marker, position in _segments(src):
+    for marker, position in _jpeg_segments(src):
         if marker in _FRAMES:
             precision, rows, columns, count = struct.unpack_from(">BHHB", src, position + 4)
             parts = src[position + 10 : position + 10 + 3 * count]
             return FrameHeader(
-                precision,
-                rows,
-                columns,
-                count,
+                *(precision, rows, columns, count),
                 lossless=marker in _LOSSLESS,
                 is_sequential=marker in _SEQUENTIAL,
                 has_rgb_ids=parts[::3] in _RGB_IDS,
@@ -78,22 +75,8 @@ def is_one_scan(src: bytes) -> bool:
     found = jpeg_frame(src)
     return found.is_sequential and any(
         marker == _SCAN and src[position + 4] == found.components
-        for marker, position in _segments(src)
+        for marker, position in _jpeg_segments(src)
     )
-
-
-def _segments(src: bytes) -> Iterator[tuple[int, int]]:
-    """Marker and place of each segment of JPEG up to the first scan."""
-    position = src.find(b"\xff\xd8") + 2
-    while position >= 2 and position + 10 <= len(src) and src[position] == 0xFF:
-        marker = src[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
-            continue
-        yield marker, position
-        if marker == _SCAN:
-            return
-        position += 2 + struct.unpack_from(">H", src, position + 2)[0]
 
 
 def jpeg_2000_frame(src: bytes) -> FrameHeader:
@@ -107,19 +90,24 @@ def jpeg_2000_frame(src: bytes) -> FrameHeader:
         raise ValueError("no SIZ segment")
     x1, y1, x0, y0 = struct.unpack_from(">4L", src, siz + 8)
     components, precision = struct.unpack_from(">HB", src, siz + 40)
-    return FrameHeader(
-        (precision & 0x7F) + 1,
-        y1 - y0,
-        x1 - x0,
-        components,
-        is_transformed=_is_transformed(src, siz + 2),
-    )
+    # Multiple component transform.
+    transforms = (src[k + 8] for marker, k in _segments(src, siz + 2, _TILE) if marker == _COD)
+    size = ((precision & 0x7F) + 1, y1 - y0, x1 - x0, components)
+    return FrameHeader(*size, is_transformed=next(transforms, 0) == 1)
 
 
-def _is_transformed(src: bytes, position: int) -> bool:
-    """Walks the segments from SIZ to COD, whose Multiple component transform is a 0 or 1."""
-    while position + 9 <= len(src) and src[position] == 0xFF and src[position + 1] != _TILE:
-        if src[position + 1] == _COD:
-            return src[position + 8] == 1
+def _jpeg_segments(src: bytes) -> Iterator[tuple[int, int]]:
+    return _segments(src, src.find(b"\xff\xd8") + 2, _SCAN)
+
+
+def _segments(src: bytes, position: int, last: int) -> Iterator[tuple[int, int]]:
+    """Marker and place of each segment up to the first one with the marker `last`."""
+    while position >= 2 and position + 10 <= len(src) and src[position] == 0xFF:
+        marker = src[position + 1]
+        if marker == 0xFF:  # fill byte
+            position += 1
+            continue
+        yield marker, position
+        if marker == last:
+            return
         position += 2 + struct.unpack_from(">H", src, position + 2)[0]
-    return False

@@ -23,19 +23,11 @@ from tf_dicom_ce.dicom.header import value
 from tf_dicom_ce.dicom.part10 import NATIVE
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 
-JPEG = (
-    uid.JPEGBaseline8Bit,
-    uid.JPEGExtended12Bit,
-    uid.JPEGLossless,
-    uid.JPEGLosslessSV1,
-)
+JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
 _JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
 _JPEG_2000 = (
-    uid.JPEG2000Lossless,
-    uid.JPEG2000,
-    uid.HTJ2KLossless,
-    uid.HTJ2KLosslessRPCL,
-    uid.HTJ2K,
+    *(uid.JPEG2000Lossless, uid.JPEG2000),
+    *(uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K),
 )
 # Without a name pydicom tries GDCM first, which ends the whole process on some damaged streams.
 _PLUGIN = "tf-dicom-ce"
@@ -48,11 +40,8 @@ _TRANSFORMED = ("YBR_ICT", "YBR_RCT")  # these leave the JPEG 2000 decoder as RG
 #: Transfer syntaxes that lose detail as a rule.
 LOSSY = frozenset(
     (
-        uid.JPEGBaseline8Bit,
-        uid.JPEGExtended12Bit,
-        uid.JPEGLSNearLossless,
-        uid.JPEG2000,
-        uid.HTJ2K,
+        *(uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit),
+        *(uid.JPEGLSNearLossless, uid.JPEG2000, uid.HTJ2K),
     )
 )
 
@@ -80,19 +69,13 @@ class Decoded(NamedTuple):
 
 
 def decode_native(file: BinaryIO, index: int, syntax: str, options: dict[str, Any]) -> Decoded:
-    """Reads one frame of uncompressed pixel data.
+    """Reads one frame of uncompressed pixel data as cells, see `values_of`; raises anything.
 
     Args:
         file: At the value of the pixel data.
         index: The frame.
         syntax: (0002,0010) Transfer Syntax UID.
         options: What pydicom's `as_pixel_options` makes of the header.
-
-    Returns:
-        Cells as they are, see `values_of`.
-
-    Raises:
-        Exception: Of any kind, if the data do not fit the options.
     """
     options = {**options, "correct_unused_bits": False}
     stored, properties = get_decoder(syntax).as_array(file, index=index, raw=True, **options)
@@ -100,18 +83,12 @@ def decode_native(file: BinaryIO, index: int, syntax: str, options: dict[str, An
 
 
 def decode_stream(src: bytes, syntax: str, options: dict[str, Any]) -> Decoded:
-    """Decodes one frame of JPEG-LS, JPEG 2000, HTJ2K or RLE.
+    """Decodes one frame of JPEG-LS, JPEG 2000 or HTJ2K, and of RLE to cells; raises anything.
 
     Args:
         src: The codestream.
         syntax: (0002,0010) Transfer Syntax UID.
         options: What pydicom's `as_pixel_options` makes of the header.
-
-    Returns:
-        Of RLE cells as they are, see `values_of`.
-
-    Raises:
-        Exception: Of any kind, if the codestream is damaged or does not fit the options.
     """
     _register()
     options = {**options, "number_of_frames": 1, "correct_unused_bits": False}
@@ -125,18 +102,13 @@ def decode_stream(src: bytes, syntax: str, options: dict[str, Any]) -> Decoded:
         if of_2000 and (found.is_transformed or says_so):
             options["photometric_interpretation"] = "RGB"
             flags = () if found.is_transformed and says_so else (Flag.COLOUR_SPACE,)
-    stored, properties = get_decoder(syntax).as_array(
-        encapsulate([src], has_bot=False),
-        index=0,
-        raw=True,
-        decoding_plugin=_PLUGIN,
-        **options,
-    )
+    options |= {"index": 0, "raw": True, "decoding_plugin": _PLUGIN}
+    stored, properties = get_decoder(syntax).as_array(encapsulate([src], has_bot=False), **options)
     return Decoded(stored, str(properties["photometric_interpretation"]), flags)
 
 
 def is_available(transfer_syntax: str) -> bool:
-    """Called by pydicom's registry: the decoders of this module are hard dependencies."""
+    """What pydicom's registry asks: the decoders of this module are hard dependencies."""
     return True
 
 
@@ -153,39 +125,14 @@ def _register() -> None:
 
 
 def decode_jpeg_ls(src: bytes, runner: DecodeRunner) -> bytearray:
-    """Decodes one frame of JPEG-LS with CharLS.
-
-    Args:
-        src: The codestream.
-        runner: pydicom's state; told the order and the size of the samples.
-
-    Returns:
-        The samples.
-
-    Raises:
-        RuntimeError: Damaged.
-        ValueError: The codestream's size is not Rows × Columns.
-    """
-    found = codestream.jpeg_frame(src)
-    found.require_size(runner.rows, runner.columns)
+    """Decodes one frame of JPEG-LS with CharLS, and tells `runner` how the samples lie."""
+    codestream.jpeg_frame(src).require_size(runner.rows, runner.columns)
     # CharLS 2 may count zeros for seconds behind the end of a stream that has no end marker.
     return pyjpegls._decode_frame(src + codestream.END_OF_IMAGE, runner)
 
 
 def decode_jpeg_2000(src: bytes, runner: DecodeRunner) -> bytearray:
-    """Decodes one frame of JPEG 2000 or HTJ2K with OpenJPEG.
-
-    Args:
-        src: The codestream.
-        runner: pydicom's state; told the size of a sample.
-
-    Returns:
-        The samples, interleaved.
-
-    Raises:
-        RuntimeError: Damaged.
-        ValueError: The codestream's size is not Rows × Columns × Samples per Pixel.
-    """
+    """Decodes one frame of JPEG 2000 or HTJ2K with OpenJPEG to interleaved samples."""
     found = codestream.jpeg_2000_frame(src)
     found.require_size(runner.rows, runner.columns)
     if found.components != runner.samples_per_pixel:
@@ -197,45 +144,18 @@ def decode_jpeg_2000(src: bytes, runner: DecodeRunner) -> bytearray:
 
 
 def decode_rle(src: bytes, runner: DecodeRunner) -> bytearray:
-    """Decodes one frame of RLE Lossless with pylibjpeg-rle.
-
-    Args:
-        src: The RLE segments.
-        runner: pydicom's state; told the order of the samples.
-
-    Returns:
-        The samples, plane by plane.
-
-    Raises:
-        ValueError: Damaged.
-    """
-    frame = rle.decode_pixel_data(
-        src,
-        version=2,
-        rows=runner.rows,
-        columns=runner.columns,
-        bits_allocated=runner.bits_allocated,
-    )
+    """Decodes one frame of RLE Lossless with pylibjpeg-rle, plane by plane."""
     runner.set_option("planar_configuration", 1)
-    return frame
+    size = {"rows": runner.rows, "columns": runner.columns, "bits_allocated": runner.bits_allocated}
+    return rle.decode_pixel_data(src, version=2, **size)
 
 
 def decode_jpeg(
     src: bytes, rows: int, columns: int, samples: int, photometric: str
 ) -> Decoded | Refusal:
-    """Decodes one frame of 8-bit JPEG, lossy or lossless, with Pillow.
+    """Decodes one frame of 8-bit JPEG, lossy or lossless, with Pillow; refuses more bits.
 
     Of YCbCr only the luminance is decoded, without a conversion of colours.
-
-    Args:
-        src: The codestream.
-        rows: (0028,0010) Rows.
-        columns: (0028,0011) Columns.
-        samples: (0028,0002) Samples per Pixel.
-        photometric: (0028,0004) Photometric Interpretation.
-
-    Returns:
-        uint8 samples; or a refusal of more than 8 bits.
 
     Raises:
         OSError: Damaged.
@@ -318,15 +238,8 @@ def values_of(cells: np.ndarray, header: Dataset) -> tuple[np.ndarray, tuple[Fla
     """Takes the values out of cells of (0028,0100) Bits Allocated.
 
     They are the (0028,0101) Bits Stored up to (0028,0102) High Bit. If High Bit is not Bits
-    Stored - 1 and no cell has a bit above Bits Stored, High Bit is wrong.
-
-    Args:
-        cells: Integers of any shape.
-        header: For Bits Stored, High Bit and the overlays.
-
-    Returns:
-        The values, of the same type and shape; and a flag if other bits are set, unless it is an
-        overlay plane that sets them.
+    Stored - 1 and no cell has a bit above Bits Stored, High Bit is wrong. If other bits are set
+    and no overlay plane sets them, there is a flag.
     """
     stored, high = int(value(header, _STORED)), high_bit(header)
     size = 8 * cells.itemsize

@@ -42,14 +42,13 @@ def is_other(start: bytes) -> bool:
 
 
 def walk(file: BinaryIO, offset: int) -> Items:
-    """Lists the items, reading little more than their headers.
+    """Lists up to `MAX_ITEMS` items, reading little more than their headers.
+
+    A missing sequence delimiter does no harm.
 
     Args:
         file: An open file.
         offset: Where the value of (7FE0,0010) Pixel Data starts.
-
-    Returns:
-        Up to `MAX_ITEMS` items; a missing sequence delimiter does no harm.
     """
     size = file.seek(0, os.SEEK_END)
     items: list[Fragment] = []
@@ -74,7 +73,7 @@ def walk(file: BinaryIO, offset: int) -> Items:
 def frame_fragments(
     file: BinaryIO, items: Items, frames: int, extended: Sequence[int] = ()
 ) -> list[list[Fragment]] | None:
-    """Groups the fragments by frame.
+    """Groups the fragments by frame; None if there is no telling.
 
     Offset tables are often wrong, so each is believed only if all it says fits the fragments.
 
@@ -83,9 +82,6 @@ def frame_fragments(
         items: The result of `walk`.
         frames: (0028,0008) Number of Frames.
         extended: The values of (7FE0,0001) Extended Offset Table.
-
-    Returns:
-        The fragments of each frame, or None if there is no telling.
     """
     fragments = items.fragments
     if frames == 1:

@@ -1,6 +1,7 @@
 """One ultrasound DICOM file to its header, or to its frames in gray levels."""
 
 import dataclasses
+import functools
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -57,14 +58,11 @@ def read_header(
 
     Nothing is decoded, yet a file that was cut off is found. Elements of more than 256 KiB are
     left out. Look at the elements of the result within `quiet()`, for pydicom's warnings quote
-    them; a loop over many files is faster within `quiet()` too.
+    them; a loop over many files is faster within `quiet()` too. No content of a file raises.
 
     Args:
         path: Any path; links are not followed.
         classes: The SOP class UIDs to accept.
-
-    Returns:
-        The header of an image, or why there is none. No content of a file raises.
     """
     found = inspect(path, classes)
     return found if isinstance(found, Refusal) else found[0]
@@ -73,16 +71,7 @@ def read_header(
 def inspect(
     path: str | os.PathLike[str], classes: frozenset[str] = ULTRASOUND
 ) -> tuple[Dataset, tuple[Flag, ...]] | Refusal:
-    """Reads what `read_header` does, and lists what is decided without decoding.
-
-    Args:
-        path: Any path; links are not followed.
-        classes: The SOP class UIDs to accept.
-
-    Returns:
-        The header of an image, and the flags that every frame has; or why there is no image. No
-        content of a file raises.
-    """
+    """Reads what `read_header` does, and lists the flags that every frame has."""
     with quiet():
         image = _open(path, classes)
         if isinstance(image, Refusal):
@@ -99,21 +88,9 @@ def read_frame(
     blank_outside: bool = False,
     classes: frozenset[str] = ULTRASOUND,
 ) -> Frame | Refusal:
-    """Decodes one frame: the first result of `read_frames`.
-
-    Args:
-        path: Any path; links are not followed.
-        index: From 0 to (0028,0008) Number of Frames - 1; None for the middle one.
-        find_sector: See `read_frames`.
-        blank_outside: See `read_frames`.
-        classes: The SOP class UIDs to accept.
-
-    Returns:
-        The frame, or why there is none. No content of a file raises.
-    """
-    indices = None if index is None else (index,)
-    options = {"find_sector": find_sector, "blank_outside": blank_outside, "classes": classes}
-    return next(read_frames(path, indices, **options))
+    """Decodes one frame as `read_frames` does; without `index` the middle one."""
+    looks = {"find_sector": find_sector, "blank_outside": blank_outside}
+    return next(read_frames(path, None if index is None else (index,), classes=classes, **looks))
 
 
 def read_frames(
@@ -216,8 +193,6 @@ class _Image:
     def __init__(self, opened: part10.Part10, description: _Description) -> None:
         self.file, self.header, self._pixels = opened.file, opened.header, opened.pixels
         self.description = description
-        self._options: dict[str, Any] = {}
-        self._by_frame: list[list[encapsulated.Fragment]] | None = None
         self._length_flags: tuple[Flag, ...] = ()
         is_native = description.syntax in part10.NATIVE
         self.refused = self._measure() if is_native else self._walk()
@@ -246,12 +221,10 @@ class _Image:
 
     def _decode(self, index: int) -> tuple[decoders.Decoded, int] | Refusal:
         """Stored values of frame `index`, and how many bits they need."""
-        description = self.description
-        if not self._options:
-            self._prepare()
+        description, options = self.description, self._options
         if description.syntax in part10.NATIVE:
             self.file.seek(self._pixels.offset)
-            decoded = decoders.decode_native(self.file, index, description.syntax, self._options)
+            decoded = decoders.decode_native(self.file, index, description.syntax, options)
         elif self._by_frame is None:
             return Refusal(Code.DECODE_FAILED, "fragments and offset tables disagree")
         else:
@@ -259,19 +232,30 @@ class _Image:
             if description.syntax in decoders.JPEG:
                 shape = (description.rows, description.columns, description.samples)
                 decoded = decoders.decode_jpeg(stream, *shape, description.photometric)
-            else:
-                decoded = decoders.decode_stream(stream, description.syntax, self._options)
-        if isinstance(decoded, Refusal):
-            return decoded
+                return decoded if isinstance(decoded, Refusal) else (decoded, 8)
+            decoded = decoders.decode_stream(stream, description.syntax, options)
         values, photometric, flags = decoded
-        if description.syntax in decoders.JPEG:
-            return decoded, 8
         bits = description.bits_stored
         if description.syntax in decoders.OF_CELLS:
             values, flags = decoders.values_of(values, self.header)
         elif (needed := decoders.bits_of(values)) > bits:
             bits, flags = needed, (*flags, Flag.BEYOND_BITS_STORED)
         return decoders.Decoded(values, photometric, flags), bits
+
+    @functools.cached_property
+    def _options(self) -> dict[str, Any]:
+        """What pydicom's decoders have to be told."""
+        options = as_pixel_options(self.header, pixel_keyword="PixelData")
+        options.pop("extended_offsets", None)
+        options["photometric_interpretation"] = self.description.photometric
+        return options | ({"pixel_vr": self._pixels.vr} if self._pixels.vr else {})
+
+    @functools.cached_property
+    def _by_frame(self) -> list[list[encapsulated.Fragment]] | None:
+        table = self.header.get("ExtendedOffsetTable") or b""
+        extended = struct.unpack(f"<{len(table) // 8}Q", table[: len(table) // 8 * 8])
+        frames = self.description.frames
+        return encapsulated.frame_fragments(self.file, self._items, frames, extended)
 
     def _measure(self) -> Refusal | None:
         """Compares the length of uncompressed pixel data with what the header needs."""
@@ -304,20 +288,6 @@ class _Image:
             return _refusal(Code.TOO_LARGE, "PixelData")
         is_cut = self._items.cut or fragments < self.description.frames
         return _refusal(Code.TRUNCATED, "PixelData") if is_cut else None
-
-    def _prepare(self) -> None:
-        header, pixels = self.header, self._pixels
-        self._options = as_pixel_options(header, pixel_keyword="PixelData")
-        self._options.pop("extended_offsets", None)
-        self._options["photometric_interpretation"] = self.description.photometric
-        if pixels.vr:
-            self._options["pixel_vr"] = pixels.vr
-        if self.description.syntax not in part10.NATIVE:
-            table = header.get("ExtendedOffsetTable") or b""
-            extended = struct.unpack(f"<{len(table) // 8}Q", table[: len(table) // 8 * 8])
-            self._by_frame = encapsulated.frame_fragments(
-                self.file, self._items, self.description.frames, extended
-            )
 
 
 def _open(path: str | os.PathLike[str], classes: frozenset[str]) -> _Image | Refusal:
