@@ -6,31 +6,22 @@ Raw tag values and paths stand in the report's files and nowhere else.
 import collections
 import dataclasses
 import itertools
-import json
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake import identity
-from tf_dicom_ce.intake.coverage_page import render_page
-from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.tags.schema import STATES, Encoding, Tag, TagSchema
 from tf_dicom_ce.tags.suggestions import closest, suspicious
-from tf_dicom_ce.whole_files import as_csv, write_text
 
 if TYPE_CHECKING:
     from tf_dicom_ce.intake.index import Index
 
-#: What the report consists of.
-FILES = ("coverage.html", "coverage.md", "coverage.json", "files.csv")
-_FILE_COLUMNS = ("path", "row", "status", "what", "patient", "labels", "flags")
-_NONE: Mapping[int, Refusal] = MappingProxyType({})
+NONE: Mapping[int, Refusal] = MappingProxyType({})
 _SUGGESTIONS = 300  # values that are looked at, so that a folder of free text takes no minutes
 _HARDLY_ANY = 0.05  # of the images
 _REMEDY = (
@@ -240,172 +231,12 @@ def _words(labels: Sequence[str]) -> str:
     return ", ".join(labels) or "(no label)"
 
 
-def write_coverage(
-    index: "Index",
-    folder: str | os.PathLike[str],
-    undecodable: Mapping[int, Refusal] = _NONE,
-    reader: ImageReader | None = None,
-) -> None:
-    """Writes the report's `FILES`, each in one step, for this user alone.
-
-    Args:
-        index: The index.
-        folder: Made if need be.
-        undecodable: Row number to refusal, for files whose pixels could not be decoded.
-        reader: Reads the pictures of the page; None for one without options.
-
-    Raises:
-        OSError: The folder cannot be written.
-    """
-    reader = reader or ImageReader(index.root, index.schema.sop_classes)
-    coverage = index.coverage.with_decode_refusals(undecodable.values())
-    paths = {index.rows[k].path: refusal for k, refusal in undecodable.items()}
-    refusals = sorted((*index.refusals, *paths.items()), key=lambda pair: pair[0])
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    contents = (
-        render_page(index, reader, undecodable),
-        to_markdown(coverage, refusals),
-        json.dumps(dataclasses.asdict(coverage), indent=2) + "\n",
-        as_csv(_FILE_COLUMNS, _files(index, refusals), heading=True),
-    )
-    for name, content in zip(FILES, contents, strict=True):
-        write_text(folder / name, content, private=True)
-
-
-def summary(index: "Index", undecodable: Mapping[int, Refusal] = _NONE) -> str:
-    """A few lines for the terminal, without any raw value or path.
-
-    Args:
-        index: The index.
-        undecodable: As in `write_coverage`.
-    """
-    coverage = index.coverage.with_decode_refusals(undecodable.values())
-    lines = [
-        f"{coverage.images} images of {coverage.patients} patients; "
-        f"{coverage.skipped} other files skipped, {coverage.unreadable} unreadable"
-    ]
-    for name, tag in coverage.tags.items():
-        tidied = f" ({tag.untidy} after tidying)" if tag.untidy else ""
-        others = (f", {n} {s}" for s, n in tag.states.items() if n and s != "mapped")
-        lines.append(f"{name}: {tag.states['mapped']} mapped{tidied}{''.join(others)}")
-    of_patients = coverage.identification
-    told = ", ".join(f"{how} ({n})" for how, n in of_patients.told.items())
-    lines.append(f"Patients told apart by: {told}")
-    flags = (*of_patients.oddities.items(), *coverage.flags.items())
-    lines += (f"{n} files: {flag}" for flag, n in flags)
-    if of_patients.copies:
-        lines.append(f"{of_patients.copies} files are copies of others, which count once")
-    lines += (f"WARNING: {sentence}" for sentence in of_patients.warnings)
-    return "\n".join(lines)
-
-
-def to_markdown(coverage: Coverage, refusals: Iterable[tuple[str, Refusal]] = ()) -> str:
-    """The report for people.
-
-    Args:
-        coverage: The counts.
-        refusals: (relative path, Refusal), to list the unreadable files by name.
-
-    Returns:
-        Markdown; it quotes raw tag values and paths.
-    """
-
-    def named(flags: Mapping[Flag, int]) -> list[tuple]:
-        return [(flag, flag.slug, count) for flag, count in flags.items()]
-
-    def share(count: int) -> str:
-        return f"{100 * count / coverage.images:.1f} %" if coverage.images else ""
-
-    of_patients = coverage.identification
-    numbers = (
-        ("all files", coverage.files),
-        ("ultrasound files", coverage.images),
-        ("patients", coverage.patients),
-        ("none of the tags mapped", coverage.unmapped_files),
-        ("skipped, something else", coverage.skipped),
-        ("unreadable", coverage.unreadable),
-    )
-    odd = (
-        ("of the patient who has most", "", of_patients.largest),
-        ("copies of others, which count once", "", of_patients.copies),
-        *named(of_patients.oddities),
-    )
-    parts = [
-        "# Tag coverage\n",
-        "This file quotes values and paths as found: keep it where the images are.\n",
-        _table(("", "files"), numbers),
-        "## Patients\n",
-        *(f"**{sentence}**\n" for sentence in of_patients.warnings),
-        _table(("told apart by", "images"), of_patients.told.items()),
-        _table(("", "--exclude", "images"), odd),
-    ]
-    for name, tag in coverage.tags.items():
-        states = [(state, n, share(n)) for state, n in tag.states.items()]
-        states.insert(1, ("of these untidy", tag.untidy, share(tag.untidy)))
-        labels = ((label, n, share(n)) for label, n in tag.labels.items())
-        parts += [f"## Tag: {name}\n", _table(("state", "files", "share"), states)]
-        parts.append(_table(("label", "files", "share"), labels))
-        if tag.suspicious:
-            parts.append(f"### Worth a second look in the map: {name}\n")
-            parts += (f"- {sentence}\n" for sentence in tag.suspicious)
-        for title, columns, rows in tag.tables:
-            parts += [f"### {title}: {name}\n", _table(columns, rows)]
-    if coverage.flags:
-        parts.append("## Decisions on images\n")
-        parts.append(_table(("decision", "--exclude", "files"), named(coverage.flags)))
-    if coverage.refusals:
-        rows = ((c.value, _kind(c), n, c.remedy) for c, n in coverage.refusals.items())
-        parts.append("## Files without a frame\n")
-        parts.append(_table(("code", "kind", "files", "remedy"), rows))
-    unreadable = [(p, r.code.value, r.detail) for p, r in refusals if not r.code.is_skip]
-    if unreadable:
-        parts += ["## Unreadable files\n", _table(("path", "code", "detail"), unreadable)]
-    return "\n".join(parts)
-
-
-def _table(header: tuple[str, ...], rows: Iterable[tuple]) -> str:
-    def line(cells: Iterable) -> str:
-        texts = (" ".join(str(cell).splitlines()).replace("|", "\\|") for cell in cells)
-        return f"| {' | '.join(texts)} |\n"
-
-    def shown(name: str, cell: Any) -> Any:
-        # In quotes, or leading blanks would not be seen.
-        return f'"{cell}"' if name == "value" or (name.endswith(" value") and cell) else cell
-
-    quoted = (map(shown, header, row) for row in rows)
-    return "".join(map(line, (header, ("---" for _ in header), *quoted)))
-
-
-def _kind(code: Code) -> str:
-    return "skipped" if code.is_skip else "unreadable"
-
-
-def _files(index: "Index", refusals: Iterable[tuple[str, Refusal]]) -> list[dict[str, str]]:
-    rows: dict[str, dict[str, str]] = {}
-    for number, row in enumerate(index.rows):
-        rows[row.path] = {
-            "path": row.path,
-            "row": str(number),
-            "status": "image",
-            "what": row.kind,
-            "patient": row.pseudonym,
-            "labels": "|".join(itertools.compress(index.schema.labels, row.y)),
-            "flags": "|".join(row.flags),
-        }
-    for path, refusal in refusals:
-        what = f"{refusal.code.value} {refusal.detail}".strip()
-        found = {"path": path, "status": _kind(refusal.code), "what": what}
-        rows[path] = rows.get(path, {}) | found
-    return [rows[path] for path in sorted(rows)]
-
-
-def require_readable(index: "Index", undecodable: Mapping[int, Refusal] = _NONE) -> None:
+def require_readable(index: "Index", undecodable: Mapping[int, Refusal] = NONE) -> None:
     """Insists that at least half of the ultrasound files can be read.
 
     Args:
         index: The index.
-        undecodable: As in `write_coverage`.
+        undecodable: Row number to refusal, for files whose pixels could not be decoded.
 
     Raises:
         UserError: Fewer can; the message counts the others by code and gives the remedies.
