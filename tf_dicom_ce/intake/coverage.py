@@ -15,7 +15,8 @@ from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake import identity
-from tf_dicom_ce.tags.schema import STATES, Encoding, Tag, TagSchema
+from tf_dicom_ce.tags.rules import STATES, Tag
+from tf_dicom_ce.tags.schema import Encoding, TagSchema
 from tf_dicom_ce.tags.suggestions import closest, suspicious
 
 if TYPE_CHECKING:

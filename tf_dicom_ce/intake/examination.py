@@ -17,7 +17,8 @@ from tf_dicom_ce.intake.decoding import refusal_of
 from tf_dicom_ce.intake.file_cache import FileCache, Stamp, default_file_cache
 from tf_dicom_ce.intake.identity import Identity, read_identity
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
-from tf_dicom_ce.tags.schema import TagSchema, Values
+from tf_dicom_ce.tags.elements import Values
+from tf_dicom_ce.tags.schema import TagSchema
 from tf_dicom_ce.workers import guarded_map
 
 _RULES_VERSION = 3  # raise when `examine` gives another answer for the same file

@@ -71,14 +71,11 @@ class Element:
     _steps: tuple[_Step, ...]
 
     def read(self, dataset: Dataset) -> tuple[str, ...] | None:
-        """Reads all values as text.
-
-        Args:
-            dataset: A header; to be looked at within `quiet()`.
+        """Reads all values as text, from all items of sequences in order, within `quiet()`.
 
         Returns:
-            The values, from all items of sequences in order; () if there is none but the element
-            is there, None if it is absent. A value that cannot be converted is `DAMAGED`.
+            () if the element has no value, None if it is absent. A value that cannot be converted
+            is `DAMAGED`.
         """
         return _read(dataset, self._steps)
 
@@ -125,15 +122,15 @@ def _parse_step(match: re.Match[str]) -> _Step:
         tag = tag_for_keyword(match["keyword"])
     else:
         tag = int(match["group"] + match["number"], 16)
-        if not keyword_for_tag(tag) and (tag >> 16) % 2 == 0:
-            tag = None
+        is_known = keyword_for_tag(tag) or (tag >> 16) % 2
+        tag = tag if is_known else None
     if tag is None:
         raise ValueError(f"unknown element '{match[0]}'; {_SPELLINGS}")
     return _Step(tag, None, index)
 
 
 def _read(dataset: Dataset, steps: tuple[_Step, ...]) -> tuple[str, ...] | None:
-    step, *rest = steps
+    step, rest = steps[0], steps[1:]
     try:
         element = step.find(dataset)
         found = None if element is None else element.value
@@ -147,7 +144,7 @@ def _read(dataset: Dataset, steps: tuple[_Step, ...]) -> tuple[str, ...] | None:
     if not isinstance(found, Sequence):
         return (DAMAGED,)
     items = found if step.index is None else found[step.index : step.index + 1]
-    parts = [part for item in items if (part := _read(item, tuple(rest))) is not None]
+    parts = [part for item in items if (part := _read(item, rest)) is not None]
     # Absent only if it is so in each item.
     return tuple(text for part in parts for text in part) if parts else None
 

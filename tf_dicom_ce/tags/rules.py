@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from typing import NamedTuple
 
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.tags.elements import DAMAGED, Element, Values
@@ -24,14 +25,8 @@ class SchemaError(UserError):
     """A mistake in a tag schema; the message names the file, the line and the remedy."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Bin:
-    """The numbers from the bin before up to a bound.
-
-    Attributes:
-        below: The bound, itself not included; None for no bound.
-        labels: The labels of these numbers.
-    """
+class Bin(NamedTuple):
+    """Labels of the numbers from the bin before up to a bound, not included; None for no bound."""
 
     below: float | None
     labels: tuple[str, ...]
@@ -68,8 +63,7 @@ class Tag:
     unmapped_is_error: bool
 
 
-@dataclasses.dataclass(frozen=True)
-class Match:
+class Match(NamedTuple):
     """What the rules of a tag made of its values.
 
     Attributes:
@@ -93,10 +87,6 @@ def normalise(value: str) -> str:
 def match_tag(tag: Tag, values: Values) -> Match:
     """Tries the element and then its fallbacks.
 
-    Args:
-        tag: The rules.
-        values: Canonical spelling of an element to its values.
-
     Raises:
         SchemaError: Nothing maps, and the schema says that this is an error. The message does not
             quote the value, which may tell who the patient is.
@@ -108,13 +98,14 @@ def match_tag(tag: Tag, values: Values) -> Match:
             return match
         failures.append((match, element.spec))
     failure, spec = min(failures, key=lambda pair: _TELLING.index(pair[0].state))
-    if failure.state == UNMAPPED and tag.unmapped_is_error:
+    if failure.state != UNMAPPED:
+        return failure._replace(labels=tag.on_missing)
+    if tag.unmapped_is_error:
         raise SchemaError(
             f"tag '{tag.name}': a value of {spec} is unmapped, and the schema has "
             'on_unmapped = "error"; map the value, or give on_unmapped labels'
         )
-    labels = tag.on_unmapped if failure.state == UNMAPPED else tag.on_missing
-    return dataclasses.replace(failure, labels=labels)
+    return failure._replace(labels=tag.on_unmapped)
 
 
 def to_number(clean: str) -> float | None:
@@ -153,9 +144,9 @@ def _match_value(tag: Tag, raw: str) -> Match:
     untidy = raw != " ".join(raw.split())
     number = to_number(clean) if tag.bins else None
     if number is not None:
-        for bin_ in tag.bins:
-            if bin_.below is None or number < bin_.below:
-                return Match(MAPPED, raw, bin_.labels, untidy)
+        for below, labels in tag.bins:
+            if below is None or number < below:
+                return Match(MAPPED, raw, labels, untidy)
     # A pattern such as "." says that there is a value; a damaged one says nothing.
     if clean != DAMAGED:
         for pattern, labels in tag.patterns:

@@ -9,11 +9,9 @@ import numpy as np
 from pydicom import Dataset
 
 from tf_dicom_ce.dicom.quiet import quiet
-from tf_dicom_ce.tags.elements import Element, Values
-from tf_dicom_ce.tags.rules import STATES, SchemaError, Tag, match_tag
+from tf_dicom_ce.tags.elements import Values
+from tf_dicom_ce.tags.rules import SchemaError, Tag, match_tag
 from tf_dicom_ce.tags.schema_file import read_schema_file
-
-__all__ = ["STATES", "Encoding", "SchemaError", "Tag", "TagSchema", "Values"]
 
 _SHIPPED = Path(__file__).parent
 # Raised whenever reading and encoding give another answer for the same schema and header.
@@ -28,8 +26,8 @@ class Encoding:
         y: (L,) float32, multi-hot; zero over the span of a tag of which nothing is known.
         present: (L,) bool, True over the span of a tag that was found and mapped, even if it
             was mapped to no label, or to which the schema gives labels in any case.
-        states: Tag name to its state, one of `STATES`, and the raw value: the one that mapped,
-            or all that did not, joined by a backslash.
+        states: Tag name to its state (`rules.STATES`) and raw value: the one that mapped, or all
+            that did not, joined by a backslash.
         untidy: Names of the tags that mapped although the raw value differs from the clean form
             in case or spacing.
     """
@@ -59,10 +57,7 @@ class TagSchema:
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> "TagSchema":
-        """Loads a shipped schema by name, or a schema file.
-
-        Args:
-            name_or_path: "ultrasound", "ultrasound-paper", or the path of a TOML file.
+        """Loads a schema: "ultrasound", "ultrasound-paper", or the path of a TOML file.
 
         Raises:
             SchemaError: No such schema, or a mistake in it; file and line are named.
@@ -85,28 +80,17 @@ class TagSchema:
     @property
     def elements(self) -> tuple[str, ...]:
         """The elements that are looked at, in canonical spelling, each once."""
-        return tuple(element.spec for element in self._elements())
+        return tuple(dict.fromkeys(element.spec for tag in self.tags for element in tag.elements))
 
-    def read(self, dataset: Dataset) -> Values:
-        """Reads the `elements` of one header.
-
-        Args:
-            dataset: A header; other elements are not looked at.
-
-        Returns:
-            Element to all its values as text, () if it is empty, None if it is absent.
-        """
+    def read(self, header: Dataset) -> Values:
+        """Reads the values of the `elements`, and looks at no other element of the header."""
         with quiet():
-            return {element.spec: element.read(dataset) for element in self._elements()}
+            return {e.spec: e.read(header) for tag in self.tags for e in tag.elements}
 
     def encode(self, values: Values) -> Encoding:
         """Encodes what `read` found; its entries may be replaced by better ones.
 
-        Args:
-            values: As from `read`; an element that is not among the keys is absent.
-
-        Returns:
-            The encoding; a damaged element counts as unmapped.
+        An element that is not among the keys is absent; a damaged one counts as unmapped.
 
         Raises:
             SchemaError: A value is unmapped where the schema has `on_unmapped = "error"`.
@@ -124,9 +108,6 @@ class TagSchema:
                 untidy.append(tag.name)
         return Encoding(np.array(y, np.float32), np.array(present, np.bool_), states, tuple(untidy))
 
-    def _elements(self) -> tuple[Element, ...]:
-        return tuple(dict.fromkeys(element for tag in self.tags for element in tag.elements))
-
 
 def _fingerprint(sop_classes: frozenset[str], tags: tuple[Tag, ...]) -> str:
     content = [
@@ -135,7 +116,6 @@ def _fingerprint(sop_classes: frozenset[str], tags: tuple[Tag, ...]) -> str:
             "elements": [element.spec for element in tag.elements],
             "ignore": sorted(tag.ignore),
             "exact": sorted(tag.exact.items()),
-            "bins": [dataclasses.astuple(bin_) for bin_ in tag.bins],
             "patterns": [(pattern.pattern, labels) for pattern, labels in tag.patterns],
         }
         for tag in tags

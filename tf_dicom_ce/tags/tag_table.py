@@ -27,22 +27,18 @@ class Entry:
 
 
 def read_tag_table(path: Path, elements: Sequence[str]) -> dict[str, Entry]:
-    """Reads the CSV.
+    """Reads the CSV: path (POSIX) to entry.
 
     Args:
         path: Column `path` (relative to the data folder), columns named by elements of the tag
             schema, optional `patient`; the columns of a head's labels are passed over.
         elements: The elements that the schema looks at.
 
-    Returns:
-        Path (POSIX) to entry.
-
     Raises:
         UserError: Unreadable, no or unknown columns, a path twice; file and line are named.
     """
     columns, lines = read_table(path, "path")
-    unknown = [name for name in columns if name not in _OTHERS and name not in elements]
-    if unknown:
+    if unknown := [name for name in columns if name not in _OTHERS and name not in elements]:
         raise UserError(
             f"--labels {path}: {', '.join(unknown)}: no element of the tag schema. Elements are: "
             f"{', '.join(elements)}."
