@@ -3,20 +3,14 @@
 import csv
 import io
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tf_dicom_ce.errors import UserError
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of a table.
-
-    Attributes:
-        where: File and line, for messages.
-        cells: Column to text, without blanks at its ends.
-    """
+class Line(NamedTuple):
+    """One line of a table: file and line for messages, and text by column, without outer blanks."""
 
     where: str
     cells: dict[str, str]
@@ -27,10 +21,6 @@ def read_table(path: Path, *required: str) -> tuple[list[str], list[Line]]:
 
     The separator is the one that gives a heading with the required columns. Lines without text are
     left out. In a column `path`, `./0.png` is `0.png`.
-
-    Args:
-        path: The file.
-        required: Columns that it must have.
 
     Returns:
         Names of the columns, and the lines.

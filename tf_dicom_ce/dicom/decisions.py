@@ -13,27 +13,17 @@ from tf_dicom_ce.dicom.header import value
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.regions import crop_region, has_color_flow, tissue_regions
 
-_PHOTOMETRIC, _ANNOTATION, _LOSSY_COMPRESSION, _ASPECT_RATIO, _SPACING, _COLOUR, _STORED = map(
-    Tag,
-    (
-        *("PhotometricInterpretation", "BurnedInAnnotation", "LossyImageCompression"),
-        *("PixelAspectRatio", "PixelSpacing", "UltrasoundColorDataPresent", "BitsStored"),
-    ),
-)
+_PHOTOMETRIC, _STORED = Tag("PhotometricInterpretation"), Tag("BitsStored")
+_ANNOTATION, _LOSSY_COMPRESSION = Tag("BurnedInAnnotation"), Tag("LossyImageCompression")
+_ASPECT_RATIO, _SPACING = Tag("PixelAspectRatio"), Tag("PixelSpacing")
+_COLOUR = Tag("UltrasoundColorDataPresent")
 _DELTAS = (Tag("PhysicalDeltaY"), Tag("PhysicalDeltaX"))
 _OVERLAY_GROUPS = range(0x6000, 0x6020)
 _BEHIND = (0x60000000).__le__
 
 
 def decisions(header: Dataset) -> tuple[Flag, ...]:
-    """Lists every decision on a picture that its header alone tells.
-
-    Args:
-        header: A header that `read_header` accepts.
-
-    Returns:
-        Flags; a malformed element gives none.
-    """
+    """Every decision on a picture that its header alone tells; a malformed element tells none."""
     flags: list[Flag] = []
     with quiet():
         for rule in _RULES:

@@ -104,14 +104,7 @@ def is_8_bit(dataset: Dataset) -> bool:
 
 
 def transforms(dataset: Dataset) -> Transforms:
-    """Reads Modality LUT, VOI LUT and window; the VOI LUT stands above the window.
-
-    Args:
-        dataset: A header of monochrome.
-
-    Returns:
-        What is usable of them, and the flags that tell what is applied.
-    """
+    """Reads what is usable of Modality LUT, VOI LUT and window; VOI LUT stands above window."""
     if not any(tag in dataset for tag in (_MODALITY, _VOI, _WIDTH)):
         return Transforms(None, None, None, ())
     modality, voi = _table_at(dataset, _MODALITY), _table_at(dataset, _VOI)
@@ -138,14 +131,7 @@ def monochrome_flags(dataset: Dataset) -> Iterator[Flag]:
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:
-    """ITU-R 601 luma in the integer arithmetic of Pillow's `convert("L")`.
-
-    Args:
-        rgb: (..., 3) uint8.
-
-    Returns:
-        (...) uint8.
-    """
+    """ITU-R 601 luma of (..., 3) uint8 in the integer arithmetic of Pillow's `convert("L")`."""
     red, green, blue = (rgb[..., i].astype(np.uint32) for i in range(3))
     return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)
 
@@ -155,8 +141,7 @@ def _monochrome(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Applies what the header asks for, or else stretches the range that occurs.
 
-    Returns:
-        The levels, and where the padding is, which is no tissue and has no part in the range.
+    Padding is no tissue and has no part in the range; where it is, is told, too.
     """
     modality, voi, window, _ = transforms(dataset)
     is_level = is_8_bit(dataset) and bits == 8

@@ -1,7 +1,6 @@
 """From the bytes of a file to a parsed header and the place of its pixel data."""
 
 import contextlib
-import dataclasses
 import functools
 import io
 import os
@@ -9,7 +8,7 @@ import re
 import stat
 import struct
 import zlib
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from pydicom import Dataset
 from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
@@ -17,12 +16,8 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset, read_partial
 from pydicom.tag import BaseTag
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-)
+from pydicom.uid import DeflatedExplicitVRLittleEndian as _Deflated
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from tf_dicom_ce.dicom.refusals import Code, Refusal
@@ -43,8 +38,7 @@ _BARE_DATASET = re.compile(
 _PREAMBLE = 132
 _SYNTAX = 0x00020010
 _LONG = frozenset(vr.value.encode() for vr in EXPLICIT_VR_LENGTH_32)
-_DEFLATED = DeflatedExplicitVRLittleEndian.encode()
-_PIXEL_DATA = 0x7FE00010
+_PIXEL_DATA = (0x7FE0, 0x0010)
 _UNDEFINED = 0xFFFFFFFF
 # A set, for tags of pydicom are slow to compare.
 _ANY_PIXEL_DATA = frozenset((0x7FE00010, 0x7FE00009, 0x7FE00008))
@@ -58,16 +52,10 @@ _SHARED = frozenset(
     )
 )
 _LARGEST_SHARED = 1 << 12  # bytes
-NATIVE = (
-    ImplicitVRLittleEndian,
-    ExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    DeflatedExplicitVRLittleEndian,
-)
+NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, _Deflated)
 
 
-@dataclasses.dataclass(frozen=True)
-class PixelData:
+class PixelData(NamedTuple):
     """Where the value of (7FE0,0010) Pixel Data lies; `length` None if it is undefined."""
 
     offset: int
@@ -75,8 +63,7 @@ class PixelData:
     vr: str | None
 
 
-@dataclasses.dataclass(frozen=True)
-class Part10:
+class Part10(NamedTuple):
     """An open DICOM file.
 
     Attributes:
@@ -135,14 +122,7 @@ class _BoundedReader:
 
 
 def parse(file: BinaryIO) -> Part10 | Refusal:
-    """Reads the header.
-
-    Args:
-        file: An open, seekable file at its start; closed here if it is deflated.
-
-    Returns:
-        The parsed file, or NOT_DICOM, OS_ERROR, DAMAGED_HEADER or TOO_LARGE.
-    """
+    """Reads the header of a seekable file at its start, which is closed here if it is deflated."""
     try:
         head = file.read(_PREFIX)
     except OSError as error:
@@ -152,7 +132,7 @@ def parse(file: BinaryIO) -> Part10 | Refusal:
         return Refusal(Code.NOT_DICOM)
     bounded = None
     try:
-        if not bare and _DEFLATED in head[:4096]:
+        if not bare and _Deflated.encode() in head[:4096]:
             file = _inflate(file, head)
             head = file.read(_PREFIX)
         with contextlib.suppress(Exception):
@@ -239,23 +219,15 @@ def _shared(dataset: Dataset) -> Dataset:
 @functools.lru_cache(maxsize=1 << 11)
 def _converted(raw: RawDataElement, charset: str | tuple[str, ...]) -> DataElement | RawDataElement:
     """Leaves a malformed element raw: the error is raised when it is read."""
+    encoding = charset if isinstance(charset, str) else list(charset)
     try:
-        return convert_raw_data_element(
-            raw, encoding=charset if isinstance(charset, str) else list(charset)
-        )
+        return convert_raw_data_element(raw, encoding=encoding)
     except Exception:
         return raw
 
 
 def _inflate(file: BinaryIO, head: bytes) -> BinaryIO:
-    """Turns a deflated file into a plain one in memory; leaves any other as it is.
-
-    Args:
-        file: A DICOM file with preamble; closed if it is deflated.
-        head: Its first bytes.
-
-    Returns:
-        The file, at its start.
+    """Turns a deflated file into a plain one in memory, and closes it; leaves any other as it is.
 
     Raises:
         TooLargeError: It inflates to more than 128 MiB.
@@ -263,11 +235,11 @@ def _inflate(file: BinaryIO, head: bytes) -> BinaryIO:
     """
     _, syntax, end = _read_meta(head)
     file.seek(0)
-    if syntax != DeflatedExplicitVRLittleEndian:
+    if syntax != _Deflated:
         return file
-    native = ExplicitVRLittleEndian.encode().ljust(len(_DEFLATED), b"\0")
+    native = ExplicitVRLittleEndian.ljust(len(_Deflated), "\0")
     plain = io.BytesIO()
-    plain.write(file.read(end).replace(_DEFLATED, native))
+    plain.write(file.read(end).replace(_Deflated.encode(), native.encode()))
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     # 1.5 MB can become 3 GB, and 100 GB nothing at all.
     left_in = left_out = _MAX_INFLATED_BYTES
@@ -299,11 +271,9 @@ def _find_pixel_data(file: BinaryIO, header: Dataset) -> PixelData | None:
     """Parses the element at the file's position, where pydicom stopped."""
     implicit, little_endian = header.original_encoding
     order = "<" if little_endian else ">"
-    start = file.read(8 if implicit else 12)
-    if len(start) < (8 if implicit else 12):
-        return None
-    group, element = struct.unpack(f"{order}HH", start[:4])
-    if group << 16 | element != _PIXEL_DATA:
+    size = 8 if implicit else 12
+    start = file.read(size)
+    if len(start) < size or struct.unpack(f"{order}HH", start[:4]) != _PIXEL_DATA:
         return None
     vr = None if implicit else start[4:6].decode("ascii")
     length = struct.unpack(f"{order}L", start[-4:])[0]

@@ -39,13 +39,11 @@ class Code(enum.StrEnum):
     NOT_2D = "not-2d", "Nothing to do; M-mode, spectral Doppler and traces are no 2D image."
     """Skipped: its regions are of M-mode, spectral Doppler or traces, and none of 2D tissue."""
     EXCLUDED = "excluded", "Nothing to do; leave out --exclude to take it."
-    """Skipped: it has a flag that `--exclude` names."""
     NO_SECTOR = "no-sector", "Leave out --blank-outside if no name can stand in the picture."
     """Skipped: `--blank-outside` is given, and nothing tells where the ultrasound is."""
     COPY = "copy", "Nothing to do; the same image counts once."
     """Skipped: the image of another file once more: same SOP Instance UID, same pixels."""
     OS_ERROR = "os-error", "Check the permissions of the file and the health of the disk."
-    """The operating system refused to open or read the file."""
     DAMAGED_HEADER = "damaged-header", "Export the file again; the data set is malformed."
     """An element is malformed, or one that describes the pixels is absent or impossible."""
     NO_PIXELS = "no-pixels", "Export the file again with its image; this copy holds none."
@@ -72,12 +70,10 @@ class Code(enum.StrEnum):
     TOO_LARGE = "too-large", "Check the file: its size is beyond that of any ultrasound image."
     """One frame, or the inflated file, is larger than any ultrasound image."""
     FRAME_OUT_OF_RANGE = "frame-out-of-range", "Ask for a frame below (0028,0008) Number of Frames."
-    """The frame that was asked for does not exist."""
     DECODE_FAILED = (
         "decode-failed",
         "The compressed pixels are damaged or of a rare kind: export again.",
     )
-    """The decoder rejected the pixel data."""
     TIMED_OUT = "timed-out", "Try again on an idle machine; if it stays, export the file again."
     """Reading took longer than a minute."""
     READER_DIED = (

@@ -14,9 +14,8 @@ _OTHER_FORMATS = (2, 3, 4, 5)  # M-mode, spectral, waveform, graphics
 _TISSUE_OR_COLOR_FLOW = (1, 2)  # (0018,6014) Region Data Type
 _SPECTRAL = (3, 4)  # PW and CW Doppler
 _MINIMUM_SIDE = 16
-_REGIONS, _SPATIAL_FORMAT, _DATA_TYPE = map(
-    Tag, ("SequenceOfUltrasoundRegions", "RegionSpatialFormat", "RegionDataType")
-)
+_REGIONS = Tag("SequenceOfUltrasoundRegions")
+_SPATIAL_FORMAT, _DATA_TYPE = Tag("RegionSpatialFormat"), Tag("RegionDataType")
 _CORNERS = [Tag(f"RegionLocation{corner}") for corner in ("MinY0", "MaxY1", "MinX0", "MaxX1")]
 
 # Of what is found by looking.
@@ -41,10 +40,8 @@ class Region(NamedTuple):
     @property
     def slices(self) -> tuple[slice, slice]:
         """Its rows and columns, as an index of [rows, columns]."""
-        return (
-            slice(self.top, self.top + self.height),
-            slice(self.left, self.left + self.width),
-        )
+        rows = slice(self.top, self.top + self.height)
+        return rows, slice(self.left, self.left + self.width)
 
 
 def crop_region(dataset: Dataset) -> tuple[Region | None, tuple[Flag, ...]]:
@@ -54,9 +51,6 @@ def crop_region(dataset: Dataset) -> tuple[Region | None, tuple[Flag, ...]]:
     or 2) is taken, clamped to the image; if there is none, the largest 2D region without a data
     type. A region is implausible if it is empty, tiny, or lies mostly outside of the image: such
     headers were copied from an image of another size.
-
-    Args:
-        dataset: A header with (0028,0010) Rows and (0028,0011) Columns.
 
     Returns:
         The pane, or None if no region is usable; and the flags that tell what was decided.
@@ -92,11 +86,8 @@ def crop_region(dataset: Dataset) -> tuple[Region | None, tuple[Flag, ...]]:
 
 def tissue_regions(dataset: Dataset) -> list[Dataset]:
     """The items of all 2D regions that show tissue or colour flow, or else have no data type."""
-    flat = [
-        region
-        for region in value(dataset, _REGIONS) or ()
-        if value(region, _SPATIAL_FORMAT) == _TISSUE_2D
-    ]
+    regions = value(dataset, _REGIONS) or ()
+    flat = [region for region in regions if value(region, _SPATIAL_FORMAT) == _TISSUE_2D]
     typed = [region for region in flat if value(region, _DATA_TYPE) in _TISSUE_OR_COLOR_FLOW]
     return typed or [region for region in flat if not value(region, _DATA_TYPE)]
 
@@ -107,10 +98,8 @@ def is_not_2d(dataset: Dataset) -> bool:
     Regions that do not say what they are of count for neither.
     """
     try:
-        kinds = [
-            (value(region, _SPATIAL_FORMAT), value(region, _DATA_TYPE))
-            for region in value(dataset, _REGIONS) or ()
-        ]
+        regions = value(dataset, _REGIONS) or ()
+        kinds = [(value(item, _SPATIAL_FORMAT), value(item, _DATA_TYPE)) for item in regions]
         has_tissue = bool(tissue_regions(dataset))
     except Exception:  # as in `crop_region`
         return False
@@ -159,9 +148,6 @@ def find_sector(levels: np.ndarray) -> Region | None:
 
     Args:
         levels: (H, W) uint8.
-
-    Returns:
-        The box around it, or None if nothing plausible is found.
     """
     # Not at the top, since most readers never come here, and SciPy takes long to import.
     from scipy import ndimage

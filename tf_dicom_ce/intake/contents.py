@@ -17,15 +17,12 @@ from tf_dicom_ce.intake.secret import load_secret
 
 
 def digests(root: Path, paths: list[str], progress: bool = True) -> dict[str, str]:
-    """SHA-256 of the bytes of files; a file that has not changed is read once.
+    """SHA-256 of the bytes of files, hex, by path; a file that has not changed is read once.
 
     Args:
         root: Folder that the paths are relative to.
-        paths: The files.
+        paths: The files; one that cannot be read has an empty digest.
         progress: Shows a bar on standard error.
-
-    Returns:
-        Path to digest, hex. A file that cannot be read has an empty one.
     """
 
     def find(paths: list[str]) -> Iterator[str]:

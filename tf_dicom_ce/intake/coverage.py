@@ -146,15 +146,7 @@ def measure(
     flags: Iterable[Iterable[Flag]],
     refusals: Iterable[Refusal],
 ) -> Coverage:
-    """The coverage of a folder.
-
-    Args:
-        schema: The schema that encoded the files.
-        encodings: One per ultrasound file.
-        patients: The patient of each.
-        flags: The decisions on tags and picture of each.
-        refusals: One per file that yields no frame.
-    """
+    """Counts encodings, patients and flags of ultrasound files, and refusals of all others."""
     codes = collections.Counter(refusal.code for refusal in refusals)
     tags, start = {}, 0
     for tag in schema.tags:
@@ -240,7 +232,7 @@ def require_readable(index: "Index", undecodable: Mapping[int, Refusal] = NONE) 
         undecodable: Row number to refusal, for files whose pixels could not be decoded.
 
     Raises:
-        UserError: Fewer can; the message counts the others by code and gives the remedies.
+        UserError: Fewer can; the others are counted by code, with the remedies.
     """
     coverage = index.coverage.with_decode_refusals(undecodable.values())
     readable = len(index.rows) - len(undecodable)
@@ -256,14 +248,7 @@ def require_readable(index: "Index", undecodable: Mapping[int, Refusal] = NONE) 
 
 
 def require_tags(known: Mapping[str, float]) -> None:
-    """Insists that there is something to learn from tags.
-
-    Args:
-        known: Tag to the share of images of which it is known, 0 to 1.
-
-    Raises:
-        UserError: No tag is known of any image.
-    """
+    """Raises a UserError if no image has a tag; `known` is tag to share of images, 0 to 1."""
     if not any(known.values()):
         raise UserError(f"No image has a tag that the schema knows. {_REMEDY}")
 

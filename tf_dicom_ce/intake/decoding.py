@@ -66,37 +66,24 @@ class ImageReader:
     exclude: frozenset[Flag] = frozenset()
 
     def read(self, path: str, frames: Sequence[int | None]) -> list[Frame | Refusal]:
-        """Reads frames of one file: DICOM, PNG or JPEG, as its content says.
-
-        Args:
-            path: Relative to the root.
-            frames: Numbers from 0; None for the middle one.
-
-        Returns:
-            A frame, or why there is none, for each.
-        """
+        """Reads frames of one file by their numbers from 0; None for the middle one."""
         looks = (self.find_sector, self.blank_outside, self.classes)
         found = read_images(self.root / path, frames, *looks)
-        return [
-            Refusal(Code.EXCLUDED)
-            if isinstance(frame, Frame) and self.exclude.intersection(frame.flags)
-            else frame
-            for frame in found
-        ]
+        for k, frame in enumerate(found):
+            if isinstance(frame, Frame) and self.exclude.intersection(frame.flags):
+                found[k] = Refusal(Code.EXCLUDED)
+        return found
 
 
 def decode_images(
     reader: ImageReader, images: Iterable[Image], workers: int | None = None
 ) -> Iterator[tuple[int, Frame | Refusal]]:
-    """Yields (number, frame or refusal) of every image, with a progress bar.
+    """Yields the number of every image and what `reader` gave for it, with a progress bar.
 
     Args:
         reader: How files become frames.
         images: The images; frames of one file that follow each other are read together.
         workers: Processes; by default one a core. A file whose worker dies or hangs is refused.
-
-    Yields:
-        Position in `images` and what `reader` gave for it, in their order.
     """
     images = tuple(images)
     tasks = []
@@ -123,4 +110,4 @@ def _read(reader: ImageReader, task: tuple[str, list[int | None]]) -> list[Frame
 
 def refusal_of(outage: Outage) -> Refusal:
     """What a file is refused for whose worker gave no answer."""
-    return Refusal({Outage.DIED: Code.READER_DIED, Outage.TIMED_OUT: Code.TIMED_OUT}[outage])
+    return Refusal(Code.READER_DIED if outage is Outage.DIED else Code.TIMED_OUT)

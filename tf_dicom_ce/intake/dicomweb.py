@@ -19,13 +19,7 @@ from rich.progress import Progress
 
 from tf_dicom_ce.dicom.quiet import muted
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake.dicomweb_server import (
-    Credentials,
-    GoneError,
-    RefusedError,
-    Server,
-    value,
-)
+from tf_dicom_ce.intake.dicomweb_server import Credentials, GoneError, RefusedError, Server, value
 from tf_dicom_ce.whole_files import sole
 
 _STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
@@ -70,15 +64,8 @@ class Query:
         return fnmatch.fnmatchcase(description.lower(), pattern)
 
 
-@dataclasses.dataclass(frozen=True)
-class Download:
-    """What lies in the folder now.
-
-    Attributes:
-        instances: Instances of the query in the folder, earlier downloads among them.
-        fetched: How many of them this call fetched.
-        skipped: Instances of the query that the server has but would not give.
-    """
+class Download(NamedTuple):
+    """Instances of a query: those in the folder, those of them fetched now, those refused."""
 
     instances: int
     fetched: int
@@ -98,11 +85,8 @@ def download(
         query: Which instances.
         credentials: For the service.
         folder: Where to; made, for this user only, if there is none. Its files are named after a
-            digest of (0008,0018) SOP Instance UID.
+            digest of (0008,0018) SOP Instance UID. At least one lies there afterwards.
         progress: Shows a bar on standard error.
-
-    Returns:
-        The counts; at least one instance lies in the folder.
 
     Raises:
         UserError: Nothing matches, or the service cannot be used; never quotes patient data.

@@ -107,15 +107,7 @@ class Server:
     """
 
     def __init__(self, url: str, credentials: Credentials = Credentials()):
-        """Connects to nothing yet.
-
-        Args:
-            url: Address of the service, e.g. "https://host/dicom-web".
-            credentials: What it asks for.
-
-        Raises:
-            UserError: The address is none, or a library is missing.
-        """
+        """Connects to nothing yet; raises a UserError if a library is missing or `url` is bad."""
         try:
             import python_multipart  # noqa: F401
             import requests
@@ -145,15 +137,10 @@ class Server:
         self._session.close()
 
     def search(self, path: str, key: str, filters: dict[str, str]) -> dict[str, dict[str, Any]]:
-        """Asks for all pages of a search.
-
-        Args:
-            path: What to search, from the address on, e.g. "/studies".
-            key: Tag that identifies a row, e.g. "0020000D".
-            filters: Query parameters.
+        """Asks for all pages of a search, e.g. of "/studies".
 
         Returns:
-            The rows in DICOM JSON, by the value of `key`.
+            The rows in DICOM JSON, by the value of the tag `key`, e.g. "0020000D".
 
         Raises:
             GoneError: There is nothing at `path`.
@@ -180,11 +167,9 @@ class Server:
         return rows
 
     def save(self, path: str, file: Path) -> None:
-        """Fetches an instance as the server stores it; memory does not grow with its size.
+        """Fetches an instance to a file as the server stores it; half of it if this fails.
 
-        Args:
-            path: From the address on.
-            file: Where to; written anew, half of it if this fails.
+        Memory does not grow with its size.
 
         Raises:
             RefusedError: The server does not give this instance.
@@ -204,12 +189,7 @@ class Server:
         self._ask(path, _FILE, read)
 
     def send(self, path: str, content: bytes, kind: str) -> list[dict[str, Any]]:
-        """Posts something that may arrive twice without harm, until the server has taken it.
-
-        Args:
-            path: From the address on.
-            content: The body.
-            kind: Its Content-Type.
+        """Posts a body of Content-Type `kind`, that may arrive twice, until the server has it.
 
         Returns:
             The answer in DICOM JSON; empty if the server took all without a word.

@@ -88,17 +88,7 @@ def examine_all(
 
 
 def examine(root: Path, schema: TagSchema, secret: bytes, path: str) -> Facts | Refusal:
-    """Looks at one file.
-
-    Args:
-        root: The folder that `path` is relative to.
-        schema: Says which elements and which kinds of images are wanted.
-        secret: Keys the pseudonyms.
-        path: The file.
-
-    Returns:
-        The facts, or why there are none. No content of a file raises.
-    """
+    """Looks at one file, with `secret` for the pseudonyms. No content of a file raises."""
     with quiet():
         found = inspect(root / path, schema.sop_classes)
         if isinstance(found, Refusal):

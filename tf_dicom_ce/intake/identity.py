@@ -80,13 +80,7 @@ class Patient(NamedTuple):
 
 
 def read_identity(header: Dataset, path: str, secret: bytes) -> Identity:
-    """What a header says, as pseudonyms.
-
-    Args:
-        header: Of a DICOM file; looked at within `dicom.quiet.quiet()`.
-        path: The file.
-        secret: Keys the pseudonyms.
-    """
+    """What a header says, as pseudonyms; within `dicom.quiet.quiet()`."""
 
     def text(keyword: str) -> str:
         return str(header.get(keyword) or "").strip()
