@@ -15,29 +15,17 @@ _COD, _TILE = 0x52, 0x90  # of JPEG 2000
 
 
 class FrameHeader(NamedTuple):
-    """What a codestream says about its picture.
+    """What a codestream says about its picture."""
 
-    Attributes:
-        precision: Bits per sample.
-        rows: Height.
-        columns: Width.
-        components: Samples per pixel.
-        lossless: Of JPEG: no DCT.
-        is_sequential: Of JPEG: not progressive.
-        has_rgb_ids: Of JPEG: the components are named R, G and B.
-        is_subsampled: Of JPEG: some components have fewer samples than others.
-        is_transformed: Of JPEG 2000: the COD marker says that colours were transformed, so that
-            the decoder gives RGB.
-    """
-
-    precision: int
-    rows: int
-    columns: int
-    components: int
-    lossless: bool = False
-    is_sequential: bool = False
-    has_rgb_ids: bool = False
-    is_subsampled: bool = False
+    precision: int  # bits per sample
+    rows: int  # height
+    columns: int  # width
+    components: int  # samples per pixel
+    lossless: bool = False  # of JPEG: no DCT
+    is_sequential: bool = False  # of JPEG: not progressive
+    has_rgb_ids: bool = False  # of JPEG: the components are named R, G and B
+    is_subsampled: bool = False  # of JPEG: some components have fewer samples than others
+    # Of JPEG 2000: COD says that colours were transformed, so that the decoder gives RGB.
     is_transformed: bool = False
 
     def require_size(self, rows: int, columns: int) -> None:

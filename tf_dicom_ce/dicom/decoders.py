@@ -55,17 +55,11 @@ _OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 
 
 class Decoded(NamedTuple):
-    """One frame out of a decoder.
+    """One frame out of a decoder."""
 
-    Attributes:
-        values: (H, W) or (H, W, 3) integers.
-        photometric: (0028,0004) Photometric Interpretation that they have.
-        flags: Where the codestream contradicts the header.
-    """
-
-    values: np.ndarray
-    photometric: str
-    flags: tuple[Flag, ...] = ()
+    values: np.ndarray  # (H, W) or (H, W, 3) integers
+    photometric: str  # (0028,0004) Photometric Interpretation that they have
+    flags: tuple[Flag, ...] = ()  # where the codestream contradicts the header
 
 
 def decode_native(file: BinaryIO, index: int, syntax: str, options: dict[str, Any]) -> Decoded:

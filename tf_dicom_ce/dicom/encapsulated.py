@@ -23,17 +23,12 @@ class Fragment(NamedTuple):
 
 
 class Items(NamedTuple):
-    """The items of encapsulated pixel data.
+    """The items of encapsulated pixel data."""
 
-    Attributes:
-        table: The first item, the Basic Offset Table; None if there is no item at all.
-        fragments: All further items, in order.
-        cut: True if the file ends within an item.
-    """
-
+    # The first item, the Basic Offset Table; None if there is no item at all.
     table: Fragment | None
-    fragments: list[Fragment]
-    cut: bool
+    fragments: list[Fragment]  # all further items, in order
+    cut: bool  # True if the file ends within an item
 
 
 def is_other(start: bytes) -> bool:

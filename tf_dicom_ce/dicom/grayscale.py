@@ -30,17 +30,11 @@ _FUNCTIONS = {"LINEAR": 1.0, "LINEAR_EXACT": 0.0, "SIGMOID": 0.0}
 
 
 class Table(NamedTuple):
-    """A Modality or VOI lookup table, PS3.3 C.11.1.1 and C.11.2.1.1.
+    """A Modality or VOI lookup table, PS3.3 C.11.1.1 and C.11.2.1.1."""
 
-    Attributes:
-        entries: Integers.
-        first: The value that is mapped to the first entry.
-        bits: Of an entry.
-    """
-
-    entries: np.ndarray
-    first: int
-    bits: int
+    entries: np.ndarray  # integers
+    first: int  # the value that is mapped to the first entry
+    bits: int  # of an entry
 
     def look_up(self, values: np.ndarray) -> np.ndarray:
         """Entries of values; those beyond either end take its entry.

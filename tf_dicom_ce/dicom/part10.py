@@ -64,20 +64,14 @@ class PixelData(NamedTuple):
 
 
 class Part10(NamedTuple):
-    """An open DICOM file.
+    """An open DICOM file."""
 
-    Attributes:
-        file: The bytes that `pixels.offset` refers to; inflated if the file was deflated.
-        header: All elements before the pixel data, with a (0002,0010) Transfer Syntax UID;
-            without those of more than 256 KiB.
-        pixels: Where the pixel data are; None if the file ends before them.
-        is_cut: True if it ends within an element of the header.
-    """
-
-    file: BinaryIO
+    file: BinaryIO  # the bytes that `pixels.offset` refers to; inflated if the file was deflated
+    # All elements before the pixel data, with a (0002,0010) Transfer Syntax UID; without those of
+    # more than 256 KiB.
     header: Dataset
-    pixels: PixelData | None
-    is_cut: bool
+    pixels: PixelData | None  # where the pixel data are; None if the file ends before them
+    is_cut: bool  # True if it ends within an element of the header
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO | Refusal:

@@ -35,20 +35,14 @@ _MAX_SAMPLES = 1 << 38
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """One frame of an ultrasound file.
+    """One frame of an ultrasound file."""
 
-    Attributes:
-        pixels: (H, W) uint8, 0 black to 255 white, cropped to the ultrasound region if the file
-            names one.
-        flags: Every decision taken on the way; those that the header tells come first.
-        region: Of the source that `pixels` are.
-        source_shape: (0028,0010) Rows and (0028,0011) Columns of the source.
-    """
-
+    # (H, W) uint8, 0 black to 255 white, cropped to the ultrasound region if the file names one.
     pixels: np.ndarray
+    # Every decision taken on the way; those that the header tells come first.
     flags: tuple[Flag, ...]
-    region: Region
-    source_shape: tuple[int, int]
+    region: Region  # of the source that `pixels` are
+    source_shape: tuple[int, int]  # (0028,0010) Rows and (0028,0011) Columns of the source
 
 
 def read_header(

@@ -103,13 +103,9 @@ _SKIPPED = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """A file that yields no frame.
+    """A file that yields no frame."""
 
-    Attributes:
-        code: The reason.
-        detail: The name of an exception class or of an element; never the value of an element,
-            because values identify patients.
-    """
-
-    code: Code
+    code: Code  # the reason
+    # The name of an exception class or of an element; never the value of an element, because values
+    # identify patients.
     detail: str = ""

@@ -33,30 +33,21 @@ _REMEDY = (
 
 @dataclasses.dataclass(frozen=True)
 class TagCoverage:
-    """How one tag fared over all ultrasound files.
+    """How one tag fared over all ultrasound files."""
 
-    Attributes:
-        states: State ("mapped", "unmapped", "empty", "missing", "ignored") to number of files;
-            the numbers add up to all ultrasound files.
-        untidy: Number of mapped files whose raw value needed tidying; included in "mapped".
-        labels: Label to number of files, in the order of y.
-        mapped_values: Raw value to (number of files, its labels), most frequent first.
-        unmapped_values: Raw value to number of files, most frequent first.
-        suggestions: Unmapped value to the closest known one and its labels, where one is close.
-        suspicious: What is contradictory in the schema's map, as sentences.
-        untidy_values: Raw value to number of files, most frequent first.
-        ignored_values: Raw value to number of files, most frequent first.
-    """
-
+    # State ("mapped", "unmapped", "empty", "missing", "ignored") to number of files; the numbers
+    # add up to all ultrasound files.
     states: dict[str, int]
-    untidy: int
-    labels: dict[str, int]
+    untidy: int  # number of mapped files whose raw value needed tidying; included in "mapped"
+    labels: dict[str, int]  # label to number of files, in the order of y
+    # Raw value to (number of files, its labels), most frequent first.
     mapped_values: dict[str, tuple[int, tuple[str, ...]]]
-    unmapped_values: dict[str, int]
+    unmapped_values: dict[str, int]  # raw value to number of files, most frequent first
+    # Unmapped value to the closest known one and its labels, where one is close.
     suggestions: dict[str, tuple[str, tuple[str, ...]]]
-    suspicious: tuple[str, ...]
-    untidy_values: dict[str, int]
-    ignored_values: dict[str, int]
+    suspicious: tuple[str, ...]  # what is contradictory in the schema's map, as sentences
+    untidy_values: dict[str, int]  # raw value to number of files, most frequent first
+    ignored_values: dict[str, int]  # raw value to number of files, most frequent first
 
     @property
     def tables(self) -> list[tuple[str, tuple[str, ...], list[tuple]]]:
@@ -75,46 +66,27 @@ class TagCoverage:
 
 @dataclasses.dataclass(frozen=True)
 class Identification:
-    """How patients were told apart.
+    """How patients were told apart."""
 
-    Attributes:
-        told: What told the patient to number of images.
-        oddities: What is odd about patients to number of images.
-        copies: Files that hold an image once more; they count once.
-        largest: Images of the patient who has most.
-        warnings: What to look at before training, as sentences.
-    """
-
-    told: dict[str, int]
-    oddities: dict[Flag, int]
-    copies: int
-    largest: int
-    warnings: tuple[str, ...]
+    told: dict[str, int]  # what told the patient to number of images
+    oddities: dict[Flag, int]  # what is odd about patients to number of images
+    copies: int  # files that hold an image once more; they count once
+    largest: int  # images of the patient who has most
+    warnings: tuple[str, ...]  # what to look at before training, as sentences
 
 
 @dataclasses.dataclass(frozen=True)
 class Coverage:
-    """Counts over a whole folder.
+    """Counts over a whole folder."""
 
-    Attributes:
-        files: All files found, of whatever kind.
-        images: Ultrasound files that entered the index.
-        patients: Distinct patients among them.
-        identification: How they were told apart.
-        unmapped_files: Ultrasound files none of whose tags mapped.
-        tags: Tag name to its coverage.
-        flags: Decision on tags or picture to number of files, most frequent first.
-        refusals: Code to number of files that yield no frame.
-    """
-
-    files: int
-    images: int
-    patients: int
-    identification: Identification
-    unmapped_files: int
-    tags: dict[str, TagCoverage]
-    flags: dict[Flag, int]
-    refusals: dict[Code, int]
+    files: int  # all files found, of whatever kind
+    images: int  # ultrasound files that entered the index
+    patients: int  # distinct patients among them
+    identification: Identification  # how they were told apart
+    unmapped_files: int  # ultrasound files none of whose tags mapped
+    tags: dict[str, TagCoverage]  # tag name to its coverage
+    flags: dict[Flag, int]  # decision on tags or picture to number of files, most frequent first
+    refusals: dict[Code, int]  # code to number of files that yield no frame
 
     @property
     def skipped(self) -> int:

@@ -21,49 +21,30 @@ _TIMEOUT = 60.0  # seconds for that many frames
 
 
 class Image(Protocol):
-    """What is decoded: `Sample` and `labels.Example` fit.
+    """What is decoded: `Sample` and `labels.Example` fit."""
 
-    Attributes:
-        path: The file, relative to its root.
-        frame: Of a cine, from 0; None for the middle one.
-    """
-
-    path: str
-    frame: int | None
+    path: str  # the file, relative to its root
+    frame: int | None  # of a cine, from 0; None for the middle one
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One frame of a file.
+    """One frame of a file."""
 
-    Attributes:
-        path: Of the file, relative to the root.
-        row: Number of the file in the index.
-        frame: From 0; None for the middle one.
-    """
-
-    path: str
-    row: int
-    frame: int | None
+    path: str  # of the file, relative to the root
+    row: int  # number of the file in the index
+    frame: int | None  # from 0; None for the middle one
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageReader:
-    """How files become frames.
+    """How files become frames."""
 
-    Attributes:
-        root: The folder that paths are relative to.
-        classes: SOP classes that are read.
-        find_sector: Look for the ultrasound in the picture where no region is given.
-        blank_outside: Blacken what lies outside of the ultrasound, see `read_frames`.
-        exclude: Frames that have one of these flags are refused.
-    """
-
-    root: Path
-    classes: frozenset[str]
-    find_sector: bool = False
-    blank_outside: bool = False
-    exclude: frozenset[Flag] = frozenset()
+    root: Path  # the folder that paths are relative to
+    classes: frozenset[str]  # SOP classes that are read
+    find_sector: bool = False  # look for the ultrasound in the picture where no region is given
+    blank_outside: bool = False  # blacken what lies outside of the ultrasound, see `read_frames`
+    exclude: frozenset[Flag] = frozenset()  # frames that have one of these flags are refused
 
     def read(self, path: str, frames: Sequence[int | None]) -> list[Frame | Refusal]:
         """Reads frames of one file by their numbers from 0; None for the middle one."""

@@ -32,19 +32,16 @@ _THREADS = 4
 class Query:
     """Which instances to download.
 
-    Attributes:
-        modality: (0008,0060) Modality.
-        dates: Range of (0008,0020) Study Date, e.g. "20240101-20241231", "20240101-" or
-            "20240101"; empty for all.
-        description: What (0008,1030) Study Description holds, in any case; matched as a whole if
-            it is a shell pattern, e.g. "*thyroid*"; empty for all.
-
     Raises:
         UserError: The modality or the dates are not written as DICOM has them.
     """
 
-    modality: str = "US"
+    modality: str = "US"  # (0008,0060) Modality
+    # Range of (0008,0020) Study Date, e.g. "20240101-20241231", "20240101-" or "20240101"; empty
+    # for all.
     dates: str = ""
+    # What (0008,1030) Study Description holds, in any case; matched as a whole if it is a shell
+    # pattern, e.g. "*thyroid*"; empty for all.
     description: str = ""
 
     def __post_init__(self):

@@ -29,23 +29,14 @@ _syntax_name = functools.cache(lambda uid: UID(uid).name.split(",")[0].split(" (
 
 
 class Facts(NamedTuple):
-    """A readable image; plain values throughout, as the file cache keeps them.
+    """A readable image; plain values throughout, as the file cache keeps them."""
 
-    Attributes:
-        identity: What it says of its patient.
-        frames: (0028,0008) Number of Frames, at least 1.
-        kind: What the file is, e.g. "480×640 RGB, 30 frames, JPEG Baseline".
-        flags: Every decision on the picture that is taken without decoding it.
-        values: Element to its values, raw.
-        is_picture: A PNG or JPEG: no image of a study unless a labels CSV says so.
-    """
-
-    identity: Identity
-    frames: int
-    kind: str
-    flags: tuple[Flag, ...]
-    values: Values
-    is_picture: bool = False
+    identity: Identity  # what it says of its patient
+    frames: int  # (0028,0008) Number of Frames, at least 1
+    kind: str  # what the file is, e.g. "480×640 RGB, 30 frames, JPEG Baseline"
+    flags: tuple[Flag, ...]  # every decision on the picture that is taken without decoding it
+    values: Values  # element to its values, raw
+    is_picture: bool = False  # a PNG or JPEG: no image of a study unless a labels CSV says so
 
 
 def examine_all(

@@ -39,24 +39,15 @@ class Told(enum.StrEnum):
 
 
 class Identity(NamedTuple):
-    """What one file says of its patient; "" where it says nothing.
+    """What one file says of its patient; "" where it says nothing."""
 
-    Attributes:
-        path: Of the file.
-        patient: Patient ID with its issuer.
-        unissued: Patient ID alone; the same as `patient` where there is no issuer.
-        study: Study Instance UID.
-        instance: SOP Instance UID.
-        placeholder: Whether a Patient ID is there that stands for none.
-        given: Patient of the labels CSV, as a Patient ID without issuer: it stands above all.
-    """
-
-    path: str
-    patient: str = ""
-    unissued: str = ""
-    study: str = ""
-    instance: str = ""
-    placeholder: bool = False
+    path: str  # of the file
+    patient: str = ""  # Patient ID with its issuer
+    unissued: str = ""  # Patient ID alone; the same as `patient` where there is no issuer
+    study: str = ""  # Study Instance UID
+    instance: str = ""  # SOP Instance UID
+    placeholder: bool = False  # whether a Patient ID is there that stands for none
+    # Patient of the labels CSV, as a Patient ID without issuer: it stands above all.
     given: str = ""
 
     def given_by_table(self, patient: str, secret: bytes) -> "Identity":
@@ -65,18 +56,12 @@ class Identity(NamedTuple):
 
 
 class Patient(NamedTuple):
-    """Whose image a file is.
+    """Whose image a file is."""
 
-    Attributes:
-        pseudonym: The same for all files of the patient, and in every source that knows the same
-            identifiers.
-        told: By what.
-        flags: What is odd about it.
-    """
-
+    # The same for all files of the patient, and in every source that knows the same identifiers.
     pseudonym: str
-    told: Told
-    flags: tuple[Flag, ...]
+    told: Told  # by what
+    flags: tuple[Flag, ...]  # what is odd about it
 
 
 def read_identity(header: Dataset, path: str, secret: bytes) -> Identity:

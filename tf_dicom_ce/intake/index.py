@@ -26,47 +26,30 @@ from tf_dicom_ce.tags.tag_table import Entry
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One image file.
+    """One image file."""
 
-    Attributes:
-        path: Relative to the root, POSIX.
-        patient: Number of the patient, by first appearance in the order of paths.
-        pseudonym: The patient's HMAC with the user's secret.
-        frames: (0028,0008) Number of Frames, at least 1.
-        y: The multi-hot labels, (L,) of 0.0 or 1.0.
-        present: (L,), True over the span of each tag that mapped.
-        kind: What the file is, e.g. "480×640 RGB, 30 frames, JPEG Baseline".
-        flags: Every decision on patient, tags and picture that is taken without decoding it.
-    """
-
-    path: str
-    patient: int
-    pseudonym: str
-    frames: int
-    y: tuple[float, ...]
-    present: tuple[bool, ...]
-    kind: str
+    path: str  # relative to the root, POSIX
+    patient: int  # number of the patient, by first appearance in the order of paths
+    pseudonym: str  # the patient's HMAC with the user's secret
+    frames: int  # (0028,0008) Number of Frames, at least 1
+    y: tuple[float, ...]  # the multi-hot labels, (L,) of 0.0 or 1.0
+    present: tuple[bool, ...]  # (L,), True over the span of each tag that mapped
+    kind: str  # what the file is, e.g. "480×640 RGB, 30 frames, JPEG Baseline"
+    # Every decision on patient, tags and picture that is taken without decoding it.
     flags: tuple[Flag, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-    """The images below a folder.
+    """The images below a folder."""
 
-    Attributes:
-        root: The folder.
-        schema: What encoded the tags.
-        rows: The images, in the order of paths.
-        refusals: (relative path, Refusal) of all others, in the order of paths.
-        coverage: The counts.
-        read: Number of files that were read anew; the others had not changed.
-    """
-
-    root: Path
-    schema: TagSchema
-    rows: tuple[Row, ...]
+    root: Path  # the folder
+    schema: TagSchema  # what encoded the tags
+    rows: tuple[Row, ...]  # the images, in the order of paths
+    # (relative path, Refusal) of all others, in the order of paths.
     refusals: tuple[tuple[str, Refusal], ...]
-    coverage: Coverage
+    coverage: Coverage  # the counts
+    # Number of files that were read anew; the others had not changed.
     read: int = dataclasses.field(compare=False)
 
     def with_decoded(self, flags: Mapping[int, Iterable[Flag]]) -> "Index":

@@ -61,13 +61,9 @@ class _Step:
 
 @dataclasses.dataclass(frozen=True)
 class Element:
-    """Where in a header values stand: an element, or a path through sequences to one.
+    """Where in a header values stand: an element, or a path through sequences to one."""
 
-    Attributes:
-        spec: The canonical spelling: keywords where there are any, hexadecimal in capitals.
-    """
-
-    spec: str
+    spec: str  # the canonical spelling: keywords where there are any, hexadecimal in capitals
     _steps: tuple[_Step, ...]
 
     def read(self, dataset: Dataset) -> tuple[str, ...] | None:

@@ -34,49 +34,32 @@ class Bin(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Tag:
-    """One DICOM element and what its values mean.
+    """One DICOM element and what its values mean."""
 
-    Attributes:
-        name: Name for reports, e.g. "study".
-        elements: The preferred element first, then its fallbacks.
-        labels: The labels of this tag, in the order of y.
-        ignore: Normalised values that count as absent.
-        exact: Normalised value to the table's own spelling and its labels.
-        bins: Ascending; the first one whose bound is above the number wins.
-        patterns: Ordered; the first that is found in the normalised value wins.
-        all_values: Whether every value of an element counts, not just the first that maps.
-        on_missing: The labels if there is no value; None if the tag is then absent from y.
-        on_unmapped: The labels if there are only unmapped values; None likewise.
-        unmapped_is_error: Whether unmapped values are not to be put up with.
-    """
-
-    name: str
-    elements: tuple[Element, ...]
-    labels: tuple[str, ...]
-    ignore: frozenset[str]
+    name: str  # name for reports, e.g. "study"
+    elements: tuple[Element, ...]  # the preferred element first, then its fallbacks
+    labels: tuple[str, ...]  # the labels of this tag, in the order of y
+    ignore: frozenset[str]  # normalised values that count as absent
+    # Normalised value to the table's own spelling and its labels.
     exact: dict[str, tuple[str, tuple[str, ...]]]
-    bins: tuple[Bin, ...]
+    bins: tuple[Bin, ...]  # ascending; the first one whose bound is above the number wins
+    # Ordered; the first that is found in the normalised value wins.
     patterns: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]
-    all_values: bool
+    all_values: bool  # whether every value of an element counts, not just the first that maps
+    # The labels if there is no value; None if the tag is then absent from y.
     on_missing: tuple[str, ...] | None
+    # The labels if there are only unmapped values; None likewise.
     on_unmapped: tuple[str, ...] | None
-    unmapped_is_error: bool
+    unmapped_is_error: bool  # whether unmapped values are not to be put up with
 
 
 class Match(NamedTuple):
-    """What the rules of a tag made of its values.
+    """What the rules of a tag made of its values."""
 
-    Attributes:
-        state: One of `STATES`.
-        raw: The value that mapped, or all that did not, joined by a backslash.
-        labels: The labels; None if nothing is known.
-        untidy: Whether the raw value differs from the clean form in case or spacing.
-    """
-
-    state: str
-    raw: str
-    labels: tuple[str, ...] | None = None
-    untidy: bool = False
+    state: str  # one of `STATES`
+    raw: str  # the value that mapped, or all that did not, joined by a backslash
+    labels: tuple[str, ...] | None = None  # the labels; None if nothing is known
+    untidy: bool = False  # whether the raw value differs from the clean form in case or spacing
 
 
 def normalise(value: str) -> str:

@@ -20,39 +20,29 @@ _RULES_VERSION = 2
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """The tags of one file.
+    """The tags of one file."""
 
-    Attributes:
-        y: (L,) float32, multi-hot; zero over the span of a tag of which nothing is known.
-        present: (L,) bool, True over the span of a tag that was found and mapped, even if it
-            was mapped to no label, or to which the schema gives labels in any case.
-        states: Tag name to its state (`rules.STATES`) and raw value: the one that mapped, or all
-            that did not, joined by a backslash.
-        untidy: Names of the tags that mapped although the raw value differs from the clean form
-            in case or spacing.
-    """
-
-    y: np.ndarray
+    y: np.ndarray  # (L,) float32, multi-hot; zero over the span of a tag of which nothing is known
+    # (L,) bool, True over the span of a tag that was found and mapped, even if it was mapped to no
+    # label, or to which the schema gives labels in any case.
     present: np.ndarray
+    # Tag name to its state (`rules.STATES`) and raw value: the one that mapped, or all that did
+    # not, joined by a backslash.
     states: dict[str, tuple[str, str]]
+    # Names of the tags that mapped although the raw value differs from the clean form in case or
+    # spacing.
     untidy: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class TagSchema:
-    """Which elements are read, and which labels their values stand for.
+    """Which elements are read, and which labels their values stand for."""
 
-    Attributes:
-        name: The schema's name.
-        sop_classes: UIDs of the SOP classes whose files are read.
-        tags: The tags, in the order of y.
-        fingerprint: SHA-256 (hex) over all that can change an encoding: the resolved content of
-            TOML and CSV, whatever their layout, and the version of the rules.
-    """
-
-    name: str
-    sop_classes: frozenset[str]
-    tags: tuple[Tag, ...]
+    name: str  # the schema's name
+    sop_classes: frozenset[str]  # UIDs of the SOP classes whose files are read
+    tags: tuple[Tag, ...]  # the tags, in the order of y
+    # SHA-256 (hex) over all that can change an encoding: the resolved content of TOML and CSV,
+    # whatever their layout, and the version of the rules.
     fingerprint: str
 
     @classmethod

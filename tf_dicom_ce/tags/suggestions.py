@@ -33,17 +33,11 @@ _CLOSE = 0.6
 
 
 class Suggestion(NamedTuple):
-    """A known description that is close to an unmapped value.
+    """A known description that is close to an unmapped value."""
 
-    Attributes:
-        description: As spelled in the schema.
-        labels: What it stands for.
-        score: From 0, nothing in common, to 1, the same but for words that tell nothing.
-    """
-
-    description: str
-    labels: tuple[str, ...]
-    score: float
+    description: str  # as spelled in the schema
+    labels: tuple[str, ...]  # what it stands for
+    score: float  # from 0, nothing in common, to 1, the same but for words that tell nothing
 
 
 def closest(value: str, tag: Tag) -> Suggestion | None:

@@ -13,17 +13,12 @@ _OTHERS = {"path", "patient", "label", "mask", "split", "frame"}
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One line.
+    """One line."""
 
-    Attributes:
-        where: File and line, for messages.
-        values: Element to its values; an empty cell says nothing and is not here.
-        patient: Of the column `patient`, or None.
-    """
-
-    where: str
+    where: str  # file and line, for messages
+    # Element to its values; an empty cell says nothing and is not here.
     values: dict[str, tuple[str, ...]]
-    patient: str | None
+    patient: str | None  # of the column `patient`, or None
 
 
 def read_tag_table(path: Path, elements: Sequence[str]) -> dict[str, Entry]:
