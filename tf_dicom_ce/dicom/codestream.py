@@ -29,21 +29,13 @@ class FrameHeader(NamedTuple):
     is_transformed: bool = False
 
     def require_size(self, rows: int, columns: int) -> None:
-        """A codestream may promise gigabytes behind a small (0028,0010) Rows.
-
-        Raises:
-            ValueError: The size is another.
-        """
+        """Raises: a codestream may promise gigabytes behind a small (0028,0010) Rows."""
         if (rows, columns) != (self.rows, self.columns):
             raise ValueError("the codestream's size differs from Rows and Columns")
 
 
 def jpeg_frame(src: bytes) -> FrameHeader:
-    """Walks the segments of JPEG or JPEG-LS to the first frame header.
-
-    Raises:
-        ValueError: There is none before the first scan.
-    """
+    """The first frame header of JPEG or JPEG-LS; a ValueError if the scan comes before."""
     for marker, position in _jpeg_segments(src):
         if marker in _FRAMES:
             precision, rows, columns, count = struct.unpack_from(">BHHB", src, position + 4)
@@ -68,11 +60,7 @@ def is_one_scan(src: bytes) -> bool:
 
 
 def jpeg_2000_frame(src: bytes) -> FrameHeader:
-    """Reads the main header of a JPEG 2000 codestream: SIZ, which is the first, and COD.
-
-    Raises:
-        ValueError: There is none.
-    """
+    """SIZ, which is the first, and COD of a JPEG 2000 codestream; a ValueError without SIZ."""
     siz = src.find(b"\xff\x4f\xff\x51")
     if siz < 0 or len(src) < siz + 43:
         raise ValueError("no SIZ segment")

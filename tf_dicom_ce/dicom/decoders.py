@@ -65,11 +65,7 @@ class Decoded(NamedTuple):
 def decode_native(file: BinaryIO, index: int, syntax: str, options: dict[str, Any]) -> Decoded:
     """Reads one frame of uncompressed pixel data as cells, see `values_of`; raises anything.
 
-    Args:
-        file: At the value of the pixel data.
-        index: The frame.
-        syntax: (0002,0010) Transfer Syntax UID.
-        options: What pydicom's `as_pixel_options` makes of the header.
+    The file stands at the value of the pixel data. `options` are of pydicom's `as_pixel_options`.
     """
     options = {**options, "correct_unused_bits": False}
     stored, properties = get_decoder(syntax).as_array(file, index=index, raw=True, **options)
@@ -77,13 +73,7 @@ def decode_native(file: BinaryIO, index: int, syntax: str, options: dict[str, An
 
 
 def decode_stream(src: bytes, syntax: str, options: dict[str, Any]) -> Decoded:
-    """Decodes one frame of JPEG-LS, JPEG 2000 or HTJ2K, and of RLE to cells; raises anything.
-
-    Args:
-        src: The codestream.
-        syntax: (0002,0010) Transfer Syntax UID.
-        options: What pydicom's `as_pixel_options` makes of the header.
-    """
+    """Decodes one frame of JPEG-LS, JPEG 2000 or HTJ2K, and of RLE to cells; raises anything."""
     _register()
     options = {**options, "number_of_frames": 1, "correct_unused_bits": False}
     flags: tuple[Flag, ...] = ()
@@ -149,12 +139,9 @@ def decode_jpeg(
 ) -> Decoded | Refusal:
     """Decodes one frame of 8-bit JPEG, lossy or lossless, with Pillow; refuses more bits.
 
-    Of YCbCr only the luminance is decoded, without a conversion of colours.
-
-    Raises:
-        OSError: Damaged.
-        ValueError: The codestream's size is not Rows × Columns, it has too many scans, or it ends
-            before its last pixel.
+    Of YCbCr only the luminance is decoded, without a conversion of colours. Raises an OSError if it
+    is damaged, a ValueError if its size is not Rows × Columns, it has too many scans, or it ends
+    before its last pixel.
     """
     found = codestream.jpeg_frame(src)
     if found.precision != 8:

@@ -37,13 +37,9 @@ def is_other(start: bytes) -> bool:
 
 
 def walk(file: BinaryIO, offset: int) -> Items:
-    """Lists up to `MAX_ITEMS` items, reading little more than their headers.
+    """Lists up to `MAX_ITEMS` items from the value of (7FE0,0010) Pixel Data on.
 
-    A missing sequence delimiter does no harm.
-
-    Args:
-        file: An open file.
-        offset: Where the value of (7FE0,0010) Pixel Data starts.
+    Little more than their headers is read. A missing sequence delimiter does no harm.
     """
     size = file.seek(0, os.SEEK_END)
     items: list[Fragment] = []
@@ -70,13 +66,8 @@ def frame_fragments(
 ) -> list[list[Fragment]] | None:
     """Groups the fragments by frame; None if there is no telling.
 
-    Offset tables are often wrong, so each is believed only if all it says fits the fragments.
-
-    Args:
-        file: The file that `items` were found in.
-        items: The result of `walk`.
-        frames: (0028,0008) Number of Frames.
-        extended: The values of (7FE0,0001) Extended Offset Table.
+    Offset tables, the basic one and (7FE0,0001) Extended Offset Table, are often wrong, so each is
+    believed only if all it says fits the fragments.
     """
     fragments = items.fragments
     if frames == 1:

@@ -55,7 +55,7 @@ class Transforms(NamedTuple):
 
 
 def to_grayscale(values: np.ndarray, photometric: str, bits: int, dataset: Dataset) -> np.ndarray:
-    """Turns one decoded frame into gray levels.
+    """Turns one decoded frame into gray levels, (H, W) uint8, 0 black to 255 white.
 
     Args:
         values: (H, W) or (H, W, 3) integers as stored, any byte order.
@@ -63,9 +63,6 @@ def to_grayscale(values: np.ndarray, photometric: str, bits: int, dataset: Datas
             differ from the data set's, as some decoders convert colours.
         bits: Of a value; differs from (0028,0101) Bits Stored where that is wrong.
         dataset: The header, for palette, lookup tables and window.
-
-    Returns:
-        (H, W) uint8, 0 black to 255 white.
 
     Raises:
         ValueError: The palette is malformed, or the shape does not fit the interpretation.

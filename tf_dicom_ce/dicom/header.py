@@ -18,12 +18,7 @@ _FRAMES = Tag("NumberOfFrames")
 
 
 def value(dataset: Dataset, tag: BaseTag) -> Any:
-    """The value of an element, None if it is absent; four times as fast as by its keyword.
-
-    Args:
-        dataset: A header or an item of a sequence.
-        tag: Made once, from the keyword: `pydicom.tag.Tag("Rows")`.
-    """
+    """The value of an element, None if it is absent; four times as fast as by its keyword."""
     return dataset[tag].value if tag in dataset else None
 
 

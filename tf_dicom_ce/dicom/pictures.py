@@ -35,12 +35,7 @@ def read_images(
 ) -> list[Frame | Refusal]:
     """Reads frames of one file as `read_frames` does: DICOM, PNG or JPEG, as its content says.
 
-    Args:
-        path: The file; links are not followed.
-        frames: Numbers from 0; None for the middle one.
-        find_sector: See `read_frames`; of a picture the whole is taken.
-        blank_outside: See `read_frames`.
-        classes: The SOP class UIDs to accept.
+    A frame is a number from 0, or None for the middle one. Of a picture the whole is taken.
     """
     if picture_format(path):
         picture = read_picture(path, blank_outside)

@@ -52,11 +52,8 @@ def read_header(
 
     Nothing is decoded, yet a file that was cut off is found. Elements of more than 256 KiB are
     left out. Look at the elements of the result within `quiet()`, for pydicom's warnings quote
-    them; a loop over many files is faster within `quiet()` too. No content of a file raises.
-
-    Args:
-        path: Any path; links are not followed.
-        classes: The SOP class UIDs to accept.
+    them; a loop over many files is faster within `quiet()` too. Links are not followed, SOP classes
+    other than `classes` refused. No content of a file raises.
     """
     found = inspect(path, classes)
     return found if isinstance(found, Refusal) else found[0]
@@ -130,13 +127,9 @@ def read_frames(
 
 
 def looked_at(frame: Frame, find_sector: bool, blank_outside: bool) -> Frame | Refusal:
-    """Looks for the ultrasound in the picture, to crop to it or to blacken the rest.
+    """Looks for the ultrasound in a frame as it is read, to crop to it or to blacken the rest.
 
-    Args:
-        frame: As it is read.
-        find_sector: Crop to what is found.
-        blank_outside: If the frame is the whole picture, blacken what lies outside of what is
-            found, or refuse the frame if that is nothing.
+    `blank_outside` is of frames that are the whole picture; one without ultrasound is refused.
     """
     is_whole = frame.pixels.shape == frame.source_shape
     if not (find_sector or (blank_outside and is_whole)):
@@ -177,11 +170,7 @@ class _Description(NamedTuple):
 class _Image:
     """An open file from which frames can be expected; memory holds one of them.
 
-    Attributes:
-        file: For the caller to close.
-        header: All elements before the pixel data.
-        description: What the pixel data hold.
-        refused: What stands against decoding any of the frames, or None.
+    The caller closes its `file`. `refused` is what stands against decoding any frame, or None.
     """
 
     def __init__(self, opened: part10.Part10, description: _Description) -> None:

@@ -17,12 +17,9 @@ from tf_dicom_ce.intake.secret import load_secret
 
 
 def digests(root: Path, paths: list[str], progress: bool = True) -> dict[str, str]:
-    """SHA-256 of the bytes of files, hex, by path; a file that has not changed is read once.
+    """SHA-256 of the bytes of files below `root`, hex, by path; "" if one cannot be read.
 
-    Args:
-        root: Folder that the paths are relative to.
-        paths: The files; one that cannot be read has an empty digest.
-        progress: Shows a bar on standard error.
+    A file that has not changed is read once.
     """
 
     def find(paths: list[str]) -> Iterator[str]:
@@ -53,13 +50,8 @@ def find_copies(
     Pixels are decoded only where a UID stands in several files whose bytes differ, as they do where
     one was compressed or its header was edited.
 
-    Args:
-        reader: How files become frames.
-        images: Path to what was found of the file; of equal images the first counts.
-        progress: Shows a bar on standard error.
-
     Returns:
-        Path of each copy to the path of the image that counts.
+        Path of each copy to the path of the image that counts, the first of `images`.
     """
     instances = collections.defaultdict(list)
     for path, facts in images.items():

@@ -197,14 +197,11 @@ def _words(labels: Sequence[str]) -> str:
 
 
 def require_readable(index: "Index", undecodable: Mapping[int, Refusal] = NONE) -> None:
-    """Insists that at least half of the ultrasound files can be read.
+    """Raises a UserError, with remedies, if less than half of the ultrasound can be read.
 
     Args:
         index: The index.
         undecodable: Row number to refusal, for files whose pixels could not be decoded.
-
-    Raises:
-        UserError: Fewer can; the others are counted by code, with the remedies.
     """
     coverage = index.coverage.with_decode_refusals(undecodable.values())
     readable = len(index.rows) - len(undecodable)

@@ -41,12 +41,9 @@ def write_coverage(
 
     Args:
         index: The index.
-        folder: Made if need be.
+        folder: Made if need be; an OSError if it cannot be written.
         undecodable: Row number to refusal, for files whose pixels could not be decoded.
         reader: Reads the pictures of the page; None for one without options.
-
-    Raises:
-        OSError: The folder cannot be written.
     """
     reader = reader or ImageReader(index.root, index.schema.sop_classes)
     coverage = index.coverage.with_decode_refusals(undecodable.values())
@@ -65,12 +62,7 @@ def write_coverage(
 
 
 def summary(index: "Index", undecodable: Mapping[int, Refusal] = NONE) -> str:
-    """A few lines for the terminal, without any raw value or path.
-
-    Args:
-        index: The index.
-        undecodable: As in `write_coverage`.
-    """
+    """A few lines for the terminal, without any raw value or path; see `write_coverage`."""
     coverage = index.coverage.with_decode_refusals(undecodable.values())
     lines = [
         f"{coverage.images} images of {coverage.patients} patients; "
@@ -92,15 +84,7 @@ def summary(index: "Index", undecodable: Mapping[int, Refusal] = NONE) -> str:
 
 
 def to_markdown(coverage: Coverage, refusals: Iterable[tuple[str, Refusal]] = ()) -> str:
-    """The report for people.
-
-    Args:
-        coverage: The counts.
-        refusals: (relative path, Refusal), to list the unreadable files by name.
-
-    Returns:
-        Markdown; it quotes raw tag values and paths.
-    """
+    """The report as Markdown, with the unreadable ones of (relative path, Refusal) by name."""
 
     def shares(counts: Mapping[str, int]) -> list[tuple]:
         return [
@@ -156,16 +140,7 @@ def _files(index: "Index", refusals: Iterable[tuple[str, Refusal]]) -> list[dict
 
 
 def render_page(index: "Index", reader: ImageReader, undecodable: Mapping[int, Refusal]) -> str:
-    """Renders one self-contained HTML page.
-
-    Args:
-        index: The index.
-        reader: Reads the pictures.
-        undecodable: Row number to refusal, for files whose pixels could not be decoded.
-
-    Returns:
-        HTML; it shows images, raw tag values and paths, all escaped.
-    """
+    """The report as one self-contained HTML page; it shows images, all text is escaped."""
     unreadable = {index.rows[row].path: refusal for row, refusal in undecodable.items()}
     unreadable |= {path: r for path, r in index.refusals if not r.code.is_skip}
     return _render(

@@ -30,11 +30,7 @@ _THREADS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """Which instances to download.
-
-    Raises:
-        UserError: The modality or the dates are not written as DICOM has them.
-    """
+    """Which instances to download; a UserError if it is not written as DICOM has it."""
 
     modality: str = "US"  # (0008,0060) Modality
     # Range of (0008,0020) Study Date, e.g. "20240101-20241231", "20240101-" or "20240101"; empty

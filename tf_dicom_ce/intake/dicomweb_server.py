@@ -41,11 +41,7 @@ class Credentials:
 
     @classmethod
     def from_environment(cls) -> "Credentials":
-        """Reads TF_DICOM_CE_PACS_TOKEN, or TF_DICOM_CE_PACS_USER and TF_DICOM_CE_PACS_PASSWORD.
-
-        Raises:
-            UserError: Only one of user and password is set.
-        """
+        """Reads TF_DICOM_CE_PACS_TOKEN, or TF_DICOM_CE_PACS_USER and TF_DICOM_CE_PACS_PASSWORD."""
         found = (os.environ.get(name, "").strip() for name in (_TOKEN, _USER, _PASSWORD))
         token, user, password = found
         if not token and bool(user) != bool(password):
@@ -54,11 +50,7 @@ class Credentials:
 
 
 def checked_address(url: str) -> str:
-    """Returns the address without a slash at its end.
-
-    Raises:
-        UserError: It is none of the web, holds a password, or REQUESTS_CA_BUNDLE is not there.
-    """
+    """The address without a slash at its end; a UserError if it is none, or holds a password."""
     if "@" in url:
         raise UserError(
             f"the address holds a user or a password; never on the command line: set {_USER} and "
@@ -100,11 +92,7 @@ class _CutError(Exception):
 
 
 class Server:
-    """A DICOMweb service, for several threads; close it by leaving its `with` block.
-
-    Attributes:
-        url: Its address, fit to be shown.
-    """
+    """A DICOMweb service, for several threads; leaving its `with` block closes it."""
 
     def __init__(self, url: str, credentials: Credentials = Credentials()):
         """Connects to nothing yet; raises a UserError if a library is missing or `url` is bad."""
@@ -167,9 +155,7 @@ class Server:
         return rows
 
     def save(self, path: str, file: Path) -> None:
-        """Fetches an instance to a file as the server stores it; half of it if this fails.
-
-        Memory does not grow with its size.
+        """Fetches an instance as the server stores it, block by block; half of it if this fails.
 
         Raises:
             RefusedError: The server does not give this instance.

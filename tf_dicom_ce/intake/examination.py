@@ -49,13 +49,7 @@ def examine_all(
 ) -> tuple[dict[str, Facts | Refusal], int]:
     """Looks at files; what was found is kept as it comes, and unchanged files are not read again.
 
-    Args:
-        root: The folder that paths are relative to.
-        schema: Says which elements and which kinds of images are wanted.
-        stamps: Of all files, by path.
-        cache: Folder of what is kept; None for the user's.
-        workers: Processes; None for one per CPU core. The result does not depend on it.
-        progress: Shows a bar on standard error.
+    The stamps are of all files below `root`, by path; the rest is as in `index.scan`.
 
     Returns:
         Path to facts, or to why there are none; and how many files were read anew.

@@ -52,11 +52,8 @@ def default_file_cache() -> Path:
 class FileCache:
     """Entries by path, each valid while the file has the same stamp.
 
-    Args:
-        folder: Of all caches.
-        identity: What the entries depend on beside the files: their kind, the source and the rules
-            of reading.
-        secret: The user's secret, so that the name of the database does not tell the source.
+    `identity` is what they depend on beside the files: their kind, the source and the rules of
+    reading. By the user's secret the name of the database does not tell it.
     """
 
     def __init__(self, folder: Path, identity: tuple[str, ...], secret: bytes):
@@ -76,15 +73,12 @@ class FileCache:
         Args:
             stamps: Of all files that are asked for.
             find: Paths to their entries, in order: plain JSON values.
-            title: Of the progress bar.
-            progress: Shows it where standard error is a terminal.
+            title: Of the progress bar, which is shown where standard error is a terminal.
+            progress: Shows it at all.
             keep: Tells of a new entry whether it may be kept.
 
         Returns:
             Path to entry, of all files; and how many were found out anew.
-
-        Raises:
-            OSError: The folder cannot be written.
         """
         entries = self.load(stamps)
         paths = [path for path in stamps if path not in entries]

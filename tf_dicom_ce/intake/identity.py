@@ -95,12 +95,9 @@ def tell_apart(
     so it joins the patients of all issuers that have it.
 
     Args:
-        files: Path to what is said, of all images that are to be told apart.
+        files: Path to what is said, of all images; the order of the result.
         copies: Path of each file that holds an image once more to the path of that image; their
             patients are one.
-
-    Returns:
-        Path to patient, in the order of `files`.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

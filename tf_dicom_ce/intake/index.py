@@ -87,9 +87,6 @@ def scan(
         progress: Shows a bar on standard error.
         exclude: Images that have one of these flags are left out, and copies of them, too.
 
-    Returns:
-        The index.
-
     Raises:
         UserError: `root` is no folder, is empty, or holds no readable image; or the table names a
             file that is not there.
@@ -220,13 +217,8 @@ def check_choice(choice: str) -> None:
 def choose_frames(rows: Sequence[Row], choice: str) -> tuple[Sample, ...]:
     """Lists the chosen frames, file by file.
 
-    Args:
-        rows: Of the index.
-        choice: "middle": one a file; "all"; or "every:N": of a file with F frames those numbered
-            s, s + N, s + 2N, … where s centres them, at least one.
-
-    Returns:
-        The samples, in the order of files and frames.
+    `choice` is "middle": one a file; "all"; or "every:N": of a file with F frames those numbered
+    s, s + N, s + 2N, … where s centres them, at least one.
     """
     check_choice(choice)
 

@@ -31,9 +31,6 @@ def read_schema_file(path: Path) -> tuple[str, frozenset[str], tuple[Tag, ...]]:
 
     Returns:
         Its name; UIDs of the SOP classes whose files are read; the tags, in the order of y.
-
-    Raises:
-        SchemaError: Anything that is not as it should be.
     """
     top = _Block(path, *_load(path), _TOP_KEYS)
     name = top.expect("name", str)
