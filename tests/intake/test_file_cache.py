@@ -10,13 +10,12 @@ import pytest
 from tf_dicom_ce.intake import file_cache
 from tf_dicom_ce.intake.file_cache import FileCache
 
-SECRET = b"s" * 32
 ENTRIES = [("a/1", (10, 20, 30), {"v": ["US LIVER"]}), ("b/2", (11, 21, 31), ["truncated", ""])]
 STAMPS = {path: stamp for path, stamp, _ in ENTRIES} | {"c": (1, 2, 3)}
 
 
-def cache(folder, identity=("root",), secret=SECRET):
-    return FileCache(folder, identity, secret)
+def cache(folder, identity=("root",)):
+    return FileCache(identity, folder)
 
 
 def loaded(entries):
@@ -58,10 +57,11 @@ def test_only_what_is_not_known_is_found_out(tmp_path):
     assert asked == ["b/2", "c", "c"]
 
 
-def test_other_rules_or_another_secret_find_nothing(tmp_path):
+def test_other_rules_or_another_secret_find_nothing(tmp_path, monkeypatch):
     cache(tmp_path).append(ENTRIES)
     assert cache(tmp_path, ("root", "PatientAge")).load(STAMPS) == {}
-    assert cache(tmp_path, secret=b"t" * 32).load(STAMPS) == {}
+    monkeypatch.setattr(file_cache, "load_secret", lambda: b"t" * 32)
+    assert cache(tmp_path).load(STAMPS) == {}
 
 
 def test_what_a_killed_run_leaves(tmp_path):
@@ -109,7 +109,7 @@ import sys
 from pathlib import Path
 from tf_dicom_ce.intake.file_cache import FileCache
 for k in range(20):
-    FileCache(Path(sys.argv[1]), ("root",), b"s" * 32).append([(f"{sys.argv[2]}{k}", (k,) * 3, k)])
+    FileCache(("root",), Path(sys.argv[1])).append([(f"{sys.argv[2]}{k}", (k,) * 3, k)])
 """
 
 

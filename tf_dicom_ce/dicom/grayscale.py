@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 from pydicom import DataElement, Dataset
 from pydicom.pixels import apply_color_lut
 from pydicom.pixels.processing import apply_windowing
@@ -122,9 +123,8 @@ def monochrome_flags(dataset: Dataset) -> Iterator[Flag]:
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:
-    """ITU-R 601 luma of (..., 3) uint8 in the integer arithmetic of Pillow's `convert("L")`."""
-    red, green, blue = (rgb[..., i].astype(np.uint32) for i in range(3))
-    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)
+    """ITU-R 601 luma of (H, W, 3) uint8."""
+    return np.asarray(Image.fromarray(rgb).convert("L"))
 
 
 def _monochrome(
@@ -240,7 +240,7 @@ def _palette_to_luma(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
     # Some devices announce 16 bits and then use the low byte only.
     if rgb.dtype != np.uint8 and rgb.max() > 255:
         rgb = rgb >> 8
-    table = luma(rgb.astype(np.uint8))
+    table = luma(rgb.astype(np.uint8)[None])[0]
     return table[np.clip(stored.astype(np.int32) - first, 0, entries - 1)]
 
 

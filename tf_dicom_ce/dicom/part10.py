@@ -135,13 +135,11 @@ def parse(file: BinaryIO) -> Part10 | Refusal:
                 return opened
         bounded = _BoundedReader(file)
         return _parse(file, bounded, head, bare)
-    except TooLargeError:
-        return Refusal(Code.TOO_LARGE, "header or inflated size")
     except InvalidDicomError:
         return Refusal(Code.NOT_DICOM)
     # pydicom lets a dozen kinds of exceptions out of damaged files, RecursionError among them.
     except Exception as error:
-        if bounded is not None and bounded.exhausted:
+        if isinstance(error, TooLargeError) or (bounded is not None and bounded.exhausted):
             return Refusal(Code.TOO_LARGE, "header or inflated size")
         return Refusal(Code.NOT_DICOM if bare else Code.DAMAGED_HEADER, type(error).__name__)
 

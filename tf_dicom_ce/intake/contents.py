@@ -12,8 +12,7 @@ from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Refusal
 from tf_dicom_ce.intake.decoding import ImageReader, Sample, decode_images
 from tf_dicom_ce.intake.examination import Facts
-from tf_dicom_ce.intake.file_cache import FileCache, default_file_cache, stamps_of
-from tf_dicom_ce.intake.secret import load_secret
+from tf_dicom_ce.intake.file_cache import FileCache, stamps_of
 
 
 def digests(root: Path, paths: list[str], progress: bool = True) -> dict[str, str]:
@@ -78,7 +77,7 @@ def find_copies(
 
 
 def _kept(kind: str, root: Path, paths: list[str], find, title: str, progress: bool) -> dict:
-    cache = FileCache(default_file_cache(), (kind, str(root.resolve())), load_secret())
+    cache = FileCache((kind, str(root.resolve())))
     # What cannot be read now may be readable the next time.
     return cache.complete(stamps_of(root, paths), find, title, progress, keep=bool)[0]
 

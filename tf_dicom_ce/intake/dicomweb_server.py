@@ -137,10 +137,11 @@ class Server:
         rows: dict[str, dict[str, Any]] = {}
         # No limit is asked for: the server's own is the one it can count by. Orthanc 1.10 finds
         # nothing behind the first page if given one together with ModalitiesInStudy.
-        offset: dict[str, int] = {}
+        offset = 0
         while True:
+            params = {**filters, "offset": offset} if offset else filters
             try:
-                page = self._ask(path, _JSON, _read_rows, params={**filters, **offset})
+                page = self._ask(path, _JSON, _read_rows, params=params)
             except GoneError:
                 raise
             except RefusedError as error:
@@ -150,7 +151,7 @@ class Server:
             # Some servers ignore the offset and answer the same for ever.
             if len(rows) == known:
                 break
-            offset = {"offset": offset.get("offset", 0) + len(page)}
+            offset += len(page)
         rows.pop("", None)
         return rows
 

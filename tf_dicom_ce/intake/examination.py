@@ -14,7 +14,7 @@ from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.reader import inspect, number_of_frames
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.intake.decoding import refusal_of
-from tf_dicom_ce.intake.file_cache import FileCache, Stamp, default_file_cache
+from tf_dicom_ce.intake.file_cache import FileCache, Stamp
 from tf_dicom_ce.intake.identity import Identity, read_identity
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
 from tf_dicom_ce.tags.elements import Values
@@ -54,10 +54,9 @@ def examine_all(
     Returns:
         Path to facts, or to why there are none; and how many files were read anew.
     """
-    secret = load_secret()
     rules = (f"headers {_RULES_VERSION}", *sorted(schema.sop_classes), *schema.elements)
-    kept = FileCache(cache or default_file_cache(), (str(root.resolve()), *rules), secret)
-    look = functools.partial(examine, root, schema, secret)
+    kept = FileCache((str(root.resolve()), *rules), cache)
+    look = functools.partial(examine, root, schema, load_secret())
 
     def find(paths: list[str]) -> Iterator[list[Any]]:
         alone = len(paths) <= _IN_PROCESS

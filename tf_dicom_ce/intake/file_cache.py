@@ -16,7 +16,7 @@ import platformdirs
 from rich.console import Console
 from rich.progress import Progress
 
-from tf_dicom_ce.intake.secret import pseudonym
+from tf_dicom_ce.intake.secret import load_secret, pseudonym
 
 Stamp = tuple[int, int, int]
 """Size, time of the last change of the content, and of the last change at all (ns).
@@ -44,20 +44,17 @@ def stamps_of(root: Path, paths: Iterable[str]) -> dict[str, Stamp]:
     return stamps
 
 
-def default_file_cache() -> Path:
-    """The user's cache folder; it can be deleted at any time."""
-    return platformdirs.user_cache_path("tf-dicom-ce") / "files"
-
-
 class FileCache:
     """Entries by path, each valid while the file has the same stamp.
 
     `identity` is what they depend on beside the files: their kind, the source and the rules of
-    reading. By the user's secret the name of the database does not tell it.
+    reading; the name of the database is its pseudonym. It lies in the user's cache folder, unless
+    another is given, and can be deleted at any time.
     """
 
-    def __init__(self, folder: Path, identity: tuple[str, ...], secret: bytes):
-        name = pseudonym(secret, "file cache", json.dumps(identity))
+    def __init__(self, identity: tuple[str, ...], folder: Path | None = None):
+        folder = folder or platformdirs.user_cache_path("tf-dicom-ce") / "files"
+        name = pseudonym(load_secret(), "file cache", json.dumps(identity))
         self._path = folder / f"{name}.sqlite"
 
     def complete(

@@ -175,10 +175,8 @@ def _told(file: Identity) -> Told:
 
 def _pseudonym(files: Sequence[Identity]) -> str:
     """The patient's: of the table, or of the ID, the study or the path that comes first."""
-    for names in zip(*((f.given, f.patient, f.study, f.path) for f in files), strict=True):
-        if known := [name for name in names if name]:
-            return min(known)
-    raise AssertionError("every file has a path")
+    kinds = zip(*((f.given, f.patient, f.study, f.path) for f in files), strict=True)
+    return next(min(filter(None, names)) for names in kinds if any(names))
 
 
 def _oddities(files: Sequence[Identity]) -> list[Flag]:
