@@ -210,18 +210,13 @@ class Server:
         from urllib3.exceptions import InvalidHeader
         from urllib3.util import Retry
 
+        headers = {"Accept": accept, **_PLAIN, **headers}
+        request |= {"headers": headers, "timeout": _TIMEOUT, "stream": True}
         pause = _FIRST_PAUSE
         for attempt in range(1, _ATTEMPTS + 1):
             asked_pause = 0.0
             try:
-                with self._session.request(
-                    method,
-                    self.url + path,
-                    headers={"Accept": accept, **_PLAIN, **headers},
-                    timeout=_TIMEOUT,
-                    stream=True,
-                    **request,
-                ) as response:
+                with self._session.request(method, self.url + path, **request) as response:
                     status = response.status_code
                     if status < 400:
                         return read(response)

@@ -136,20 +136,14 @@ def scan(
             f"{root} holds no readable ultrasound image; its {coverage.files} files are: {counts}"
         )
     numbers: dict[str, int] = {}
-    rows = tuple(
-        Row(
-            path,
-            numbers.setdefault(patient.pseudonym, len(numbers)),
-            patient.pseudonym,
-            facts.frames,
-            tuple(encoding.y.tolist()),
-            tuple(encoding.present.tolist()),
-            facts.kind,
-            (*patient.flags, *facts.flags),
-        )
-        for (path, facts), patient, encoding in zip(images.items(), found, encodings, strict=True)
-    )
-    return Index(root, schema, rows, tuple(sorted(refusals.items())), coverage, read)
+    rows = []
+    for (path, facts), patient, encoding in zip(images.items(), found, encodings, strict=True):
+        number = numbers.setdefault(patient.pseudonym, len(numbers))
+        y, present = tuple(encoding.y.tolist()), tuple(encoding.present.tolist())
+        flags = (*patient.flags, *facts.flags)
+        of_file = (facts.frames, y, present, facts.kind, flags)
+        rows.append(Row(path, number, patient.pseudonym, *of_file))
+    return Index(root, schema, tuple(rows), tuple(sorted(refusals.items())), coverage, read)
 
 
 def list_pictures(root: Path) -> dict[str, Entry]:
