@@ -74,7 +74,7 @@ def decode_native(file: BinaryIO, index: int, syntax: str, options: dict[str, An
 
 def decode_stream(src: bytes, syntax: str, options: dict[str, Any]) -> Decoded:
     """Decodes one frame of JPEG-LS, JPEG 2000 or HTJ2K, and of RLE to cells; raises anything."""
-    _register()
+    _register(syntax)
     options = {**options, "number_of_frames": 1, "correct_unused_bits": False}
     flags: tuple[Flag, ...] = ()
     if syntax != uid.RLELossless:
@@ -97,41 +97,29 @@ def is_available(transfer_syntax: str) -> bool:
 
 
 @functools.cache
-def _register() -> None:
-    """Adds the decoders below to pydicom's registry, once per process."""
-    for syntaxes, function in (
-        (_JPEG_LS, decode_jpeg_ls),
-        (_JPEG_2000, decode_jpeg_2000),
-        ((uid.RLELossless,), decode_rle),
-    ):
-        for syntax in syntaxes:
-            get_decoder(syntax).add_plugin(_PLUGIN, (__name__, function.__name__))
+def _register(syntax: str) -> None:
+    get_decoder(syntax).add_plugin(_PLUGIN, (__name__, "decode_frame"))
 
 
-def decode_jpeg_ls(src: bytes, runner: DecodeRunner) -> bytearray:
-    """Decodes one frame of JPEG-LS with CharLS, and tells `runner` how the samples lie."""
-    codestream.jpeg_frame(src).require_size(runner.rows, runner.columns)
-    # CharLS 2 may count zeros for seconds behind the end of a stream that has no end marker.
-    return pyjpegls._decode_frame(src + codestream.END_OF_IMAGE, runner)
-
-
-def decode_jpeg_2000(src: bytes, runner: DecodeRunner) -> bytearray:
-    """Decodes one frame of JPEG 2000 or HTJ2K with OpenJPEG to interleaved samples."""
+def decode_frame(src: bytes, runner: DecodeRunner) -> bytearray:
+    """Called by pydicom: decodes one frame, and tells `runner` how the samples lie."""
+    syntax, rows, columns = runner.transfer_syntax, runner.rows, runner.columns
+    if syntax == uid.RLELossless:
+        runner.set_option("planar_configuration", 1)
+        size = {"rows": rows, "columns": columns, "bits_allocated": runner.bits_allocated}
+        return rle.decode_pixel_data(src, version=2, **size)
+    if syntax in _JPEG_LS:
+        codestream.jpeg_frame(src).require_size(rows, columns)
+        # CharLS 2 may count zeros for seconds behind the end of a stream without an end marker.
+        return pyjpegls._decode_frame(src + codestream.END_OF_IMAGE, runner)
     found = codestream.jpeg_2000_frame(src)
-    found.require_size(runner.rows, runner.columns)
+    found.require_size(rows, columns)
     if found.components != runner.samples_per_pixel:
         raise ValueError("the codestream's components differ from Samples per Pixel")
     frame = openjpeg.decode_pixel_data(src, version=2)
     precision = runner.get_option("j2k_precision", runner.bits_stored)
     runner.set_option("bits_allocated", 8 if precision <= 8 else 16 if precision <= 16 else 32)
     return frame
-
-
-def decode_rle(src: bytes, runner: DecodeRunner) -> bytearray:
-    """Decodes one frame of RLE Lossless with pylibjpeg-rle, plane by plane."""
-    runner.set_option("planar_configuration", 1)
-    size = {"rows": runner.rows, "columns": runner.columns, "bits_allocated": runner.bits_allocated}
-    return rle.decode_pixel_data(src, version=2, **size)
 
 
 def decode_jpeg(

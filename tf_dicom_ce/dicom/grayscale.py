@@ -46,15 +46,6 @@ class Table(NamedTuple):
         return self.entries[np.clip(places, 0, len(self.entries) - 1)]
 
 
-class Transforms(NamedTuple):
-    """What a header asks for between stored values and display, of what can be used."""
-
-    modality: Table | None
-    voi: Table | None
-    window: Dataset | None
-    flags: tuple[Flag, ...]
-
-
 def to_grayscale(values: np.ndarray, photometric: str, bits: int, dataset: Dataset) -> np.ndarray:
     """Turns one decoded frame into gray levels, (H, W) uint8, 0 black to 255 white.
 
@@ -85,7 +76,7 @@ def to_grayscale(values: np.ndarray, photometric: str, bits: int, dataset: Datas
     raise ValueError("samples per pixel do not fit the photometric interpretation")
 
 
-def is_8_bit(dataset: Dataset) -> bool:
+def _is_8_bit(dataset: Dataset) -> bool:
     """True if the stored values of monochrome are gray levels as they are."""
     with contextlib.suppress(Exception):  # absent, empty, or malformed in any way
         if value(dataset, _SLOPE) < 0:
@@ -95,10 +86,12 @@ def is_8_bit(dataset: Dataset) -> bool:
     return value(dataset, _STORED) == 8 and not value(dataset, _SIGNED)
 
 
-def transforms(dataset: Dataset) -> Transforms:
-    """Reads what is usable of Modality LUT, VOI LUT and window; VOI LUT stands above window."""
+def _transforms(
+    dataset: Dataset,
+) -> tuple[Table | None, Table | None, Dataset | None, tuple[Flag, ...]]:
+    """Modality LUT, VOI LUT, or else window, of what can be used; and what is applied."""
     if not any(tag in dataset for tag in (_MODALITY, _VOI, _WIDTH)):
-        return Transforms(None, None, None, ())
+        return None, None, None, ()
     modality, voi = _table_at(dataset, _MODALITY), _table_at(dataset, _VOI)
     window = None if voi else _window(dataset)
     asked = ((_MODALITY, modality), (_VOI, voi), (_WIDTH, voi or window))
@@ -108,15 +101,14 @@ def transforms(dataset: Dataset) -> Transforms:
         Flag.WINDOWED: window,
         Flag.UNUSABLE_LUT: any(not found and _is_given(dataset, tag) for tag, found in asked),
     }
-    return Transforms(modality, voi, window, tuple(flag for flag, is_so in flags.items() if is_so))
+    return modality, voi, window, tuple(flag for flag, is_so in flags.items() if is_so)
 
 
 def monochrome_flags(dataset: Dataset) -> Iterator[Flag]:
     """What is done with the stored values of monochrome, as far as the header tells."""
-    found = transforms(dataset)
-    yield from found.flags
-    shown = found.voi or found.window
-    if not shown and not (found.modality.bits == 8 if found.modality else is_8_bit(dataset)):
+    modality, voi, window, flags = _transforms(dataset)
+    yield from flags
+    if not (voi or window or (modality.bits == 8 if modality else _is_8_bit(dataset))):
         yield Flag.MIN_MAX
     if value(dataset, _PHOTOMETRIC) == "MONOCHROME1":
         yield Flag.INVERTED
@@ -134,8 +126,8 @@ def _monochrome(
 
     Padding is no tissue and has no part in the range; where it is, is told, too.
     """
-    modality, voi, window, _ = transforms(dataset)
-    is_level = is_8_bit(dataset) and bits == 8
+    modality, voi, window, _ = _transforms(dataset)
+    is_level = _is_8_bit(dataset) and bits == 8
     if is_level and modality is voi is window is None:
         return stored.astype(np.uint8, copy=False), None
     padding = _padding(stored, dataset)

@@ -57,7 +57,8 @@ class Query:
         return fnmatch.fnmatchcase(description.lower(), pattern)
 
 
-class Download(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Download:
     """Instances of a query: those in the folder, those of them fetched now, those refused."""
 
     instances: int
