@@ -7,8 +7,13 @@ import pytest
 
 from tf_dicom_ce.dicom.reader import Code, Refusal
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake.coverage import require_readable, require_tags, warn_of_rare_tags
-from tf_dicom_ce.intake.coverage_report import summary, to_markdown, write_coverage
+from tf_dicom_ce.intake.coverage import require_tags, warn_of_rare_tags
+from tf_dicom_ce.intake.coverage_report import (
+    require_readable,
+    summary,
+    to_markdown,
+    write_coverage,
+)
 from tf_dicom_ce.intake.index import scan
 from tf_dicom_ce.tags.schema import TagSchema
 

@@ -72,16 +72,10 @@ def inspect(
 
 
 def read_frame(
-    path: str | os.PathLike[str],
-    index: int | None = None,
-    *,
-    find_sector: bool = False,
-    blank_outside: bool = False,
-    classes: frozenset[str] = ULTRASOUND,
+    path: str | os.PathLike[str], index: int | None = None, **options: Any
 ) -> Frame | Refusal:
-    """Decodes one frame as `read_frames` does; without `index` the middle one."""
-    looks = {"find_sector": find_sector, "blank_outside": blank_outside}
-    return next(read_frames(path, None if index is None else (index,), classes=classes, **looks))
+    """Decodes one frame with the options of `read_frames`; without `index` the middle one."""
+    return next(read_frames(path, None if index is None else (index,), **options))
 
 
 def read_frames(

@@ -8,8 +8,6 @@ import dataclasses
 import itertools
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Code, Refusal
@@ -19,10 +17,6 @@ from tf_dicom_ce.tags.rules import STATES, Tag
 from tf_dicom_ce.tags.schema import Encoding, TagSchema
 from tf_dicom_ce.tags.suggestions import closest, suspicious
 
-if TYPE_CHECKING:
-    from tf_dicom_ce.intake.index import Index
-
-NONE: Mapping[int, Refusal] = MappingProxyType({})
 _SUGGESTIONS = 300  # values that are looked at, so that a folder of free text takes no minutes
 _HARDLY_ANY = 0.05  # of the images
 _REMEDY = (
@@ -194,26 +188,6 @@ def _in_order(counts: collections.Counter[Code]) -> dict[Code, int]:
 
 def _words(labels: Sequence[str]) -> str:
     return ", ".join(labels) or "(no label)"
-
-
-def require_readable(index: "Index", undecodable: Mapping[int, Refusal] = NONE) -> None:
-    """Raises a UserError, with remedies, if less than half of the ultrasound can be read.
-
-    Args:
-        index: The index.
-        undecodable: Row number to refusal, for files whose pixels could not be decoded.
-    """
-    coverage = index.coverage.with_decode_refusals(undecodable.values())
-    readable = len(index.rows) - len(undecodable)
-    if coverage.unreadable <= readable:
-        return
-    total = readable + coverage.unreadable
-    lines = [f"{coverage.unreadable} of {total} images cannot be read:"]
-    for code, count in coverage.refusals.items():
-        if not code.is_skip:
-            lines.append(f"  {count} {code.value}: {code.remedy}")
-    lines.append("coverage.md names them. Mend them, or go on without them: --allow-unreadable")
-    raise UserError("\n".join(lines))
 
 
 def require_tags(known: Mapping[str, float]) -> None:

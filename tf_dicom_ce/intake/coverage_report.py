@@ -11,30 +11,51 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from tf_dicom_ce.dicom.refusals import Code, Refusal
-from tf_dicom_ce.intake.coverage import NONE, Coverage
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake.coverage import Coverage
 from tf_dicom_ce.intake.decoding import ImageReader, Sample, decode_images
+from tf_dicom_ce.intake.index import Index
 from tf_dicom_ce.whole_files import as_csv, write_text
-
-if TYPE_CHECKING:
-    from tf_dicom_ce.intake.index import Index
 
 #: What the report consists of.
 FILES = ("coverage.html", "coverage.md", "coverage.json", "files.csv")
 _COLUMNS = ("path", "row", "status", "what", "patient", "labels", "flags")
+_NONE: Mapping[int, Refusal] = MappingProxyType({})
 _PICTURES = 4  # a group
 _SIZE = (240, 180)
 
 
+def require_readable(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -> None:
+    """Raises a UserError, with remedies, if less than half of the ultrasound can be read.
+
+    Args:
+        index: The index.
+        undecodable: Row number to refusal, for files whose pixels could not be decoded.
+    """
+    coverage = index.coverage.with_decode_refusals(undecodable.values())
+    readable = len(index.rows) - len(undecodable)
+    if coverage.unreadable <= readable:
+        return
+    total = readable + coverage.unreadable
+    lines = [f"{coverage.unreadable} of {total} images cannot be read:"]
+    for code, count in coverage.refusals.items():
+        if not code.is_skip:
+            lines.append(f"  {count} {code.value}: {code.remedy}")
+    lines.append("coverage.md names them. Mend them, or go on without them: --allow-unreadable")
+    raise UserError("\n".join(lines))
+
+
 def write_coverage(
-    index: "Index",
+    index: Index,
     folder: str | os.PathLike[str],
-    undecodable: Mapping[int, Refusal] = NONE,
+    undecodable: Mapping[int, Refusal] = _NONE,
     reader: ImageReader | None = None,
 ) -> None:
     """Writes the report's `FILES`, each in one step, for this user alone.
@@ -61,7 +82,7 @@ def write_coverage(
         write_text(folder / name, content, private=True)
 
 
-def summary(index: "Index", undecodable: Mapping[int, Refusal] = NONE) -> str:
+def summary(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -> str:
     """A few lines for the terminal, without any raw value or path; see `write_coverage`."""
     coverage = index.coverage.with_decode_refusals(undecodable.values())
     lines = [
@@ -120,7 +141,7 @@ def _kind(code: Code) -> str:
     return "skipped" if code.is_skip else "unreadable"
 
 
-def _files(index: "Index", refusals: Iterable[tuple[str, Refusal]]) -> list[dict[str, str]]:
+def _files(index: Index, refusals: Iterable[tuple[str, Refusal]]) -> list[dict[str, str]]:
     rows: dict[str, dict[str, str]] = {}
     for number, row in enumerate(index.rows):
         rows[row.path] = {
@@ -139,7 +160,7 @@ def _files(index: "Index", refusals: Iterable[tuple[str, Refusal]]) -> list[dict
     return [rows[path] for path in sorted(rows)]
 
 
-def render_page(index: "Index", reader: ImageReader, undecodable: Mapping[int, Refusal]) -> str:
+def render_page(index: Index, reader: ImageReader, undecodable: Mapping[int, Refusal]) -> str:
     """The report as one self-contained HTML page; it shows images, all text is escaped."""
     unreadable = {index.rows[row].path: refusal for row, refusal in undecodable.items()}
     unreadable |= {path: r for path, r in index.refusals if not r.code.is_skip}
@@ -166,7 +187,7 @@ def _render(name: str, **content: Any) -> str:
 
 
 def _pictures(
-    index: "Index", reader: ImageReader, undecodable: Mapping[int, Refusal]
+    index: Index, reader: ImageReader, undecodable: Mapping[int, Refusal]
 ) -> dict[tuple[str, str], list[str]]:
     """(tag, label) to JPEGs, base64, of a few of its rows, spread over the folder."""
     groups, column = {}, 0

@@ -61,7 +61,8 @@ def examine_all(
     def find(paths: list[str]) -> Iterator[list[Any]]:
         alone = len(paths) <= _IN_PROCESS
         found = guarded_map(look, paths, refusal_of, workers, chunk=32)
-        return map(_to_json, map(look, paths) if alone else found)
+        for result in map(look, paths) if alone else found:
+            yield list(result if isinstance(result, Facts) else (result.code, result.detail))
 
     def keep(entry: list[Any]) -> bool:
         # A disk may recover, and what a worker died of may not happen again.
@@ -93,10 +94,6 @@ def examine(root: Path, schema: TagSchema, secret: bytes, path: str) -> Facts | 
         # A lazily converted element may be malformed in any way.
         except Exception as error:
             return Refusal(Code.DAMAGED_HEADER, type(error).__name__)
-
-
-def _to_json(result: Facts | Refusal) -> list[Any]:
-    return list(result) if isinstance(result, Facts) else [result.code.value, result.detail]
 
 
 def _from_json(entry: list[Any]) -> Facts | Refusal:
