@@ -86,32 +86,27 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO | Refusal:
         return Refusal(Code.OS_ERROR, type(error).__name__)
 
 
-class TooLargeError(Exception):
+class _TooLargeError(Exception):
     """The header, or what a deflated file inflates to, is beyond all reason."""
 
 
 class _BoundedReader:
-    """A file of which only a limited amount can be read."""
+    """A file of which only a limited amount can be read; pydicom may turn its error into another.
+
+    So `exhausted` tells, too, that more was asked for.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+        self._file, self.exhausted = file, False
         self._bytes, self._reads = _MAX_HEADER_BYTES, _MAX_HEADER_READS
         self.seek, self.tell = file.seek, file.tell
 
-    @property
-    def exhausted(self) -> bool:
-        """True if more was asked for than may be read; pydicom turns the error into another."""
-        return self._bytes < 0 or self._reads < 0
-
     def read(self, size: int = -1) -> bytes:
-        """Reads up to `size` bytes; raises `TooLargeError` if it becomes too much."""
-        if size < 0:
-            raise TooLargeError
-        data = self._file.read(min(size, self._bytes + 1))
-        self._bytes -= len(data)
-        self._reads -= 1
-        if self.exhausted:
-            raise TooLargeError
+        data = self._file.read(min(size, self._bytes + 1)) if size >= 0 else b""
+        self._bytes, self._reads = self._bytes - len(data), self._reads - 1
+        if size < 0 or self._bytes < 0 or self._reads < 0:
+            self.exhausted = True
+            raise _TooLargeError
         return data
 
 
@@ -139,7 +134,7 @@ def parse(file: BinaryIO) -> Part10 | Refusal:
         return Refusal(Code.NOT_DICOM)
     # pydicom lets a dozen kinds of exceptions out of damaged files, RecursionError among them.
     except Exception as error:
-        if isinstance(error, TooLargeError) or (bounded is not None and bounded.exhausted):
+        if isinstance(error, _TooLargeError) or (bounded and bounded.exhausted):
             return Refusal(Code.TOO_LARGE, "header or inflated size")
         return Refusal(Code.NOT_DICOM if bare else Code.DAMAGED_HEADER, type(error).__name__)
 
@@ -222,7 +217,7 @@ def _inflate(file: BinaryIO, head: bytes) -> BinaryIO:
     """Turns a deflated file into a plain one in memory, and closes it; leaves any other as it is.
 
     Raises:
-        TooLargeError: It inflates to more than 128 MiB.
+        _TooLargeError: It inflates to more than 128 MiB.
         zlib.error: Damaged.
     """
     _, syntax, end = _read_meta(head)
@@ -243,7 +238,7 @@ def _inflate(file: BinaryIO, head: bytes) -> BinaryIO:
         data = inflater.decompress(chunk, _CHUNK)
         left_in, left_out = left_in - fresh, left_out - len(data)
         if left_in < 0 or left_out < 0:
-            raise TooLargeError
+            raise _TooLargeError
         plain.write(data)
     file.close()
     plain.seek(0)
