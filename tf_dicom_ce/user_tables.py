@@ -20,10 +20,7 @@ def read_table(path: Path, *required: str) -> tuple[list[str], list[Line]]:
     """Reads a CSV: commas, semicolons or tabs; UTF-8 with or without BOM, or UTF-16 with one.
 
     The separator is the one that gives a heading with the required columns. Lines without text are
-    left out. In a column `path`, `./0.png` is `0.png`.
-
-    Returns:
-        Names of the columns, and the lines.
+    left out. In a column `path`, `./0.png` is `0.png`. The names of the columns come first.
 
     Raises:
         UserError: It cannot be read, is of another encoding, lacks a required column, has a column

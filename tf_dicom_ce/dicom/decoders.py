@@ -219,19 +219,15 @@ def values_of(cells: np.ndarray, header: Dataset) -> tuple[np.ndarray, tuple[Fla
     # Up to the top and down again, so that the highest bit gives the sign.
     values = (cells << (size - 1 - high)) >> (size - stored)
     others = cells.dtype.kind == "u" and np.any(values << (high + 1 - stored) != cells)
-    is_flagged = others and not _has_embedded_overlay(header)
-    return values, (Flag.UNUSED_BITS,) * bool(is_flagged)
+    # A plane with (60xx,0102) Overlay Bit Position and no (60xx,3000) Overlay Data is embedded.
+    has_overlay = others and any(
+        group << 16 | 0x0102 in header and group << 16 | 0x3000 not in header
+        for group in _OVERLAY_GROUPS
+    )
+    return values, (Flag.UNUSED_BITS,) if others and not has_overlay else ()
 
 
 def bits_of(values: np.ndarray) -> int:
     """How many bits the values need, the sign among them."""
     low, high = int(values.min()), int(values.max())
     return max(high.bit_length(), (~min(low, 0)).bit_length()) + (values.dtype.kind == "i")
-
-
-def _has_embedded_overlay(header: Dataset) -> bool:
-    """A plane with (60xx,0102) Overlay Bit Position and no (60xx,3000) Overlay Data."""
-    return any(
-        group << 16 | 0x0102 in header and group << 16 | 0x3000 not in header
-        for group in _OVERLAY_GROUPS
-    )

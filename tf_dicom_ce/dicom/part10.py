@@ -214,12 +214,7 @@ def _converted(raw: RawDataElement, charset: str | tuple[str, ...]) -> DataEleme
 
 
 def _inflate(file: BinaryIO, head: bytes) -> BinaryIO:
-    """Turns a deflated file into a plain one in memory, and closes it; leaves any other as it is.
-
-    Raises:
-        _TooLargeError: It inflates to more than 128 MiB.
-        zlib.error: Damaged.
-    """
+    """Turns a deflated file into a plain one in memory, and closes it; any other stays as it is."""
     _, syntax, end = _read_meta(head)
     file.seek(0)
     if syntax != _Deflated:

@@ -50,10 +50,7 @@ def crop_region(dataset: Dataset) -> tuple[Region | None, tuple[Flag, ...]]:
     The largest 2D region (Region Spatial Format 1) of tissue or colour flow (Region Data Type 1
     or 2) is taken, clamped to the image; if there is none, the largest 2D region without a data
     type. A region is implausible if it is empty, tiny, or lies mostly outside of the image: such
-    headers were copied from an image of another size.
-
-    Returns:
-        The pane, or None if no region is usable; and the flags that tell what was decided.
+    headers were copied from an image of another size. Without a usable one the pane is None.
     """
     height, width = int(dataset.Rows), int(dataset.Columns)
     try:
@@ -144,10 +141,7 @@ def find_sector(levels: np.ndarray) -> Region | None:
 
     Ultrasound is the largest area that is brighter than the background and rough in both
     directions: text and lines are thin, and gray bars smooth. A sector that is black towards its
-    edges gives a box that is too small.
-
-    Args:
-        levels: (H, W) uint8.
+    edges gives a box that is too small. The levels are (H, W) uint8.
     """
     # Not at the top, since most readers never come here, and SciPy takes long to import.
     from scipy import ndimage

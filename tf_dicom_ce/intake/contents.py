@@ -47,10 +47,8 @@ def find_copies(
     """Finds files of one (0008,0018) SOP Instance UID and the same pixels, and equal pictures.
 
     Pixels are decoded only where a UID stands in several files whose bytes differ, as they do where
-    one was compressed or its header was edited.
-
-    Returns:
-        Path of each copy to the path of the image that counts, the first of `images`.
+    one was compressed or its header was edited. Each copy is told with the image that counts, which
+    is the first of `images`.
     """
     instances = collections.defaultdict(list)
     for path, facts in images.items():

@@ -33,12 +33,7 @@ _SIZE = (240, 180)
 
 
 def require_readable(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -> None:
-    """Raises a UserError, with remedies, if less than half of the ultrasound can be read.
-
-    Args:
-        index: The index.
-        undecodable: Row number to refusal, for files whose pixels could not be decoded.
-    """
+    """Raises a UserError, with remedies, if less than half of the ultrasound can be read."""
     coverage = index.coverage.with_decode_refusals(undecodable.values())
     readable = len(index.rows) - len(undecodable)
     if coverage.unreadable <= readable:

@@ -61,10 +61,8 @@ def decode_images(
 ) -> Iterator[tuple[int, Frame | Refusal]]:
     """Yields the number of every image and what `reader` gave for it, with a progress bar.
 
-    Args:
-        reader: How files become frames.
-        images: The images; frames of one file that follow each other are read together.
-        workers: Processes; by default one a core. A file whose worker dies or hangs is refused.
+    Frames of one file that follow each other are read together. There is a worker process for each
+    core, or as many as `workers` says; a file whose worker dies or hangs is refused.
     """
     images = tuple(images)
     tasks = []

@@ -72,15 +72,9 @@ def download(
     """Fetches every instance of a query, byte for byte as the server stores it.
 
     An instance that is in the folder already is not fetched again, so that a download which was
-    stopped goes on where it was. Nothing is ever deleted but what was left half-written.
-
-    Args:
-        url: Address of the DICOMweb service, e.g. "https://host/dicom-web".
-        query: Which instances.
-        credentials: For the service.
-        folder: Where to; made, for this user only, if there is none. Its files are named after a
-            digest of (0008,0018) SOP Instance UID. At least one lies there afterwards.
-        progress: Shows a bar on standard error.
+    stopped goes on where it was. Nothing is ever deleted but what was left half-written. The folder
+    is made, for this user only, if there is none; its files are named after a digest of (0008,0018)
+    SOP Instance UID.
 
     Raises:
         UserError: Nothing matches, or the service cannot be used; never quotes patient data.

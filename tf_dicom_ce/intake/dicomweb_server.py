@@ -125,14 +125,9 @@ class Server:
         self._session.close()
 
     def search(self, path: str, key: str, filters: dict[str, str]) -> dict[str, dict[str, Any]]:
-        """Asks for all pages of a search, e.g. of "/studies".
+        """All pages of a search, e.g. of "/studies": rows in DICOM JSON by the value of a tag.
 
-        Returns:
-            The rows in DICOM JSON, by the value of the tag `key`, e.g. "0020000D".
-
-        Raises:
-            GoneError: There is nothing at `path`.
-            UserError: The service cannot be used.
+        Raises a GoneError if there is nothing at `path`, a UserError if the service is no use.
         """
         rows: dict[str, dict[str, Any]] = {}
         # No limit is asked for: the server's own is the one it can count by. Orthanc 1.10 finds
@@ -158,10 +153,7 @@ class Server:
     def save(self, path: str, file: Path) -> None:
         """Fetches an instance as the server stores it, block by block; half of it if this fails.
 
-        Raises:
-            RefusedError: The server does not give this instance.
-            UserError: The service cannot be used.
-            OSError: `file` cannot be written.
+        Raises a RefusedError if the server does not give it, a UserError if the service is no use.
         """
 
         def read(response: "Response") -> None:
@@ -178,13 +170,8 @@ class Server:
     def send(self, path: str, content: bytes, kind: str) -> list[dict[str, Any]]:
         """Posts a body of Content-Type `kind`, that may arrive twice, until the server has it.
 
-        Returns:
-            The answer in DICOM JSON; empty if the server took all without a word.
-
-        Raises:
-            GoneError: There is nothing at `path`.
-            RefusedError: The server does not take it.
-            UserError: The service cannot be used.
+        Raises as `search` does, and a RefusedError if the server does not take it. The answer is in
+        DICOM JSON; empty if the server took all without a word.
         """
 
         def read(response: "Response") -> list[dict[str, Any]]:

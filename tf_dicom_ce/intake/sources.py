@@ -32,10 +32,8 @@ _DAMAGED = (
 def open_source(source: str, query: dicomweb.Query) -> Path:
     """Brings the files of a source to this machine where they are not.
 
-    Args:
-        source: A folder; or a zip or tar, or the URL of a DICOMweb service, whose files go to a
-            folder in the user's cache, readable for this user alone. It can be deleted any time.
-        query: What to ask a PACS for.
+    Those of a zip or tar, or of what the query asks a DICOMweb service for, go to a folder in the
+    user's cache, readable for this user alone. It can be deleted at any time.
 
     Raises:
         UserError: No such thing; or the PACS does not give what was asked for.

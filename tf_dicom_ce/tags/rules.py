@@ -68,11 +68,9 @@ def normalise(value: str) -> str:
 
 
 def match_tag(tag: Tag, values: Values) -> Match:
-    """Tries the element and then its fallbacks.
+    """Tries the element and then its fallbacks; a SchemaError where the schema says so.
 
-    Raises:
-        SchemaError: Nothing maps, and the schema says that this is an error. The message does not
-            quote the value, which may tell who the patient is.
+    Its message does not quote the value, which may tell who the patient is.
     """
     failures = []
     for element in tag.elements:

@@ -80,10 +80,8 @@ class TagSchema:
     def encode(self, values: Values) -> Encoding:
         """Encodes what `read` found; its entries may be replaced by better ones.
 
-        An element that is not among the keys is absent; a damaged one counts as unmapped.
-
-        Raises:
-            SchemaError: A value is unmapped where the schema has `on_unmapped = "error"`.
+        An element that is not among the keys is absent; a damaged one counts as unmapped. An
+        unmapped one raises a SchemaError if the schema has `on_unmapped = "error"`.
         """
         y: list[float] = []
         present: list[bool] = []

@@ -24,10 +24,8 @@ class Entry:
 def read_tag_table(path: Path, elements: Sequence[str]) -> dict[str, Entry]:
     """Reads the CSV: path (POSIX) to entry.
 
-    Args:
-        path: Column `path` (relative to the data folder), columns named by elements of the tag
-            schema, optional `patient`; the columns of a head's labels are passed over.
-        elements: The elements that the schema looks at.
+    It has a column `path` (relative to the data folder), columns named by elements of the tag
+    schema, optional `patient`; the columns of a head's labels are passed over.
 
     Raises:
         UserError: Unreadable, no or unknown columns, a path twice; file and line are named.
