@@ -43,7 +43,7 @@ import sys
 from pathlib import Path
 from tf_dicom_ce.workers import warm_up
 warm_up()
-from tf_dicom_ce.dicom.tags import TagSchema
+from tf_dicom_ce.tags.schema import TagSchema
 from tf_dicom_ce.intake.index import scan
 index = scan(sys.argv[1], TagSchema.load("ultrasound"), cache=Path(sys.argv[2]), progress=False)
 assert len(index.rows) == int(sys.argv[3]), len(index.rows)

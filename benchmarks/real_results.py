@@ -31,7 +31,6 @@ from served import CLASSES, export_untrained
 
 from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.dicom.quiet import quiet
-from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.dicomweb_server import Credentials, RefusedError, Server
 from tf_dicom_ce.intake.index import Index, scan
@@ -40,6 +39,7 @@ from tf_dicom_ce.prediction.folder import open_results
 from tf_dicom_ce.prediction.heads import Head, open_head
 from tf_dicom_ce.prediction.stow import store
 from tf_dicom_ce.results.source import open_image
+from tf_dicom_ce.tags.schema import TagSchema
 
 URL = "http://127.0.0.1:8042"
 INSIDE = "TF_DICOM_CE_IN_NAMESPACE"

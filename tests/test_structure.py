@@ -16,8 +16,9 @@ ALLOWED = {
     "config_file": {"config", "errors", "whole_files"},
     "metrics": {"config"},
     "user_tables": {"errors"},
-    "dicom": {"errors", "user_tables"},
-    "intake": {"whole_files", "user_tables", "errors", "dicom", "workers"},
+    "dicom": set(),
+    "tags": {"errors", "user_tables", "dicom"},
+    "intake": {"whole_files", "errors", "dicom", "tags", "workers"},
     "workers": {"child_process", "dicom"},
     "child_process": set(),
     "masks": set(),
@@ -28,7 +29,7 @@ ALLOWED = {
     "saved_model": {"whole_files", "errors", "preprocessing", "wording"},
     "models": {"config", "errors", "whole_files", "saved_model"},
     "data": {
-        *("whole_files", "user_tables", "config", "errors", "dicom", "intake", "workers"),
+        *("whole_files", "user_tables", "config", "errors", "dicom", "tags", "intake", "workers"),
         *("phantom", "preprocessing"),
     },
     "training": {
@@ -56,7 +57,7 @@ ALLOWED = {
 }
 WITHOUT_TENSORFLOW = (
     *("__init__", "errors", "config", "config_file", "workers", "child_process"),
-    *("whole_files", "user_tables", "dicom", "intake", "phantom", "masks"),
+    *("whole_files", "user_tables", "dicom", "tags", "intake", "phantom", "masks"),
     *("wording", "results"),
 )
 
@@ -94,6 +95,13 @@ def test_reading_dicom_needs_no_tensorflow():
         if part in WITHOUT_TENSORFLOW:
             packages = {name.partition(".")[0] for name in imports(path)}
             assert not packages & {"tensorflow", "keras"}, path
+
+
+def test_tags_need_no_pixels():
+    """Of `dicom` they know headers alone."""
+    used = {name for path, part in parts() if part == "tags" for name in imports(path)}
+    of_dicom = {name.split(".")[2] for name in used if name.startswith("tf_dicom_ce.dicom.")}
+    assert of_dicom <= {"header", "quiet"}
 
 
 def test_files_are_short():

@@ -3,20 +3,14 @@
 import csv
 import io
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tf_dicom_ce.errors import UserError
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of a table.
-
-    Attributes:
-        where: File and line, for messages.
-        cells: Column to text, without blanks at its ends.
-    """
+class Line(NamedTuple):
+    """One line of a table: file and line for messages, and text by column, without outer blanks."""
 
     where: str
     cells: dict[str, str]
@@ -26,14 +20,7 @@ def read_table(path: Path, *required: str) -> tuple[list[str], list[Line]]:
     """Reads a CSV: commas, semicolons or tabs; UTF-8 with or without BOM, or UTF-16 with one.
 
     The separator is the one that gives a heading with the required columns. Lines without text are
-    left out. In a column `path`, `./0.png` is `0.png`.
-
-    Args:
-        path: The file.
-        required: Columns that it must have.
-
-    Returns:
-        Names of the columns, and the lines.
+    left out. In a column `path`, `./0.png` is `0.png`. The names of the columns come first.
 
     Raises:
         UserError: It cannot be read, is of another encoding, lacks a required column, has a column

@@ -27,7 +27,7 @@ _PATIENCE = 0.02  # seconds over which a worker gathers results before it sends 
 _ADDRESS_SPACE = 8 << 30  # bytes; a worker that wants more gets a MemoryError
 # Workers are forked from a server that has these loaded: that takes milliseconds, and no thread of
 # TensorFlow is copied, as it would be by a fork of this process.
-_PRELOADED = ["tf_dicom_ce.dicom.reader", "tf_dicom_ce.dicom.pictures", "tf_dicom_ce.dicom.tags"]
+_PRELOADED = ["tf_dicom_ce.dicom.reader", "tf_dicom_ce.dicom.pictures", "tf_dicom_ce.tags.schema"]
 
 
 class Outage(enum.Enum):

@@ -43,8 +43,8 @@ def ours(folder: str, image_size: tuple[int, int], batch_size: int, cache: str) 
     load_tensorflow()
     from tf_dicom_ce.data.datasets import StepOrder, training_dataset
     from tf_dicom_ce.data.store import DirectReader, open_store
-    from tf_dicom_ce.dicom.tags import TagSchema
     from tf_dicom_ce.intake.decoding import ImageReader, Sample
+    from tf_dicom_ce.tags.schema import TagSchema
 
     reader = ImageReader(Path(folder), TagSchema.load("ultrasound").sop_classes)
     images = [Sample(path.name, row, None) for row, path in enumerate(_files(folder))]

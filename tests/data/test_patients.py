@@ -11,9 +11,9 @@ from PIL import Image
 from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.data.splits import write_split
 from tf_dicom_ce.data.tasks import load_task
-from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.index import scan
+from tf_dicom_ce.tags.schema import TagSchema
 
 CONFIG = FinetuneConfig(image_size=(32, 32), width=1 / 32)
 

@@ -20,11 +20,11 @@ from tf_dicom_ce.data import store
 from tf_dicom_ce.data.datasets import evaluation_dataset
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Code, Refusal
-from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.index import choose_frames, scan
 from tf_dicom_ce.preprocessing import resize
+from tf_dicom_ce.tags.schema import TagSchema
 
 SIZE = (32, 64)
 SCHEMA = TagSchema.load("ultrasound")

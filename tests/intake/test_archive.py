@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake import sources
 from tf_dicom_ce.intake.dicomweb import Query
 from tf_dicom_ce.intake.index import scan
+from tf_dicom_ce.tags.schema import TagSchema
 
 
 @pytest.fixture

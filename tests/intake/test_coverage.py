@@ -6,17 +6,16 @@ import json
 import pytest
 
 from tf_dicom_ce.dicom.reader import Code, Refusal
-from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake.coverage import (
+from tf_dicom_ce.intake.coverage import require_tags, warn_of_rare_tags
+from tf_dicom_ce.intake.coverage_report import (
     require_readable,
-    require_tags,
     summary,
     to_markdown,
-    warn_of_rare_tags,
     write_coverage,
 )
 from tf_dicom_ce.intake.index import scan
+from tf_dicom_ce.tags.schema import TagSchema
 
 DECODE_FAILED = Refusal(Code.DECODE_FAILED, "RuntimeError")
 

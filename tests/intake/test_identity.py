@@ -6,14 +6,13 @@ from pydicom.uid import RLELossless
 
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Code
-from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake import identity
-from tf_dicom_ce.intake.coverage import summary, to_markdown
-from tf_dicom_ce.intake.coverage_page import render_page
+from tf_dicom_ce.intake.coverage_report import render_page, summary, to_markdown
 from tf_dicom_ce.intake.identity import Identity
 from tf_dicom_ce.intake.index import scan
-from tf_dicom_ce.intake.tag_table import Entry
+from tf_dicom_ce.tags.schema import TagSchema
+from tf_dicom_ce.tags.tag_table import Entry
 
 SCHEMA = TagSchema.load("ultrasound")
 

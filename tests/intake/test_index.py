@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tf_dicom_ce.dicom import tags
+from tf_dicom_ce import tags
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.reader import Code, Refusal
-from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake import examination
 from tf_dicom_ce.intake.index import scan
+from tf_dicom_ce.tags.schema import TagSchema
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def test_what_may_pass_is_looked_at_again(tmp_path, write, ramp, schema, monkeyp
 
 KILLED = """
 import sys
-from tf_dicom_ce.dicom.tags import TagSchema
+from tf_dicom_ce.tags.schema import TagSchema
 from tf_dicom_ce.intake import file_cache, index
 file_cache._SAVE_EVERY = 20
 print("go", flush=True)

@@ -106,7 +106,7 @@ def test_every_scene_shows_what_it_is_named_for(scene, expected):
 
 
 def test_every_description_of_the_appendix_has_scenes():
-    file = importlib.resources.files("tf_dicom_ce.dicom") / "study_descriptions.csv"
+    file = importlib.resources.files("tf_dicom_ce.tags") / "study_descriptions.csv"
     with file.open(newline="") as lines:
         rows = list(csv.DictReader(lines))
     shown = {row["value"]: set(study(row["value"]).scenes) for row in rows}
@@ -118,7 +118,7 @@ def test_every_description_of_the_appendix_has_scenes():
 
 def test_no_group_is_known_from_the_scene():
     """Who knows the scene, and how often it goes with what, still errs on every group."""
-    file = importlib.resources.files("tf_dicom_ce.dicom") / "study_descriptions.csv"
+    file = importlib.resources.files("tf_dicom_ce.tags") / "study_descriptions.csv"
     with file.open(newline="") as lines:
         rows = list(csv.DictReader(lines))
     groups = {group for row in rows for group in row["labels"].split(",")}

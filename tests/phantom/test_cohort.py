@@ -14,12 +14,12 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
 from tf_dicom_ce.dicom.reader import read_frame
-from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.index import scan
 from tf_dicom_ce.phantom import cohort
 from tf_dicom_ce.phantom import vendors as screen
 from tf_dicom_ce.phantom.difficulty import write_difficulty
+from tf_dicom_ce.tags.schema import TagSchema
 
 TINY = {
     "pretraining": {"": (90, 45)},

@@ -18,16 +18,16 @@ from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.regions import Region
-from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.index import scan
-from tf_dicom_ce.intake.tag_table import Entry
 from tf_dicom_ce.prediction import batch, folder, writing
 from tf_dicom_ce.prediction.batch import predict
 from tf_dicom_ce.prediction.folder import open_results
 from tf_dicom_ce.prediction.heads import open_head
 from tf_dicom_ce.prediction.writing import Answered, Writer
+from tf_dicom_ce.tags.schema import TagSchema
+from tf_dicom_ce.tags.tag_table import Entry
 from tf_dicom_ce.workers import Outage
 
 SIZE = (32, 64)

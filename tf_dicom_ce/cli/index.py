@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
 
     warm_up()
     from tf_dicom_ce.data.ultrasound import UltrasoundDataset
-    from tf_dicom_ce.intake.coverage import FILES, summary, write_coverage
+    from tf_dicom_ce.intake.coverage_report import FILES, summary, write_coverage
 
     folder = options.run or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-index"
     foreign = {path.name for path in folder.glob("*")} - set(FILES)

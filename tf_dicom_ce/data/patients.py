@@ -12,7 +12,6 @@ import numpy as np
 from tf_dicom_ce.data.labels import Example
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Refusal
-from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake import identity
 from tf_dicom_ce.intake.contents import find_copies
@@ -20,6 +19,7 @@ from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.examination import examine_all
 from tf_dicom_ce.intake.file_cache import stamps_of
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
+from tf_dicom_ce.tags.schema import TagSchema
 
 
 def with_patients(

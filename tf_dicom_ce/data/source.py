@@ -14,13 +14,13 @@ import numpy as np
 
 from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.dicom.flags import flags_named
-from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.decoding import ImageReader, Sample
 from tf_dicom_ce.intake.dicomweb import Query
-from tf_dicom_ce.intake.index import Index, choose_frames, scan
+from tf_dicom_ce.intake.index import Index, choose_frames, list_pictures, scan
 from tf_dicom_ce.intake.sources import open_source
-from tf_dicom_ce.intake.tag_table import list_pictures, read_tag_table
+from tf_dicom_ce.tags.schema import TagSchema
+from tf_dicom_ce.tags.tag_table import read_tag_table
 from tf_dicom_ce.whole_files import private
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""DICOM files to frames and encoded tags; NumPy and pydicom only, never TensorFlow."""
+"""DICOM files to headers and frames; NumPy and pydicom only, never TensorFlow."""

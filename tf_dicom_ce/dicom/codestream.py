@@ -15,56 +15,33 @@ _COD, _TILE = 0x52, 0x90  # of JPEG 2000
 
 
 class FrameHeader(NamedTuple):
-    """What a codestream says about its picture.
+    """What a codestream says about its picture."""
 
-    Attributes:
-        precision: Bits per sample.
-        rows: Height.
-        columns: Width.
-        components: Samples per pixel.
-        lossless: Of JPEG: no DCT.
-        is_sequential: Of JPEG: not progressive.
-        has_rgb_ids: Of JPEG: the components are named R, G and B.
-        is_subsampled: Of JPEG: some components have fewer samples than others.
-        is_transformed: Of JPEG 2000: the COD marker says that colours were transformed, so that
-            the decoder gives RGB.
-    """
-
-    precision: int
-    rows: int
-    columns: int
-    components: int
-    lossless: bool = False
-    is_sequential: bool = False
-    has_rgb_ids: bool = False
-    is_subsampled: bool = False
+    precision: int  # bits per sample
+    rows: int  # height
+    columns: int  # width
+    components: int  # samples per pixel
+    lossless: bool = False  # of JPEG: no DCT
+    is_sequential: bool = False  # of JPEG: not progressive
+    has_rgb_ids: bool = False  # of JPEG: the components are named R, G and B
+    is_subsampled: bool = False  # of JPEG: some components have fewer samples than others
+    # Of JPEG 2000: COD says that colours were transformed, so that the decoder gives RGB.
     is_transformed: bool = False
 
     def require_size(self, rows: int, columns: int) -> None:
-        """A codestream may promise gigabytes behind a small (0028,0010) Rows.
-
-        Raises:
-            ValueError: The size is another.
-        """
+        """Raises: a codestream may promise gigabytes behind a small (0028,0010) Rows."""
         if (rows, columns) != (self.rows, self.columns):
             raise ValueError("the codestream's size differs from Rows and Columns")
 
 
 def jpeg_frame(src: bytes) -> FrameHeader:
-    """Walks the segments of JPEG or JPEG-LS to the first frame header.
-
-    Raises:
-        ValueError: There is none before the first scan.
-    """
-    for marker, position in _segments(src):
+    """The first frame header of JPEG or JPEG-LS; a ValueError if the scan comes before."""
+    for marker, position in _jpeg_segments(src):
         if marker in _FRAMES:
             precision, rows, columns, count = struct.unpack_from(">BHHB", src, position + 4)
             parts = src[position + 10 : position + 10 + 3 * count]
             return FrameHeader(
-                precision,
-                rows,
-                columns,
-                count,
+                *(precision, rows, columns, count),
                 lossless=marker in _LOSSLESS,
                 is_sequential=marker in _SEQUENTIAL,
                 has_rgb_ids=parts[::3] in _RGB_IDS,
@@ -78,48 +55,35 @@ def is_one_scan(src: bytes) -> bool:
     found = jpeg_frame(src)
     return found.is_sequential and any(
         marker == _SCAN and src[position + 4] == found.components
-        for marker, position in _segments(src)
+        for marker, position in _jpeg_segments(src)
     )
 
 
-def _segments(src: bytes) -> Iterator[tuple[int, int]]:
-    """Marker and place of each segment of JPEG up to the first scan."""
-    position = src.find(b"\xff\xd8") + 2
+def jpeg_2000_frame(src: bytes) -> FrameHeader:
+    """SIZ, which is the first, and COD of a JPEG 2000 codestream; a ValueError without SIZ."""
+    siz = src.find(b"\xff\x4f\xff\x51")
+    if siz < 0 or len(src) < siz + 43:
+        raise ValueError("no SIZ segment")
+    x1, y1, x0, y0 = struct.unpack_from(">4L", src, siz + 8)
+    components, precision = struct.unpack_from(">HB", src, siz + 40)
+    # Multiple component transform.
+    transforms = (src[k + 8] for marker, k in _segments(src, siz + 2, _TILE) if marker == _COD)
+    size = ((precision & 0x7F) + 1, y1 - y0, x1 - x0, components)
+    return FrameHeader(*size, is_transformed=next(transforms, 0) == 1)
+
+
+def _jpeg_segments(src: bytes) -> Iterator[tuple[int, int]]:
+    return _segments(src, src.find(b"\xff\xd8") + 2, _SCAN)
+
+
+def _segments(src: bytes, position: int, last: int) -> Iterator[tuple[int, int]]:
+    """Marker and place of each segment up to the first one with the marker `last`."""
     while position >= 2 and position + 10 <= len(src) and src[position] == 0xFF:
         marker = src[position + 1]
         if marker == 0xFF:  # fill byte
             position += 1
             continue
         yield marker, position
-        if marker == _SCAN:
+        if marker == last:
             return
         position += 2 + struct.unpack_from(">H", src, position + 2)[0]
-
-
-def jpeg_2000_frame(src: bytes) -> FrameHeader:
-    """Reads the main header of a JPEG 2000 codestream: SIZ, which is the first, and COD.
-
-    Raises:
-        ValueError: There is none.
-    """
-    siz = src.find(b"\xff\x4f\xff\x51")
-    if siz < 0 or len(src) < siz + 43:
-        raise ValueError("no SIZ segment")
-    x1, y1, x0, y0 = struct.unpack_from(">4L", src, siz + 8)
-    components, precision = struct.unpack_from(">HB", src, siz + 40)
-    return FrameHeader(
-        (precision & 0x7F) + 1,
-        y1 - y0,
-        x1 - x0,
-        components,
-        is_transformed=_is_transformed(src, siz + 2),
-    )
-
-
-def _is_transformed(src: bytes, position: int) -> bool:
-    """Walks the segments from SIZ to COD, whose Multiple component transform is a 0 or 1."""
-    while position + 9 <= len(src) and src[position] == 0xFF and src[position + 1] != _TILE:
-        if src[position + 1] == _COD:
-            return src[position + 8] == 1
-        position += 2 + struct.unpack_from(">H", src, position + 2)[0]
-    return False

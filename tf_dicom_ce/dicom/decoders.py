@@ -18,24 +18,16 @@ from pydicom.pixels.decoders.base import DecodeRunner
 from pydicom.tag import Tag
 
 from tf_dicom_ce.dicom import codestream
-from tf_dicom_ce.dicom.elements import value
 from tf_dicom_ce.dicom.flags import Flag
+from tf_dicom_ce.dicom.header import value
 from tf_dicom_ce.dicom.part10 import NATIVE
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 
-JPEG = (
-    uid.JPEGBaseline8Bit,
-    uid.JPEGExtended12Bit,
-    uid.JPEGLossless,
-    uid.JPEGLosslessSV1,
-)
+JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
 _JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
 _JPEG_2000 = (
-    uid.JPEG2000Lossless,
-    uid.JPEG2000,
-    uid.HTJ2KLossless,
-    uid.HTJ2KLosslessRPCL,
-    uid.HTJ2K,
+    *(uid.JPEG2000Lossless, uid.JPEG2000),
+    *(uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K),
 )
 # Without a name pydicom tries GDCM first, which ends the whole process on some damaged streams.
 _PLUGIN = "tf-dicom-ce"
@@ -48,11 +40,8 @@ _TRANSFORMED = ("YBR_ICT", "YBR_RCT")  # these leave the JPEG 2000 decoder as RG
 #: Transfer syntaxes that lose detail as a rule.
 LOSSY = frozenset(
     (
-        uid.JPEGBaseline8Bit,
-        uid.JPEGExtended12Bit,
-        uid.JPEGLSNearLossless,
-        uid.JPEG2000,
-        uid.HTJ2K,
+        *(uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit),
+        *(uid.JPEGLSNearLossless, uid.JPEG2000, uid.HTJ2K),
     )
 )
 
@@ -66,33 +55,17 @@ _OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 
 
 class Decoded(NamedTuple):
-    """One frame out of a decoder.
+    """One frame out of a decoder."""
 
-    Attributes:
-        values: (H, W) or (H, W, 3) integers.
-        photometric: (0028,0004) Photometric Interpretation that they have.
-        flags: Where the codestream contradicts the header.
-    """
-
-    values: np.ndarray
-    photometric: str
-    flags: tuple[Flag, ...] = ()
+    values: np.ndarray  # (H, W) or (H, W, 3) integers
+    photometric: str  # (0028,0004) Photometric Interpretation that they have
+    flags: tuple[Flag, ...] = ()  # where the codestream contradicts the header
 
 
 def decode_native(file: BinaryIO, index: int, syntax: str, options: dict[str, Any]) -> Decoded:
-    """Reads one frame of uncompressed pixel data.
+    """Reads one frame of uncompressed pixel data as cells, see `values_of`; raises anything.
 
-    Args:
-        file: At the value of the pixel data.
-        index: The frame.
-        syntax: (0002,0010) Transfer Syntax UID.
-        options: What pydicom's `as_pixel_options` makes of the header.
-
-    Returns:
-        Cells as they are, see `values_of`.
-
-    Raises:
-        Exception: Of any kind, if the data do not fit the options.
+    The file stands at the value of the pixel data. `options` are of pydicom's `as_pixel_options`.
     """
     options = {**options, "correct_unused_bits": False}
     stored, properties = get_decoder(syntax).as_array(file, index=index, raw=True, **options)
@@ -100,20 +73,8 @@ def decode_native(file: BinaryIO, index: int, syntax: str, options: dict[str, An
 
 
 def decode_stream(src: bytes, syntax: str, options: dict[str, Any]) -> Decoded:
-    """Decodes one frame of JPEG-LS, JPEG 2000, HTJ2K or RLE.
-
-    Args:
-        src: The codestream.
-        syntax: (0002,0010) Transfer Syntax UID.
-        options: What pydicom's `as_pixel_options` makes of the header.
-
-    Returns:
-        Of RLE cells as they are, see `values_of`.
-
-    Raises:
-        Exception: Of any kind, if the codestream is damaged or does not fit the options.
-    """
-    _register()
+    """Decodes one frame of JPEG-LS, JPEG 2000 or HTJ2K, and of RLE to cells; raises anything."""
+    _register(syntax)
     options = {**options, "number_of_frames": 1, "correct_unused_bits": False}
     flags: tuple[Flag, ...] = ()
     if syntax != uid.RLELossless:
@@ -125,69 +86,34 @@ def decode_stream(src: bytes, syntax: str, options: dict[str, Any]) -> Decoded:
         if of_2000 and (found.is_transformed or says_so):
             options["photometric_interpretation"] = "RGB"
             flags = () if found.is_transformed and says_so else (Flag.COLOUR_SPACE,)
-    stored, properties = get_decoder(syntax).as_array(
-        encapsulate([src], has_bot=False),
-        index=0,
-        raw=True,
-        decoding_plugin=_PLUGIN,
-        **options,
-    )
+    options |= {"index": 0, "raw": True, "decoding_plugin": _PLUGIN}
+    stored, properties = get_decoder(syntax).as_array(encapsulate([src], has_bot=False), **options)
     return Decoded(stored, str(properties["photometric_interpretation"]), flags)
 
 
 def is_available(transfer_syntax: str) -> bool:
-    """Called by pydicom's registry: the decoders of this module are hard dependencies."""
+    """What pydicom's registry asks: the decoders of this module are hard dependencies."""
     return True
 
 
 @functools.cache
-def _register() -> None:
-    """Adds the decoders below to pydicom's registry, once per process."""
-    for syntaxes, function in (
-        (_JPEG_LS, decode_jpeg_ls),
-        (_JPEG_2000, decode_jpeg_2000),
-        ((uid.RLELossless,), decode_rle),
-    ):
-        for syntax in syntaxes:
-            get_decoder(syntax).add_plugin(_PLUGIN, (__name__, function.__name__))
+def _register(syntax: str) -> None:
+    get_decoder(syntax).add_plugin(_PLUGIN, (__name__, "decode_frame"))
 
 
-def decode_jpeg_ls(src: bytes, runner: DecodeRunner) -> bytearray:
-    """Decodes one frame of JPEG-LS with CharLS.
-
-    Args:
-        src: The codestream.
-        runner: pydicom's state; told the order and the size of the samples.
-
-    Returns:
-        The samples.
-
-    Raises:
-        RuntimeError: Damaged.
-        ValueError: The codestream's size is not Rows × Columns.
-    """
-    found = codestream.jpeg_frame(src)
-    found.require_size(runner.rows, runner.columns)
-    # CharLS 2 may count zeros for seconds behind the end of a stream that has no end marker.
-    return pyjpegls._decode_frame(src + codestream.END_OF_IMAGE, runner)
-
-
-def decode_jpeg_2000(src: bytes, runner: DecodeRunner) -> bytearray:
-    """Decodes one frame of JPEG 2000 or HTJ2K with OpenJPEG.
-
-    Args:
-        src: The codestream.
-        runner: pydicom's state; told the size of a sample.
-
-    Returns:
-        The samples, interleaved.
-
-    Raises:
-        RuntimeError: Damaged.
-        ValueError: The codestream's size is not Rows × Columns × Samples per Pixel.
-    """
+def decode_frame(src: bytes, runner: DecodeRunner) -> bytearray:
+    """Called by pydicom: decodes one frame, and tells `runner` how the samples lie."""
+    syntax, rows, columns = runner.transfer_syntax, runner.rows, runner.columns
+    if syntax == uid.RLELossless:
+        runner.set_option("planar_configuration", 1)
+        size = {"rows": rows, "columns": columns, "bits_allocated": runner.bits_allocated}
+        return rle.decode_pixel_data(src, version=2, **size)
+    if syntax in _JPEG_LS:
+        codestream.jpeg_frame(src).require_size(rows, columns)
+        # CharLS 2 may count zeros for seconds behind the end of a stream without an end marker.
+        return pyjpegls._decode_frame(src + codestream.END_OF_IMAGE, runner)
     found = codestream.jpeg_2000_frame(src)
-    found.require_size(runner.rows, runner.columns)
+    found.require_size(rows, columns)
     if found.components != runner.samples_per_pixel:
         raise ValueError("the codestream's components differ from Samples per Pixel")
     frame = openjpeg.decode_pixel_data(src, version=2)
@@ -196,51 +122,14 @@ def decode_jpeg_2000(src: bytes, runner: DecodeRunner) -> bytearray:
     return frame
 
 
-def decode_rle(src: bytes, runner: DecodeRunner) -> bytearray:
-    """Decodes one frame of RLE Lossless with pylibjpeg-rle.
-
-    Args:
-        src: The RLE segments.
-        runner: pydicom's state; told the order of the samples.
-
-    Returns:
-        The samples, plane by plane.
-
-    Raises:
-        ValueError: Damaged.
-    """
-    frame = rle.decode_pixel_data(
-        src,
-        version=2,
-        rows=runner.rows,
-        columns=runner.columns,
-        bits_allocated=runner.bits_allocated,
-    )
-    runner.set_option("planar_configuration", 1)
-    return frame
-
-
 def decode_jpeg(
     src: bytes, rows: int, columns: int, samples: int, photometric: str
 ) -> Decoded | Refusal:
-    """Decodes one frame of 8-bit JPEG, lossy or lossless, with Pillow.
+    """Decodes one frame of 8-bit JPEG, lossy or lossless, with Pillow; refuses more bits.
 
-    Of YCbCr only the luminance is decoded, without a conversion of colours.
-
-    Args:
-        src: The codestream.
-        rows: (0028,0010) Rows.
-        columns: (0028,0011) Columns.
-        samples: (0028,0002) Samples per Pixel.
-        photometric: (0028,0004) Photometric Interpretation.
-
-    Returns:
-        uint8 samples; or a refusal of more than 8 bits.
-
-    Raises:
-        OSError: Damaged.
-        ValueError: The codestream's size is not Rows × Columns, it has too many scans, or it ends
-            before its last pixel.
+    Of YCbCr only the luminance is decoded, without a conversion of colours. Raises an OSError if it
+    is damaged, a ValueError if its size is not Rows × Columns, it has too many scans, or it ends
+    before its last pixel.
     """
     found = codestream.jpeg_frame(src)
     if found.precision != 8:
@@ -318,15 +207,8 @@ def values_of(cells: np.ndarray, header: Dataset) -> tuple[np.ndarray, tuple[Fla
     """Takes the values out of cells of (0028,0100) Bits Allocated.
 
     They are the (0028,0101) Bits Stored up to (0028,0102) High Bit. If High Bit is not Bits
-    Stored - 1 and no cell has a bit above Bits Stored, High Bit is wrong.
-
-    Args:
-        cells: Integers of any shape.
-        header: For Bits Stored, High Bit and the overlays.
-
-    Returns:
-        The values, of the same type and shape; and a flag if other bits are set, unless it is an
-        overlay plane that sets them.
+    Stored - 1 and no cell has a bit above Bits Stored, High Bit is wrong. If other bits are set
+    and no overlay plane sets them, there is a flag.
     """
     stored, high = int(value(header, _STORED)), high_bit(header)
     size = 8 * cells.itemsize
@@ -337,19 +219,15 @@ def values_of(cells: np.ndarray, header: Dataset) -> tuple[np.ndarray, tuple[Fla
     # Up to the top and down again, so that the highest bit gives the sign.
     values = (cells << (size - 1 - high)) >> (size - stored)
     others = cells.dtype.kind == "u" and np.any(values << (high + 1 - stored) != cells)
-    is_flagged = others and not _has_embedded_overlay(header)
-    return values, (Flag.UNUSED_BITS,) * bool(is_flagged)
+    # A plane with (60xx,0102) Overlay Bit Position and no (60xx,3000) Overlay Data is embedded.
+    has_overlay = others and any(
+        group << 16 | 0x0102 in header and group << 16 | 0x3000 not in header
+        for group in _OVERLAY_GROUPS
+    )
+    return values, (Flag.UNUSED_BITS,) if others and not has_overlay else ()
 
 
 def bits_of(values: np.ndarray) -> int:
     """How many bits the values need, the sign among them."""
     low, high = int(values.min()), int(values.max())
     return max(high.bit_length(), (~min(low, 0)).bit_length()) + (values.dtype.kind == "i")
-
-
-def _has_embedded_overlay(header: Dataset) -> bool:
-    """A plane with (60xx,0102) Overlay Bit Position and no (60xx,3000) Overlay Data."""
-    return any(
-        group << 16 | 0x0102 in header and group << 16 | 0x3000 not in header
-        for group in _OVERLAY_GROUPS
-    )

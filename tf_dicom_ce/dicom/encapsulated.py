@@ -23,17 +23,12 @@ class Fragment(NamedTuple):
 
 
 class Items(NamedTuple):
-    """The items of encapsulated pixel data.
+    """The items of encapsulated pixel data."""
 
-    Attributes:
-        table: The first item, the Basic Offset Table; None if there is no item at all.
-        fragments: All further items, in order.
-        cut: True if the file ends within an item.
-    """
-
+    # The first item, the Basic Offset Table; None if there is no item at all.
     table: Fragment | None
-    fragments: list[Fragment]
-    cut: bool
+    fragments: list[Fragment]  # all further items, in order
+    cut: bool  # True if the file ends within an item
 
 
 def is_other(start: bytes) -> bool:
@@ -42,14 +37,9 @@ def is_other(start: bytes) -> bool:
 
 
 def walk(file: BinaryIO, offset: int) -> Items:
-    """Lists the items, reading little more than their headers.
+    """Lists up to `MAX_ITEMS` items from the value of (7FE0,0010) Pixel Data on.
 
-    Args:
-        file: An open file.
-        offset: Where the value of (7FE0,0010) Pixel Data starts.
-
-    Returns:
-        Up to `MAX_ITEMS` items; a missing sequence delimiter does no harm.
+    Little more than their headers is read. A missing sequence delimiter does no harm.
     """
     size = file.seek(0, os.SEEK_END)
     items: list[Fragment] = []
@@ -74,18 +64,10 @@ def walk(file: BinaryIO, offset: int) -> Items:
 def frame_fragments(
     file: BinaryIO, items: Items, frames: int, extended: Sequence[int] = ()
 ) -> list[list[Fragment]] | None:
-    """Groups the fragments by frame.
+    """Groups the fragments by frame; None if there is no telling.
 
-    Offset tables are often wrong, so each is believed only if all it says fits the fragments.
-
-    Args:
-        file: The file that `items` were found in.
-        items: The result of `walk`.
-        frames: (0028,0008) Number of Frames.
-        extended: The values of (7FE0,0001) Extended Offset Table.
-
-    Returns:
-        The fragments of each frame, or None if there is no telling.
+    Offset tables, the basic one and (7FE0,0001) Extended Offset Table, are often wrong, so each is
+    believed only if all it says fits the fragments.
     """
     fragments = items.fragments
     if frames == 1:

@@ -64,14 +64,8 @@ class Flag(enum.StrEnum):
 
 _NEED_DECODING = frozenset(
     {
-        Flag.SECTOR_FOUND,
-        Flag.NO_SECTOR,
-        Flag.BLACKENED,
-        Flag.UNUSED_BITS,
-        Flag.BEYOND_BITS_STORED,
-        Flag.COLOUR_SPACE,
-        Flag.SAMPLES,
-        Flag.NO_END_MARKER,
+        *(Flag.SECTOR_FOUND, Flag.NO_SECTOR, Flag.BLACKENED, Flag.UNUSED_BITS),
+        *(Flag.BEYOND_BITS_STORED, Flag.COLOUR_SPACE, Flag.SAMPLES, Flag.NO_END_MARKER),
     }
 )
 

@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 from pydicom import DataElement, Dataset
 from pydicom.pixels import apply_color_lut
 from pydicom.pixels.processing import apply_windowing
 from pydicom.tag import BaseTag, Tag
 
 from tf_dicom_ce.dicom import decoders
-from tf_dicom_ce.dicom.elements import value
 from tf_dicom_ce.dicom.flags import Flag
+from tf_dicom_ce.dicom.header import value
 
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 LUMA_FIRST = ("YBR_FULL", "YBR_FULL_422")
@@ -30,17 +31,11 @@ _FUNCTIONS = {"LINEAR": 1.0, "LINEAR_EXACT": 0.0, "SIGMOID": 0.0}
 
 
 class Table(NamedTuple):
-    """A Modality or VOI lookup table, PS3.3 C.11.1.1 and C.11.2.1.1.
+    """A Modality or VOI lookup table, PS3.3 C.11.1.1 and C.11.2.1.1."""
 
-    Attributes:
-        entries: Integers.
-        first: The value that is mapped to the first entry.
-        bits: Of an entry.
-    """
-
-    entries: np.ndarray
-    first: int
-    bits: int
+    entries: np.ndarray  # integers
+    first: int  # the value that is mapped to the first entry
+    bits: int  # of an entry
 
     def look_up(self, values: np.ndarray) -> np.ndarray:
         """Entries of values; those beyond either end take its entry.
@@ -51,17 +46,8 @@ class Table(NamedTuple):
         return self.entries[np.clip(places, 0, len(self.entries) - 1)]
 
 
-class Transforms(NamedTuple):
-    """What a header asks for between stored values and display, of what can be used."""
-
-    modality: Table | None
-    voi: Table | None
-    window: Dataset | None
-    flags: tuple[Flag, ...]
-
-
 def to_grayscale(values: np.ndarray, photometric: str, bits: int, dataset: Dataset) -> np.ndarray:
-    """Turns one decoded frame into gray levels.
+    """Turns one decoded frame into gray levels, (H, W) uint8, 0 black to 255 white.
 
     Args:
         values: (H, W) or (H, W, 3) integers as stored, any byte order.
@@ -69,9 +55,6 @@ def to_grayscale(values: np.ndarray, photometric: str, bits: int, dataset: Datas
             differ from the data set's, as some decoders convert colours.
         bits: Of a value; differs from (0028,0101) Bits Stored where that is wrong.
         dataset: The header, for palette, lookup tables and window.
-
-    Returns:
-        (H, W) uint8, 0 black to 255 white.
 
     Raises:
         ValueError: The palette is malformed, or the shape does not fit the interpretation.
@@ -93,7 +76,7 @@ def to_grayscale(values: np.ndarray, photometric: str, bits: int, dataset: Datas
     raise ValueError("samples per pixel do not fit the photometric interpretation")
 
 
-def is_8_bit(dataset: Dataset) -> bool:
+def _is_8_bit(dataset: Dataset) -> bool:
     """True if the stored values of monochrome are gray levels as they are."""
     with contextlib.suppress(Exception):  # absent, empty, or malformed in any way
         if value(dataset, _SLOPE) < 0:
@@ -103,17 +86,12 @@ def is_8_bit(dataset: Dataset) -> bool:
     return value(dataset, _STORED) == 8 and not value(dataset, _SIGNED)
 
 
-def transforms(dataset: Dataset) -> Transforms:
-    """Reads Modality LUT, VOI LUT and window; the VOI LUT stands above the window.
-
-    Args:
-        dataset: A header of monochrome.
-
-    Returns:
-        What is usable of them, and the flags that tell what is applied.
-    """
+def _transforms(
+    dataset: Dataset,
+) -> tuple[Table | None, Table | None, Dataset | None, tuple[Flag, ...]]:
+    """Modality LUT, VOI LUT, or else window, of what can be used; and what is applied."""
     if not any(tag in dataset for tag in (_MODALITY, _VOI, _WIDTH)):
-        return Transforms(None, None, None, ())
+        return None, None, None, ()
     modality, voi = _table_at(dataset, _MODALITY), _table_at(dataset, _VOI)
     window = None if voi else _window(dataset)
     asked = ((_MODALITY, modality), (_VOI, voi), (_WIDTH, voi or window))
@@ -123,31 +101,22 @@ def transforms(dataset: Dataset) -> Transforms:
         Flag.WINDOWED: window,
         Flag.UNUSABLE_LUT: any(not found and _is_given(dataset, tag) for tag, found in asked),
     }
-    return Transforms(modality, voi, window, tuple(flag for flag, is_so in flags.items() if is_so))
+    return modality, voi, window, tuple(flag for flag, is_so in flags.items() if is_so)
 
 
 def monochrome_flags(dataset: Dataset) -> Iterator[Flag]:
     """What is done with the stored values of monochrome, as far as the header tells."""
-    found = transforms(dataset)
-    yield from found.flags
-    shown = found.voi or found.window
-    if not shown and not (found.modality.bits == 8 if found.modality else is_8_bit(dataset)):
+    modality, voi, window, flags = _transforms(dataset)
+    yield from flags
+    if not (voi or window or (modality.bits == 8 if modality else _is_8_bit(dataset))):
         yield Flag.MIN_MAX
     if value(dataset, _PHOTOMETRIC) == "MONOCHROME1":
         yield Flag.INVERTED
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:
-    """ITU-R 601 luma in the integer arithmetic of Pillow's `convert("L")`.
-
-    Args:
-        rgb: (..., 3) uint8.
-
-    Returns:
-        (...) uint8.
-    """
-    red, green, blue = (rgb[..., i].astype(np.uint32) for i in range(3))
-    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)
+    """ITU-R 601 luma of (H, W, 3) uint8."""
+    return np.asarray(Image.fromarray(rgb).convert("L"))
 
 
 def _monochrome(
@@ -155,11 +124,10 @@ def _monochrome(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Applies what the header asks for, or else stretches the range that occurs.
 
-    Returns:
-        The levels, and where the padding is, which is no tissue and has no part in the range.
+    Padding is no tissue and has no part in the range; where it is, is told, too.
     """
-    modality, voi, window, _ = transforms(dataset)
-    is_level = is_8_bit(dataset) and bits == 8
+    modality, voi, window, _ = _transforms(dataset)
+    is_level = _is_8_bit(dataset) and bits == 8
     if is_level and modality is voi is window is None:
         return stored.astype(np.uint8, copy=False), None
     padding = _padding(stored, dataset)
@@ -264,7 +232,7 @@ def _palette_to_luma(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
     # Some devices announce 16 bits and then use the low byte only.
     if rgb.dtype != np.uint8 and rgb.max() > 255:
         rgb = rgb >> 8
-    table = luma(rgb.astype(np.uint8))
+    table = luma(rgb.astype(np.uint8)[None])[0]
     return table[np.clip(stored.astype(np.int32) - first, 0, entries - 1)]
 
 

@@ -1,7 +1,6 @@
 """From the bytes of a file to a parsed header and the place of its pixel data."""
 
 import contextlib
-import dataclasses
 import functools
 import io
 import os
@@ -9,7 +8,7 @@ import re
 import stat
 import struct
 import zlib
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from pydicom import Dataset
 from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
@@ -17,12 +16,8 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset, read_partial
 from pydicom.tag import BaseTag
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-)
+from pydicom.uid import DeflatedExplicitVRLittleEndian as _Deflated
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from tf_dicom_ce.dicom.refusals import Code, Refusal
@@ -43,8 +38,7 @@ _BARE_DATASET = re.compile(
 _PREAMBLE = 132
 _SYNTAX = 0x00020010
 _LONG = frozenset(vr.value.encode() for vr in EXPLICIT_VR_LENGTH_32)
-_DEFLATED = DeflatedExplicitVRLittleEndian.encode()
-_PIXEL_DATA = 0x7FE00010
+_PIXEL_DATA = (0x7FE0, 0x0010)
 _UNDEFINED = 0xFFFFFFFF
 # A set, for tags of pydicom are slow to compare.
 _ANY_PIXEL_DATA = frozenset((0x7FE00010, 0x7FE00009, 0x7FE00008))
@@ -58,16 +52,10 @@ _SHARED = frozenset(
     )
 )
 _LARGEST_SHARED = 1 << 12  # bytes
-NATIVE = (
-    ImplicitVRLittleEndian,
-    ExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    DeflatedExplicitVRLittleEndian,
-)
+NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, _Deflated)
 
 
-@dataclasses.dataclass(frozen=True)
-class PixelData:
+class PixelData(NamedTuple):
     """Where the value of (7FE0,0010) Pixel Data lies; `length` None if it is undefined."""
 
     offset: int
@@ -75,22 +63,15 @@ class PixelData:
     vr: str | None
 
 
-@dataclasses.dataclass(frozen=True)
-class Part10:
-    """An open DICOM file.
+class Part10(NamedTuple):
+    """An open DICOM file."""
 
-    Attributes:
-        file: The bytes that `pixels.offset` refers to; inflated if the file was deflated.
-        header: All elements before the pixel data, with a (0002,0010) Transfer Syntax UID;
-            without those of more than 256 KiB.
-        pixels: Where the pixel data are; None if the file ends before them.
-        is_cut: True if it ends within an element of the header.
-    """
-
-    file: BinaryIO
+    file: BinaryIO  # the bytes that `pixels.offset` refers to; inflated if the file was deflated
+    # All elements before the pixel data, with a (0002,0010) Transfer Syntax UID; without those of
+    # more than 256 KiB.
     header: Dataset
-    pixels: PixelData | None
-    is_cut: bool
+    pixels: PixelData | None  # where the pixel data are; None if the file ends before them
+    is_cut: bool  # True if it ends within an element of the header
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO | Refusal:
@@ -105,44 +86,32 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO | Refusal:
         return Refusal(Code.OS_ERROR, type(error).__name__)
 
 
-class TooLargeError(Exception):
+class _TooLargeError(Exception):
     """The header, or what a deflated file inflates to, is beyond all reason."""
 
 
 class _BoundedReader:
-    """A file of which only a limited amount can be read."""
+    """A file of which only a limited amount can be read; pydicom may turn its error into another.
+
+    So `exhausted` tells, too, that more was asked for.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+        self._file, self.exhausted = file, False
         self._bytes, self._reads = _MAX_HEADER_BYTES, _MAX_HEADER_READS
         self.seek, self.tell = file.seek, file.tell
 
-    @property
-    def exhausted(self) -> bool:
-        """True if more was asked for than may be read; pydicom turns the error into another."""
-        return self._bytes < 0 or self._reads < 0
-
     def read(self, size: int = -1) -> bytes:
-        """Reads up to `size` bytes; raises `TooLargeError` if it becomes too much."""
-        if size < 0:
-            raise TooLargeError
-        data = self._file.read(min(size, self._bytes + 1))
-        self._bytes -= len(data)
-        self._reads -= 1
-        if self.exhausted:
-            raise TooLargeError
+        data = self._file.read(min(size, self._bytes + 1)) if size >= 0 else b""
+        self._bytes, self._reads = self._bytes - len(data), self._reads - 1
+        if size < 0 or self._bytes < 0 or self._reads < 0:
+            self.exhausted = True
+            raise _TooLargeError
         return data
 
 
 def parse(file: BinaryIO) -> Part10 | Refusal:
-    """Reads the header.
-
-    Args:
-        file: An open, seekable file at its start; closed here if it is deflated.
-
-    Returns:
-        The parsed file, or NOT_DICOM, OS_ERROR, DAMAGED_HEADER or TOO_LARGE.
-    """
+    """Reads the header of a seekable file at its start, which is closed here if it is deflated."""
     try:
         head = file.read(_PREFIX)
     except OSError as error:
@@ -152,7 +121,7 @@ def parse(file: BinaryIO) -> Part10 | Refusal:
         return Refusal(Code.NOT_DICOM)
     bounded = None
     try:
-        if not bare and _DEFLATED in head[:4096]:
+        if not bare and _Deflated.encode() in head[:4096]:
             file = _inflate(file, head)
             head = file.read(_PREFIX)
         with contextlib.suppress(Exception):
@@ -161,13 +130,11 @@ def parse(file: BinaryIO) -> Part10 | Refusal:
                 return opened
         bounded = _BoundedReader(file)
         return _parse(file, bounded, head, bare)
-    except TooLargeError:
-        return Refusal(Code.TOO_LARGE, "header or inflated size")
     except InvalidDicomError:
         return Refusal(Code.NOT_DICOM)
     # pydicom lets a dozen kinds of exceptions out of damaged files, RecursionError among them.
     except Exception as error:
-        if bounded is not None and bounded.exhausted:
+        if isinstance(error, _TooLargeError) or (bounded and bounded.exhausted):
             return Refusal(Code.TOO_LARGE, "header or inflated size")
         return Refusal(Code.NOT_DICOM if bare else Code.DAMAGED_HEADER, type(error).__name__)
 
@@ -239,35 +206,22 @@ def _shared(dataset: Dataset) -> Dataset:
 @functools.lru_cache(maxsize=1 << 11)
 def _converted(raw: RawDataElement, charset: str | tuple[str, ...]) -> DataElement | RawDataElement:
     """Leaves a malformed element raw: the error is raised when it is read."""
+    encoding = charset if isinstance(charset, str) else list(charset)
     try:
-        return convert_raw_data_element(
-            raw, encoding=charset if isinstance(charset, str) else list(charset)
-        )
+        return convert_raw_data_element(raw, encoding=encoding)
     except Exception:
         return raw
 
 
 def _inflate(file: BinaryIO, head: bytes) -> BinaryIO:
-    """Turns a deflated file into a plain one in memory; leaves any other as it is.
-
-    Args:
-        file: A DICOM file with preamble; closed if it is deflated.
-        head: Its first bytes.
-
-    Returns:
-        The file, at its start.
-
-    Raises:
-        TooLargeError: It inflates to more than 128 MiB.
-        zlib.error: Damaged.
-    """
+    """Turns a deflated file into a plain one in memory, and closes it; any other stays as it is."""
     _, syntax, end = _read_meta(head)
     file.seek(0)
-    if syntax != DeflatedExplicitVRLittleEndian:
+    if syntax != _Deflated:
         return file
-    native = ExplicitVRLittleEndian.encode().ljust(len(_DEFLATED), b"\0")
+    native = ExplicitVRLittleEndian.ljust(len(_Deflated), "\0")
     plain = io.BytesIO()
-    plain.write(file.read(end).replace(_DEFLATED, native))
+    plain.write(file.read(end).replace(_Deflated.encode(), native.encode()))
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     # 1.5 MB can become 3 GB, and 100 GB nothing at all.
     left_in = left_out = _MAX_INFLATED_BYTES
@@ -279,7 +233,7 @@ def _inflate(file: BinaryIO, head: bytes) -> BinaryIO:
         data = inflater.decompress(chunk, _CHUNK)
         left_in, left_out = left_in - fresh, left_out - len(data)
         if left_in < 0 or left_out < 0:
-            raise TooLargeError
+            raise _TooLargeError
         plain.write(data)
     file.close()
     plain.seek(0)
@@ -299,11 +253,9 @@ def _find_pixel_data(file: BinaryIO, header: Dataset) -> PixelData | None:
     """Parses the element at the file's position, where pydicom stopped."""
     implicit, little_endian = header.original_encoding
     order = "<" if little_endian else ">"
-    start = file.read(8 if implicit else 12)
-    if len(start) < (8 if implicit else 12):
-        return None
-    group, element = struct.unpack(f"{order}HH", start[:4])
-    if group << 16 | element != _PIXEL_DATA:
+    size = 8 if implicit else 12
+    start = file.read(size)
+    if len(start) < size or struct.unpack(f"{order}HH", start[:4]) != _PIXEL_DATA:
         return None
     vr = None if implicit else start[4:6].decode("ascii")
     length = struct.unpack(f"{order}L", start[-4:])[0]

@@ -33,17 +33,9 @@ def read_images(
     blank_outside: bool = False,
     classes: frozenset[str] = ULTRASOUND,
 ) -> list[Frame | Refusal]:
-    """Reads frames of one file: DICOM, PNG or JPEG, as its content says.
+    """Reads frames of one file as `read_frames` does: DICOM, PNG or JPEG, as its content says.
 
-    Args:
-        path: The file; links are not followed.
-        frames: Numbers from 0; None for the middle one.
-        find_sector: See `read_frames`; of a picture the whole is taken.
-        blank_outside: See `read_frames`.
-        classes: The SOP class UIDs to accept.
-
-    Returns:
-        A frame, or why there is none, for each. No content of a file raises.
+    A frame is a number from 0, or None for the middle one. Of a picture the whole is taken.
     """
     if picture_format(path):
         picture = read_picture(path, blank_outside)
@@ -61,15 +53,10 @@ def picture_size(path: str | os.PathLike[str]) -> tuple[int, int] | Refusal:
 
 
 def read_picture(path: str | os.PathLike[str], blank_outside: bool = False) -> Frame | Refusal:
-    """Reads a picture by the luma of its pixels.
+    """Reads a PNG or JPEG by the luma of its pixels; it is not cropped.
 
-    Args:
-        path: A PNG or JPEG; links are not followed.
-        blank_outside: Look for the ultrasound, blacken what lies outside, and refuse the picture if
-            nothing is found.
-
-    Returns:
-        The frame, not cropped, or why there is none. No content of a file raises.
+    With `blank_outside` what lies outside of the ultrasound is blackened, and the picture refused
+    if there is none. No content of a file raises.
     """
     frame = _read(path, _to_frame)
     return looked_at(frame, False, blank_outside) if isinstance(frame, Frame) else frame

@@ -1,6 +1,7 @@
 """One ultrasound DICOM file to its header, or to its frames in gray levels."""
 
 import dataclasses
+import functools
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -15,24 +16,13 @@ from pydicom.uid import UID
 
 from tf_dicom_ce.dicom import decoders, encapsulated, grayscale, part10, regions
 from tf_dicom_ce.dicom.decisions import decisions
-from tf_dicom_ce.dicom.elements import value
 from tf_dicom_ce.dicom.flags import Flag
+from tf_dicom_ce.dicom.header import ULTRASOUND, number_of_frames, value
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.regions import Region
 
-#: (0008,0060) Modality is free text in practice; the SOP class says what a file is.
-ULTRASOUND: frozenset[str] = frozenset(
-    {
-        "1.2.840.10008.5.1.4.1.1.6.1",  # Ultrasound Image Storage
-        "1.2.840.10008.5.1.4.1.1.3.1",  # Ultrasound Multi-frame Image Storage
-        "1.2.840.10008.5.1.4.1.1.6",  # the same, retired
-        "1.2.840.10008.5.1.4.1.1.3",
-    }
-)
-_SOP_CLASS, _FRAMES, _PHOTOMETRIC = map(
-    Tag, ("SOPClassUID", "NumberOfFrames", "PhotometricInterpretation")
-)
+_SOP_CLASS, _PHOTOMETRIC = Tag("SOPClassUID"), Tag("PhotometricInterpretation")
 _POSITIVE = {
     keyword: Tag(keyword)
     for keyword in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored")
@@ -45,20 +35,14 @@ _MAX_SAMPLES = 1 << 38
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """One frame of an ultrasound file.
+    """One frame of an ultrasound file."""
 
-    Attributes:
-        pixels: (H, W) uint8, 0 black to 255 white, cropped to the ultrasound region if the file
-            names one.
-        flags: Every decision taken on the way; those that the header tells come first.
-        region: Of the source that `pixels` are.
-        source_shape: (0028,0010) Rows and (0028,0011) Columns of the source.
-    """
-
+    # (H, W) uint8, 0 black to 255 white, cropped to the ultrasound region if the file names one.
     pixels: np.ndarray
+    # Every decision taken on the way; those that the header tells come first.
     flags: tuple[Flag, ...]
-    region: Region
-    source_shape: tuple[int, int]
+    region: Region  # of the source that `pixels` are
+    source_shape: tuple[int, int]  # (0028,0010) Rows and (0028,0011) Columns of the source
 
 
 def read_header(
@@ -68,14 +52,8 @@ def read_header(
 
     Nothing is decoded, yet a file that was cut off is found. Elements of more than 256 KiB are
     left out. Look at the elements of the result within `quiet()`, for pydicom's warnings quote
-    them; a loop over many files is faster within `quiet()` too.
-
-    Args:
-        path: Any path; links are not followed.
-        classes: The SOP class UIDs to accept.
-
-    Returns:
-        The header of an image, or why there is none. No content of a file raises.
+    them; a loop over many files is faster within `quiet()` too. Links are not followed, SOP classes
+    other than `classes` refused. No content of a file raises.
     """
     found = inspect(path, classes)
     return found if isinstance(found, Refusal) else found[0]
@@ -84,16 +62,7 @@ def read_header(
 def inspect(
     path: str | os.PathLike[str], classes: frozenset[str] = ULTRASOUND
 ) -> tuple[Dataset, tuple[Flag, ...]] | Refusal:
-    """Reads what `read_header` does, and lists what is decided without decoding.
-
-    Args:
-        path: Any path; links are not followed.
-        classes: The SOP class UIDs to accept.
-
-    Returns:
-        The header of an image, and the flags that every frame has; or why there is no image. No
-        content of a file raises.
-    """
+    """Reads what `read_header` does, and lists the flags that every frame has."""
     with quiet():
         image = _open(path, classes)
         if isinstance(image, Refusal):
@@ -103,28 +72,10 @@ def inspect(
 
 
 def read_frame(
-    path: str | os.PathLike[str],
-    index: int | None = None,
-    *,
-    find_sector: bool = False,
-    blank_outside: bool = False,
-    classes: frozenset[str] = ULTRASOUND,
+    path: str | os.PathLike[str], index: int | None = None, **options: Any
 ) -> Frame | Refusal:
-    """Decodes one frame: the first result of `read_frames`.
-
-    Args:
-        path: Any path; links are not followed.
-        index: From 0 to (0028,0008) Number of Frames - 1; None for the middle one.
-        find_sector: See `read_frames`.
-        blank_outside: See `read_frames`.
-        classes: The SOP class UIDs to accept.
-
-    Returns:
-        The frame, or why there is none. No content of a file raises.
-    """
-    indices = None if index is None else (index,)
-    options = {"find_sector": find_sector, "blank_outside": blank_outside, "classes": classes}
-    return next(read_frames(path, indices, **options))
+    """Decodes one frame with the options of `read_frames`; without `index` the middle one."""
+    return next(read_frames(path, None if index is None else (index,), **options))
 
 
 def read_frames(
@@ -170,13 +121,9 @@ def read_frames(
 
 
 def looked_at(frame: Frame, find_sector: bool, blank_outside: bool) -> Frame | Refusal:
-    """Looks for the ultrasound in the picture, to crop to it or to blacken the rest.
+    """Looks for the ultrasound in a frame as it is read, to crop to it or to blacken the rest.
 
-    Args:
-        frame: As it is read.
-        find_sector: Crop to what is found.
-        blank_outside: If the frame is the whole picture, blacken what lies outside of what is
-            found, or refuse the frame if that is nothing.
+    `blank_outside` is of frames that are the whole picture; one without ultrasound is refused.
     """
     is_whole = frame.pixels.shape == frame.source_shape
     if not (find_sector or (blank_outside and is_whole)):
@@ -192,11 +139,6 @@ def looked_at(frame: Frame, find_sector: bool, blank_outside: bool) -> Frame | R
     pixels = np.zeros_like(frame.pixels)
     pixels[region.slices] = frame.pixels[region.slices]
     return dataclasses.replace(frame, pixels=pixels, flags=(*frame.flags, Flag.BLACKENED))
-
-
-def number_of_frames(header: Dataset) -> int:
-    """(0028,0008) Number of Frames, at least 1; absent, empty and 0 mean 1."""
-    return int(value(header, _FRAMES) or 1)
 
 
 class _Description(NamedTuple):
@@ -222,18 +164,12 @@ class _Description(NamedTuple):
 class _Image:
     """An open file from which frames can be expected; memory holds one of them.
 
-    Attributes:
-        file: For the caller to close.
-        header: All elements before the pixel data.
-        description: What the pixel data hold.
-        refused: What stands against decoding any of the frames, or None.
+    The caller closes its `file`. `refused` is what stands against decoding any frame, or None.
     """
 
     def __init__(self, opened: part10.Part10, description: _Description) -> None:
         self.file, self.header, self._pixels = opened.file, opened.header, opened.pixels
         self.description = description
-        self._options: dict[str, Any] = {}
-        self._by_frame: list[list[encapsulated.Fragment]] | None = None
         self._length_flags: tuple[Flag, ...] = ()
         is_native = description.syntax in part10.NATIVE
         self.refused = self._measure() if is_native else self._walk()
@@ -262,12 +198,10 @@ class _Image:
 
     def _decode(self, index: int) -> tuple[decoders.Decoded, int] | Refusal:
         """Stored values of frame `index`, and how many bits they need."""
-        description = self.description
-        if not self._options:
-            self._prepare()
+        description, options = self.description, self._options
         if description.syntax in part10.NATIVE:
             self.file.seek(self._pixels.offset)
-            decoded = decoders.decode_native(self.file, index, description.syntax, self._options)
+            decoded = decoders.decode_native(self.file, index, description.syntax, options)
         elif self._by_frame is None:
             return Refusal(Code.DECODE_FAILED, "fragments and offset tables disagree")
         else:
@@ -275,19 +209,30 @@ class _Image:
             if description.syntax in decoders.JPEG:
                 shape = (description.rows, description.columns, description.samples)
                 decoded = decoders.decode_jpeg(stream, *shape, description.photometric)
-            else:
-                decoded = decoders.decode_stream(stream, description.syntax, self._options)
-        if isinstance(decoded, Refusal):
-            return decoded
+                return decoded if isinstance(decoded, Refusal) else (decoded, 8)
+            decoded = decoders.decode_stream(stream, description.syntax, options)
         values, photometric, flags = decoded
-        if description.syntax in decoders.JPEG:
-            return decoded, 8
         bits = description.bits_stored
         if description.syntax in decoders.OF_CELLS:
             values, flags = decoders.values_of(values, self.header)
         elif (needed := decoders.bits_of(values)) > bits:
             bits, flags = needed, (*flags, Flag.BEYOND_BITS_STORED)
         return decoders.Decoded(values, photometric, flags), bits
+
+    @functools.cached_property
+    def _options(self) -> dict[str, Any]:
+        """What pydicom's decoders have to be told."""
+        options = as_pixel_options(self.header, pixel_keyword="PixelData")
+        options.pop("extended_offsets", None)
+        options["photometric_interpretation"] = self.description.photometric
+        return options | ({"pixel_vr": self._pixels.vr} if self._pixels.vr else {})
+
+    @functools.cached_property
+    def _by_frame(self) -> list[list[encapsulated.Fragment]] | None:
+        table = self.header.get("ExtendedOffsetTable") or b""
+        extended = struct.unpack(f"<{len(table) // 8}Q", table[: len(table) // 8 * 8])
+        frames = self.description.frames
+        return encapsulated.frame_fragments(self.file, self._items, frames, extended)
 
     def _measure(self) -> Refusal | None:
         """Compares the length of uncompressed pixel data with what the header needs."""
@@ -320,20 +265,6 @@ class _Image:
             return _refusal(Code.TOO_LARGE, "PixelData")
         is_cut = self._items.cut or fragments < self.description.frames
         return _refusal(Code.TRUNCATED, "PixelData") if is_cut else None
-
-    def _prepare(self) -> None:
-        header, pixels = self.header, self._pixels
-        self._options = as_pixel_options(header, pixel_keyword="PixelData")
-        self._options.pop("extended_offsets", None)
-        self._options["photometric_interpretation"] = self.description.photometric
-        if pixels.vr:
-            self._options["pixel_vr"] = pixels.vr
-        if self.description.syntax not in part10.NATIVE:
-            table = header.get("ExtendedOffsetTable") or b""
-            extended = struct.unpack(f"<{len(table) // 8}Q", table[: len(table) // 8 * 8])
-            self._by_frame = encapsulated.frame_fragments(
-                self.file, self._items, self.description.frames, extended
-            )
 
 
 def _open(path: str | os.PathLike[str], classes: frozenset[str]) -> _Image | Refusal:

@@ -6,17 +6,16 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.tag import Tag
 
-from tf_dicom_ce.dicom.elements import value
 from tf_dicom_ce.dicom.flags import Flag
+from tf_dicom_ce.dicom.header import value
 
 _TISSUE_2D = 1  # (0018,6012) Region Spatial Format
 _OTHER_FORMATS = (2, 3, 4, 5)  # M-mode, spectral, waveform, graphics
 _TISSUE_OR_COLOR_FLOW = (1, 2)  # (0018,6014) Region Data Type
 _SPECTRAL = (3, 4)  # PW and CW Doppler
 _MINIMUM_SIDE = 16
-_REGIONS, _SPATIAL_FORMAT, _DATA_TYPE = map(
-    Tag, ("SequenceOfUltrasoundRegions", "RegionSpatialFormat", "RegionDataType")
-)
+_REGIONS = Tag("SequenceOfUltrasoundRegions")
+_SPATIAL_FORMAT, _DATA_TYPE = Tag("RegionSpatialFormat"), Tag("RegionDataType")
 _CORNERS = [Tag(f"RegionLocation{corner}") for corner in ("MinY0", "MaxY1", "MinX0", "MaxX1")]
 
 # Of what is found by looking.
@@ -41,10 +40,8 @@ class Region(NamedTuple):
     @property
     def slices(self) -> tuple[slice, slice]:
         """Its rows and columns, as an index of [rows, columns]."""
-        return (
-            slice(self.top, self.top + self.height),
-            slice(self.left, self.left + self.width),
-        )
+        rows = slice(self.top, self.top + self.height)
+        return rows, slice(self.left, self.left + self.width)
 
 
 def crop_region(dataset: Dataset) -> tuple[Region | None, tuple[Flag, ...]]:
@@ -53,13 +50,7 @@ def crop_region(dataset: Dataset) -> tuple[Region | None, tuple[Flag, ...]]:
     The largest 2D region (Region Spatial Format 1) of tissue or colour flow (Region Data Type 1
     or 2) is taken, clamped to the image; if there is none, the largest 2D region without a data
     type. A region is implausible if it is empty, tiny, or lies mostly outside of the image: such
-    headers were copied from an image of another size.
-
-    Args:
-        dataset: A header with (0028,0010) Rows and (0028,0011) Columns.
-
-    Returns:
-        The pane, or None if no region is usable; and the flags that tell what was decided.
+    headers were copied from an image of another size. Without a usable one the pane is None.
     """
     height, width = int(dataset.Rows), int(dataset.Columns)
     try:
@@ -92,11 +83,8 @@ def crop_region(dataset: Dataset) -> tuple[Region | None, tuple[Flag, ...]]:
 
 def tissue_regions(dataset: Dataset) -> list[Dataset]:
     """The items of all 2D regions that show tissue or colour flow, or else have no data type."""
-    flat = [
-        region
-        for region in value(dataset, _REGIONS) or ()
-        if value(region, _SPATIAL_FORMAT) == _TISSUE_2D
-    ]
+    regions = value(dataset, _REGIONS) or ()
+    flat = [region for region in regions if value(region, _SPATIAL_FORMAT) == _TISSUE_2D]
     typed = [region for region in flat if value(region, _DATA_TYPE) in _TISSUE_OR_COLOR_FLOW]
     return typed or [region for region in flat if not value(region, _DATA_TYPE)]
 
@@ -107,10 +95,8 @@ def is_not_2d(dataset: Dataset) -> bool:
     Regions that do not say what they are of count for neither.
     """
     try:
-        kinds = [
-            (value(region, _SPATIAL_FORMAT), value(region, _DATA_TYPE))
-            for region in value(dataset, _REGIONS) or ()
-        ]
+        regions = value(dataset, _REGIONS) or ()
+        kinds = [(value(item, _SPATIAL_FORMAT), value(item, _DATA_TYPE)) for item in regions]
         has_tissue = bool(tissue_regions(dataset))
     except Exception:  # as in `crop_region`
         return False
@@ -155,13 +141,7 @@ def find_sector(levels: np.ndarray) -> Region | None:
 
     Ultrasound is the largest area that is brighter than the background and rough in both
     directions: text and lines are thin, and gray bars smooth. A sector that is black towards its
-    edges gives a box that is too small.
-
-    Args:
-        levels: (H, W) uint8.
-
-    Returns:
-        The box around it, or None if nothing plausible is found.
+    edges gives a box that is too small. The levels are (H, W) uint8.
     """
     # Not at the top, since most readers never come here, and SciPy takes long to import.
     from scipy import ndimage

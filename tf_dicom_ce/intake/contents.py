@@ -12,20 +12,13 @@ from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Refusal
 from tf_dicom_ce.intake.decoding import ImageReader, Sample, decode_images
 from tf_dicom_ce.intake.examination import Facts
-from tf_dicom_ce.intake.file_cache import FileCache, default_file_cache, stamps_of
-from tf_dicom_ce.intake.secret import load_secret
+from tf_dicom_ce.intake.file_cache import FileCache, stamps_of
 
 
 def digests(root: Path, paths: list[str], progress: bool = True) -> dict[str, str]:
-    """SHA-256 of the bytes of files; a file that has not changed is read once.
+    """SHA-256 of the bytes of files below `root`, hex, by path; "" if one cannot be read.
 
-    Args:
-        root: Folder that the paths are relative to.
-        paths: The files.
-        progress: Shows a bar on standard error.
-
-    Returns:
-        Path to digest, hex. A file that cannot be read has an empty one.
+    A file that has not changed is read once.
     """
 
     def find(paths: list[str]) -> Iterator[str]:
@@ -54,15 +47,8 @@ def find_copies(
     """Finds files of one (0008,0018) SOP Instance UID and the same pixels, and equal pictures.
 
     Pixels are decoded only where a UID stands in several files whose bytes differ, as they do where
-    one was compressed or its header was edited.
-
-    Args:
-        reader: How files become frames.
-        images: Path to what was found of the file; of equal images the first counts.
-        progress: Shows a bar on standard error.
-
-    Returns:
-        Path of each copy to the path of the image that counts.
+    one was compressed or its header was edited. Each copy is told with the image that counts, which
+    is the first of `images`.
     """
     instances = collections.defaultdict(list)
     for path, facts in images.items():
@@ -89,7 +75,7 @@ def find_copies(
 
 
 def _kept(kind: str, root: Path, paths: list[str], find, title: str, progress: bool) -> dict:
-    cache = FileCache(default_file_cache(), (kind, str(root.resolve())), load_secret())
+    cache = FileCache((kind, str(root.resolve())))
     # What cannot be read now may be readable the next time.
     return cache.complete(stamps_of(root, paths), find, title, progress, keep=bool)[0]
 

@@ -6,31 +6,17 @@ Raw tag values and paths stand in the report's files and nowhere else.
 import collections
 import dataclasses
 import itertools
-import json
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
 
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Code, Refusal
-from tf_dicom_ce.dicom.suggestions import closest, suspicious
-from tf_dicom_ce.dicom.tags import STATES, Encoding, Tag, TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake import identity
-from tf_dicom_ce.intake.coverage_page import render_page
-from tf_dicom_ce.intake.decoding import ImageReader
-from tf_dicom_ce.whole_files import as_csv, write_text
+from tf_dicom_ce.tags.rules import STATES, Tag
+from tf_dicom_ce.tags.schema import Encoding, TagSchema
+from tf_dicom_ce.tags.suggestions import closest, suspicious
 
-if TYPE_CHECKING:
-    from tf_dicom_ce.intake.index import Index
-
-#: What the report consists of.
-FILES = ("coverage.html", "coverage.md", "coverage.json", "files.csv")
-_FILE_COLUMNS = ("path", "row", "status", "what", "patient", "labels", "flags")
-_NONE: Mapping[int, Refusal] = MappingProxyType({})
 _SUGGESTIONS = 300  # values that are looked at, so that a folder of free text takes no minutes
 _HARDLY_ANY = 0.05  # of the images
 _REMEDY = (
@@ -41,30 +27,21 @@ _REMEDY = (
 
 @dataclasses.dataclass(frozen=True)
 class TagCoverage:
-    """How one tag fared over all ultrasound files.
+    """How one tag fared over all ultrasound files."""
 
-    Attributes:
-        states: State ("mapped", "unmapped", "empty", "missing", "ignored") to number of files;
-            the numbers add up to all ultrasound files.
-        untidy: Number of mapped files whose raw value needed tidying; included in "mapped".
-        labels: Label to number of files, in the order of y.
-        mapped_values: Raw value to (number of files, its labels), most frequent first.
-        unmapped_values: Raw value to number of files, most frequent first.
-        suggestions: Unmapped value to the closest known one and its labels, where one is close.
-        suspicious: What is contradictory in the schema's map, as sentences.
-        untidy_values: Raw value to number of files, most frequent first.
-        ignored_values: Raw value to number of files, most frequent first.
-    """
-
+    # State ("mapped", "unmapped", "empty", "missing", "ignored") to number of files; the numbers
+    # add up to all ultrasound files.
     states: dict[str, int]
-    untidy: int
-    labels: dict[str, int]
+    untidy: int  # number of mapped files whose raw value needed tidying; included in "mapped"
+    labels: dict[str, int]  # label to number of files, in the order of y
+    # Raw value to (number of files, its labels), most frequent first.
     mapped_values: dict[str, tuple[int, tuple[str, ...]]]
-    unmapped_values: dict[str, int]
+    unmapped_values: dict[str, int]  # raw value to number of files, most frequent first
+    # Unmapped value to the closest known one and its labels, where one is close.
     suggestions: dict[str, tuple[str, tuple[str, ...]]]
-    suspicious: tuple[str, ...]
-    untidy_values: dict[str, int]
-    ignored_values: dict[str, int]
+    suspicious: tuple[str, ...]  # what is contradictory in the schema's map, as sentences
+    untidy_values: dict[str, int]  # raw value to number of files, most frequent first
+    ignored_values: dict[str, int]  # raw value to number of files, most frequent first
 
     @property
     def tables(self) -> list[tuple[str, tuple[str, ...], list[tuple]]]:
@@ -83,46 +60,27 @@ class TagCoverage:
 
 @dataclasses.dataclass(frozen=True)
 class Identification:
-    """How patients were told apart.
+    """How patients were told apart."""
 
-    Attributes:
-        told: What told the patient to number of images.
-        oddities: What is odd about patients to number of images.
-        copies: Files that hold an image once more; they count once.
-        largest: Images of the patient who has most.
-        warnings: What to look at before training, as sentences.
-    """
-
-    told: dict[str, int]
-    oddities: dict[Flag, int]
-    copies: int
-    largest: int
-    warnings: tuple[str, ...]
+    told: dict[str, int]  # what told the patient to number of images
+    oddities: dict[Flag, int]  # what is odd about patients to number of images
+    copies: int  # files that hold an image once more; they count once
+    largest: int  # images of the patient who has most
+    warnings: tuple[str, ...]  # what to look at before training, as sentences
 
 
 @dataclasses.dataclass(frozen=True)
 class Coverage:
-    """Counts over a whole folder.
+    """Counts over a whole folder."""
 
-    Attributes:
-        files: All files found, of whatever kind.
-        images: Ultrasound files that entered the index.
-        patients: Distinct patients among them.
-        identification: How they were told apart.
-        unmapped_files: Ultrasound files none of whose tags mapped.
-        tags: Tag name to its coverage.
-        flags: Decision on tags or picture to number of files, most frequent first.
-        refusals: Code to number of files that yield no frame.
-    """
-
-    files: int
-    images: int
-    patients: int
-    identification: Identification
-    unmapped_files: int
-    tags: dict[str, TagCoverage]
-    flags: dict[Flag, int]
-    refusals: dict[Code, int]
+    files: int  # all files found, of whatever kind
+    images: int  # ultrasound files that entered the index
+    patients: int  # distinct patients among them
+    identification: Identification  # how they were told apart
+    unmapped_files: int  # ultrasound files none of whose tags mapped
+    tags: dict[str, TagCoverage]  # tag name to its coverage
+    flags: dict[Flag, int]  # decision on tags or picture to number of files, most frequent first
+    refusals: dict[Code, int]  # code to number of files that yield no frame
 
     @property
     def skipped(self) -> int:
@@ -154,15 +112,7 @@ def measure(
     flags: Iterable[Iterable[Flag]],
     refusals: Iterable[Refusal],
 ) -> Coverage:
-    """The coverage of a folder.
-
-    Args:
-        schema: The schema that encoded the files.
-        encodings: One per ultrasound file.
-        patients: The patient of each.
-        flags: The decisions on tags and picture of each.
-        refusals: One per file that yields no frame.
-    """
+    """Counts encodings, patients and flags of ultrasound files, and refusals of all others."""
     codes = collections.Counter(refusal.code for refusal in refusals)
     tags, start = {}, 0
     for tag in schema.tags:
@@ -240,198 +190,8 @@ def _words(labels: Sequence[str]) -> str:
     return ", ".join(labels) or "(no label)"
 
 
-def write_coverage(
-    index: "Index",
-    folder: str | os.PathLike[str],
-    undecodable: Mapping[int, Refusal] = _NONE,
-    reader: ImageReader | None = None,
-) -> None:
-    """Writes the report's `FILES`, each in one step, for this user alone.
-
-    Args:
-        index: The index.
-        folder: Made if need be.
-        undecodable: Row number to refusal, for files whose pixels could not be decoded.
-        reader: Reads the pictures of the page; None for one without options.
-
-    Raises:
-        OSError: The folder cannot be written.
-    """
-    reader = reader or ImageReader(index.root, index.schema.sop_classes)
-    coverage = index.coverage.with_decode_refusals(undecodable.values())
-    paths = {index.rows[k].path: refusal for k, refusal in undecodable.items()}
-    refusals = sorted((*index.refusals, *paths.items()), key=lambda pair: pair[0])
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    contents = (
-        render_page(index, reader, undecodable),
-        to_markdown(coverage, refusals),
-        json.dumps(dataclasses.asdict(coverage), indent=2) + "\n",
-        as_csv(_FILE_COLUMNS, _files(index, refusals), heading=True),
-    )
-    for name, content in zip(FILES, contents, strict=True):
-        write_text(folder / name, content, private=True)
-
-
-def summary(index: "Index", undecodable: Mapping[int, Refusal] = _NONE) -> str:
-    """A few lines for the terminal, without any raw value or path.
-
-    Args:
-        index: The index.
-        undecodable: As in `write_coverage`.
-    """
-    coverage = index.coverage.with_decode_refusals(undecodable.values())
-    lines = [
-        f"{coverage.images} images of {coverage.patients} patients; "
-        f"{coverage.skipped} other files skipped, {coverage.unreadable} unreadable"
-    ]
-    for name, tag in coverage.tags.items():
-        tidied = f" ({tag.untidy} after tidying)" if tag.untidy else ""
-        others = (f", {n} {s}" for s, n in tag.states.items() if n and s != "mapped")
-        lines.append(f"{name}: {tag.states['mapped']} mapped{tidied}{''.join(others)}")
-    of_patients = coverage.identification
-    told = ", ".join(f"{how} ({n})" for how, n in of_patients.told.items())
-    lines.append(f"Patients told apart by: {told}")
-    flags = (*of_patients.oddities.items(), *coverage.flags.items())
-    lines += (f"{n} files: {flag}" for flag, n in flags)
-    if of_patients.copies:
-        lines.append(f"{of_patients.copies} files are copies of others, which count once")
-    lines += (f"WARNING: {sentence}" for sentence in of_patients.warnings)
-    return "\n".join(lines)
-
-
-def to_markdown(coverage: Coverage, refusals: Iterable[tuple[str, Refusal]] = ()) -> str:
-    """The report for people.
-
-    Args:
-        coverage: The counts.
-        refusals: (relative path, Refusal), to list the unreadable files by name.
-
-    Returns:
-        Markdown; it quotes raw tag values and paths.
-    """
-
-    def named(flags: Mapping[Flag, int]) -> list[tuple]:
-        return [(flag, flag.slug, count) for flag, count in flags.items()]
-
-    def share(count: int) -> str:
-        return f"{100 * count / coverage.images:.1f} %" if coverage.images else ""
-
-    of_patients = coverage.identification
-    numbers = (
-        ("all files", coverage.files),
-        ("ultrasound files", coverage.images),
-        ("patients", coverage.patients),
-        ("none of the tags mapped", coverage.unmapped_files),
-        ("skipped, something else", coverage.skipped),
-        ("unreadable", coverage.unreadable),
-    )
-    odd = (
-        ("of the patient who has most", "", of_patients.largest),
-        ("copies of others, which count once", "", of_patients.copies),
-        *named(of_patients.oddities),
-    )
-    parts = [
-        "# Tag coverage\n",
-        "This file quotes values and paths as found: keep it where the images are.\n",
-        _table(("", "files"), numbers),
-        "## Patients\n",
-        *(f"**{sentence}**\n" for sentence in of_patients.warnings),
-        _table(("told apart by", "images"), of_patients.told.items()),
-        _table(("", "--exclude", "images"), odd),
-    ]
-    for name, tag in coverage.tags.items():
-        states = [(state, n, share(n)) for state, n in tag.states.items()]
-        states.insert(1, ("of these untidy", tag.untidy, share(tag.untidy)))
-        labels = ((label, n, share(n)) for label, n in tag.labels.items())
-        parts += [f"## Tag: {name}\n", _table(("state", "files", "share"), states)]
-        parts.append(_table(("label", "files", "share"), labels))
-        if tag.suspicious:
-            parts.append(f"### Worth a second look in the map: {name}\n")
-            parts += (f"- {sentence}\n" for sentence in tag.suspicious)
-        for title, columns, rows in tag.tables:
-            parts += [f"### {title}: {name}\n", _table(columns, rows)]
-    if coverage.flags:
-        parts.append("## Decisions on images\n")
-        parts.append(_table(("decision", "--exclude", "files"), named(coverage.flags)))
-    if coverage.refusals:
-        rows = ((c.value, _kind(c), n, c.remedy) for c, n in coverage.refusals.items())
-        parts.append("## Files without a frame\n")
-        parts.append(_table(("code", "kind", "files", "remedy"), rows))
-    unreadable = [(p, r.code.value, r.detail) for p, r in refusals if not r.code.is_skip]
-    if unreadable:
-        parts += ["## Unreadable files\n", _table(("path", "code", "detail"), unreadable)]
-    return "\n".join(parts)
-
-
-def _table(header: tuple[str, ...], rows: Iterable[tuple]) -> str:
-    def line(cells: Iterable) -> str:
-        texts = (" ".join(str(cell).splitlines()).replace("|", "\\|") for cell in cells)
-        return f"| {' | '.join(texts)} |\n"
-
-    def shown(name: str, cell: Any) -> Any:
-        # In quotes, or leading blanks would not be seen.
-        return f'"{cell}"' if name == "value" or (name.endswith(" value") and cell) else cell
-
-    quoted = (map(shown, header, row) for row in rows)
-    return "".join(map(line, (header, ("---" for _ in header), *quoted)))
-
-
-def _kind(code: Code) -> str:
-    return "skipped" if code.is_skip else "unreadable"
-
-
-def _files(index: "Index", refusals: Iterable[tuple[str, Refusal]]) -> list[dict[str, str]]:
-    rows: dict[str, dict[str, str]] = {}
-    for number, row in enumerate(index.rows):
-        rows[row.path] = {
-            "path": row.path,
-            "row": str(number),
-            "status": "image",
-            "what": row.kind,
-            "patient": row.pseudonym,
-            "labels": "|".join(itertools.compress(index.schema.labels, row.y)),
-            "flags": "|".join(row.flags),
-        }
-    for path, refusal in refusals:
-        what = f"{refusal.code.value} {refusal.detail}".strip()
-        found = {"path": path, "status": _kind(refusal.code), "what": what}
-        rows[path] = rows.get(path, {}) | found
-    return [rows[path] for path in sorted(rows)]
-
-
-def require_readable(index: "Index", undecodable: Mapping[int, Refusal] = _NONE) -> None:
-    """Insists that at least half of the ultrasound files can be read.
-
-    Args:
-        index: The index.
-        undecodable: As in `write_coverage`.
-
-    Raises:
-        UserError: Fewer can; the message counts the others by code and gives the remedies.
-    """
-    coverage = index.coverage.with_decode_refusals(undecodable.values())
-    readable = len(index.rows) - len(undecodable)
-    if coverage.unreadable <= readable:
-        return
-    total = readable + coverage.unreadable
-    lines = [f"{coverage.unreadable} of {total} images cannot be read:"]
-    for code, count in coverage.refusals.items():
-        if not code.is_skip:
-            lines.append(f"  {count} {code.value}: {code.remedy}")
-    lines.append("coverage.md names them. Mend them, or go on without them: --allow-unreadable")
-    raise UserError("\n".join(lines))
-
-
 def require_tags(known: Mapping[str, float]) -> None:
-    """Insists that there is something to learn from tags.
-
-    Args:
-        known: Tag to the share of images of which it is known, 0 to 1.
-
-    Raises:
-        UserError: No tag is known of any image.
-    """
+    """Raises a UserError if no image has a tag; `known` is tag to share of images, 0 to 1."""
     if not any(known.values()):
         raise UserError(f"No image has a tag that the schema knows. {_REMEDY}")
 

@@ -21,82 +21,48 @@ _TIMEOUT = 60.0  # seconds for that many frames
 
 
 class Image(Protocol):
-    """What is decoded: `Sample` and `labels.Example` fit.
+    """What is decoded: `Sample` and `labels.Example` fit."""
 
-    Attributes:
-        path: The file, relative to its root.
-        frame: Of a cine, from 0; None for the middle one.
-    """
-
-    path: str
-    frame: int | None
+    path: str  # the file, relative to its root
+    frame: int | None  # of a cine, from 0; None for the middle one
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One frame of a file.
+    """One frame of a file."""
 
-    Attributes:
-        path: Of the file, relative to the root.
-        row: Number of the file in the index.
-        frame: From 0; None for the middle one.
-    """
-
-    path: str
-    row: int
-    frame: int | None
+    path: str  # of the file, relative to the root
+    row: int  # number of the file in the index
+    frame: int | None  # from 0; None for the middle one
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageReader:
-    """How files become frames.
+    """How files become frames."""
 
-    Attributes:
-        root: The folder that paths are relative to.
-        classes: SOP classes that are read.
-        find_sector: Look for the ultrasound in the picture where no region is given.
-        blank_outside: Blacken what lies outside of the ultrasound, see `read_frames`.
-        exclude: Frames that have one of these flags are refused.
-    """
-
-    root: Path
-    classes: frozenset[str]
-    find_sector: bool = False
-    blank_outside: bool = False
-    exclude: frozenset[Flag] = frozenset()
+    root: Path  # the folder that paths are relative to
+    classes: frozenset[str]  # SOP classes that are read
+    find_sector: bool = False  # look for the ultrasound in the picture where no region is given
+    blank_outside: bool = False  # blacken what lies outside of the ultrasound, see `read_frames`
+    exclude: frozenset[Flag] = frozenset()  # frames that have one of these flags are refused
 
     def read(self, path: str, frames: Sequence[int | None]) -> list[Frame | Refusal]:
-        """Reads frames of one file: DICOM, PNG or JPEG, as its content says.
-
-        Args:
-            path: Relative to the root.
-            frames: Numbers from 0; None for the middle one.
-
-        Returns:
-            A frame, or why there is none, for each.
-        """
+        """Reads frames of one file by their numbers from 0; None for the middle one."""
         looks = (self.find_sector, self.blank_outside, self.classes)
         found = read_images(self.root / path, frames, *looks)
-        return [
-            Refusal(Code.EXCLUDED)
-            if isinstance(frame, Frame) and self.exclude.intersection(frame.flags)
-            else frame
-            for frame in found
-        ]
+        for k, frame in enumerate(found):
+            if isinstance(frame, Frame) and self.exclude.intersection(frame.flags):
+                found[k] = Refusal(Code.EXCLUDED)
+        return found
 
 
 def decode_images(
     reader: ImageReader, images: Iterable[Image], workers: int | None = None
 ) -> Iterator[tuple[int, Frame | Refusal]]:
-    """Yields (number, frame or refusal) of every image, with a progress bar.
+    """Yields the number of every image and what `reader` gave for it, with a progress bar.
 
-    Args:
-        reader: How files become frames.
-        images: The images; frames of one file that follow each other are read together.
-        workers: Processes; by default one a core. A file whose worker dies or hangs is refused.
-
-    Yields:
-        Position in `images` and what `reader` gave for it, in their order.
+    Frames of one file that follow each other are read together. There is a worker process for each
+    core, or as many as `workers` says; a file whose worker dies or hangs is refused.
     """
     images = tuple(images)
     tasks = []
@@ -123,4 +89,4 @@ def _read(reader: ImageReader, task: tuple[str, list[int | None]]) -> list[Frame
 
 def refusal_of(outage: Outage) -> Refusal:
     """What a file is refused for whose worker gave no answer."""
-    return Refusal({Outage.DIED: Code.READER_DIED, Outage.TIMED_OUT: Code.TIMED_OUT}[outage])
+    return Refusal(Code.READER_DIED if outage is Outage.DIED else Code.TIMED_OUT)

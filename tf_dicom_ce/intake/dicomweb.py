@@ -19,13 +19,7 @@ from rich.progress import Progress
 
 from tf_dicom_ce.dicom.quiet import muted
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake.dicomweb_server import (
-    Credentials,
-    GoneError,
-    RefusedError,
-    Server,
-    value,
-)
+from tf_dicom_ce.intake.dicomweb_server import Credentials, GoneError, RefusedError, Server, value
 from tf_dicom_ce.whole_files import sole
 
 _STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
@@ -36,21 +30,14 @@ _THREADS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """Which instances to download.
+    """Which instances to download; a UserError if it is not written as DICOM has it."""
 
-    Attributes:
-        modality: (0008,0060) Modality.
-        dates: Range of (0008,0020) Study Date, e.g. "20240101-20241231", "20240101-" or
-            "20240101"; empty for all.
-        description: What (0008,1030) Study Description holds, in any case; matched as a whole if
-            it is a shell pattern, e.g. "*thyroid*"; empty for all.
-
-    Raises:
-        UserError: The modality or the dates are not written as DICOM has them.
-    """
-
-    modality: str = "US"
+    modality: str = "US"  # (0008,0060) Modality
+    # Range of (0008,0020) Study Date, e.g. "20240101-20241231", "20240101-" or "20240101"; empty
+    # for all.
     dates: str = ""
+    # What (0008,1030) Study Description holds, in any case; matched as a whole if it is a shell
+    # pattern, e.g. "*thyroid*"; empty for all.
     description: str = ""
 
     def __post_init__(self):
@@ -72,13 +59,7 @@ class Query:
 
 @dataclasses.dataclass(frozen=True)
 class Download:
-    """What lies in the folder now.
-
-    Attributes:
-        instances: Instances of the query in the folder, earlier downloads among them.
-        fetched: How many of them this call fetched.
-        skipped: Instances of the query that the server has but would not give.
-    """
+    """Instances of a query: those in the folder, those of them fetched now, those refused."""
 
     instances: int
     fetched: int
@@ -91,18 +72,9 @@ def download(
     """Fetches every instance of a query, byte for byte as the server stores it.
 
     An instance that is in the folder already is not fetched again, so that a download which was
-    stopped goes on where it was. Nothing is ever deleted but what was left half-written.
-
-    Args:
-        url: Address of the DICOMweb service, e.g. "https://host/dicom-web".
-        query: Which instances.
-        credentials: For the service.
-        folder: Where to; made, for this user only, if there is none. Its files are named after a
-            digest of (0008,0018) SOP Instance UID.
-        progress: Shows a bar on standard error.
-
-    Returns:
-        The counts; at least one instance lies in the folder.
+    stopped goes on where it was. Nothing is ever deleted but what was left half-written. The folder
+    is made, for this user only, if there is none; its files are named after a digest of (0008,0018)
+    SOP Instance UID.
 
     Raises:
         UserError: Nothing matches, or the service cannot be used; never quotes patient data.

@@ -41,11 +41,7 @@ class Credentials:
 
     @classmethod
     def from_environment(cls) -> "Credentials":
-        """Reads TF_DICOM_CE_PACS_TOKEN, or TF_DICOM_CE_PACS_USER and TF_DICOM_CE_PACS_PASSWORD.
-
-        Raises:
-            UserError: Only one of user and password is set.
-        """
+        """Reads TF_DICOM_CE_PACS_TOKEN, or TF_DICOM_CE_PACS_USER and TF_DICOM_CE_PACS_PASSWORD."""
         found = (os.environ.get(name, "").strip() for name in (_TOKEN, _USER, _PASSWORD))
         token, user, password = found
         if not token and bool(user) != bool(password):
@@ -54,11 +50,7 @@ class Credentials:
 
 
 def checked_address(url: str) -> str:
-    """Returns the address without a slash at its end.
-
-    Raises:
-        UserError: It is none of the web, holds a password, or REQUESTS_CA_BUNDLE is not there.
-    """
+    """The address without a slash at its end; a UserError if it is none, or holds a password."""
     if "@" in url:
         raise UserError(
             f"the address holds a user or a password; never on the command line: set {_USER} and "
@@ -100,22 +92,10 @@ class _CutError(Exception):
 
 
 class Server:
-    """A DICOMweb service, for several threads; close it by leaving its `with` block.
-
-    Attributes:
-        url: Its address, fit to be shown.
-    """
+    """A DICOMweb service, for several threads; leaving its `with` block closes it."""
 
     def __init__(self, url: str, credentials: Credentials = Credentials()):
-        """Connects to nothing yet.
-
-        Args:
-            url: Address of the service, e.g. "https://host/dicom-web".
-            credentials: What it asks for.
-
-        Raises:
-            UserError: The address is none, or a library is missing.
-        """
+        """Connects to nothing yet; raises a UserError if a library is missing or `url` is bad."""
         try:
             import python_multipart  # noqa: F401
             import requests
@@ -145,27 +125,18 @@ class Server:
         self._session.close()
 
     def search(self, path: str, key: str, filters: dict[str, str]) -> dict[str, dict[str, Any]]:
-        """Asks for all pages of a search.
+        """All pages of a search, e.g. of "/studies": rows in DICOM JSON by the value of a tag.
 
-        Args:
-            path: What to search, from the address on, e.g. "/studies".
-            key: Tag that identifies a row, e.g. "0020000D".
-            filters: Query parameters.
-
-        Returns:
-            The rows in DICOM JSON, by the value of `key`.
-
-        Raises:
-            GoneError: There is nothing at `path`.
-            UserError: The service cannot be used.
+        Raises a GoneError if there is nothing at `path`, a UserError if the service is no use.
         """
         rows: dict[str, dict[str, Any]] = {}
         # No limit is asked for: the server's own is the one it can count by. Orthanc 1.10 finds
         # nothing behind the first page if given one together with ModalitiesInStudy.
-        offset: dict[str, int] = {}
+        offset = 0
         while True:
+            params = {**filters, "offset": offset} if offset else filters
             try:
-                page = self._ask(path, _JSON, _read_rows, params={**filters, **offset})
+                page = self._ask(path, _JSON, _read_rows, params=params)
             except GoneError:
                 raise
             except RefusedError as error:
@@ -175,21 +146,14 @@ class Server:
             # Some servers ignore the offset and answer the same for ever.
             if len(rows) == known:
                 break
-            offset = {"offset": offset.get("offset", 0) + len(page)}
+            offset += len(page)
         rows.pop("", None)
         return rows
 
     def save(self, path: str, file: Path) -> None:
-        """Fetches an instance as the server stores it; memory does not grow with its size.
+        """Fetches an instance as the server stores it, block by block; half of it if this fails.
 
-        Args:
-            path: From the address on.
-            file: Where to; written anew, half of it if this fails.
-
-        Raises:
-            RefusedError: The server does not give this instance.
-            UserError: The service cannot be used.
-            OSError: `file` cannot be written.
+        Raises a RefusedError if the server does not give it, a UserError if the service is no use.
         """
 
         def read(response: "Response") -> None:
@@ -204,20 +168,10 @@ class Server:
         self._ask(path, _FILE, read)
 
     def send(self, path: str, content: bytes, kind: str) -> list[dict[str, Any]]:
-        """Posts something that may arrive twice without harm, until the server has taken it.
+        """Posts a body of Content-Type `kind`, that may arrive twice, until the server has it.
 
-        Args:
-            path: From the address on.
-            content: The body.
-            kind: Its Content-Type.
-
-        Returns:
-            The answer in DICOM JSON; empty if the server took all without a word.
-
-        Raises:
-            GoneError: There is nothing at `path`.
-            RefusedError: The server does not take it.
-            UserError: The service cannot be used.
+        Raises as `search` does, and a RefusedError if the server does not take it. The answer is in
+        DICOM JSON; empty if the server took all without a word.
         """
 
         def read(response: "Response") -> list[dict[str, Any]]:
@@ -243,18 +197,13 @@ class Server:
         from urllib3.exceptions import InvalidHeader
         from urllib3.util import Retry
 
+        headers = {"Accept": accept, **_PLAIN, **headers}
+        request |= {"headers": headers, "timeout": _TIMEOUT, "stream": True}
         pause = _FIRST_PAUSE
         for attempt in range(1, _ATTEMPTS + 1):
             asked_pause = 0.0
             try:
-                with self._session.request(
-                    method,
-                    self.url + path,
-                    headers={"Accept": accept, **_PLAIN, **headers},
-                    timeout=_TIMEOUT,
-                    stream=True,
-                    **request,
-                ) as response:
+                with self._session.request(method, self.url + path, **request) as response:
                     status = response.status_code
                     if status < 400:
                         return read(response)

@@ -13,11 +13,12 @@ from tf_dicom_ce.dicom.pictures import picture_format, picture_size
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.reader import inspect, number_of_frames
 from tf_dicom_ce.dicom.refusals import Code, Refusal
-from tf_dicom_ce.dicom.tags import TagSchema, Values
 from tf_dicom_ce.intake.decoding import refusal_of
-from tf_dicom_ce.intake.file_cache import FileCache, Stamp, default_file_cache
+from tf_dicom_ce.intake.file_cache import FileCache, Stamp
 from tf_dicom_ce.intake.identity import Identity, read_identity
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
+from tf_dicom_ce.tags.elements import Values
+from tf_dicom_ce.tags.schema import TagSchema
 from tf_dicom_ce.workers import guarded_map
 
 _RULES_VERSION = 3  # raise when `examine` gives another answer for the same file
@@ -28,23 +29,14 @@ _syntax_name = functools.cache(lambda uid: UID(uid).name.split(",")[0].split(" (
 
 
 class Facts(NamedTuple):
-    """A readable image; plain values throughout, as the file cache keeps them.
+    """A readable image; plain values throughout, as the file cache keeps them."""
 
-    Attributes:
-        identity: What it says of its patient.
-        frames: (0028,0008) Number of Frames, at least 1.
-        kind: What the file is, e.g. "480×640 RGB, 30 frames, JPEG Baseline".
-        flags: Every decision on the picture that is taken without decoding it.
-        values: Element to its values, raw.
-        is_picture: A PNG or JPEG: no image of a study unless a labels CSV says so.
-    """
-
-    identity: Identity
-    frames: int
-    kind: str
-    flags: tuple[Flag, ...]
-    values: Values
-    is_picture: bool = False
+    identity: Identity  # what it says of its patient
+    frames: int  # (0028,0008) Number of Frames, at least 1
+    kind: str  # what the file is, e.g. "480×640 RGB, 30 frames, JPEG Baseline"
+    flags: tuple[Flag, ...]  # every decision on the picture that is taken without decoding it
+    values: Values  # element to its values, raw
+    is_picture: bool = False  # a PNG or JPEG: no image of a study unless a labels CSV says so
 
 
 def examine_all(
@@ -57,26 +49,20 @@ def examine_all(
 ) -> tuple[dict[str, Facts | Refusal], int]:
     """Looks at files; what was found is kept as it comes, and unchanged files are not read again.
 
-    Args:
-        root: The folder that paths are relative to.
-        schema: Says which elements and which kinds of images are wanted.
-        stamps: Of all files, by path.
-        cache: Folder of what is kept; None for the user's.
-        workers: Processes; None for one per CPU core. The result does not depend on it.
-        progress: Shows a bar on standard error.
+    The stamps are of all files below `root`, by path; the rest is as in `index.scan`.
 
     Returns:
         Path to facts, or to why there are none; and how many files were read anew.
     """
-    secret = load_secret()
     rules = (f"headers {_RULES_VERSION}", *sorted(schema.sop_classes), *schema.elements)
-    kept = FileCache(cache or default_file_cache(), (str(root.resolve()), *rules), secret)
-    look = functools.partial(examine, root, schema, secret)
+    kept = FileCache((str(root.resolve()), *rules), cache)
+    look = functools.partial(examine, root, schema, load_secret())
 
     def find(paths: list[str]) -> Iterator[list[Any]]:
         alone = len(paths) <= _IN_PROCESS
         found = guarded_map(look, paths, refusal_of, workers, chunk=32)
-        return map(_to_json, map(look, paths) if alone else found)
+        for result in map(look, paths) if alone else found:
+            yield list(result if isinstance(result, Facts) else (result.code, result.detail))
 
     def keep(entry: list[Any]) -> bool:
         # A disk may recover, and what a worker died of may not happen again.
@@ -87,17 +73,7 @@ def examine_all(
 
 
 def examine(root: Path, schema: TagSchema, secret: bytes, path: str) -> Facts | Refusal:
-    """Looks at one file.
-
-    Args:
-        root: The folder that `path` is relative to.
-        schema: Says which elements and which kinds of images are wanted.
-        secret: Keys the pseudonyms.
-        path: The file.
-
-    Returns:
-        The facts, or why there are none. No content of a file raises.
-    """
+    """Looks at one file, with `secret` for the pseudonyms. No content of a file raises."""
     with quiet():
         found = inspect(root / path, schema.sop_classes)
         if isinstance(found, Refusal):
@@ -118,10 +94,6 @@ def examine(root: Path, schema: TagSchema, secret: bytes, path: str) -> Facts | 
         # A lazily converted element may be malformed in any way.
         except Exception as error:
             return Refusal(Code.DAMAGED_HEADER, type(error).__name__)
-
-
-def _to_json(result: Facts | Refusal) -> list[Any]:
-    return list(result) if isinstance(result, Facts) else [result.code.value, result.detail]
 
 
 def _from_json(entry: list[Any]) -> Facts | Refusal:

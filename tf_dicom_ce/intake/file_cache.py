@@ -1,26 +1,22 @@
 """What was found out about files, kept between runs so that unchanged files are not read again.
 
-One file a source and kind of knowledge, sealed with the user's secret (AES and HMAC by
-`cryptography`'s Fernet): it holds tag values and paths, and nobody without the secret reads them.
-It is a log of chunks, each sealed by itself and added at one go; what a killed run leaves is a
-whole log, or one whose last line is broken and is left out.
+One SQLite database a source and kind of knowledge. It holds tag values and paths, so that it is
+readable by its user alone.
 """
 
-import base64
 import contextlib
-import hmac
 import json
 import os
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import platformdirs
-from cryptography.fernet import Fernet, InvalidToken
 from rich.console import Console
 from rich.progress import Progress
 
-from tf_dicom_ce.intake.secret import pseudonym
+from tf_dicom_ce.intake.secret import load_secret, pseudonym
 
 Stamp = tuple[int, int, int]
 """Size, time of the last change of the content, and of the last change at all (ns).
@@ -29,6 +25,9 @@ Stamp = tuple[int, int, int]
 """
 
 _SAVE_EVERY = 500
+_PATIENCE = 10.0  # seconds for another process to end its turn
+# A path is any bytes; a stamp may need more than SQLite's 64 bits.
+_TABLE = "CREATE TABLE IF NOT EXISTS entries (path BLOB PRIMARY KEY, stamp TEXT, entry TEXT)"
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
@@ -45,25 +44,18 @@ def stamps_of(root: Path, paths: Iterable[str]) -> dict[str, Stamp]:
     return stamps
 
 
-def default_file_cache() -> Path:
-    """The user's cache folder; it can be deleted at any time."""
-    return platformdirs.user_cache_path("tf-dicom-ce") / "files"
-
-
 class FileCache:
     """Entries by path, each valid while the file has the same stamp.
 
-    Args:
-        folder: Of all caches.
-        identity: What the entries depend on beside the files: their kind, the source and the rules
-            of reading.
-        secret: The user's secret.
+    `identity` is what they depend on beside the files: their kind, the source and the rules of
+    reading; the name of the database is its pseudonym. It lies in the user's cache folder, unless
+    another is given, and can be deleted at any time.
     """
 
-    def __init__(self, folder: Path, identity: tuple[str, ...], secret: bytes):
-        self._path = folder / f"{pseudonym(secret, 'file cache', json.dumps(identity))}.log"
-        key = hmac.digest(secret, b"file cache", "sha256")
-        self._seal = Fernet(base64.urlsafe_b64encode(key))
+    def __init__(self, identity: tuple[str, ...], folder: Path | None = None):
+        folder = folder or platformdirs.user_cache_path("tf-dicom-ce") / "files"
+        name = pseudonym(load_secret(), "file cache", json.dumps(identity))
+        self._path = folder / f"{name}.sqlite"
 
     def complete(
         self,
@@ -78,8 +70,8 @@ class FileCache:
         Args:
             stamps: Of all files that are asked for.
             find: Paths to their entries, in order: plain JSON values.
-            title: Of the progress bar.
-            progress: Shows it where standard error is a terminal.
+            title: Of the progress bar, which is shown where standard error is a terminal.
+            progress: Shows it at all.
             keep: Tells of a new entry whether it may be kept.
 
         Returns:
@@ -107,11 +99,13 @@ class FileCache:
     def load(self, stamps: Mapping[str, Stamp]) -> dict[str, Any]:
         """Path to entry, of the files whose stamp is the one that the entry was made at."""
         entries: dict[str, Any] = {}
-        for line in self._path.read_bytes().splitlines() if self._path.exists() else ():
-            with contextlib.suppress(InvalidToken):
-                for path, stamp, entry in json.loads(self._seal.decrypt(line)):
-                    if stamps.get(path) == tuple(stamp):
-                        entries[path] = entry
+        if not self._path.exists():
+            return entries
+        with self._database() as database:
+            for key, stamp, entry in database.execute("SELECT * FROM entries"):
+                path = os.fsdecode(key)
+                if path in stamps and stamp == str(stamps[path]):
+                    entries[path] = json.loads(entry)
         return entries
 
     def append(self, rows: Sequence[tuple[str, Stamp, Any]]) -> None:
@@ -119,8 +113,25 @@ class FileCache:
         if not rows:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        token = self._seal.encrypt(json.dumps(rows, separators=(",", ":")).encode())
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-        # A line break first: what a killed run left stays a line of its own.
-        with os.fdopen(os.open(self._path, flags, 0o600), "ab", buffering=0) as file:
-            file.write(b"\n" + token + b"\n")
+        # SQLite gives its journal the mode of the database.
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        with self._database() as database:
+            # A killed run breaks nothing; what a power failure breaks is made anew.
+            database.execute("PRAGMA synchronous = OFF")
+            database.execute(_TABLE)
+            database.executemany(
+                "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)",
+                ((os.fsencode(path), str(stamp), json.dumps(entry)) for path, stamp, entry in rows),
+            )
+
+    @contextlib.contextmanager
+    def _database(self) -> Iterator[sqlite3.Connection]:
+        """One transaction; a database that is locked for long or broken costs no more than time."""
+        try:
+            with contextlib.closing(sqlite3.connect(self._path, _PATIENCE)) as database, database:
+                yield database
+        except sqlite3.OperationalError:
+            pass  # locked, the disk is full, or nothing was committed yet
+        except (sqlite3.DatabaseError, ValueError):
+            for broken in (self._path, self._path.with_suffix(".sqlite-journal")):
+                broken.unlink(missing_ok=True)

@@ -39,24 +39,15 @@ class Told(enum.StrEnum):
 
 
 class Identity(NamedTuple):
-    """What one file says of its patient; "" where it says nothing.
+    """What one file says of its patient; "" where it says nothing."""
 
-    Attributes:
-        path: Of the file.
-        patient: Patient ID with its issuer.
-        unissued: Patient ID alone; the same as `patient` where there is no issuer.
-        study: Study Instance UID.
-        instance: SOP Instance UID.
-        placeholder: Whether a Patient ID is there that stands for none.
-        given: Patient of the labels CSV, as a Patient ID without issuer: it stands above all.
-    """
-
-    path: str
-    patient: str = ""
-    unissued: str = ""
-    study: str = ""
-    instance: str = ""
-    placeholder: bool = False
+    path: str  # of the file
+    patient: str = ""  # Patient ID with its issuer
+    unissued: str = ""  # Patient ID alone; the same as `patient` where there is no issuer
+    study: str = ""  # Study Instance UID
+    instance: str = ""  # SOP Instance UID
+    placeholder: bool = False  # whether a Patient ID is there that stands for none
+    # Patient of the labels CSV, as a Patient ID without issuer: it stands above all.
     given: str = ""
 
     def given_by_table(self, patient: str, secret: bytes) -> "Identity":
@@ -65,28 +56,16 @@ class Identity(NamedTuple):
 
 
 class Patient(NamedTuple):
-    """Whose image a file is.
+    """Whose image a file is."""
 
-    Attributes:
-        pseudonym: The same for all files of the patient, and in every source that knows the same
-            identifiers.
-        told: By what.
-        flags: What is odd about it.
-    """
-
+    # The same for all files of the patient, and in every source that knows the same identifiers.
     pseudonym: str
-    told: Told
-    flags: tuple[Flag, ...]
+    told: Told  # by what
+    flags: tuple[Flag, ...]  # what is odd about it
 
 
 def read_identity(header: Dataset, path: str, secret: bytes) -> Identity:
-    """What a header says, as pseudonyms.
-
-    Args:
-        header: Of a DICOM file; looked at within `dicom.quiet.quiet()`.
-        path: The file.
-        secret: Keys the pseudonyms.
-    """
+    """What a header says, as pseudonyms; within `dicom.quiet.quiet()`."""
 
     def text(keyword: str) -> str:
         return str(header.get(keyword) or "").strip()
@@ -116,12 +95,9 @@ def tell_apart(
     so it joins the patients of all issuers that have it.
 
     Args:
-        files: Path to what is said, of all images that are to be told apart.
+        files: Path to what is said, of all images; the order of the result.
         copies: Path of each file that holds an image once more to the path of that image; their
             patients are one.
-
-    Returns:
-        Path to patient, in the order of `files`.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -199,10 +175,8 @@ def _told(file: Identity) -> Told:
 
 def _pseudonym(files: Sequence[Identity]) -> str:
     """The patient's: of the table, or of the ID, the study or the path that comes first."""
-    for names in zip(*((f.given, f.patient, f.study, f.path) for f in files), strict=True):
-        if known := [name for name in names if name]:
-            return min(known)
-    raise AssertionError("every file has a path")
+    kinds = zip(*((f.given, f.patient, f.study, f.path) for f in files), strict=True)
+    return next(min(filter(None, names)) for names in kinds if any(names))
 
 
 def _oddities(files: Sequence[Identity]) -> list[Flag]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tf_dicom_ce.dicom.flags import Flag
+from tf_dicom_ce.dicom.pictures import picture_format
 from tf_dicom_ce.dicom.refusals import Code, Refusal
-from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.contents import find_copies
 from tf_dicom_ce.intake.coverage import Coverage, measure
@@ -20,52 +20,36 @@ from tf_dicom_ce.intake.examination import Facts, examine_all
 from tf_dicom_ce.intake.file_cache import Stamp, stamp_of
 from tf_dicom_ce.intake.identity import tell_apart
 from tf_dicom_ce.intake.secret import load_secret
-from tf_dicom_ce.intake.tag_table import Entry
+from tf_dicom_ce.tags.schema import TagSchema
+from tf_dicom_ce.tags.tag_table import Entry
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One image file.
+    """One image file."""
 
-    Attributes:
-        path: Relative to the root, POSIX.
-        patient: Number of the patient, by first appearance in the order of paths.
-        pseudonym: The patient's HMAC with the user's secret.
-        frames: (0028,0008) Number of Frames, at least 1.
-        y: The multi-hot labels, (L,) of 0.0 or 1.0.
-        present: (L,), True over the span of each tag that mapped.
-        kind: What the file is, e.g. "480×640 RGB, 30 frames, JPEG Baseline".
-        flags: Every decision on patient, tags and picture that is taken without decoding it.
-    """
-
-    path: str
-    patient: int
-    pseudonym: str
-    frames: int
-    y: tuple[float, ...]
-    present: tuple[bool, ...]
-    kind: str
+    path: str  # relative to the root, POSIX
+    patient: int  # number of the patient, by first appearance in the order of paths
+    pseudonym: str  # the patient's HMAC with the user's secret
+    frames: int  # (0028,0008) Number of Frames, at least 1
+    y: tuple[float, ...]  # the multi-hot labels, (L,) of 0.0 or 1.0
+    present: tuple[bool, ...]  # (L,), True over the span of each tag that mapped
+    kind: str  # what the file is, e.g. "480×640 RGB, 30 frames, JPEG Baseline"
+    # Every decision on patient, tags and picture that is taken without decoding it.
     flags: tuple[Flag, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-    """The images below a folder.
+    """The images below a folder."""
 
-    Attributes:
-        root: The folder.
-        schema: What encoded the tags.
-        rows: The images, in the order of paths.
-        refusals: (relative path, Refusal) of all others, in the order of paths.
-        coverage: The counts.
-        read: Number of files that were read anew; the others had not changed.
-    """
-
-    root: Path
-    schema: TagSchema
-    rows: tuple[Row, ...]
+    root: Path  # the folder
+    schema: TagSchema  # what encoded the tags
+    rows: tuple[Row, ...]  # the images, in the order of paths
+    # (relative path, Refusal) of all others, in the order of paths.
     refusals: tuple[tuple[str, Refusal], ...]
-    coverage: Coverage
+    coverage: Coverage  # the counts
+    # Number of files that were read anew; the others had not changed.
     read: int = dataclasses.field(compare=False)
 
     def with_decoded(self, flags: Mapping[int, Iterable[Flag]]) -> "Index":
@@ -102,9 +86,6 @@ def scan(
         workers: Processes; None for one per CPU core. The result does not depend on it.
         progress: Shows a bar on standard error.
         exclude: Images that have one of these flags are left out, and copies of them, too.
-
-    Returns:
-        The index.
 
     Raises:
         UserError: `root` is no folder, is empty, or holds no readable image; or the table names a
@@ -155,20 +136,20 @@ def scan(
             f"{root} holds no readable ultrasound image; its {coverage.files} files are: {counts}"
         )
     numbers: dict[str, int] = {}
-    rows = tuple(
-        Row(
-            path,
-            numbers.setdefault(patient.pseudonym, len(numbers)),
-            patient.pseudonym,
-            facts.frames,
-            tuple(encoding.y.tolist()),
-            tuple(encoding.present.tolist()),
-            facts.kind,
-            (*patient.flags, *facts.flags),
-        )
-        for (path, facts), patient, encoding in zip(images.items(), found, encodings, strict=True)
-    )
-    return Index(root, schema, rows, tuple(sorted(refusals.items())), coverage, read)
+    rows = []
+    for (path, facts), patient, encoding in zip(images.items(), found, encodings, strict=True):
+        number = numbers.setdefault(patient.pseudonym, len(numbers))
+        y, present = tuple(encoding.y.tolist()), tuple(encoding.present.tolist())
+        flags = (*patient.flags, *facts.flags)
+        of_file = (facts.frames, y, present, facts.kind, flags)
+        rows.append(Row(path, number, patient.pseudonym, *of_file))
+    return Index(root, schema, tuple(rows), tuple(sorted(refusals.items())), coverage, read)
+
+
+def list_pictures(root: Path) -> dict[str, Entry]:
+    """An entry that says nothing for every PNG and JPEG below a folder, so that it counts."""
+    pictures = (path for path in root.rglob("*") if picture_format(path))
+    return {path.relative_to(root).as_posix(): Entry("", {}, None) for path in pictures}
 
 
 def _list_files(root: Path) -> tuple[dict[str, Stamp], dict[str, Refusal]]:
@@ -230,13 +211,8 @@ def check_choice(choice: str) -> None:
 def choose_frames(rows: Sequence[Row], choice: str) -> tuple[Sample, ...]:
     """Lists the chosen frames, file by file.
 
-    Args:
-        rows: Of the index.
-        choice: "middle": one a file; "all"; or "every:N": of a file with F frames those numbered
-            s, s + N, s + 2N, … where s centres them, at least one.
-
-    Returns:
-        The samples, in the order of files and frames.
+    `choice` is "middle": one a file; "all"; or "every:N": of a file with F frames those numbered
+    s, s + N, s + 2N, … where s centres them, at least one.
     """
     check_choice(choice)
 

@@ -1,4 +1,4 @@
-"""The user's secret: patients get pseudonyms by it, and what is kept of files is sealed with it.
+"""The user's secret, by which patients get pseudonyms.
 
 A plain hash of a seven-digit number is undone in seconds by trying them all; one keyed with a
 secret is not. The secret stays in the user's configuration folder, outside of every output.
@@ -19,10 +19,7 @@ _LENGTH = 32
 
 
 def load_secret() -> bytes:
-    """Reads the user's secret, making it at the first call.
-
-    Returns:
-        32 random bytes, always the same ones for this user on this machine.
+    """32 random bytes, made at the first call, the same ones for this user on this machine.
 
     Raises:
         UserError: The configuration folder cannot be used, or the file is not a secret.
@@ -43,13 +40,7 @@ def load_secret() -> bytes:
 
 
 def pseudonym(secret: bytes, kind: str, value: str) -> str:
-    """HMAC-SHA256 of a value, 32 hex digits.
-
-    Args:
-        secret: From `load_secret`.
-        kind: What the value is, e.g. "PatientID"; equal values of two kinds differ.
-        value: Any text.
-    """
+    """HMAC-SHA256 of a value, 32 hex digits; equal values of two kinds ("PatientID") differ."""
     message = f"{kind}\0{value}".encode(errors="surrogateescape")
     return hmac.new(secret, message, hashlib.sha256).hexdigest()[:32]
 

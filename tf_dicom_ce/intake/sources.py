@@ -32,13 +32,8 @@ _DAMAGED = (
 def open_source(source: str, query: dicomweb.Query) -> Path:
     """Brings the files of a source to this machine where they are not.
 
-    Args:
-        source: A folder, a zip or tar, or the URL of a DICOMweb service.
-        query: What to ask a PACS for.
-
-    Returns:
-        The folder of the files. Of an archive or a PACS it is one in the user's cache folder,
-        readable for this user alone; it can be deleted at any time.
+    Those of a zip or tar, or of what the query asks a DICOMweb service for, go to a folder in the
+    user's cache, readable for this user alone. It can be deleted at any time.
 
     Raises:
         UserError: No such thing; or the PACS does not give what was asked for.
@@ -74,18 +69,11 @@ def is_archive(path: Path) -> bool:
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Unpacks an archive once; a second call finds it unpacked, wherever the archive lies now.
+    """Unpacks a zip or tar once, into a folder of its own below `folder`, for this user alone.
 
-    Only regular files are taken, under names that cannot leave the folder. The bytes are counted
-    as they come, so that an archive that lies about its size fills no disk. Archives within the
-    archive stay what they are.
-
-    Args:
-        archive: The zip or tar.
-        folder: Of all unpacked archives; made for this user alone, as it holds patient data.
-
-    Returns:
-        A folder of its own below `folder`.
+    A second call finds it unpacked, wherever the archive lies now. Only regular files are taken,
+    under names that cannot leave the folder. The bytes are counted as they come, so that an archive
+    that lies about its size fills no disk. Archives within the archive stay what they are.
 
     Raises:
         UserError: Damaged, encrypted, or larger than the disk.

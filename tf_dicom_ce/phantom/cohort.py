@@ -155,7 +155,7 @@ def default_cohort(preset: str = "quick") -> Path:
 
 def study_descriptions() -> tuple[str, ...]:
     """The values of Study Description (0008,1030) that Appendix A.1 knows."""
-    file = importlib.resources.files("tf_dicom_ce.dicom") / "study_descriptions.csv"
+    file = importlib.resources.files("tf_dicom_ce.tags") / "study_descriptions.csv"
     with file.open(newline="") as lines:
         return tuple(row["value"] for row in csv.DictReader(lines))
 

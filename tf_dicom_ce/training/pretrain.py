@@ -14,13 +14,8 @@ from tf_dicom_ce.data.source import Source
 from tf_dicom_ce.data.splits import write_split
 from tf_dicom_ce.data.ultrasound import UltrasoundDataset
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake.coverage import (
-    require_readable,
-    require_tags,
-    summary,
-    warn_of_rare_tags,
-    write_coverage,
-)
+from tf_dicom_ce.intake.coverage import require_tags, warn_of_rare_tags
+from tf_dicom_ce.intake.coverage_report import require_readable, summary, write_coverage
 from tf_dicom_ce.saved_model import in_float32
 from tf_dicom_ce.training import devices, run_folder
 from tf_dicom_ce.training.fitting import fit_and_keep_best, seed_everything

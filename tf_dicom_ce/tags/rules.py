@@ -2,9 +2,10 @@
 
 import dataclasses
 import re
+from typing import NamedTuple
 
-from tf_dicom_ce.dicom.elements import DAMAGED, Element, Values
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.tags.elements import DAMAGED, Element, Values
 
 MAPPED = "mapped"
 UNMAPPED = "unmapped"
@@ -24,14 +25,8 @@ class SchemaError(UserError):
     """A mistake in a tag schema; the message names the file, the line and the remedy."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Bin:
-    """The numbers from the bin before up to a bound.
-
-    Attributes:
-        below: The bound, itself not included; None for no bound.
-        labels: The labels of these numbers.
-    """
+class Bin(NamedTuple):
+    """Labels of the numbers from the bin before up to a bound, not included; None for no bound."""
 
     below: float | None
     labels: tuple[str, ...]
@@ -39,50 +34,32 @@ class Bin:
 
 @dataclasses.dataclass(frozen=True)
 class Tag:
-    """One DICOM element and what its values mean.
+    """One DICOM element and what its values mean."""
 
-    Attributes:
-        name: Name for reports, e.g. "study".
-        elements: The preferred element first, then its fallbacks.
-        labels: The labels of this tag, in the order of y.
-        ignore: Normalised values that count as absent.
-        exact: Normalised value to the table's own spelling and its labels.
-        bins: Ascending; the first one whose bound is above the number wins.
-        patterns: Ordered; the first that is found in the normalised value wins.
-        all_values: Whether every value of an element counts, not just the first that maps.
-        on_missing: The labels if there is no value; None if the tag is then absent from y.
-        on_unmapped: The labels if there are only unmapped values; None likewise.
-        unmapped_is_error: Whether unmapped values are not to be put up with.
-    """
-
-    name: str
-    elements: tuple[Element, ...]
-    labels: tuple[str, ...]
-    ignore: frozenset[str]
+    name: str  # name for reports, e.g. "study"
+    elements: tuple[Element, ...]  # the preferred element first, then its fallbacks
+    labels: tuple[str, ...]  # the labels of this tag, in the order of y
+    ignore: frozenset[str]  # normalised values that count as absent
+    # Normalised value to the table's own spelling and its labels.
     exact: dict[str, tuple[str, tuple[str, ...]]]
-    bins: tuple[Bin, ...]
+    bins: tuple[Bin, ...]  # ascending; the first one whose bound is above the number wins
+    # Ordered; the first that is found in the normalised value wins.
     patterns: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]
-    all_values: bool
+    all_values: bool  # whether every value of an element counts, not just the first that maps
+    # The labels if there is no value; None if the tag is then absent from y.
     on_missing: tuple[str, ...] | None
+    # The labels if there are only unmapped values; None likewise.
     on_unmapped: tuple[str, ...] | None
-    unmapped_is_error: bool
+    unmapped_is_error: bool  # whether unmapped values are not to be put up with
 
 
-@dataclasses.dataclass(frozen=True)
-class Match:
-    """What the rules of a tag made of its values.
+class Match(NamedTuple):
+    """What the rules of a tag made of its values."""
 
-    Attributes:
-        state: One of `STATES`.
-        raw: The value that mapped, or all that did not, joined by a backslash.
-        labels: The labels; None if nothing is known.
-        untidy: Whether the raw value differs from the clean form in case or spacing.
-    """
-
-    state: str
-    raw: str
-    labels: tuple[str, ...] | None = None
-    untidy: bool = False
+    state: str  # one of `STATES`
+    raw: str  # the value that mapped, or all that did not, joined by a backslash
+    labels: tuple[str, ...] | None = None  # the labels; None if nothing is known
+    untidy: bool = False  # whether the raw value differs from the clean form in case or spacing
 
 
 def normalise(value: str) -> str:
@@ -91,15 +68,9 @@ def normalise(value: str) -> str:
 
 
 def match_tag(tag: Tag, values: Values) -> Match:
-    """Tries the element and then its fallbacks.
+    """Tries the element and then its fallbacks; a SchemaError where the schema says so.
 
-    Args:
-        tag: The rules.
-        values: Canonical spelling of an element to its values.
-
-    Raises:
-        SchemaError: Nothing maps, and the schema says that this is an error. The message does not
-            quote the value, which may tell who the patient is.
+    Its message does not quote the value, which may tell who the patient is.
     """
     failures = []
     for element in tag.elements:
@@ -108,13 +79,14 @@ def match_tag(tag: Tag, values: Values) -> Match:
             return match
         failures.append((match, element.spec))
     failure, spec = min(failures, key=lambda pair: _TELLING.index(pair[0].state))
-    if failure.state == UNMAPPED and tag.unmapped_is_error:
+    if failure.state != UNMAPPED:
+        return failure._replace(labels=tag.on_missing)
+    if tag.unmapped_is_error:
         raise SchemaError(
             f"tag '{tag.name}': a value of {spec} is unmapped, and the schema has "
             'on_unmapped = "error"; map the value, or give on_unmapped labels'
         )
-    labels = tag.on_unmapped if failure.state == UNMAPPED else tag.on_missing
-    return dataclasses.replace(failure, labels=labels)
+    return failure._replace(labels=tag.on_unmapped)
 
 
 def to_number(clean: str) -> float | None:
@@ -153,9 +125,9 @@ def _match_value(tag: Tag, raw: str) -> Match:
     untidy = raw != " ".join(raw.split())
     number = to_number(clean) if tag.bins else None
     if number is not None:
-        for bin_ in tag.bins:
-            if bin_.below is None or number < bin_.below:
-                return Match(MAPPED, raw, bin_.labels, untidy)
+        for below, labels in tag.bins:
+            if below is None or number < below:
+                return Match(MAPPED, raw, labels, untidy)
     # A pattern such as "." says that there is a value; a damaged one says nothing.
     if clean != DAMAGED:
         for pattern, labels in tag.patterns:

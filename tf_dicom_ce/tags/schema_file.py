@@ -8,10 +8,10 @@ from typing import Any, NoReturn
 
 from pydicom.uid import UID, UID_dictionary
 
-from tf_dicom_ce.dicom.elements import Element, parse_element
-from tf_dicom_ce.dicom.reader import ULTRASOUND
-from tf_dicom_ce.dicom.rules import Bin, SchemaError, Tag, normalise
+from tf_dicom_ce.dicom.header import ULTRASOUND
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.tags.elements import Element, parse_element
+from tf_dicom_ce.tags.rules import Bin, SchemaError, Tag, normalise
 from tf_dicom_ce.user_tables import read_table
 
 _TOP_KEYS = {"name", "sop_classes", "tag"}
@@ -27,17 +27,10 @@ _ERROR = "error"
 
 
 def read_schema_file(path: Path) -> tuple[str, frozenset[str], tuple[Tag, ...]]:
-    """Reads a TOML schema and the CSV tables it names.
-
-    Args:
-        path: The TOML file; `map_csv` is relative to its folder.
+    """Reads a TOML schema and the CSV tables it names, relative to its folder.
 
     Returns:
-        The schema's name; UIDs of the SOP classes whose files are read; the tags, in the order of
-        y.
-
-    Raises:
-        SchemaError: Anything that is not as the schema demands.
+        Its name; UIDs of the SOP classes whose files are read; the tags, in the order of y.
     """
     top = _Block(path, *_load(path), _TOP_KEYS)
     name = top.expect("name", str)
@@ -77,44 +70,29 @@ def _read_sop_classes(top: "_Block") -> frozenset[str]:
     names = top.strings("sop_classes")
     if not names:
         top.fail("'sop_classes' is empty; leave it out for ultrasound", "sop_classes")
-    uids = set()
-    for name in names:
-        try:
-            uids.add(_sop_class_uid(name))
-        except ValueError as error:
-            top.fail(str(error), name)
-    return frozenset(uids)
+    uids = {name: _sop_class_uid(name) for name in names}
+    for name, uid in uids.items():
+        if uid is None:
+            said = f"unknown SOP class '{name}'; write it as in 'CT Image Storage', or its UID"
+            top.fail(said, name)
+    return frozenset(uids.values())
 
 
-def _sop_class_uid(name: str) -> str:
+def _sop_class_uid(name: str) -> str | None:
     """The UID of a SOP class, by its name, its keyword, or the UID itself, which may be private."""
     for uid, (title, kind, _, _, keyword) in UID_dictionary.items():
         if kind == "SOP Class" and name in (uid, title, keyword):
             return uid
-    if re.fullmatch(r"\d+(\.\d+)+", name) and UID(name).is_private:
-        return name
-    raise ValueError(f"unknown SOP class '{name}'; write it as in 'CT Image Storage', or its UID")
+    return name if re.fullmatch(r"\d+(\.\d+)+", name) and UID(name).is_private else None
 
 
 class _Block:
-    """One [[tag]], or what stands above them all, with checks that name the line of a mistake.
+    """One [[tag]] by its number, or what stands above them all; names the line of a mistake.
 
-    Args:
-        path: The schema file.
-        lines: Its text, since tomllib does not tell the lines of values.
-        table: The content.
-        keys: All keys that it may have.
-        index: Number of the tag, None for the top.
+    The lines of the file are searched for it, since tomllib does not tell the lines of values.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        lines: list[str],
-        table: dict[str, Any],
-        keys: set[str],
-        index: int | None = None,
-    ):
+    def __init__(self, path: Path, lines: list[str], table: dict, keys: set[str], index: int = -1):
         self.path, self.lines, self.table, self.index = path, lines, table, index
         for key in table.keys() - keys:
             self.fail(f"unknown key '{key}'; keys are {', '.join(sorted(keys))}", key)
@@ -135,18 +113,12 @@ class _Block:
         return tuple(values)
 
     def fail(self, message: str, needle: str, nth: int = 0) -> NoReturn:
-        """Raises with a line of the block.
-
-        Args:
-            message: What is wrong.
-            needle: The line is one that holds this text, as a string of its own if there is such.
-            nth: Which one of these lines' occurrences of `needle`.
-        """
+        """Raises with the line of the block that holds the nth `needle`, in quotes if there is."""
         headers = [i for i, s in enumerate(self.lines) if re.match(r"\s*\[\[\s*tag\s*]]", s)]
         bounds = (0, *headers, len(self.lines))
-        block = 0 if self.index is None else self.index + 1
+        block = bounds[self.index + 1 : self.index + 3]
         # Tags written as inline tables have no block of their own.
-        start, stop = bounds[block : block + 2] if block + 1 < len(bounds) else (0, bounds[-1])
+        start, stop = block if len(block) == 2 else (0, bounds[-1])
         for spelling in (f'"{needle}"', f"'{needle}'", needle):
             hits = [i for i in range(start, stop) for _ in range(self.lines[i].count(spelling))]
             if hits:
@@ -202,12 +174,10 @@ class _TagBlock(_Block):
             columns, lines = read_table(path, "value", "labels")
         except UserError as error:
             raise SchemaError(str(error)) from None
-        unknown = [column for column in columns if column not in _COLUMNS]
-        if unknown:
-            raise SchemaError(
-                f"{path.name}, line 1: unknown columns {', '.join(unknown)}; there are "
-                f"{', '.join(_COLUMNS)}"
-            )
+        if unknown := [column for column in columns if column not in _COLUMNS]:
+            known = ", ".join(_COLUMNS)
+            said = f"unknown columns {', '.join(unknown)}; there are {known}"
+            raise SchemaError(f"{path.name}, line 1: {said}")
         exact: dict[str, tuple[str, tuple[str, ...]]] = {}
         for line in lines:
             value, key = line.cells["value"], normalise(line.cells["value"])

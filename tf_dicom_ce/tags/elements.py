@@ -2,12 +2,10 @@
 
 import dataclasses
 import re
-from typing import Any
 
 from pydicom import DataElement, Dataset, Sequence
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.multival import MultiValue
-from pydicom.tag import BaseTag
 
 #: An element by its canonical spelling to its values: () if it is empty, None if it is absent.
 Values = dict[str, tuple[str, ...] | None]
@@ -29,16 +27,6 @@ _STEP = re.compile(
 )
 _SPELLINGS = """use a keyword of PS3.6, "gggg,eeee", or '(gggg,"private creator",ee)'"""
 _META, _PIXELS = 0x0002, 0x7FE0
-
-
-def value(dataset: Dataset, tag: BaseTag) -> Any:
-    """The value of an element, None if it is absent; four times as fast as by its keyword.
-
-    Args:
-        dataset: A header or an item of a sequence.
-        tag: Made once, from the keyword: `pydicom.tag.Tag("Rows")`.
-    """
-    return dataset[tag].value if tag in dataset else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,24 +61,17 @@ class _Step:
 
 @dataclasses.dataclass(frozen=True)
 class Element:
-    """Where in a header values stand: an element, or a path through sequences to one.
+    """Where in a header values stand: an element, or a path through sequences to one."""
 
-    Attributes:
-        spec: The canonical spelling: keywords where there are any, hexadecimal in capitals.
-    """
-
-    spec: str
+    spec: str  # the canonical spelling: keywords where there are any, hexadecimal in capitals
     _steps: tuple[_Step, ...]
 
     def read(self, dataset: Dataset) -> tuple[str, ...] | None:
-        """Reads all values as text.
-
-        Args:
-            dataset: A header; to be looked at within `quiet()`.
+        """Reads all values as text, from all items of sequences in order, within `quiet()`.
 
         Returns:
-            The values, from all items of sequences in order; () if there is none but the element
-            is there, None if it is absent. A value that cannot be converted is `DAMAGED`.
+            () if the element has no value, None if it is absent. A value that cannot be converted
+            is `DAMAGED`.
         """
         return _read(dataset, self._steps)
 
@@ -137,15 +118,15 @@ def _parse_step(match: re.Match[str]) -> _Step:
         tag = tag_for_keyword(match["keyword"])
     else:
         tag = int(match["group"] + match["number"], 16)
-        if not keyword_for_tag(tag) and (tag >> 16) % 2 == 0:
-            tag = None
+        is_known = keyword_for_tag(tag) or (tag >> 16) % 2
+        tag = tag if is_known else None
     if tag is None:
         raise ValueError(f"unknown element '{match[0]}'; {_SPELLINGS}")
     return _Step(tag, None, index)
 
 
 def _read(dataset: Dataset, steps: tuple[_Step, ...]) -> tuple[str, ...] | None:
-    step, *rest = steps
+    step, rest = steps[0], steps[1:]
     try:
         element = step.find(dataset)
         found = None if element is None else element.value
@@ -159,7 +140,7 @@ def _read(dataset: Dataset, steps: tuple[_Step, ...]) -> tuple[str, ...] | None:
     if not isinstance(found, Sequence):
         return (DAMAGED,)
     items = found if step.index is None else found[step.index : step.index + 1]
-    parts = [part for item in items if (part := _read(item, tuple(rest))) is not None]
+    parts = [part for item in items if (part := _read(item, rest)) is not None]
     # Absent only if it is so in each item.
     return tuple(text for part in parts for text in part) if parts else None
 

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from tf_dicom_ce.dicom.rules import Bin
-from tf_dicom_ce.dicom.tags import SchemaError, TagSchema
+from tf_dicom_ce.tags.rules import Bin
+from tf_dicom_ce.tags.schema import SchemaError, TagSchema
 
 GOOD = """\
 name = "own"

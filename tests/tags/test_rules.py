@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tf_dicom_ce.dicom.rules import to_number
-from tf_dicom_ce.dicom.tags import SchemaError, TagSchema
+from tf_dicom_ce.tags.rules import to_number
+from tf_dicom_ce.tags.schema import SchemaError, TagSchema
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from tf_dicom_ce.dicom.pictures import picture_format
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.user_tables import read_table
 
@@ -14,42 +13,25 @@ _OTHERS = {"path", "patient", "label", "mask", "split", "frame"}
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One line.
+    """One line."""
 
-    Attributes:
-        where: File and line, for messages.
-        values: Element to its values; an empty cell says nothing and is not here.
-        patient: Of the column `patient`, or None.
-    """
-
-    where: str
+    where: str  # file and line, for messages
+    # Element to its values; an empty cell says nothing and is not here.
     values: dict[str, tuple[str, ...]]
-    patient: str | None
-
-
-def list_pictures(root: Path) -> dict[str, Entry]:
-    """An entry that says nothing for every PNG and JPEG below a folder, so that it counts."""
-    pictures = (path for path in root.rglob("*") if picture_format(path))
-    return {path.relative_to(root).as_posix(): Entry("", {}, None) for path in pictures}
+    patient: str | None  # of the column `patient`, or None
 
 
 def read_tag_table(path: Path, elements: Sequence[str]) -> dict[str, Entry]:
-    """Reads the CSV.
+    """Reads the CSV: path (POSIX) to entry.
 
-    Args:
-        path: Column `path` (relative to the data folder), columns named by elements of the tag
-            schema, optional `patient`; the columns of a head's labels are passed over.
-        elements: The elements that the schema looks at.
-
-    Returns:
-        Path (POSIX) to entry.
+    It has a column `path` (relative to the data folder), columns named by elements of the tag
+    schema, optional `patient`; the columns of a head's labels are passed over.
 
     Raises:
         UserError: Unreadable, no or unknown columns, a path twice; file and line are named.
     """
     columns, lines = read_table(path, "path")
-    unknown = [name for name in columns if name not in _OTHERS and name not in elements]
-    if unknown:
+    if unknown := [name for name in columns if name not in _OTHERS and name not in elements]:
         raise UserError(
             f"--labels {path}: {', '.join(unknown)}: no element of the tag schema. Elements are: "
             f"{', '.join(elements)}."

@@ -6,10 +6,10 @@ from PIL import Image
 
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Code
-from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.index import scan
-from tf_dicom_ce.intake.tag_table import read_tag_table
+from tf_dicom_ce.tags.schema import TagSchema
+from tf_dicom_ce.tags.tag_table import read_tag_table
 
 SCHEMA = TagSchema.load("ultrasound")
 

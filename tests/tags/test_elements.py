@@ -6,7 +6,7 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import ImplicitVRLittleEndian
 
-from tf_dicom_ce.dicom.elements import parse_element
+from tf_dicom_ce.tags.elements import parse_element
 
 REGION = "SequenceOfUltrasoundRegions"
 

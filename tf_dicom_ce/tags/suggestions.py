@@ -1,14 +1,14 @@
 """Hints for whoever writes a tag schema: what an unmapped value may be, what looks like a slip."""
 
 import collections
-import dataclasses
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
 
 from rapidfuzz import fuzz
 
-from tf_dicom_ce.dicom.rules import Tag, normalise
+from tf_dicom_ce.tags.rules import Tag, normalise
 
 _SIDES = {
     *("left", "right", "lt", "rt", "l", "r"),
@@ -32,74 +32,51 @@ _LABEL_WEIGHT = 2
 _CLOSE = 0.6
 
 
-@dataclasses.dataclass(frozen=True)
-class Suggestion:
-    """A known description that is close to an unmapped value.
+class Suggestion(NamedTuple):
+    """A known description that is close to an unmapped value."""
 
-    Attributes:
-        description: As spelled in the schema.
-        labels: What it stands for.
-        score: From 0, nothing in common, to 1, the same but for words that tell nothing.
-    """
-
-    description: str
-    labels: tuple[str, ...]
-    score: float
+    description: str  # as spelled in the schema
+    labels: tuple[str, ...]  # what it stands for
+    score: float  # from 0, nothing in common, to 1, the same but for words that tell nothing
 
 
 def closest(value: str, tag: Tag) -> Suggestion | None:
-    """Finds the exact value of a tag that is closest to an unmapped one.
+    """Finds the exact value of a tag that is closest to an unmapped one; None if none is close.
 
     Words are compared in any order, allowing for typing errors and abbreviations; the rarer a word
-    in the schema, the more it counts.
-
-    Args:
-        value: As found in a file. The result holds no part of it.
-        tag: The tag that it is a value of.
-
-    Returns:
-        The closest description, or None if none is close.
+    in the schema, the more it counts. The result holds no part of the value.
     """
     descriptions = {spelling: _telling_words(spelling) for spelling, _ in tag.exact.values()}
     weights = _weights(descriptions.values(), tag.labels)
     alike = {word: _alike(word, weights) for word in _telling_words(value)}
     # A word that the schema does not know may change everything.
     unknown = math.log(len(descriptions) + 1)
-    best = None
-    for spelling, known in descriptions.items():
-        score = _score(alike, known, weights, unknown)
-        if score >= _CLOSE and (best is None or score > best.score):
-            best = Suggestion(spelling, tag.exact[normalise(spelling)][1], score)
-    return best
+    scores = {s: _score(alike, known, weights, unknown) for s, known in descriptions.items()}
+    best = max(scores, key=scores.get, default="")
+    if not best or scores[best] < _CLOSE:
+        return None
+    return Suggestion(best, tag.exact[normalise(best)][1], scores[best])
 
 
 def suspicious(tag: Tag) -> tuple[str, ...]:
-    """Finds what contradicts itself in a schema, or looks like a slip.
-
-    Args:
-        tag: Its content alone is looked at, no data.
-
-    Returns:
-        Sentences; a human has to judge them.
-    """
+    """Sentences on what contradicts itself in a tag's rules or looks like a slip, for a human."""
     return (*_contradictions(tag), *_named_but_not_mapped(tag), *_patterns_that_never_win(tag))
 
 
-def _contradictions(tag: Tag) -> list[str]:
+def _contradictions(tag: Tag) -> Iterator[str]:
     alike: dict[tuple[str, ...], dict[frozenset[str], str]] = collections.defaultdict(dict)
     for spelling, labels in tag.exact.values():
         key = tuple(sorted(word for word in _words(spelling) if word not in _SIDES))
         alike[key].setdefault(frozenset(labels), f"'{spelling}' {_listed(labels)}")
-    return [
-        f"{tag.name}: {' and '.join(meanings.values())} differ only in side, punctuation or order "
-        "of words, yet in their labels"
-        for meanings in alike.values()
-        if len(meanings) > 1
-    ]
+    for meanings in alike.values():
+        if len(meanings) > 1:
+            yield (
+                f"{tag.name}: {' and '.join(meanings.values())} differ only in side, punctuation "
+                "or order of words, yet in their labels"
+            )
 
 
-def _named_but_not_mapped(tag: Tag) -> list[str]:
-    sentences = []
+def _named_but_not_mapped(tag: Tag) -> Iterator[str]:
     for spelling, labels in tag.exact.values():
         text = f" {' '.join(_words(spelling))} "
         for label in tag.labels:
@@ -107,23 +84,17 @@ def _named_but_not_mapped(tag: Tag) -> list[str]:
             named = f" {name} " in text or f" {name}s " in text
             # "curvilinear" is a kind of "linear" as far as words go.
             if named and labels and not any(name in normalise(other) for other in labels):
-                sentences.append(
-                    f"{tag.name}: '{spelling}' names {label}, but its labels are {_listed(labels)}"
-                )
-    return sentences
+                said = f"names {label}, but its labels are {_listed(labels)}"
+                yield f"{tag.name}: '{spelling}' {said}"
 
 
-def _patterns_that_never_win(tag: Tag) -> list[str]:
+def _patterns_that_never_win(tag: Tag) -> Iterator[str]:
     seen: set[str] = set()
-    sentences = []
     for pattern, labels in tag.patterns:
         if pattern.pattern in seen:
-            sentences.append(
-                f"{tag.name}: pattern '{pattern.pattern}' for {_listed(labels)} never wins, "
-                "for an earlier one is equal"
-            )
+            said = f"for {_listed(labels)} never wins, for an earlier one is equal"
+            yield f"{tag.name}: pattern '{pattern.pattern}' {said}"
         seen.add(pattern.pattern)
-    return sentences
 
 
 def _listed(labels: tuple[str, ...]) -> str:

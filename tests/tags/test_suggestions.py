@@ -2,8 +2,8 @@
 
 import pytest
 
-from tf_dicom_ce.dicom.suggestions import closest, suspicious
-from tf_dicom_ce.dicom.tags import TagSchema
+from tf_dicom_ce.tags.schema import TagSchema
+from tf_dicom_ce.tags.suggestions import closest, suspicious
 
 PAPER = TagSchema.load("ultrasound-paper").tags
 DEFAULT = TagSchema.load("ultrasound").tags

@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 
-from tf_dicom_ce.dicom.elements import Element, Values
 from tf_dicom_ce.dicom.quiet import quiet
-from tf_dicom_ce.dicom.rules import STATES, SchemaError, Tag, match_tag
-from tf_dicom_ce.dicom.schema_file import read_schema_file
-
-__all__ = ["STATES", "Encoding", "SchemaError", "Tag", "TagSchema", "Values"]
+from tf_dicom_ce.tags.elements import Values
+from tf_dicom_ce.tags.rules import SchemaError, Tag, match_tag
+from tf_dicom_ce.tags.schema_file import read_schema_file
 
 _SHIPPED = Path(__file__).parent
 # Raised whenever reading and encoding give another answer for the same schema and header.
@@ -22,47 +20,34 @@ _RULES_VERSION = 2
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """The tags of one file.
+    """The tags of one file."""
 
-    Attributes:
-        y: (L,) float32, multi-hot; zero over the span of a tag of which nothing is known.
-        present: (L,) bool, True over the span of a tag that was found and mapped, even if it
-            was mapped to no label, or to which the schema gives labels in any case.
-        states: Tag name to its state, one of `STATES`, and the raw value: the one that mapped,
-            or all that did not, joined by a backslash.
-        untidy: Names of the tags that mapped although the raw value differs from the clean form
-            in case or spacing.
-    """
-
-    y: np.ndarray
+    y: np.ndarray  # (L,) float32, multi-hot; zero over the span of a tag of which nothing is known
+    # (L,) bool, True over the span of a tag that was found and mapped, even if it was mapped to no
+    # label, or to which the schema gives labels in any case.
     present: np.ndarray
+    # Tag name to its state (`rules.STATES`) and raw value: the one that mapped, or all that did
+    # not, joined by a backslash.
     states: dict[str, tuple[str, str]]
+    # Names of the tags that mapped although the raw value differs from the clean form in case or
+    # spacing.
     untidy: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class TagSchema:
-    """Which elements are read, and which labels their values stand for.
+    """Which elements are read, and which labels their values stand for."""
 
-    Attributes:
-        name: The schema's name.
-        sop_classes: UIDs of the SOP classes whose files are read.
-        tags: The tags, in the order of y.
-        fingerprint: SHA-256 (hex) over all that can change an encoding: the resolved content of
-            TOML and CSV, whatever their layout, and the version of the rules.
-    """
-
-    name: str
-    sop_classes: frozenset[str]
-    tags: tuple[Tag, ...]
+    name: str  # the schema's name
+    sop_classes: frozenset[str]  # UIDs of the SOP classes whose files are read
+    tags: tuple[Tag, ...]  # the tags, in the order of y
+    # SHA-256 (hex) over all that can change an encoding: the resolved content of TOML and CSV,
+    # whatever their layout, and the version of the rules.
     fingerprint: str
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> "TagSchema":
-        """Loads a shipped schema by name, or a schema file.
-
-        Args:
-            name_or_path: "ultrasound", "ultrasound-paper", or the path of a TOML file.
+        """Loads a schema: "ultrasound", "ultrasound-paper", or the path of a TOML file.
 
         Raises:
             SchemaError: No such schema, or a mistake in it; file and line are named.
@@ -85,31 +70,18 @@ class TagSchema:
     @property
     def elements(self) -> tuple[str, ...]:
         """The elements that are looked at, in canonical spelling, each once."""
-        return tuple(element.spec for element in self._elements())
+        return tuple(dict.fromkeys(element.spec for tag in self.tags for element in tag.elements))
 
-    def read(self, dataset: Dataset) -> Values:
-        """Reads the `elements` of one header.
-
-        Args:
-            dataset: A header; other elements are not looked at.
-
-        Returns:
-            Element to all its values as text, () if it is empty, None if it is absent.
-        """
+    def read(self, header: Dataset) -> Values:
+        """Reads the values of the `elements`, and looks at no other element of the header."""
         with quiet():
-            return {element.spec: element.read(dataset) for element in self._elements()}
+            return {e.spec: e.read(header) for tag in self.tags for e in tag.elements}
 
     def encode(self, values: Values) -> Encoding:
         """Encodes what `read` found; its entries may be replaced by better ones.
 
-        Args:
-            values: As from `read`; an element that is not among the keys is absent.
-
-        Returns:
-            The encoding; a damaged element counts as unmapped.
-
-        Raises:
-            SchemaError: A value is unmapped where the schema has `on_unmapped = "error"`.
+        An element that is not among the keys is absent; a damaged one counts as unmapped. An
+        unmapped one raises a SchemaError if the schema has `on_unmapped = "error"`.
         """
         y: list[float] = []
         present: list[bool] = []
@@ -124,9 +96,6 @@ class TagSchema:
                 untidy.append(tag.name)
         return Encoding(np.array(y, np.float32), np.array(present, np.bool_), states, tuple(untidy))
 
-    def _elements(self) -> tuple[Element, ...]:
-        return tuple(dict.fromkeys(element for tag in self.tags for element in tag.elements))
-
 
 def _fingerprint(sop_classes: frozenset[str], tags: tuple[Tag, ...]) -> str:
     content = [
@@ -135,7 +104,6 @@ def _fingerprint(sop_classes: frozenset[str], tags: tuple[Tag, ...]) -> str:
             "elements": [element.spec for element in tag.elements],
             "ignore": sorted(tag.ignore),
             "exact": sorted(tag.exact.items()),
-            "bins": [dataclasses.astuple(bin_) for bin_ in tag.bins],
             "patterns": [(pattern.pattern, labels) for pattern, labels in tag.patterns],
         }
         for tag in tags

@@ -7,8 +7,8 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 
-from tf_dicom_ce.dicom.suggestions import suspicious
-from tf_dicom_ce.dicom.tags import TagSchema
+from tf_dicom_ce.tags.schema import TagSchema
+from tf_dicom_ce.tags.suggestions import suspicious
 
 DOCS = Path(__file__).parents[2] / "docs"
 CT_LABELS = (

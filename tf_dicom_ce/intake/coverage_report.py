@@ -1,0 +1,211 @@
+"""The report of an index: a page to look at, Markdown, JSON, and a CSV of all files.
+
+Raw tag values, paths and images stand in these files and nowhere else.
+"""
+
+import base64
+import dataclasses
+import io
+import itertools
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tf_dicom_ce.dicom.refusals import Code, Refusal
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake.coverage import Coverage
+from tf_dicom_ce.intake.decoding import ImageReader, Sample, decode_images
+from tf_dicom_ce.intake.index import Index
+from tf_dicom_ce.whole_files import as_csv, write_text
+
+#: What the report consists of.
+FILES = ("coverage.html", "coverage.md", "coverage.json", "files.csv")
+_COLUMNS = ("path", "row", "status", "what", "patient", "labels", "flags")
+_NONE: Mapping[int, Refusal] = MappingProxyType({})
+_PICTURES = 4  # a group
+_SIZE = (240, 180)
+
+
+def require_readable(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -> None:
+    """Raises a UserError, with remedies, if less than half of the ultrasound can be read."""
+    coverage = index.coverage.with_decode_refusals(undecodable.values())
+    readable = len(index.rows) - len(undecodable)
+    if coverage.unreadable <= readable:
+        return
+    total = readable + coverage.unreadable
+    lines = [f"{coverage.unreadable} of {total} images cannot be read:"]
+    for code, count in coverage.refusals.items():
+        if not code.is_skip:
+            lines.append(f"  {count} {code.value}: {code.remedy}")
+    lines.append("coverage.md names them. Mend them, or go on without them: --allow-unreadable")
+    raise UserError("\n".join(lines))
+
+
+def write_coverage(
+    index: Index,
+    folder: str | os.PathLike[str],
+    undecodable: Mapping[int, Refusal] = _NONE,
+    reader: ImageReader | None = None,
+) -> None:
+    """Writes the report's `FILES`, each in one step, for this user alone.
+
+    Args:
+        index: The index.
+        folder: Made if need be; an OSError if it cannot be written.
+        undecodable: Row number to refusal, for files whose pixels could not be decoded.
+        reader: Reads the pictures of the page; None for one without options.
+    """
+    reader = reader or ImageReader(index.root, index.schema.sop_classes)
+    coverage = index.coverage.with_decode_refusals(undecodable.values())
+    paths = {index.rows[k].path: refusal for k, refusal in undecodable.items()}
+    refusals = sorted((*index.refusals, *paths.items()), key=lambda pair: pair[0])
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = (
+        render_page(index, reader, undecodable),
+        to_markdown(coverage, refusals),
+        json.dumps(dataclasses.asdict(coverage), indent=2) + "\n",
+        as_csv(_COLUMNS, _files(index, refusals), heading=True),
+    )
+    for name, content in zip(FILES, contents, strict=True):
+        write_text(folder / name, content, private=True)
+
+
+def summary(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -> str:
+    """A few lines for the terminal, without any raw value or path; see `write_coverage`."""
+    coverage = index.coverage.with_decode_refusals(undecodable.values())
+    lines = [
+        f"{coverage.images} images of {coverage.patients} patients; "
+        f"{coverage.skipped} other files skipped, {coverage.unreadable} unreadable"
+    ]
+    for name, tag in coverage.tags.items():
+        tidied = f" ({tag.untidy} after tidying)" if tag.untidy else ""
+        others = (f", {n} {s}" for s, n in tag.states.items() if n and s != "mapped")
+        lines.append(f"{name}: {tag.states['mapped']} mapped{tidied}{''.join(others)}")
+    of_patients = coverage.identification
+    told = ", ".join(f"{how} ({n})" for how, n in of_patients.told.items())
+    lines.append(f"Patients told apart by: {told}")
+    flags = (*of_patients.oddities.items(), *coverage.flags.items())
+    lines += (f"{n} files: {flag}" for flag, n in flags)
+    if of_patients.copies:
+        lines.append(f"{of_patients.copies} files are copies of others, which count once")
+    lines += (f"WARNING: {sentence}" for sentence in of_patients.warnings)
+    return "\n".join(lines)
+
+
+def to_markdown(coverage: Coverage, refusals: Iterable[tuple[str, Refusal]] = ()) -> str:
+    """The report as Markdown, with the unreadable ones of (relative path, Refusal) by name."""
+
+    def shares(counts: Mapping[str, int]) -> list[tuple]:
+        return [
+            (name, n, f"{100 * n / coverage.images:.1f} %" if coverage.images else "")
+            for name, n in counts.items()
+        ]
+
+    return _render(
+        "coverage.md.jinja",
+        coverage=coverage,
+        table=_table,
+        shares=shares,
+        slugs=lambda flags: [(flag, flag.slug, n) for flag, n in flags.items()],
+        codes=[(c.value, _kind(c), n, c.remedy) for c, n in coverage.refusals.items()],
+        unreadable=[(p, r.code.value, r.detail) for p, r in refusals if not r.code.is_skip],
+    )
+
+
+def _table(header: tuple[str, ...], rows: Iterable[tuple]) -> str:
+    def line(cells: Iterable) -> str:
+        texts = (" ".join(str(cell).splitlines()).replace("|", "\\|") for cell in cells)
+        return f"| {' | '.join(texts)} |"
+
+    def shown(name: str, cell: Any) -> Any:
+        # In quotes, or leading blanks would not be seen.
+        return f'"{cell}"' if name == "value" or (name.endswith(" value") and cell) else cell
+
+    quoted = (map(shown, header, row) for row in rows)
+    return "\n".join(map(line, (header, ("---" for _ in header), *quoted)))
+
+
+def _kind(code: Code) -> str:
+    return "skipped" if code.is_skip else "unreadable"
+
+
+def _files(index: Index, refusals: Iterable[tuple[str, Refusal]]) -> list[dict[str, str]]:
+    rows: dict[str, dict[str, str]] = {}
+    for number, row in enumerate(index.rows):
+        rows[row.path] = {
+            "path": row.path,
+            "row": str(number),
+            "status": "image",
+            "what": row.kind,
+            "patient": row.pseudonym,
+            "labels": "|".join(itertools.compress(index.schema.labels, row.y)),
+            "flags": "|".join(row.flags),
+        }
+    for path, refusal in refusals:
+        what = f"{refusal.code.value} {refusal.detail}".strip()
+        found = {"path": path, "status": _kind(refusal.code), "what": what}
+        rows[path] = rows.get(path, {}) | found
+    return [rows[path] for path in sorted(rows)]
+
+
+def render_page(index: Index, reader: ImageReader, undecodable: Mapping[int, Refusal]) -> str:
+    """The report as one self-contained HTML page; it shows images, all text is escaped."""
+    unreadable = {index.rows[row].path: refusal for row, refusal in undecodable.items()}
+    unreadable |= {path: r for path, r in index.refusals if not r.code.is_skip}
+    return _render(
+        "coverage.html.jinja",
+        coverage=index.coverage.with_decode_refusals(undecodable.values()),
+        schema=index.schema.name,
+        pictures=_pictures(index, reader, undecodable),
+        unreadable=sorted(unreadable.items()),
+    )
+
+
+def _render(name: str, **content: Any) -> str:
+    import jinja2
+
+    is_page = ".html" in name
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tf_dicom_ce.intake", "."),
+        autoescape=is_page,
+        trim_blocks=not is_page,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template(name).render(content)
+
+
+def _pictures(
+    index: Index, reader: ImageReader, undecodable: Mapping[int, Refusal]
+) -> dict[tuple[str, str], list[str]]:
+    """(tag, label) to JPEGs, base64, of a few of its rows, spread over the folder."""
+    groups, column = {}, 0
+    y = np.array([row.y for row in index.rows])
+    for tag in index.schema.tags:
+        for label in tag.labels:
+            rows = np.flatnonzero(y[:, column])
+            column += 1
+            spread = np.linspace(0, len(rows) - 1, min(_PICTURES, len(rows))).round().astype(int)
+            groups[tag.name, label] = rows[spread].tolist()
+    chosen = sorted({row for rows in groups.values() for row in rows} - undecodable.keys())
+    images = [Sample(index.rows[row].path, row, None) for row in chosen]
+    decoded = {
+        chosen[k]: _jpeg(frame.pixels)
+        for k, frame in decode_images(reader, images)
+        if not isinstance(frame, Refusal)
+    }
+    return {group: [decoded[k] for k in rows if k in decoded] for group, rows in groups.items()}
+
+
+def _jpeg(pixels: np.ndarray) -> str:
+    image = Image.fromarray(pixels)
+    image.thumbnail(_SIZE)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=80)
+    return base64.b64encode(file.getvalue()).decode()
