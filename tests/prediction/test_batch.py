@@ -15,9 +15,7 @@ from pydicom.encaps import encapsulate
 
 from tf_dicom_ce import __version__
 from tf_dicom_ce.dicom.flags import Flag
-from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Code, Refusal
-from tf_dicom_ce.dicom.regions import Region
 from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.decoding import ImageReader
@@ -27,7 +25,7 @@ from tf_dicom_ce.prediction import batch, folder, writing
 from tf_dicom_ce.prediction.batch import predict
 from tf_dicom_ce.prediction.folder import open_results
 from tf_dicom_ce.prediction.heads import open_head
-from tf_dicom_ce.prediction.writing import Answered, Writer
+from tf_dicom_ce.prediction.writing import Answered, SourceReader, Writer
 from tf_dicom_ce.workers import Outage
 
 SIZE = (32, 64)
@@ -250,7 +248,7 @@ def test_a_worker_that_dies_costs_one_image(run, write, monkeypatch):
 
     def guarded_map(function, items, lost, **_):
         for item in items:
-            yield lost(Outage.DIED) if item.image.path == "2.dcm" else function(item)
+            yield lost(Outage.DIED) if item.path == "2.dcm" else function(item)
 
     for k in range(6):
         write(f"src/{k}.dcm", picture(k))
@@ -267,9 +265,10 @@ def test_a_worker_that_dies_costs_one_image(run, write, monkeypatch):
 def test_a_header_that_no_result_can_be_made_of(heads, write, tmp_path, monkeypatch):
     path = write("src/a.dcm", picture(1))
     model = open_head(heads / "segmentation").model
-    frame = Frame(picture(1), (), Region(0, 0, *SIZE), SIZE)
-    image = Answered(writing.Image("a.dcm", 0, "n"), frame, {"mask": picture(1) // 255})
-    writer = Writer(tmp_path / "src", TagSchema.load("ultrasound").sop_classes, tmp_path, model)
+    reader = SourceReader(tmp_path / "src", TagSchema.load("ultrasound").sop_classes)
+    (source,) = reader.read("a.dcm", [0])
+    image = Answered("a.dcm", "n", source, {"mask": picture(1) // 255})
+    writer = Writer(tmp_path, model)
 
     def fail(*_):
         raise RecursionError(NAME)
@@ -277,7 +276,7 @@ def test_a_header_that_no_result_can_be_made_of(heads, write, tmp_path, monkeypa
     monkeypatch.setattr(writing, "dicom_file", fail)
     assert writer(image) == Refusal(Code.DAMAGED_HEADER, "RecursionError")
     path.unlink()
-    assert writer(image) == Refusal(Code.OS_ERROR, "FileNotFoundError")
+    assert reader.read("a.dcm", [0]) == [Refusal(Code.OS_ERROR, "FileNotFoundError")]
     assert {p.name for p in tmp_path.iterdir()} == {"src"}
 
 

@@ -31,8 +31,6 @@ from tf_dicom_ce.results.evidence import (
     evidence,
     hashed_uid,
     instance_identity,
-    is_cine,
-    original_class,
     refer_to_original,
 )
 from tf_dicom_ce.results.model import MANUFACTURER, SOFTWARE, Model, organ, own
@@ -48,8 +46,8 @@ def dicom_file(source: Source, model: Model, answer: Mapping[str, np.ndarray]) -
     Args:
         source: The image, of a DICOM file.
         model: Who answered.
-        answer: For this one image: `mask` uint8 of its height and width; or `class_id` int32 and
-            `probabilities` float32 [K].
+        answer: For this one image: `mask` as of `segmentation`; or `class_id` and `probabilities`
+            as of `report`.
     """
     if model.task == "segmentation":
         return encode(segmentation(source, answer["mask"], model))
@@ -110,15 +108,13 @@ def _segments(model: Model) -> list[SegmentDescription]:
         source=MANUFACTURER,
         parameters={"weights": model.weights_digest, "training data": model.fingerprint},
     )
+    structure = codes.cid7150.AnatomicalStructure
+    concept = codes.cid7150.SpatialAndRelationalConcept
     return [
         SegmentDescription(
             segment_number=number,
             segment_label=name[:64],
-            segmented_property_category=(
-                codes.cid7150.AnatomicalStructure
-                if organ(name)
-                else codes.cid7150.SpatialAndRelationalConcept
-            ),
+            segmented_property_category=structure if organ(name) else concept,
             segmented_property_type=organ(name) or own(name),
             algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=algorithm,
@@ -142,12 +138,9 @@ def report(source: Source, class_id: int, probabilities: np.ndarray, model: Mode
     """
     with quiet():
         image = evidence(source)
-        result = ComprehensiveSR(
-            evidence=[image],
-            content=_content(source, image, class_id, probabilities, model),
-            series_number=_SR_SERIES,
-            **instance_identity(source, model, "SR"),
-        )
+        content = _content(source, image, class_id, probabilities, model)
+        identity = instance_identity(source, model, "SR")
+        result = ComprehensiveSR([image], content, series_number=_SR_SERIES, **identity)
         refer_to_original(result, source)
     return result
 
@@ -155,13 +148,14 @@ def report(source: Source, class_id: int, probabilities: np.ndarray, model: Mode
 def _content(
     source: Source, image: Dataset, class_id: int, probabilities: np.ndarray, model: Model
 ) -> MeasurementReport:
-    answer = model.classes[class_id]
+    answer, weights = model.classes[class_id], f"weights {model.weights_digest}"
     device = DeviceObserverIdentifyingAttributes(
         uid=hashed_uid("device", model.name, model.version, model.weights_digest, SOFTWARE),
         name=f"{model.name} {model.version}",
         manufacturer_name=MANUFACTURER,
     )
-    frames = [source.frame + 1] if is_cine(source) else None
+    frames = [source.frame + 1] if source.frames > 1 else None
+    sop_class = source.header["SOPClassUID"]
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
             uid=hashed_uid("tracking", image.SOPInstanceUID, f"{source.frame}"),
@@ -170,52 +164,37 @@ def _content(
         algorithm_id=AlgorithmIdentification(
             name=model.name,
             version=model.version,
-            parameters=[
-                model.intended_use,
-                f"weights {model.weights_digest}",
-                f"training data {model.fingerprint}",
-            ],
+            parameters=[model.intended_use, weights, f"training data {model.fingerprint}"],
             manufacturer=MANUFACTURER,
         ),
         measurements=[
-            Measurement(
-                name=own(f"Probability of {name}"),
-                value=round(float(probability), 6),
-                unit=codes.UCUM.NoUnits,
-            )
-            for name, probability in zip(model.classes, probabilities, strict=True)
+            Measurement(own(f"Probability of {name}"), round(float(p), 6), codes.UCUM.NoUnits)
+            for name, p in zip(model.classes, probabilities, strict=True)
         ],
         qualitative_evaluations=[
-            QualitativeEvaluation(
-                name=own("Class of the image"),
-                value=organ(answer) or own(answer),
-            )
+            QualitativeEvaluation(own("Class of the image"), organ(answer) or own(answer))
         ],
-        source_images=[
-            SourceImageForMeasurementGroup(original_class(source), image.SOPInstanceUID, frames)
-        ],
+        source_images=[SourceImageForMeasurementGroup(sop_class, image.SOPInstanceUID, frames)],
     )
+    observer = ObserverContext(codes.cid270.Device, device)
     return MeasurementReport(
-        observation_context=ObservationContext(
-            observer_device_context=ObserverContext(codes.cid270.Device, device)
-        ),
+        observation_context=ObservationContext(observer_device_context=observer),
         procedure_reported=codes.SCT.Ultrasonography,
         imaging_measurements=[group],
     )
 
 
-def overlay(image: Source | np.ndarray, mask: np.ndarray, classes: tuple[str, ...]) -> bytes:
+def overlay(pixels: np.ndarray, mask: np.ndarray, classes: tuple[str, ...]) -> bytes:
     """Outlines on the image, and below it a legend with a line a class.
 
     Args:
-        image: A source, or gray levels uint8 [H, W].
+        pixels: Gray levels, uint8 [H, W].
         mask: Classes, uint8 of its height and width; 0 is not drawn.
         classes: Names of all classes, background first.
 
     Returns:
         A PNG in colour, W pixels wide and 14 more a class than H high.
     """
-    pixels = image.pixels if isinstance(image, Source) else image
     height, width = pixels.shape
     sheet = Image.new("RGB", (width, height + _LINE * (len(classes) - 1)))
     sheet.paste(Image.fromarray(outline(pixels, mask)))

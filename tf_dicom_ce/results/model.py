@@ -10,11 +10,11 @@ from pydicom.sr.coding import Code
 
 from tf_dicom_ce import __version__
 
+MANUFACTURER = "tf_dicom_ce"
 #: Designators of private schemes begin with 99 (PS3.16, 8.2).
 SCHEME = CodingSchemeIdentificationItem(
-    "99TFDICOMCE", name="Class names of tf_dicom_ce", responsible_organization="tf_dicom_ce"
+    "99TFDICOMCE", "Class names of tf_dicom_ce", responsible_organization=MANUFACTURER
 )
-MANUFACTURER = "tf_dicom_ce"
 #: What makes results of a model's answers, and its version.
 SOFTWARE = f"{MANUFACTURER} {__version__}"
 
@@ -78,11 +78,7 @@ def organ(name: str) -> Code | None:
 
 
 def own(meaning: str) -> Code:
-    """A code of our own; the same text gives the same code, whatever the model.
-
-    Args:
-        meaning: Any text; more than 64 characters are cut, as a code meaning has no more.
-    """
+    """A code of our own, the same for the same text, which its meaning cuts at 64 characters."""
     plain = re.sub(r"[^A-Z0-9]+", "_", meaning.upper()).strip("_")
     digest = hashlib.sha256(meaning.encode()).hexdigest()[:6].upper()
     return Code(f"{plain[:9]}_{digest}", SCHEME.CodingSchemeDesignator, meaning[:64])

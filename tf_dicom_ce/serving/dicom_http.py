@@ -1,27 +1,32 @@
 """An image in, what a head says about it out: as JSON, as a DICOM SEG or SR, or as a picture."""
 
+import base64
 import contextlib
+import io
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import anyio
 import numpy as np
+from PIL import Image
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tf_dicom_ce.dicom.reader import ULTRASOUND
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.intake.decoding import refusal_of
-from tf_dicom_ce.masks import likeliest_classes
+from tf_dicom_ce.masks import colour, likeliest_classes
 from tf_dicom_ce.results.files import dicom_file, overlay
 from tf_dicom_ce.results.model import Model
-from tf_dicom_ce.results.source import Source, on_disk
-from tf_dicom_ce.serving import reading
-from tf_dicom_ce.serving.answers import answer, is_picture
+from tf_dicom_ce.results.source import Source, open_image
 from tf_dicom_ce.serving.errors import RequestError
-from tf_dicom_ce.serving.reading import Failure, GuardedCalls
 from tf_dicom_ce.serving.repository import Repository
 from tf_dicom_ce.serving.servable import Servable
+from tf_dicom_ce.workers import Failure, GuardedCalls
 
 _JSON, _DICOM, _PNG = "application/json", "application/dicom", "image/png"
 _BODIES = (_DICOM, _PNG, "image/jpeg")
@@ -41,7 +46,7 @@ class DicomEndpoint:
     """Answers `POST /v1/models/{name}[/versions/{version}]/dicom`.
 
     The body is a DICOM, PNG or JPEG file, or multipart/form-data with one. `Accept` chooses:
-    application/json, `answers.answer`; application/dicom, a SEG or SR; image/png, outlines. In the
+    application/json, see openapi.py; application/dicom, a SEG or SR; image/png, outlines. In the
     query, `frame` is counted from 0, and `picture=true` adds to the JSON what the model saw.
 
     Files are read in other processes: one that kills or blocks them costs its own request.
@@ -61,32 +66,31 @@ class DicomEndpoint:
     def _answer(self, request: Request, frame: int | None, file: bytes) -> Response:
         with self._repository.acquire(**request.path_params) as servable:
             model = _model(servable)
-            as_trained = (servable.content.get(k, False) for k in ("find_sector", "blank_outside"))
-            source = self._read(file, frame, *as_trained)
+            source = self._read(file, frame, servable.content)
             accept = ",".join(request.headers.getlist("accept"))
             accepted = _accepted(accept, source, model)
             levels = source.pixels[np.newaxis, ..., np.newaxis].astype(np.float32)
             outputs = servable.predict("serving_image", {"image": levels})
-        outputs = {name: values[0] for name, values in outputs.items()}
-        if model.task == "segmentation":
-            mask = likeliest_classes(outputs["probabilities"], source.pixels.shape)
-            outputs = {"mask": mask}
+        answer = {name: values[0] for name, values in outputs.items()}
+        is_mask = model.task == "segmentation"
+        if is_mask:
+            answer["mask"] = likeliest_classes(answer["probabilities"], source.pixels.shape)
         if accepted == _DICOM:
-            kind = "seg" if model.task == "segmentation" else "sr"
-            return _attached(self._write(source, model, outputs), _DICOM, model, f"{kind}.dcm")
+            end = "seg.dcm" if is_mask else "sr.dcm"
+            return _attached(self._write(source, model, answer), _DICOM, model, end)
         if accepted == _PNG:
-            picture = overlay(source, outputs["mask"], model.classes)
+            picture = overlay(source.pixels, answer["mask"], model.classes)
             return _attached(picture, _PNG, model, "outlines.png")
-        picture = request.query_params.get("picture") == "true"
-        found = answer(source, model, outputs, picture)
+        found = _in_json(source, model, answer)
+        if request.query_params.get("picture") == "true":
+            found["picture"] = _png(source.pixels)
         return JSONResponse(found, headers={"Cache-Control": "no-store"})
 
-    def _read(
-        self, file: bytes, frame: int | None, find_sector: bool, blank_outside: bool
-    ) -> Source:
+    def _read(self, file: bytes, frame: int | None, trained: dict) -> Source:
+        looks = (trained.get("find_sector", False), trained.get("blank_outside", False))
         # Made here, as a worker that is killed would leave it behind.
         with on_disk(file) as path:
-            found = self._guarded.call(reading.read, path, frame, find_sector, blank_outside)
+            found = self._guarded.call(open_image, path, ULTRASOUND, *looks, frame)
         if isinstance(found, Source):
             return found
         if isinstance(found, Failure):
@@ -99,8 +103,8 @@ class DicomEndpoint:
             f"The file cannot be read: {found.code}{detail}. {found.code.remedy}",
         )
 
-    def _write(self, source: Source, model: Model, outputs: dict[str, np.ndarray]) -> bytes:
-        written = self._guarded.call(dicom_file, source, model, outputs)
+    def _write(self, source: Source, model: Model, answer: dict[str, np.ndarray]) -> bytes:
+        written = self._guarded.call(dicom_file, source, model, answer)
         if isinstance(written, bytes):
             return written
         reason = written.name if isinstance(written, Failure) else written.value
@@ -153,7 +157,7 @@ def _model(servable: Servable) -> Model:
 
 def _accepted(accept: str, source: Source, model: Model) -> str:
     offered = [_JSON]
-    if not is_picture(source):
+    if source.header is not None:
         offered.append(_DICOM)
     if model.task == "segmentation":
         offered.append(_PNG)
@@ -165,6 +169,39 @@ def _accepted(accept: str, source: Source, model: Model) -> str:
             "DICOM file, a picture with outlines needs a segmentation.",
         )
     return chosen
+
+
+def _in_json(source: Source, model: Model, answer: dict[str, np.ndarray]) -> dict:
+    """Who answered, about what, and the answer; see `ImageAnswer` in openapi.py."""
+    names = ("name", "version", "weights_digest", "task", "synthetic")
+    found = {
+        "model": {name: getattr(model, name) for name in names},
+        "notice": "Research use only. Not a medical device.",
+        "image": {
+            "format": "picture" if source.header is None else "dicom",
+            "rows": source.shape[0],
+            "columns": source.shape[1],
+            "frame": source.frame,
+            "frames": source.frames,
+            "region": source.region._asdict(),
+        },
+        "classes": [{"class_id": k, "name": name} for k, name in enumerate(model.classes)],
+    }
+    if model.task == "classification":
+        for one, probability in zip(found["classes"], answer["probabilities"], strict=True):
+            one["probability"] = float(probability)
+        return found | {"class": model.classes[int(answer["class_id"])]}
+    mask = answer["mask"]
+    for label, one in enumerate(found["classes"]):
+        one["share"] = np.count_nonzero(mask == label) / mask.size
+        one["colour"] = "#" + bytes(colour(label)).hex() if label else None
+    return found | {"mask": _png(source.in_file(mask))}
+
+
+def _png(pixels: np.ndarray) -> dict[str, str]:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    return {"b64": base64.b64encode(file.getvalue()).decode()}
 
 
 def _attached(content: bytes, media_type: str, model: Model, end: str) -> Response:
@@ -197,6 +234,15 @@ async def _uploaded(request: Request) -> bytes:
         return await files[0].read()
     finally:
         await form.close()
+
+
+@contextlib.contextmanager
+def on_disk(content: bytes) -> Iterator[Path]:
+    """Puts a file's content where no other user can read it, and removes it afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "image"
+        path.write_bytes(content)
+        yield path
 
 
 class _InMemory(MultiPartParser):
