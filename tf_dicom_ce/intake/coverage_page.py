@@ -10,6 +10,7 @@ from PIL import Image
 
 from tf_dicom_ce.dicom.refusals import Refusal
 from tf_dicom_ce.intake.decoding import ImageReader, Sample, decode_images
+from tf_dicom_ce.templates import fill
 
 if TYPE_CHECKING:
     from tf_dicom_ce.intake.index import Index
@@ -29,21 +30,15 @@ def render_page(index: "Index", reader: ImageReader, undecodable: Mapping[int, R
     Returns:
         HTML; it shows images, raw tag values and paths, all escaped.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tf_dicom_ce.intake", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
     unreadable = {index.rows[row].path: refusal for row, refusal in undecodable.items()}
     unreadable |= {path: r for path, r in index.refusals if not r.code.is_skip}
-    return environment.get_template("coverage.html.jinja").render(
-        coverage=index.coverage.with_decode_refusals(undecodable.values()),
-        schema=index.schema.name,
-        pictures=_pictures(index, reader, undecodable),
-        unreadable=sorted(unreadable.items()),
-    )
+    content = {
+        "coverage": index.coverage.with_decode_refusals(undecodable.values()),
+        "schema": index.schema.name,
+        "pictures": _pictures(index, reader, undecodable),
+        "unreadable": sorted(unreadable.items()),
+    }
+    return fill("intake/coverage.html.jinja", content)
 
 
 def _pictures(

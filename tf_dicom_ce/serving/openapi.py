@@ -1,10 +1,8 @@
 """The server's description of itself: OpenAPI 3.1, and the same as a page for people."""
 
 from collections.abc import Iterator
-from importlib import resources
 from typing import Any
 
-import jinja2
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
@@ -12,6 +10,7 @@ from starlette.routing import Route
 from tf_dicom_ce import __version__
 from tf_dicom_ce.serving.limits import OPEN_PATHS
 from tf_dicom_ce.serving.settings import Settings
+from tf_dicom_ce.templates import fill
 
 _ABOUT = """\
 Heads on a context encoder, in the REST dialect of TensorFlow Serving, and for DICOM files.
@@ -87,9 +86,7 @@ def document(settings: Settings) -> dict[str, Any]:
 def routes(settings: Settings) -> list[Route]:
     """`/openapi.json` and `/docs`."""
     described = document(settings)
-    template = resources.files("tf_dicom_ce.serving").joinpath("docs.html.jinja").read_text()
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(template).render(api=described)
+    page = fill("serving/docs.html.jinja", {"api": described})
 
     async def openapi(request: Request) -> JSONResponse:
         return JSONResponse(described)
