@@ -35,15 +35,12 @@ def digest_of(values: Iterable[np.ndarray]) -> str:
 
 
 def weights_digest(folder: Path) -> str:
-    """`digest_of` an exported model, from its files alone.
+    """`digest_of` an exported model, from the files of its version alone.
 
     The model's variables are in the SavedModel's checkpoint under `variables/<k>`, k being their
     place in Keras' `model.variables`, which the architecture alone decides: names, which depend on
     what else a process built, have no part in it. The checkpoint also holds each of them as
     `_all_variables/<n>`, in an order that no two exports share; no signature reads these.
-
-    Args:
-        folder: Of one version.
 
     Raises:
         UserError: The checkpoint cannot be read.

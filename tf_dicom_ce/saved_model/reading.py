@@ -128,12 +128,9 @@ def newest_version(path: Path) -> Path:
 def read_metadata(file: Path) -> dict:
     """What a version says of itself, once its weights have been found to be those it tells of.
 
-    Args:
-        file: The version's `<name>.json`.
-
     Returns:
-        The content, with `weights_digest` even if an older export lacks it. What has no
-        `image_size` is not from here, and comes as it is.
+        The content of its `<name>.json`, the file, with `weights_digest` even if an older export
+        lacks it. What has no `image_size` is not from here, and comes as it is.
 
     Raises:
         UserError: The weights are others, or cannot be read.
@@ -145,13 +142,7 @@ def read_metadata(file: Path) -> dict:
 
 
 def read_encoder(path: Path) -> tuple[Path, dict]:
-    """Finds an exported encoder and what it says of itself.
-
-    Args:
-        path: Folder of one version, or of all versions: then the newest.
-
-    Returns:
-        Folder of the version, and `read_metadata` of its `encoder.json`.
+    """Finds an exported encoder: the folder of its (newest) version, and what that says of itself.
 
     Raises:
         UserError: There is none, or its weights are not those that were exported.

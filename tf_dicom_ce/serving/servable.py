@@ -169,7 +169,6 @@ def _signature(name: str, definition) -> Signature:
     def specs(tensors):
         return {
             name: TensorSpec(
-                name,
                 np.dtype(tf.as_dtype(tensors[name].dtype).as_numpy_dtype),
                 _shape(tensors[name].tensor_shape),
             )
