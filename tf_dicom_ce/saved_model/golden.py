@@ -19,11 +19,13 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.preprocessing import decode_image_bytes
 from tf_dicom_ce.whole_files import write_json
 
@@ -112,6 +114,61 @@ def _replay_case(signature, case: Mapping) -> float:
         difference(samples, sample(found[name].numpy(), most) if name in found else [])
         for name, samples in case["answers"].items()
     )
+
+
+class Outcome(NamedTuple):
+    """What came of one version.
+
+    Attributes:
+        model: Name.
+        version: Number.
+        difference: The largest one from the golden answers; None where there are none; infinite
+            where the model cannot answer.
+        note: Words about it.
+    """
+
+    model: str
+    version: int
+    difference: float | None
+    note: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether this is not the model that was exported, or cannot be asked."""
+        return self.difference is not None and self.difference > TOLERANCE
+
+
+def selftest(root: Path) -> list[Outcome]:
+    """Does every model of a repository, `<root>/<name>/<version>/`, still answer as at export?
+
+    Returns:
+        One outcome a version; by name, oldest version first.
+
+    Raises:
+        UserError: There is no model.
+    """
+    folders = [path.parent for path in root.glob("*/*/saved_model.pb")]
+    versions = [(f.parent.name, int(f.name), f) for f in folders if f.name.isdecimal()]
+    if not versions:
+        raise UserError(
+            f"{root}: no model here, <name>/<version>/saved_model.pb. Give the folder that "
+            "--export of train or finetune had."
+        )
+    return [_ask(*version) for version in sorted(versions)]
+
+
+def _ask(model: str, version: int, folder: Path) -> Outcome:
+    try:
+        found = replay(folder)
+    except Exception as error:  # a damaged file can raise anything
+        return Outcome(model, version, float("inf"), f"cannot answer: {type(error).__name__}")
+    if found is None:
+        note = "not tested: exported without golden inputs"
+    elif found > TOLERANCE:
+        note = f"not as at export: the answers differ by more than {TOLERANCE}"
+    else:
+        note = "as at export"
+    return Outcome(model, version, found, note)
 
 
 def sample(answer: np.ndarray, most: int = _SAMPLES) -> list[int] | list[float]:

@@ -31,14 +31,9 @@ _HEADERS = {
 
 
 def create_app(repository: Repository, settings: Settings) -> Starlette:
-    """Makes the application.
+    """Makes the application, ASGI; the caller starts and closes the repository.
 
-    Args:
-        repository: What is served; the caller starts and closes it.
-        settings: Limits and token.
-
-    Returns:
-        An ASGI application. While `app.state.draining` is true, /readyz answers 503.
+    While `app.state.draining` is true, /readyz answers 503.
     """
     workers = Workers(settings.threads)
     metrics = Metrics(repository, workers)
@@ -51,10 +46,7 @@ def create_app(repository: Repository, settings: Settings) -> Starlette:
             *dicom_http.routes(repository),
             *rest.routes(repository, workers, metrics),
         ],
-        middleware=[
-            Middleware(metrics.observing),
-            Middleware(Limits, settings=settings),
-        ],
+        middleware=[Middleware(metrics.observing), Middleware(Limits, settings=settings)],
         exception_handlers={HTTPException: _not_routed},
     )
     app.router.redirect_slashes = False

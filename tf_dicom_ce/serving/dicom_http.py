@@ -26,7 +26,7 @@ from tf_dicom_ce.results.source import Source, open_image
 from tf_dicom_ce.serving.errors import RequestError
 from tf_dicom_ce.serving.repository import Repository
 from tf_dicom_ce.serving.servable import Servable
-from tf_dicom_ce.workers import Failure, GuardedCalls
+from tf_dicom_ce.workers import Failure, GuardedCalls, Outage
 
 _JSON, _DICOM, _PNG = "application/json", "application/dicom", "image/png"
 _BODIES = (_DICOM, _PNG, "image/jpeg")
@@ -42,81 +42,44 @@ _STATUS = {
 }
 
 
-class DicomEndpoint:
-    """Answers `POST /v1/models/{name}[/versions/{version}]/dicom`.
+def routes(repository: Repository) -> list[Route]:
+    """The list of models, and `POST /v1/models/{name}[/versions/{version}]/dicom`.
 
     The body is a DICOM, PNG or JPEG file, or multipart/form-data with one. `Accept` chooses:
-    application/json, see openapi.py; application/dicom, a SEG or SR; image/png, outlines. In the
-    query, `frame` is counted from 0, and `picture=true` adds to the JSON what the model saw.
+    application/json, `ImageAnswer` of the API's description; application/dicom, a SEG or SR;
+    image/png, outlines. In the query, `frame` is counted from 0, and `picture=true` adds to the
+    JSON what the model saw. RequestError is 400, 404, 406, 413, 415, 422 or 503, with the remedy.
 
     Files are read in other processes: one that kills or blocks them costs its own request.
     """
+    guarded, limiter = GuardedCalls(_SECONDS), anyio.CapacityLimiter(_AT_ONCE)
 
-    def __init__(self, repository: Repository):
-        self._repository = repository
-        self._guarded = GuardedCalls(_SECONDS)
-        self._limiter = anyio.CapacityLimiter(_AT_ONCE)
-
-    async def respond(self, request: Request) -> Response:
-        """Raises RequestError: 400, 404, 406, 413, 415, 422 or 503, with the remedy."""
+    async def respond(request: Request) -> Response:
         frame, file = _frame(request), await _uploaded(request)
-        arguments = (request, frame, file)
-        return await anyio.to_thread.run_sync(self._answer, *arguments, limiter=self._limiter)
+        return await anyio.to_thread.run_sync(answer, request, frame, file, limiter=limiter)
 
-    def _answer(self, request: Request, frame: int | None, file: bytes) -> Response:
-        with self._repository.acquire(**request.path_params) as servable:
+    def answer(request: Request, frame: int | None, file: bytes) -> Response:
+        with repository.acquire(**request.path_params) as servable:
             model = _model(servable)
-            source = self._read(file, frame, servable.content)
+            source = _read(guarded, file, frame, servable.content)
             accept = ",".join(request.headers.getlist("accept"))
             accepted = _accepted(accept, source, model)
             levels = source.pixels[np.newaxis, ..., np.newaxis].astype(np.float32)
             outputs = servable.predict("serving_image", {"image": levels})
-        answer = {name: values[0] for name, values in outputs.items()}
+        said = {name: values[0] for name, values in outputs.items()}
         is_mask = model.task == "segmentation"
         if is_mask:
-            answer["mask"] = likeliest_classes(answer["probabilities"], source.pixels.shape)
+            said["mask"] = likeliest_classes(said["probabilities"], source.pixels.shape)
         if accepted == _DICOM:
-            end = "seg.dcm" if is_mask else "sr.dcm"
-            return _attached(self._write(source, model, answer), _DICOM, model, end)
+            content = _dicom(guarded, source, model, said)
+            return _attached(content, _DICOM, model, "seg.dcm" if is_mask else "sr.dcm")
         if accepted == _PNG:
-            picture = overlay(source.pixels, answer["mask"], model.classes)
+            picture = overlay(source.pixels, said["mask"], model.classes)
             return _attached(picture, _PNG, model, "outlines.png")
-        found = _in_json(source, model, answer)
+        found = _in_json(source, model, said)
         if request.query_params.get("picture") == "true":
             found["picture"] = _png(source.pixels)
         return JSONResponse(found, headers={"Cache-Control": "no-store"})
-
-    def _read(self, file: bytes, frame: int | None, trained: dict) -> Source:
-        looks = (trained.get("find_sector", False), trained.get("blank_outside", False))
-        # Made here, as a worker that is killed would leave it behind.
-        with on_disk(file) as path:
-            found = self._guarded.call(open_image, path, ULTRASOUND, *looks, frame)
-        if isinstance(found, Source):
-            return found
-        if isinstance(found, Failure):
-            found = Refusal(Code.DAMAGED_HEADER, found.name)
-        elif not isinstance(found, Refusal):
-            found = refusal_of(found)
-        detail = f" ({found.detail})" if found.detail else ""
-        raise RequestError(
-            _STATUS.get(found.code, 422),
-            f"The file cannot be read: {found.code}{detail}. {found.code.remedy}",
-        )
-
-    def _write(self, source: Source, model: Model, answer: dict[str, np.ndarray]) -> bytes:
-        written = self._guarded.call(dicom_file, source, model, answer)
-        if isinstance(written, bytes):
-            return written
-        reason = written.name if isinstance(written, Failure) else written.value
-        raise RequestError(
-            422,
-            f"No DICOM result can be made for this file: its header is incomplete or damaged "
-            f"({reason}). Ask for {_JSON}, or export the file again.",
-        )
-
-
-def routes(repository: Repository) -> list[Route]:
-    """The list of models, and the endpoints that take image files."""
 
     def models(request: Request) -> JSONResponse:
         found = []
@@ -128,7 +91,6 @@ def routes(repository: Repository) -> list[Route]:
                 found.append({"name": name, "version": str(servable.version), **said})
         return JSONResponse({"models": found})
 
-    respond = DicomEndpoint(repository).respond
     return [
         Route("/v1/models", models),
         Route("/v1/models/{name}/dicom", respond, methods=["POST"]),
@@ -155,6 +117,24 @@ def _model(servable: Servable) -> Model:
         ) from None
 
 
+def _read(guarded: GuardedCalls, file: bytes, frame: int | None, trained: dict) -> Source:
+    looks = (trained.get("find_sector", False), trained.get("blank_outside", False))
+    # Made here, as a worker that is killed would leave it behind.
+    with on_disk(file) as path:
+        found = guarded.call(open_image, path, ULTRASOUND, *looks, frame)
+    if isinstance(found, Source):
+        return found
+    if isinstance(found, Failure):
+        found = Refusal(Code.DAMAGED_HEADER, found.name)
+    elif isinstance(found, Outage):
+        found = refusal_of(found)
+    detail = f" ({found.detail})" if found.detail else ""
+    raise RequestError(
+        _STATUS.get(found.code, 422),
+        f"The file cannot be read: {found.code}{detail}. {found.code.remedy}",
+    )
+
+
 def _accepted(accept: str, source: Source, model: Model) -> str:
     offered = [_JSON]
     if source.header is not None:
@@ -171,8 +151,44 @@ def _accepted(accept: str, source: Source, model: Model) -> str:
     return chosen
 
 
-def _in_json(source: Source, model: Model, answer: dict[str, np.ndarray]) -> dict:
-    """Who answered, about what, and the answer; see `ImageAnswer` in openapi.py."""
+def choose(accept: str, offered: list[str]) -> str | None:
+    """Chooses by the Accept header (RFC 9110, 12.5.1).
+
+    Args:
+        accept: Its value; empty means anything.
+        offered: Media types, the preferred one first.
+
+    Returns:
+        One of `offered`; None if the client wants none of them.
+    """
+    ranges = {}
+    for part in (accept or "*/*").lower().split(","):
+        media, *parameters = (piece.strip() for piece in part.split(";"))
+        weight = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+        ranges[media] = float(weight) if weight.replace(".", "", 1).isdecimal() else 0.0
+
+    def quality(offer: str) -> float:
+        exact_first = (offer, offer.partition("/")[0] + "/*", "*/*")
+        return next((ranges[media] for media in exact_first if media in ranges), 0.0)
+
+    best = max(offered, key=quality)
+    return best if quality(best) > 0 else None
+
+
+def _dicom(guarded: GuardedCalls, source: Source, model: Model, said: dict) -> bytes:
+    written = guarded.call(dicom_file, source, model, said)
+    if isinstance(written, bytes):
+        return written
+    reason = written.name if isinstance(written, Failure) else written.value
+    raise RequestError(
+        422,
+        f"No DICOM result can be made for this file: its header is incomplete or damaged "
+        f"({reason}). Ask for {_JSON}, or export the file again.",
+    )
+
+
+def _in_json(source: Source, model: Model, said: dict[str, np.ndarray]) -> dict:
+    """Who answered, about what, and what was said."""
     names = ("name", "version", "weights_digest", "task", "synthetic")
     found = {
         "model": {name: getattr(model, name) for name in names},
@@ -188,10 +204,10 @@ def _in_json(source: Source, model: Model, answer: dict[str, np.ndarray]) -> dic
         "classes": [{"class_id": k, "name": name} for k, name in enumerate(model.classes)],
     }
     if model.task == "classification":
-        for one, probability in zip(found["classes"], answer["probabilities"], strict=True):
+        for one, probability in zip(found["classes"], said["probabilities"], strict=True):
             one["probability"] = float(probability)
-        return found | {"class": model.classes[int(answer["class_id"])]}
-    mask = answer["mask"]
+        return found | {"class": model.classes[int(said["class_id"])]}
+    mask = said["mask"]
     for label, one in enumerate(found["classes"]):
         one["share"] = np.count_nonzero(mask == label) / mask.size
         one["colour"] = "#" + bytes(colour(label)).hex() if label else None
@@ -247,34 +263,3 @@ def on_disk(content: bytes) -> Iterator[Path]:
 
 class _InMemory(MultiPartParser):
     spool_max_size = 0  # no end to it: the size of a body is limited already
-
-
-def choose(accept: str, offered: list[str]) -> str | None:
-    """Chooses by the Accept header (RFC 9110, 12.5.1).
-
-    Args:
-        accept: Its value; empty means anything.
-        offered: Media types, the preferred one first.
-
-    Returns:
-        One of `offered`; None if the client wants none of them.
-    """
-    ranges = _ranges(accept or "*/*")
-    wanted = {offer: _quality(offer, ranges) for offer in offered}
-    best = max(offered, key=wanted.__getitem__)
-    return best if wanted[best] > 0 else None
-
-
-def _ranges(accept: str) -> dict[str, float]:
-    ranges = {}
-    for part in accept.lower().split(","):
-        media, *parameters = (piece.strip() for piece in part.split(";"))
-        quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
-        ranges[media] = float(quality) if quality.replace(".", "", 1).isdecimal() else 0.0
-    return ranges
-
-
-def _quality(offer: str, ranges: dict[str, float]) -> float:
-    """By the range that names it most exactly."""
-    exact_first = (offer, offer.partition("/")[0] + "/*", "*/*")
-    return next((ranges[media] for media in exact_first if media in ranges), 0.0)

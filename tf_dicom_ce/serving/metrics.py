@@ -27,11 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class Metrics:
-    """The metrics of one app.
-
-    Args:
-        repository: Says which models and versions there are.
-        workers: Says how many requests run and wait.
+    """The metrics of one app, with the models of a repository and the requests of workers.
 
     Attributes:
         instances: Histogram of the images, or other instances, in a predict request, by model.
@@ -45,13 +41,12 @@ class Metrics:
         def made(kind: type, name: str, text: str, *labels: str, **more):
             return kind("tf_dicom_ce_" + name, text, labels, registry=self._registry, **more)
 
-        text = "Requests that were answered."
-        self._requests = made(Counter, "requests", text, "route", "model", "version", "code")
-        text = "Time from a request to the end of its answer."
-        names = ("request_seconds", text, "route", "model")
-        self._seconds = made(Histogram, *names, buckets=_SECONDS)
-        names = ("request_instances", "Instances in a predict request.", "model")
-        self.instances = made(Histogram, *names, buckets=_INSTANCES)
+        answered = ("Requests that were answered.", "route", "model", "version", "code")
+        self._requests = made(Counter, "requests", *answered)
+        seconds = ("Time from a request to the end of its answer.", "route", "model")
+        self._seconds = made(Histogram, "request_seconds", *seconds, buckets=_SECONDS)
+        instances = ("Instances in a predict request.", "model")
+        self.instances = made(Histogram, "request_instances", *instances, buckets=_INSTANCES)
         running = made(Gauge, "running", "Threads that work on tensor requests.")
         running.set_function(lambda: workers.running)
         waiting = made(Gauge, "waiting", "Tensor requests that wait for a thread.")

@@ -91,11 +91,7 @@ class Repository:
             return sorted({name for (name, _), v in self._versions.items() if v.loaded})
 
     def status(self, name: str, version: int | None = None) -> dict:
-        """TensorFlow Serving's GetModelStatusResponse as JSON, newest version first.
-
-        Args:
-            name: Of the model.
-            version: One of its versions; by default all.
+        """TensorFlow Serving's GetModelStatusResponse as JSON: one version, or all, newest first.
 
         Raises:
             RequestError: There is no such model or version (404).
@@ -117,11 +113,7 @@ class Repository:
 
     @contextlib.contextmanager
     def acquire(self, name: str, version: int | None = None) -> Iterator[Servable]:
-        """Gives a version to use within the context, which keeps it loaded.
-
-        Args:
-            name: Of the model.
-            version: By default the newest that can be asked.
+        """Gives a version, by default the newest, which the context keeps loaded.
 
         Raises:
             RequestError: There is no such model or version (404).

@@ -33,13 +33,7 @@ register_url_convertor("servable_version", _Version())
 
 
 def routes(repository: Repository, workers: Workers, metrics: Metrics) -> list[Route]:
-    """Everything below /v1/models/{name}, for the newest version, a named one, or a label.
-
-    Args:
-        repository: What is served.
-        workers: Threads for what takes time.
-        metrics: Where the sizes of requests are noted.
-    """
+    """Everything below /v1/models/{name}, for the newest version, a named one, or a label."""
 
     def answer(name: str, version: int | None, body: bytes) -> bytes:
         with repository.acquire(name, version) as servable:
@@ -87,11 +81,7 @@ def routes(repository: Repository, workers: Workers, metrics: Metrics) -> list[R
 
 
 def _asked(request: Request) -> tuple[str, int | None]:
-    """Name and version of a model.
-
-    Raises:
-        RequestError: A version beyond 64 bits, or a label (400).
-    """
+    """Name and version of a model; a version beyond 64 bits, or a label, is refused."""
     parameters = request.path_params
     if "label" in parameters:
         raise RequestError(400, f"Unrecognized servable version label: {parameters['label']}")

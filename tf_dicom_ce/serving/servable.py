@@ -55,9 +55,8 @@ class Servable:
         own = folder / f"{self.name}.json"
         files = [own] if own.is_file() else sorted(folder.glob("*.json"))[:1]
         self.content = read_metadata(files[0]) if files else {}
-        saved_model = saved_model_pb2.SavedModel.FromString(
-            (folder / "saved_model.pb").read_bytes()
-        )
+        content = (folder / "saved_model.pb").read_bytes()
+        saved_model = saved_model_pb2.SavedModel.FromString(content)
         self._definitions = dict(saved_model.meta_graphs[0].signature_def)
         with tf.Graph().as_default() as graph:
             functions = tf.saved_model.load(str(folder)).signatures
@@ -120,11 +119,7 @@ class Servable:
             for name, definition in self._definitions.items()
         }
         return {
-            "model_spec": {
-                "name": self.name,
-                "signature_name": "",
-                "version": str(self.version),
-            },
+            "model_spec": {"name": self.name, "signature_name": "", "version": f"{self.version}"},
             "metadata": {"signature_def": {"signature_def": definitions}},
         }
 
@@ -166,20 +161,15 @@ def _decode(contents):
 
 
 def _signature(name: str, definition) -> Signature:
+    def spec(tensor):
+        shape = tf.TensorShape(tensor.tensor_shape)
+        dtype = np.dtype(tf.as_dtype(tensor.dtype).as_numpy_dtype)
+        return TensorSpec(dtype, None if shape.rank is None else tuple(shape))
+
     def specs(tensors):
-        return {
-            name: TensorSpec(
-                np.dtype(tf.as_dtype(tensors[name].dtype).as_numpy_dtype),
-                _shape(tensors[name].tensor_shape),
-            )
-            for name in sorted(tensors)
-        }
+        return {name: spec(tensors[name]) for name in sorted(tensors)}
 
     return Signature(name, specs(definition.inputs), specs(definition.outputs))
-
-
-def _shape(proto) -> tuple[int | None, ...] | None:
-    return None if proto.unknown_rank else tuple(tf.TensorShape(proto).as_list())
 
 
 def _answer(signature: Signature, function, inputs: list[tf.Tensor]) -> dict[str, tf.Tensor]:
