@@ -17,9 +17,9 @@ from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.models.encoder import SCALES, VGG16Encoder
 from tf_dicom_ce.models.loading import describe_encoder
 from tf_dicom_ce.preprocessing import resize, standardise
-from tf_dicom_ce.saved_model import read_encoder
 from tf_dicom_ce.saved_model.card import model_card
 from tf_dicom_ce.saved_model.digest import digest_of, weights_digest
+from tf_dicom_ce.saved_model.reading import read_encoder
 
 SIZE = (32, 64)
 

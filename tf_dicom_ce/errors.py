@@ -6,12 +6,7 @@ class UserError(Exception):
 
 
 class StoppedError(Exception):
-    """A run that was asked to stop, and has saved its state.
-
-    Args:
-        message: What to tell.
-        signal: Number of the signal that asked.
-    """
+    """A run that a signal, of this number, asked to stop, and that has saved its state."""
 
     def __init__(self, message: str, signal: int):
         super().__init__(message)

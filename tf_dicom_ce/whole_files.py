@@ -44,13 +44,10 @@ def public() -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path, private: bool = False) -> Iterator[Path]:
-    """Gives a path to write beside `path`, and renames it where that went well.
+    """Gives a path, of the same suffixes, to write beside `path`; renames it if that went well.
 
-    A reader sees the old file or the new one, never half of it; an error leaves the old one.
-
-    Args:
-        path: The file. What is written beside has the same suffixes.
-        private: Only this user may read it (mode 0600), from its first byte on.
+    A reader sees the old file or the new one, never half of it; an error leaves the old one. What
+    is private only this user may read (mode 0600), from its first byte on.
     """
     beside = path.with_name(f".{os.getpid()}.part.{path.name}")
     try:

@@ -49,15 +49,13 @@ def guarded_map(
     """Yields `function(item)` of every item, in order, with a bounded number under way.
 
     Args:
-        function: Of a module, so that other processes find it; must keep no state.
+        function: Of a module, so that other processes find it; must keep no state. Its exceptions
+            are raised here.
         items: Anything that can be pickled; taken as they are needed.
         lost: The result of an item whose worker died or took too long.
         workers: Processes; by default one a core.
         timeout: Seconds for one item.
         chunk: Items sent to a worker at once.
-
-    Yields:
-        The results. An exception of `function` is raised here.
 
     Raises:
         RuntimeError: Worker processes cannot start at all.
@@ -109,10 +107,7 @@ def warm_up() -> None:
 class Worker:
     """A process that works on items; one that dies or hangs costs an item and is replaced.
 
-    Args:
-        function: As of `guarded_map`.
-        lost: As of `guarded_map`.
-        timeout: Seconds for one item.
+    The arguments are those of `guarded_map`.
     """
 
     def __init__(self, function: Callable, lost: Callable[[Outage], Any], timeout: float):

@@ -26,7 +26,7 @@ _TOGETHER = 8  # images that the head is given at once
 _READERS = 4  # processes at most: each may hold decoded frames of a cine ready
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Pass:
     """What a pass came to.
 
@@ -42,11 +42,11 @@ class Pass:
 
     images: int
     before: int
-    new: int
-    pictures: int
-    made_up: int
-    skipped: collections.Counter[str]
-    dicom: list[str]
+    new: int = 0
+    pictures: int = 0
+    made_up: int = 0
+    skipped: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    dicom: list[str] = dataclasses.field(default_factory=list)
 
 
 def predict(index: Index, head: Head, folder: Path, choice: str, reader: ImageReader) -> Pass:
@@ -89,26 +89,20 @@ def predict(index: Index, head: Head, folder: Path, choice: str, reader: ImageRe
             under_way.append(image)
             yield Answered(image.path, names[image.path], source, answer)
 
-    new = pictures = made_up = 0
+    made = Pass(len(images), len(images) - len(missing))
     for result in guarded_map(Writer(folder, head.model), answered(), refusal_of, chunk=1):
         image = under_way.popleft()
         if isinstance(result, Refusal):
             skipped.append((image.path, str(image.frame), result))
         else:
             rows.add(result)
-            new += 1
-            pictures += not result["dicom"]
-            made_up += bool(result[MADE_UP])
+            made.new += 1
+            made.pictures += not result["dicom"]
+            made.made_up += bool(result[MADE_UP])
     _write_skipped(folder, skipped)
-    return Pass(
-        images=len(images),
-        before=len(images) - len(missing),
-        new=new,
-        pictures=pictures,
-        made_up=made_up,
-        skipped=collections.Counter(refusal.code.value for _, _, refusal in skipped),
-        dicom=[row["dicom"] for row in rows.rows if row["dicom"]],
-    )
+    made.skipped.update(refusal.code.value for _, _, refusal in skipped)
+    made.dicom += (row["dicom"] for row in rows.rows if row["dicom"])
+    return made
 
 
 def _images(index: Index, choice: str) -> tuple[list[Sample], dict[str, str]]:

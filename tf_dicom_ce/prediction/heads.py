@@ -9,26 +9,23 @@ import tensorflow as tf
 from tf_dicom_ce.masks import likeliest_classes
 from tf_dicom_ce.preprocessing import resize
 from tf_dicom_ce.results.model import Model
-from tf_dicom_ce.saved_model import ExportedHead, load_head
+from tf_dicom_ce.saved_model.reading import load_head
 
 
 class Head:
     """A head with the encoder inside, for images of mixed sizes.
 
     Args:
-        head: What is asked.
+        path: As for `load_head`, which may raise UserError.
 
     Attributes:
         model: How results name it.
-        find_sector: Whether it was trained on images that were cropped by looking.
-        blank_outside: Whether what lies outside of the ultrasound was blackened.
     """
 
-    def __init__(self, head: ExportedHead):
-        self.model = Model.of(head.folder.parent.name, head.folder.name, head.content)
-        self.find_sector = head.content.get("find_sector", False)
-        self.blank_outside = head.content.get("blank_outside", False)
-        self._head = head
+    def __init__(self, path: Path):
+        self._head = load_head(path)
+        folder = self._head.folder
+        self.model = Model.of(folder.parent.name, folder.name, self._head.content)
 
     def answer(self, pixels: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
         """Answers some images in one batch.
@@ -42,18 +39,11 @@ class Head:
         Returns:
             For each image `mask` uint8 [H, W], or `class_id` int32 and `probabilities` float32 [K].
         """
-        images = tf.stack(
-            [resize(image[..., np.newaxis], self._head.image_size) for image in pixels]
-        )
-        found = self._head(images)
+        size = self._head.image_size
+        found = self._head(tf.stack([resize(image[..., np.newaxis], size) for image in pixels]))
         if self.model.task == "segmentation":
             return [
                 {"mask": likeliest_classes(p, image.shape)}
                 for p, image in zip(found["probabilities"], pixels, strict=True)
             ]
         return [{name: found[name][k] for name in found} for k in range(len(pixels))]
-
-
-def open_head(path: Path) -> Head:
-    """Opens an exported head; see `load_head`."""
-    return Head(load_head(path))

@@ -1,9 +1,9 @@
 """Results to a PACS by STOW-RS, each once."""
 
-import dataclasses
 import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from pydicom.filereader import read_file_meta_info
 from rich.console import Console
@@ -26,8 +26,7 @@ _BATCH_FILES, _BATCH_BYTES = 8, 8 << 20
 _FAILED_INSTANCES, _INSTANCE = "00081198", "00081155"
 
 
-@dataclasses.dataclass(frozen=True)
-class Stored:
+class Stored(NamedTuple):
     """What the server has.
 
     Attributes:
@@ -69,9 +68,6 @@ def store(
         folder: Holds the files; `stored.csv` in it keeps what was taken.
         files: DICOM files, relative to the folder.
         progress: Shows a bar on standard error.
-
-    Returns:
-        The counts.
 
     Raises:
         UserError: The service cannot be used, or takes nothing.

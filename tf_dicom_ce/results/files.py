@@ -4,23 +4,9 @@ import io
 from collections.abc import Mapping
 
 import numpy as np
+from highdicom import seg, sr
 from highdicom.color import CIELabColor
 from highdicom.content import AlgorithmIdentificationSequence
-from highdicom.seg import Segmentation, SegmentationTypeValues, SegmentDescription
-from highdicom.seg.enum import SegmentAlgorithmTypeValues
-from highdicom.sr import (
-    AlgorithmIdentification,
-    ComprehensiveSR,
-    DeviceObserverIdentifyingAttributes,
-    Measurement,
-    MeasurementReport,
-    MeasurementsAndQualitativeEvaluations,
-    ObservationContext,
-    ObserverContext,
-    QualitativeEvaluation,
-    SourceImageForMeasurementGroup,
-    TrackingIdentifier,
-)
 from PIL import Image, ImageDraw
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
@@ -80,10 +66,10 @@ def segmentation(source: Source, mask: np.ndarray, model: Model) -> Dataset:
     if mask.max() >= len(model.classes):
         raise ValueError(f"mask has class {mask.max()}, the model has {len(model.classes)}")
     with quiet():
-        result = Segmentation(
+        result = seg.Segmentation(
             source_images=[evidence(source)],
             pixel_array=source.in_file(mask),
-            segmentation_type=SegmentationTypeValues.BINARY,
+            segmentation_type=seg.SegmentationTypeValues.BINARY,
             segment_descriptions=_segments(model),
             series_number=_SEG_SERIES,
             device_serial_number=model.weights_digest,
@@ -100,7 +86,7 @@ def segmentation(source: Source, mask: np.ndarray, model: Model) -> Dataset:
     return result
 
 
-def _segments(model: Model) -> list[SegmentDescription]:
+def _segments(model: Model) -> list[seg.SegmentDescription]:
     algorithm = AlgorithmIdentificationSequence(
         name=model.name,
         family=codes.cid7162.ArtificialIntelligence,
@@ -111,12 +97,12 @@ def _segments(model: Model) -> list[SegmentDescription]:
     structure = codes.cid7150.AnatomicalStructure
     concept = codes.cid7150.SpatialAndRelationalConcept
     return [
-        SegmentDescription(
+        seg.SegmentDescription(
             segment_number=number,
             segment_label=name[:64],
             segmented_property_category=structure if organ(name) else concept,
             segmented_property_type=organ(name) or own(name),
-            algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_type=seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=algorithm,
             display_color=CIELabColor.from_rgb(*colour(number)),
         )
@@ -140,45 +126,45 @@ def report(source: Source, class_id: int, probabilities: np.ndarray, model: Mode
         image = evidence(source)
         content = _content(source, image, class_id, probabilities, model)
         identity = instance_identity(source, model, "SR")
-        result = ComprehensiveSR([image], content, series_number=_SR_SERIES, **identity)
+        result = sr.ComprehensiveSR([image], content, series_number=_SR_SERIES, **identity)
         refer_to_original(result, source)
     return result
 
 
 def _content(
     source: Source, image: Dataset, class_id: int, probabilities: np.ndarray, model: Model
-) -> MeasurementReport:
+) -> sr.MeasurementReport:
     answer, weights = model.classes[class_id], f"weights {model.weights_digest}"
-    device = DeviceObserverIdentifyingAttributes(
+    device = sr.DeviceObserverIdentifyingAttributes(
         uid=hashed_uid("device", model.name, model.version, model.weights_digest, SOFTWARE),
         name=f"{model.name} {model.version}",
         manufacturer_name=MANUFACTURER,
     )
     frames = [source.frame + 1] if source.frames > 1 else None
     sop_class = source.header["SOPClassUID"]
-    group = MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(
+    group = sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(
             uid=hashed_uid("tracking", image.SOPInstanceUID, f"{source.frame}"),
             identifier="image",
         ),
-        algorithm_id=AlgorithmIdentification(
+        algorithm_id=sr.AlgorithmIdentification(
             name=model.name,
             version=model.version,
             parameters=[model.intended_use, weights, f"training data {model.fingerprint}"],
             manufacturer=MANUFACTURER,
         ),
         measurements=[
-            Measurement(own(f"Probability of {name}"), round(float(p), 6), codes.UCUM.NoUnits)
+            sr.Measurement(own(f"Probability of {name}"), round(float(p), 6), codes.UCUM.NoUnits)
             for name, p in zip(model.classes, probabilities, strict=True)
         ],
         qualitative_evaluations=[
-            QualitativeEvaluation(own("Class of the image"), organ(answer) or own(answer))
+            sr.QualitativeEvaluation(own("Class of the image"), organ(answer) or own(answer))
         ],
-        source_images=[SourceImageForMeasurementGroup(sop_class, image.SOPInstanceUID, frames)],
+        source_images=[sr.SourceImageForMeasurementGroup(sop_class, image.SOPInstanceUID, frames)],
     )
-    observer = ObserverContext(codes.cid270.Device, device)
-    return MeasurementReport(
-        observation_context=ObservationContext(observer_device_context=observer),
+    observer = sr.ObserverContext(codes.cid270.Device, device)
+    return sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_device_context=observer),
         procedure_reported=codes.SCT.Ultrasonography,
         imaging_measurements=[group],
     )

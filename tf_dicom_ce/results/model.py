@@ -34,6 +34,8 @@ class Model:
             the same name and version.
         fingerprint: Of the training data, or "unknown".
         synthetic: Whether it was trained on the phantom; None: unknown.
+        find_sector: Whether it was trained on images that were cropped by looking.
+        blank_outside: Whether what lies outside of the ultrasound was blackened.
     """
 
     name: str
@@ -43,15 +45,12 @@ class Model:
     weights_digest: str
     fingerprint: str
     synthetic: bool | None
+    find_sector: bool = False
+    blank_outside: bool = False
 
     @classmethod
     def of(cls, name: str, version: str, content: dict) -> "Model":
-        """The model of an export.
-
-        Args:
-            name: Of the model in its repository.
-            version: Of the model.
-            content: Of its `<task>.json`, as `saved_model.read_metadata` gives it.
+        """The model whose `<task>.json` holds this, as `read_metadata` gives it.
 
         Raises:
             KeyError: The content is not that of a head.
@@ -64,6 +63,8 @@ class Model:
             content["weights_digest"],
             content.get("data_fingerprint", "unknown"),
             content.get("synthetic_data"),
+            content.get("find_sector", False),
+            content.get("blank_outside", False),
         )
 
     @property

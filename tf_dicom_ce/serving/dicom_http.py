@@ -61,7 +61,7 @@ def routes(repository: Repository) -> list[Route]:
     def answer(request: Request, frame: int | None, file: bytes) -> Response:
         with repository.acquire(**request.path_params) as servable:
             model = _model(servable)
-            source = _read(guarded, file, frame, servable.content)
+            source = _read(guarded, file, frame, model)
             accept = ",".join(request.headers.getlist("accept"))
             accepted = _accepted(accept, source, model)
             levels = source.pixels[np.newaxis, ..., np.newaxis].astype(np.float32)
@@ -117,8 +117,8 @@ def _model(servable: Servable) -> Model:
         ) from None
 
 
-def _read(guarded: GuardedCalls, file: bytes, frame: int | None, trained: dict) -> Source:
-    looks = (trained.get("find_sector", False), trained.get("blank_outside", False))
+def _read(guarded: GuardedCalls, file: bytes, frame: int | None, model: Model) -> Source:
+    looks = (model.find_sector, model.blank_outside)
     # Made here, as a worker that is killed would leave it behind.
     with on_disk(file) as path:
         found = guarded.call(open_image, path, ULTRASOUND, *looks, frame)

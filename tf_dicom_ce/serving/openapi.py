@@ -24,15 +24,13 @@ _WHICH = {
     "/versions/{version}": "one version",
     "/labels/{label}": "a labelled version; there are no labels here, so that this answers 400",
 }
-_PARAMETERS = {
-    "name": ("Name of the model.", {"type": "string", "pattern": "^[A-Za-z0-9_.-]+$"}),
-    "version": ("Number of the version.", {"type": "integer", "minimum": 0}),
-    "label": ("Label of the version.", {"type": "string"}),
-    "file": ("A file of the page.", {"type": "string"}),
-}
-_QUERY = {
-    "frame": ("Frame, from 0. Default: the middle one.", {"type": "integer"}),
-    "picture": ("Add to JSON what the model saw.", {"type": "boolean"}),
+_PARAMETERS = {  # those in the query are of images
+    "name": ("path", "Name of the model.", {"type": "string", "pattern": "^[A-Za-z0-9_.-]+$"}),
+    "version": ("path", "Number of the version.", {"type": "integer", "minimum": 0}),
+    "label": ("path", "Label of the version.", {"type": "string"}),
+    "file": ("path", "A file of the page.", {"type": "string"}),
+    "frame": ("query", "Frame, from 0. Default: the middle one.", {"type": "integer"}),
+    "picture": ("query", "Add to JSON what the model saw.", {"type": "boolean"}),
 }
 _OF_IMAGES = (
     "Accept chooses the answer: application/json; application/dicom, a DICOM SEG or SR for "
@@ -152,17 +150,13 @@ def _described(
         for status in sorted({*errors, 401})
     }
     parameters = [
-        {"name": name, "in": "path", "required": True, "description": text, "schema": schema}
-        for name, (text, schema) in _PARAMETERS.items()
-        if f"{{{name}}}" in path
+        {"name": k, "in": place, "required": place == "path", "description": text, "schema": schema}
+        for k, (place, text, schema) in _PARAMETERS.items()
+        if f"{{{k}}}" in path or (place == "query" and description)
     ]
     described = {"summary": summary, "parameters": parameters, "responses": responses}
     if description:
         described["description"] = description
-        parameters += [
-            {"name": name, "in": "query", "required": False, "description": text, "schema": schema}
-            for name, (text, schema) in _QUERY.items()
-        ]
     return described | ({"requestBody": {"required": True, "content": body}} if body else {})
 
 

@@ -15,7 +15,7 @@ from google.protobuf.json_format import MessageToDict
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tf_dicom_ce.preprocessing import decode_image_bytes
-from tf_dicom_ce.saved_model import read_metadata
+from tf_dicom_ce.saved_model.reading import read_metadata
 from tf_dicom_ce.serving.errors import RequestError
 from tf_dicom_ce.serving.tensors import MOST_INSTANCES, Signature, TensorSpec
 

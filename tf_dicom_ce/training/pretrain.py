@@ -21,7 +21,7 @@ from tf_dicom_ce.intake.coverage import (
     warn_of_rare_tags,
     write_coverage,
 )
-from tf_dicom_ce.saved_model import in_float32
+from tf_dicom_ce.saved_model.writing import in_float32
 from tf_dicom_ce.training import devices, run_folder
 from tf_dicom_ce.training.fitting import fit_and_keep_best, seed_everything
 from tf_dicom_ce.training.loop import Schedule, evaluation
