@@ -35,9 +35,8 @@ from tf_dicom_ce.dicom.tags import TagSchema
 from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.dicomweb_server import Credentials, RefusedError, Server
 from tf_dicom_ce.intake.index import Index, scan
-from tf_dicom_ce.prediction.batch import predict
+from tf_dicom_ce.prediction.batch import Head, predict
 from tf_dicom_ce.prediction.folder import open_results
-from tf_dicom_ce.prediction.heads import Head
 from tf_dicom_ce.prediction.stow import store
 from tf_dicom_ce.results.source import open_image
 

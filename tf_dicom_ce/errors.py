@@ -1,4 +1,4 @@
-"""The exceptions that mean: tell the user, not the developer."""
+"""The exceptions that mean: tell the user or the client, not the developer."""
 
 
 class UserError(Exception):
@@ -11,3 +11,14 @@ class StoppedError(Exception):
     def __init__(self, message: str, signal: int):
         super().__init__(message)
         self.signal = signal
+
+
+class RequestError(Exception):
+    """A request that cannot be answered: an HTTP status, 4xx or a deliberate 503, and words.
+
+    The client gets `{"error": message}`, in TensorFlow Serving's words where it has any.
+    """
+
+    def __init__(self, status: int, message: str):
+        super().__init__(message)
+        self.status, self.message = status, message

@@ -7,12 +7,9 @@ from typing import Any
 def fill(
     template: str, content: Mapping[str, Any], filters: Mapping[str, Callable] | None = None
 ) -> str:
-    """Fills a template; what goes into HTML is escaped, and nothing may be missing.
+    """Fills a template, e.g. "intake/coverage.html.jinja", and may give it filters of its own.
 
-    Args:
-        template: Its path in this package, e.g. "intake/coverage.html.jinja".
-        content: What it names.
-        filters: Its own filters by name.
+    What goes into HTML is escaped, and nothing that the template names may be missing.
     """
     import jinja2  # here, as most commands fill none
 

@@ -126,10 +126,7 @@ def sole(path: Path, busy: str | None) -> Iterator[None]:
 
     Args:
         path: The lock's file, whose folder has to exist; or a folder.
-        busy: What to say if another process is in; None waits for its end.
-
-    Raises:
-        UserError: Another process is in.
+        busy: The message of the UserError if another process is in; None waits for its end.
     """
     flags = os.O_RDONLY if path.is_dir() else os.O_WRONLY | os.O_CREAT
     descriptor = os.open(path, flags, 0o666)

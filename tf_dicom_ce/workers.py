@@ -179,8 +179,7 @@ class Failure:
 class GuardedCalls:
     """Worker processes that outlive a call; as many as there were calls at the same time.
 
-    Args:
-        timeout: Seconds for a call. One that dies or takes longer is tried once more.
+    A call whose process dies, or takes longer than so many seconds, is tried once more.
     """
 
     def __init__(self, timeout: float):
@@ -188,11 +187,7 @@ class GuardedCalls:
         self._idle: list[Worker] = []
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Returns `function(*arguments)`, from any thread.
-
-        Args:
-            function: Of a module that workers can import; what it needs is loaded there once.
-            *arguments: Anything that can be pickled.
+        """Calls a function of a module with what can be pickled, from any thread.
 
         Returns:
             The result; an `Outage` if its worker died or took too long; a `Failure` if the function

@@ -22,9 +22,8 @@ from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.index import scan
 from tf_dicom_ce.intake.tag_table import Entry
 from tf_dicom_ce.prediction import batch, folder, writing
-from tf_dicom_ce.prediction.batch import predict
+from tf_dicom_ce.prediction.batch import Head, predict
 from tf_dicom_ce.prediction.folder import open_results
-from tf_dicom_ce.prediction.heads import Head
 from tf_dicom_ce.prediction.writing import Answered, SourceReader, Writer
 from tf_dicom_ce.workers import Outage
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.prediction.heads import Head
+from tf_dicom_ce.prediction.batch import Head
 
 
 def test_masks_are_as_large_as_their_images(heads):

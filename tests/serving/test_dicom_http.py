@@ -20,12 +20,12 @@ from pydicom.uid import MPEG4HP41
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 
+from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.masks import outline
 from tf_dicom_ce.results.files import dicom_file
 from tf_dicom_ce.results.source import open_image
 from tf_dicom_ce.serving import dicom_http
 from tf_dicom_ce.serving.dicom_http import choose
-from tf_dicom_ce.serving.errors import RequestError
 from tf_dicom_ce.workers import Failure, GuardedCalls, Outage
 
 SEGMENTATION, CLASSIFICATION = "/v1/models/organs/dicom", "/v1/models/view/dicom"

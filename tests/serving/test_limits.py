@@ -16,9 +16,8 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.errors import RequestError, UserError
 from tf_dicom_ce.serving import limits
-from tf_dicom_ce.serving.errors import RequestError
 from tf_dicom_ce.serving.limits import Limits, Workers, error_response
 from tf_dicom_ce.serving.settings import Settings, token_from_environment
 

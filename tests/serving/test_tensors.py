@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tf_dicom_ce.serving.errors import RequestError
+from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.serving.tensors import Signature, TensorSpec, format_predict, parse_predict
 
 FLOAT, TEXT = np.dtype(np.float32), np.dtype(object)

@@ -54,9 +54,8 @@ def run(options: argparse.Namespace) -> None:
     from tf_dicom_ce.intake.dicomweb_server import Credentials
     from tf_dicom_ce.intake.index import check_choice
     from tf_dicom_ce.prediction import stow
-    from tf_dicom_ce.prediction.batch import predict
+    from tf_dicom_ce.prediction.batch import Head, predict
     from tf_dicom_ce.prediction.folder import open_results
-    from tf_dicom_ce.prediction.heads import Head
 
     frames = options.frames or "middle"
     check_choice(frames)

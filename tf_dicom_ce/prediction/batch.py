@@ -1,29 +1,70 @@
-"""One pass of a head over the images of an index; it goes on where an earlier one ended."""
+"""A head, and its pass over the images of an index, which goes on where an earlier one ended."""
 
 import collections
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from tf_dicom_ce.dicom.refusals import Refusal
 from tf_dicom_ce.intake.contents import digests
 from tf_dicom_ce.intake.decoding import ImageReader, Sample, decode_images, refusal_of
 from tf_dicom_ce.intake.index import Index, choose_frames
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
+from tf_dicom_ce.masks import likeliest_classes
 from tf_dicom_ce.prediction.folder import OUTPUTS, Journal
-from tf_dicom_ce.prediction.heads import Head
 from tf_dicom_ce.prediction.writing import MADE_UP, Answered, SourceReader, Writer, columns
+from tf_dicom_ce.preprocessing import resize
+from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.source import Source
+from tf_dicom_ce.saved_model.reading import load_head
 from tf_dicom_ce.whole_files import write_table
 from tf_dicom_ce.workers import guarded_map
 
 _Skipped = list[tuple[str, str, Refusal]]  # path, number of the frame or "", and why
 _TOGETHER = 8  # images that the head is given at once
 _READERS = 4  # processes at most: each may hold decoded frames of a cine ready
+
+
+class Head:
+    """A head with the encoder inside, for images of mixed sizes.
+
+    Args:
+        path: As for `load_head`, which may raise UserError.
+
+    Attributes:
+        model: How results name it.
+    """
+
+    def __init__(self, path: Path):
+        self._head = load_head(path)
+        folder = self._head.folder
+        self.model = Model.of(folder.parent.name, folder.name, self._head.content)
+
+    def answer(self, pixels: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
+        """Answers some images in one batch.
+
+        Each is brought to the model's size as training's store does it, which the signature then
+        leaves as it is: so sizes may be mixed, and memory is bounded by the model's size.
+
+        Args:
+            pixels: Gray levels, uint8 [H, W] each; at least one image.
+
+        Returns:
+            For each image `mask` uint8 [H, W], or `class_id` int32 and `probabilities` float32 [K].
+        """
+        size = self._head.image_size
+        found = self._head(tf.stack([resize(image[..., np.newaxis], size) for image in pixels]))
+        if self.model.task == "segmentation":
+            return [
+                {"mask": likeliest_classes(p, image.shape)}
+                for p, image in zip(found["probabilities"], pixels, strict=True)
+            ]
+        return [{name: found[name][k] for name in found} for k in range(len(pixels))]
 
 
 @dataclasses.dataclass
@@ -61,9 +102,6 @@ def predict(index: Index, head: Head, folder: Path, choice: str, reader: ImageRe
         folder: One that `open_results` holds open.
         choice: Frames of a cine, see `intake.index.choose_frames`.
         reader: How files become frames.
-
-    Returns:
-        The counts.
 
     Raises:
         UserError: A table in the folder is not from this command.
@@ -141,8 +179,8 @@ def _answers(
 def _write_skipped(folder: Path, skipped: _Skipped) -> None:
     names = ("path", "frame", "code", "kind", "remedy")
     rows = []
-    for path, frame, found in skipped:
-        kind = "skipped" if found.code.is_skip else "unreadable"
-        row = (path, frame, found.code, kind, found.code.remedy)
+    for path, frame, refusal in skipped:
+        code = refusal.code
+        row = (path, frame, code, "skipped" if code.is_skip else "unreadable", code.remedy)
         rows.append(dict(zip(names, row, strict=True)))
     write_table(folder / "skipped.csv", names, rows)

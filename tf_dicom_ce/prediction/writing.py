@@ -31,14 +31,7 @@ class SourceReader(ImageReader):
 
 
 class Answered(NamedTuple):
-    """An image and what was said of it.
-
-    Attributes:
-        path: Of the file, relative to the root of all.
-        name: Of the file in the results: a pseudonym of its path and content.
-        source: The image.
-        answer: Of `Head.answer`.
-    """
+    """A file's path and, in the results, its name, a pseudonym; an image of it; `Head.answer`."""
 
     path: str
     name: str

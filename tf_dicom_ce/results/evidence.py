@@ -66,12 +66,7 @@ def evidence(source: Source) -> Dataset:
 
 
 def refer_to_original(result: Dataset, source: Source) -> None:
-    """Puts the true SOP class, and the number of a cine's frame, where the stand-in is named.
-
-    Args:
-        result: Made from `evidence(source)` alone; changed.
-        source: The source.
-    """
+    """Puts the true SOP class, and the number of a cine's frame, where the stand-in is named."""
     if "SourceImageSequence" in result:
         # highdicom has the same items stand where no frame number may.
         result.SourceImageSequence = copy.deepcopy(result.SourceImageSequence)
@@ -87,19 +82,12 @@ def refer_to_original(result: Dataset, source: Source) -> None:
 
 
 def instance_identity(source: Source, model: Model, kind: str) -> dict[str, Any]:
-    """UIDs, numbers, maker and purpose of a result, the same for the same source, model and kind.
+    """Arguments of highdicom's constructors: UIDs, numbers, maker and purpose of a result.
 
-    A series holds all results of one kind that a model made from a series of images, or from a
-    cine. A model is its name, version and weights. UIDs also depend on the version of this package:
-    a model leaves it to code outside of it to enlarge its mask and to write the report.
-
-    Args:
-        source: What it is made from.
-        model: What makes it.
-        kind: E.g. "SEG".
-
-    Returns:
-        Arguments of highdicom's constructors.
+    They are the same for the same source, model and kind, e.g. "SEG". A series holds all results of
+    one kind that a model made from a series of images, or from a cine. A model is its name, version
+    and weights. UIDs also depend on the version of this package: a model leaves it to code outside
+    of it to enlarge its mask and to write the report.
     """
     image = uid_of(source, "SOPInstanceUID")
     is_cine, number = source.frames > 1, source.header["InstanceNumber"]

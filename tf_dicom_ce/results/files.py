@@ -32,8 +32,7 @@ def dicom_file(source: Source, model: Model, answer: Mapping[str, np.ndarray]) -
     Args:
         source: The image, of a DICOM file.
         model: Who answered.
-        answer: For this one image: `mask` as of `segmentation`; or `class_id` and `probabilities`
-            as of `report`.
+        answer: `mask`, see `segmentation`; or `class_id` and `probabilities`, see `report`.
     """
     if model.task == "segmentation":
         return encode(segmentation(source, answer["mask"], model))
@@ -51,14 +50,13 @@ def encode(dataset: Dataset) -> bytes:
 def segmentation(source: Source, mask: np.ndarray, model: Model) -> Dataset:
     """Makes a Segmentation Storage instance; segment and frame k are class k, even if empty.
 
+    It has the source's Rows × Columns, zero outside of the region, and the same UIDs for the same
+    source and model.
+
     Args:
         source: The image.
         mask: Classes, uint8 of the height and width of the source's region; 0 is background.
         model: Who made the mask.
-
-    Returns:
-        The instance, of the source's Rows × Columns, zero outside of the region; its UIDs are the
-        same for the same source and model.
 
     Raises:
         ValueError: The mask holds a class that the model does not have, or has another size.
@@ -113,14 +111,13 @@ def _segments(model: Model) -> list[seg.SegmentDescription]:
 def report(source: Source, class_id: int, probabilities: np.ndarray, model: Model) -> Dataset:
     """Makes a Comprehensive SR instance, partial and unverified.
 
+    Its UIDs are the same for the same source and model.
+
     Args:
         source: The image.
         class_id: The class, an index of the model's `classes`: the qualitative evaluation.
         probabilities: Of all classes in that order, float [K] 0…1: measurements, six decimals.
         model: Who made the answer.
-
-    Returns:
-        The instance; its UIDs are the same for the same source and model.
     """
     with quiet():
         image = evidence(source)

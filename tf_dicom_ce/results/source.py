@@ -47,12 +47,7 @@ class Source:
 
     @classmethod
     def of(cls, found: Frame, frame: int | None) -> "Source":
-        """The source that was read, in the process that read it.
-
-        Args:
-            found: The frame, with the header.
-            frame: Its number; None is the middle one.
-        """
+        """The source of a frame, of this number (None: the middle), in the process that read it."""
         header, frames = None, 1
         if found.header is not None:
             with quiet():
@@ -83,14 +78,7 @@ def open_image(
     blank_outside: bool = False,
     frame: int | None = None,
 ) -> Source | Refusal:
-    """Reads one frame of DICOM, PNG or JPEG as in training.
-
-    Args:
-        path: The file; links are not followed.
-        classes: The SOP class UIDs to accept.
-        find_sector: See `read_frames`.
-        blank_outside: See `read_frames`.
-        frame: From 0; None for the middle one.
+    """Reads one frame of DICOM, PNG or JPEG as in training: the arguments are `read_frame`'s.
 
     Returns:
         The source, or why there is none. No content of a file raises.

@@ -1,7 +1,7 @@
 """Artefacts: exported models as `<root>/<name>/<version>/`, read by heads and by servers.
 
 A folder holds the SavedModel, `<name>.json` (what the network expects, where it comes from, and the
-digest of its weights, see `digest`),
+digest of its weights, see `reading`),
 `MODEL_CARD.md` and `assets.extra/golden.json`; an encoder's also `encoder.keras`. Every SavedModel
 has two signatures with the preprocessing inside,
 

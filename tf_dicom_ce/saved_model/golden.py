@@ -120,8 +120,6 @@ class Outcome(NamedTuple):
     """What came of one version.
 
     Attributes:
-        model: Name.
-        version: Number.
         difference: The largest one from the golden answers; None where there are none; infinite
             where the model cannot answer.
         note: Words about it.

@@ -11,8 +11,8 @@ import tensorflow as tf
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.preprocessing import decode_image_bytes, resize, standardise
 from tf_dicom_ce.saved_model.card import model_card
-from tf_dicom_ce.saved_model.digest import weights_digest
 from tf_dicom_ce.saved_model.golden import write_golden
+from tf_dicom_ce.saved_model.reading import weights_digest
 from tf_dicom_ce.whole_files import public, write_json, write_text
 
 Answer = Callable[[tf.Tensor], dict[str, tf.Tensor]]
@@ -73,10 +73,8 @@ def write_model(
 def in_float32(model: keras.Layer) -> keras.Layer:
     """A copy that computes in float32, with the same weights; the model itself where it does.
 
-    The configuration is taken through its round trip with every dtype policy replaced.
-
-    Args:
-        model: Built; one that can be saved as `.keras`.
+    The configuration is taken through its round trip with every dtype policy replaced: the model
+    has to be built, and one that can be saved as `.keras`.
     """
     if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
         return model

@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse
 from starlette.routing import Route
 
+from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.serving import dicom_http, openapi, rest
-from tf_dicom_ce.serving.errors import RequestError
 from tf_dicom_ce.serving.limits import Limits, Workers
 from tf_dicom_ce.serving.metrics import Metrics
 from tf_dicom_ce.serving.repository import Repository
@@ -40,7 +40,7 @@ def create_app(repository: Repository, settings: Settings) -> Starlette:
     app = Starlette(
         routes=[
             *_health(repository),
-            *metrics.routes(),
+            Route("/metrics", metrics.page),
             *openapi.routes(settings),
             *page(),
             *dicom_http.routes(repository),

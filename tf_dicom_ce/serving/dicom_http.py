@@ -18,12 +18,12 @@ from starlette.routing import Route
 
 from tf_dicom_ce.dicom.reader import ULTRASOUND
 from tf_dicom_ce.dicom.refusals import Code, Refusal
+from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.intake.decoding import refusal_of
 from tf_dicom_ce.masks import colour, likeliest_classes
 from tf_dicom_ce.results.files import dicom_file, overlay
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.source import Source, open_image
-from tf_dicom_ce.serving.errors import RequestError
 from tf_dicom_ce.serving.repository import Repository
 from tf_dicom_ce.serving.servable import Servable
 from tf_dicom_ce.workers import Failure, GuardedCalls, Outage
@@ -152,14 +152,9 @@ def _accepted(accept: str, source: Source, model: Model) -> str:
 
 
 def choose(accept: str, offered: list[str]) -> str | None:
-    """Chooses by the Accept header (RFC 9110, 12.5.1).
+    """Chooses of media types, the preferred one first, by the Accept header (RFC 9110, 12.5.1).
 
-    Args:
-        accept: Its value; empty means anything.
-        offered: Media types, the preferred one first.
-
-    Returns:
-        One of `offered`; None if the client wants none of them.
+    An empty header means anything. Returns None if the client wants none of them.
     """
     ranges = {}
     for part in (accept or "*/*").lower().split(","):

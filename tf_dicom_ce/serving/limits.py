@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tf_dicom_ce.serving.errors import RequestError
+from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.serving.settings import Settings
 
 #: Answered without a token: they tell nothing of models or images, and the page, which links to

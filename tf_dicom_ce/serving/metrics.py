@@ -12,10 +12,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.process_collector import ProcessCollector
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tf_dicom_ce.serving.errors import RequestError
+from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.serving.limits import Workers
 from tf_dicom_ce.serving.repository import Repository
 
@@ -52,14 +51,10 @@ class Metrics:
         waiting = made(Gauge, "waiting", "Tensor requests that wait for a thread.")
         waiting.set_function(lambda: workers.waiting)
 
-    def routes(self) -> list[Route]:
-        """`/metrics`, in Prometheus' text format."""
-
-        def metrics(request: Request) -> Response:
-            text = generate_latest(self._registry)
-            return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-        return [Route("/metrics", metrics)]
+    def page(self, request: Request) -> Response:
+        """Everything in Prometheus' text format."""
+        text = generate_latest(self._registry)
+        return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     def observing(self, app: ASGIApp) -> ASGIApp:
         """Middleware that counts and logs every request with the status of its answer."""
@@ -99,5 +94,5 @@ class Metrics:
             return _UNKNOWN, _UNKNOWN
         available = [one["version"] for one in versions if one["state"] == "AVAILABLE"]
         if "version" in parameters:
-            available = [one for one in available if int(one) == int(parameters["version"])]
+            available = [one for one in available if int(one) == parameters["version"]]
         return name, next(iter(available), _UNKNOWN)

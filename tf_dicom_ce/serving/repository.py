@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tf_dicom_ce.serving.errors import RequestError
+from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.serving.servable import Servable
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
@@ -54,10 +54,6 @@ class Repository:
 
     What changed has to stay as it is for two looks in a row: a copy that is under way is left
     alone, and a folder that is gone for a moment is not missed.
-
-    Args:
-        root: Folder of the models.
-        poll_seconds: Time from one look to the next.
     """
 
     def __init__(self, root: Path, poll_seconds: float = 2.0):
@@ -83,7 +79,7 @@ class Repository:
         if self._thread.is_alive():
             self._thread.join()
         for version in list(self._versions.values()):
-            self._retire(version)
+            self._put(version, None)
 
     def names(self) -> list[str]:
         """The models that can be asked, in order."""
@@ -152,7 +148,7 @@ class Repository:
                 continue
             if stamp is None:
                 known.stamp = None
-                self._retire(known)
+                self._put(known, None)
             else:
                 self._load(key, folder, stamp)
             if self._stop.is_set():
@@ -187,16 +183,15 @@ class Repository:
                 if not version.loaded:
                     version.state = "END"
             return
-        with self._lock:
-            old, version.loaded = version.loaded, _Loaded(servable)
-            version.state, version.error = "AVAILABLE", ("OK", "")
-        if old:
-            self._release(version, old)
+        self._put(version, _Loaded(servable))
 
-    def _retire(self, version: _Version) -> None:
+    def _put(self, version: _Version, loaded: _Loaded | None) -> None:
+        """Has this answer from now on, or nothing; what did before ends with its last request."""
         with self._lock:
-            old, version.loaded = version.loaded, None
-            version.state = "UNLOADING" if old else "END"
+            old, version.loaded = version.loaded, loaded
+            version.state = "AVAILABLE" if loaded else "UNLOADING" if old else "END"
+            if loaded:
+                version.error = ("OK", "")
         if old:
             self._release(version, old)
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tf_dicom_ce.serving.errors import RequestError
+from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.serving.limits import Workers
 from tf_dicom_ce.serving.metrics import Metrics
 from tf_dicom_ce.serving.repository import Repository
@@ -24,12 +24,7 @@ class _Name(StringConvertor):
     regex = "[^/:]+"
 
 
-class _Version(StringConvertor):
-    regex = "[0-9]+"
-
-
 register_url_convertor("servable_name", _Name())
-register_url_convertor("servable_version", _Version())
 
 
 def routes(repository: Repository, workers: Workers, metrics: Metrics) -> list[Route]:
@@ -66,7 +61,7 @@ def routes(repository: Repository, workers: Workers, metrics: Metrics) -> list[R
             )
 
     model = "/v1/models/{name:servable_name}"
-    version = "/versions/{version:servable_version}"
+    version = "/versions/{version:int}"
     return [
         route
         for path in (model, model + version, model + "/labels/{label:servable_name}")
@@ -85,7 +80,7 @@ def _asked(request: Request) -> tuple[str, int | None]:
     parameters = request.path_params
     if "label" in parameters:
         raise RequestError(400, f"Unrecognized servable version label: {parameters['label']}")
-    version = int(parameters["version"]) if "version" in parameters else None
+    version = parameters.get("version")
     if version is not None and version > _LARGEST_VERSION:
         raise RequestError(400, f"Failed to convert version: {version} to numeric.")
     return parameters["name"], version

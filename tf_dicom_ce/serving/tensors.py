@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from tf_dicom_ce.serving.errors import RequestError
+from tf_dicom_ce.errors import RequestError
 
 #: The most instances in a request: a small request must not ask for gigabytes of answers.
 MOST_INSTANCES = 32
@@ -139,11 +139,7 @@ def _parse(body, signatures):
     else:
         raise _bad("Missing 'inputs' or 'instances' key")
     for name, array in inputs.items():
-        expected = signature.inputs[name].shape
-        if expected is not None and not _fits(array.shape, expected):
-            expected = _bracketed(-1 if size is None else size for size in expected)
-            shape = _bracketed(array.shape)
-            raise _bad(f"input {name}: shape {shape} does not fit {expected}")
+        _require_shape(name, array.shape, signature.inputs[name].shape)
     return signature, inputs, row
 
 
@@ -210,10 +206,11 @@ def _is_base64(value: Any) -> bool:
     return type(value) is dict and list(value) == ["b64"] and type(value["b64"]) is str
 
 
-def _fits(shape: tuple, expected: tuple) -> bool:
-    return len(shape) == len(expected) and all(
-        size in (None, found) for found, size in zip(shape, expected, strict=True)
-    )
+def _require_shape(name: str, shape: tuple, expected: tuple | None) -> None:
+    sizes = [-1 if size is None else size for size in expected or ()]
+    fits = len(shape) == len(sizes) and all(b in (-1, a) for a, b in zip(shape, sizes, strict=True))
+    if expected is not None and not fits:
+        raise _bad(f"input {name}: shape {_bracketed(shape)} does not fit {_bracketed(sizes)}")
 
 
 def _bracketed(shape) -> str:
