@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import dataclasses
 import enum
 import itertools
 import multiprocessing
@@ -18,7 +17,7 @@ from concurrent import futures
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tf_dicom_ce.child_process import ROOT, SAFE
 from tf_dicom_ce.dicom.quiet import quiet
@@ -169,8 +168,7 @@ class Worker:
             return Outage.DIED
 
 
-@dataclasses.dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """What is told of an exception: its class alone, for messages quote the values of elements."""
 
     name: str

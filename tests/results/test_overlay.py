@@ -10,7 +10,7 @@ from PIL import Image
 from tf_dicom_ce.dicom.regions import Region
 from tf_dicom_ce.masks import colour, outline
 from tf_dicom_ce.results.files import encode, overlay
-from tf_dicom_ce.results.source import Source, open_image
+from tf_dicom_ce.results.source import SourceImage, open_image
 
 CLASSES = ("background", "liver", "kidney")
 
@@ -30,7 +30,7 @@ def test_colours_differ_and_come_round():
 
 
 def test_goes_back_to_its_place():
-    source = Source(None, 0, 1, (5, 6), Region(1, 2, 2, 4), np.zeros((2, 4), np.uint8))
+    source = SourceImage(None, 0, 1, (5, 6), Region(1, 2, 2, 4), np.zeros((2, 4), np.uint8))
     expected = [
         [0, 0, 0, 0, 0, 0],
         [0, 0, 1, 1, 2, 2],

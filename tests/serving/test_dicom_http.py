@@ -25,7 +25,7 @@ from tf_dicom_ce.masks import outline
 from tf_dicom_ce.results.files import dicom_file
 from tf_dicom_ce.results.source import open_image
 from tf_dicom_ce.serving import dicom_http
-from tf_dicom_ce.serving.dicom_http import choose
+from tf_dicom_ce.serving.dicom_http import negotiate
 from tf_dicom_ce.workers import Failure, GuardedCalls, Outage
 
 SEGMENTATION, CLASSIFICATION = "/v1/models/organs/dicom", "/v1/models/view/dicom"
@@ -462,4 +462,4 @@ def test_exported_heads(repository_folder, serve_models, in_region):
     ],
 )
 def test_accept(accept, expected):
-    assert choose(accept, ["a/x", "a/z", "b/y"]) == expected
+    assert negotiate(accept, ["a/x", "a/z", "b/y"]) == expected

@@ -20,7 +20,7 @@ from tf_dicom_ce.prediction.folder import OUTPUTS, Journal
 from tf_dicom_ce.prediction.writing import MADE_UP, Answered, SourceReader, Writer, columns
 from tf_dicom_ce.preprocessing import resize
 from tf_dicom_ce.results.model import Model
-from tf_dicom_ce.results.source import Source
+from tf_dicom_ce.results.source import SourceImage
 from tf_dicom_ce.saved_model.reading import load_head
 from tf_dicom_ce.whole_files import write_table
 from tf_dicom_ce.workers import guarded_map
@@ -160,7 +160,7 @@ def _images(index: Index, choice: str) -> tuple[list[Sample], dict[str, str]]:
 
 def _answers(
     head: Head, reader: ImageReader, images: list[Sample], skipped: _Skipped
-) -> Iterator[tuple[Sample, Source, dict[str, np.ndarray]]]:
+) -> Iterator[tuple[Sample, SourceImage, dict[str, np.ndarray]]]:
     """Decodes and answers as results are asked for; notes what cannot be read."""
     reader = SourceReader(**vars(reader))
     found = decode_images(reader, images, min(_READERS, os.cpu_count() or 1))

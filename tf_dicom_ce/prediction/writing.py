@@ -14,7 +14,7 @@ from tf_dicom_ce.prediction.folder import OUTPUTS
 from tf_dicom_ce.results.evidence import made_up_uids
 from tf_dicom_ce.results.files import dicom_file, overlay
 from tf_dicom_ce.results.model import Model
-from tf_dicom_ce.results.source import Source
+from tf_dicom_ce.results.source import SourceImage
 from tf_dicom_ce.whole_files import replacing
 
 #: Column that names the UIDs of the source that are absent or illegal.
@@ -24,10 +24,10 @@ MADE_UP = "made_up_uids"
 class SourceReader(ImageReader):
     """Reads sources instead of frames, the header in the same pass as the pixels."""
 
-    def read(self, path: str, frames: Sequence[int]) -> list[Source | Refusal]:
+    def read(self, path: str, frames: Sequence[int]) -> list[SourceImage | Refusal]:
         """See `ImageReader.read`; frames are numbers."""
         found = zip(frames, super().read(path, frames), strict=True)
-        return [Source.of(one, k) if isinstance(one, Frame) else one for k, one in found]
+        return [SourceImage.of(one, k) if isinstance(one, Frame) else one for k, one in found]
 
 
 class Answered(NamedTuple):
@@ -35,7 +35,7 @@ class Answered(NamedTuple):
 
     path: str
     name: str
-    source: Source
+    source: SourceImage
     answer: dict[str, np.ndarray]
 
 

@@ -24,7 +24,7 @@ from pydicom.valuerep import DA, TM
 
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.results.model import MANUFACTURER, SCHEME, SOFTWARE, Model
-from tf_dicom_ce.results.source import Source
+from tf_dicom_ce.results.source import SourceImage
 
 _TEXTS = ("PatientID", "PatientName", "StudyID", "AccessionNumber", "ReferringPhysicianName")
 _OPTIONAL = ("IssuerOfPatientID", "StudyDescription")  # left out where empty
@@ -33,7 +33,7 @@ _UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 _ROOT = re.compile(r"[01]\.[1-3]?\d(\.|$)|2\.", re.ASCII)  # ITU-T X.660
 
 
-def evidence(source: Source) -> Dataset:
+def evidence(source: SourceImage) -> Dataset:
     """The stand-in for a DICOM source.
 
     Returns:
@@ -65,7 +65,7 @@ def evidence(source: Source) -> Dataset:
     return stand_in
 
 
-def refer_to_original(result: Dataset, source: Source) -> None:
+def refer_to_original(result: Dataset, source: SourceImage) -> None:
     """Puts the true SOP class, and the number of a cine's frame, where the stand-in is named."""
     if "SourceImageSequence" in result:
         # highdicom has the same items stand where no frame number may.
@@ -81,7 +81,7 @@ def refer_to_original(result: Dataset, source: Source) -> None:
     result.walk(correct)
 
 
-def instance_identity(source: Source, model: Model, kind: str) -> dict[str, Any]:
+def instance_identity(source: SourceImage, model: Model, kind: str) -> dict[str, Any]:
     """Arguments of highdicom's constructors: UIDs, numbers, maker and purpose of a result.
 
     They are the same for the same source, model and kind, e.g. "SEG". A series holds all results of
@@ -110,12 +110,12 @@ def instance_identity(source: Source, model: Model, kind: str) -> dict[str, Any]
     }
 
 
-def made_up_uids(source: Source) -> tuple[str, ...]:
+def made_up_uids(source: SourceImage) -> tuple[str, ...]:
     """Keywords of UIDs that are absent or illegal: results then name ones that no PACS knows."""
     return tuple(keyword for keyword in _UIDS if not _is_legal(source.header[keyword]))
 
 
-def uid_of(source: Source, keyword: str) -> str:
+def uid_of(source: SourceImage, keyword: str) -> str:
     """The SOP instance, series or study UID; if absent or illegal one that is always the same."""
     found, number = source.header[keyword], _UIDS.index(keyword)
     if _is_legal(found):
@@ -138,7 +138,7 @@ def _is_legal(uid: str) -> bool:
         return UID(uid).is_valid and _ROOT.match(uid) is not None
 
 
-def _replacements(source: Source) -> list[ContributingEquipment]:
+def _replacements(source: SourceImage) -> list[ContributingEquipment]:
     """Words on every illegal UID and what stands for it, in an element that holds any text."""
     words = [
         f"{keyword} {found[:100]} of the source is illegal: {uid_of(source, keyword)} stands "

@@ -20,13 +20,13 @@ from tf_dicom_ce.results.evidence import (
     refer_to_original,
 )
 from tf_dicom_ce.results.model import MANUFACTURER, SOFTWARE, Model, organ, own
-from tf_dicom_ce.results.source import Source
+from tf_dicom_ce.results.source import SourceImage
 
 _SEG_SERIES, _SR_SERIES = 9001, 9002
 _LINE = 14  # height of a line of the legend
 
 
-def dicom_file(source: Source, model: Model, answer: Mapping[str, np.ndarray]) -> bytes:
+def dicom_file(source: SourceImage, model: Model, answer: Mapping[str, np.ndarray]) -> bytes:
     """Makes the file: a SEG for a segmentation, an SR for a classification.
 
     Args:
@@ -47,7 +47,7 @@ def encode(dataset: Dataset) -> bytes:
     return file.getvalue()
 
 
-def segmentation(source: Source, mask: np.ndarray, model: Model) -> Dataset:
+def segmentation(source: SourceImage, mask: np.ndarray, model: Model) -> Dataset:
     """Makes a Segmentation Storage instance; segment and frame k are class k, even if empty.
 
     It has the source's Rows × Columns, zero outside of the region, and the same UIDs for the same
@@ -108,7 +108,7 @@ def _segments(model: Model) -> list[seg.SegmentDescription]:
     ]
 
 
-def report(source: Source, class_id: int, probabilities: np.ndarray, model: Model) -> Dataset:
+def report(source: SourceImage, class_id: int, probabilities: np.ndarray, model: Model) -> Dataset:
     """Makes a Comprehensive SR instance, partial and unverified.
 
     Its UIDs are the same for the same source and model.
@@ -129,7 +129,7 @@ def report(source: Source, class_id: int, probabilities: np.ndarray, model: Mode
 
 
 def _content(
-    source: Source, image: Dataset, class_id: int, probabilities: np.ndarray, model: Model
+    source: SourceImage, image: Dataset, class_id: int, probabilities: np.ndarray, model: Model
 ) -> sr.MeasurementReport:
     answer, weights = model.classes[class_id], f"weights {model.weights_digest}"
     device = sr.DeviceObserverIdentifyingAttributes(

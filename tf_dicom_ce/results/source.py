@@ -25,7 +25,7 @@ _OF_SEVERAL_VALUES = ("LossyImageCompressionRatio", "LossyImageCompressionMethod
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class SourceImage:
     """What a result is made of.
 
     Attributes:
@@ -46,7 +46,7 @@ class Source:
     pixels: np.ndarray
 
     @classmethod
-    def of(cls, found: Frame, frame: int | None) -> "Source":
+    def of(cls, found: Frame, frame: int | None) -> "SourceImage":
         """The source of a frame, of this number (None: the middle), in the process that read it."""
         header, frames = None, 1
         if found.header is not None:
@@ -77,7 +77,7 @@ def open_image(
     find_sector: bool = False,
     blank_outside: bool = False,
     frame: int | None = None,
-) -> Source | Refusal:
+) -> SourceImage | Refusal:
     """Reads one frame of DICOM, PNG or JPEG as in training: the arguments are `read_frame`'s.
 
     Returns:
@@ -88,7 +88,7 @@ def open_image(
         return found
     if max(found.source_shape) > _MAX_SIDE or found.pixels.size > _MAX_PIXELS:
         return Refusal(Code.TOO_LARGE, "rows × columns")
-    return Source.of(found, frame)
+    return SourceImage.of(found, frame)
 
 
 def _texts(header: Dataset) -> dict[str, str]:

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.serving import dicom_http, openapi, rest
-from tf_dicom_ce.serving.limits import Limits, Workers
+from tf_dicom_ce.serving.limits import Limits, Threads
 from tf_dicom_ce.serving.metrics import Metrics
 from tf_dicom_ce.serving.repository import Repository
 from tf_dicom_ce.serving.settings import Settings
@@ -35,8 +35,8 @@ def create_app(repository: Repository, settings: Settings) -> Starlette:
 
     While `app.state.draining` is true, /readyz answers 503.
     """
-    workers = Workers(settings.threads)
-    metrics = Metrics(repository, workers)
+    threads = Threads(settings.threads)
+    metrics = Metrics(repository, threads)
     app = Starlette(
         routes=[
             *_health(repository),
@@ -44,7 +44,7 @@ def create_app(repository: Repository, settings: Settings) -> Starlette:
             *openapi.routes(settings),
             *page(),
             *dicom_http.routes(repository),
-            *rest.routes(repository, workers, metrics),
+            *rest.routes(repository, threads, metrics),
         ],
         middleware=[Middleware(metrics.observing), Middleware(Limits, settings=settings)],
         exception_handlers={HTTPException: _not_routed},

@@ -23,7 +23,7 @@ from tf_dicom_ce.intake.decoding import refusal_of
 from tf_dicom_ce.masks import colour, likeliest_classes
 from tf_dicom_ce.results.files import dicom_file, overlay
 from tf_dicom_ce.results.model import Model
-from tf_dicom_ce.results.source import Source, open_image
+from tf_dicom_ce.results.source import SourceImage, open_image
 from tf_dicom_ce.serving.repository import Repository
 from tf_dicom_ce.serving.servable import Servable
 from tf_dicom_ce.workers import Failure, GuardedCalls, Outage
@@ -117,12 +117,12 @@ def _model(servable: Servable) -> Model:
         ) from None
 
 
-def _read(guarded: GuardedCalls, file: bytes, frame: int | None, model: Model) -> Source:
+def _read(guarded: GuardedCalls, file: bytes, frame: int | None, model: Model) -> SourceImage:
     looks = (model.find_sector, model.blank_outside)
     # Made here, as a worker that is killed would leave it behind.
     with on_disk(file) as path:
         found = guarded.call(open_image, path, ULTRASOUND, *looks, frame)
-    if isinstance(found, Source):
+    if isinstance(found, SourceImage):
         return found
     if isinstance(found, Failure):
         found = Refusal(Code.DAMAGED_HEADER, found.name)
@@ -135,13 +135,13 @@ def _read(guarded: GuardedCalls, file: bytes, frame: int | None, model: Model) -
     )
 
 
-def _accepted(accept: str, source: Source, model: Model) -> str:
+def _accepted(accept: str, source: SourceImage, model: Model) -> str:
     offered = [_JSON]
     if source.header is not None:
         offered.append(_DICOM)
     if model.task == "segmentation":
         offered.append(_PNG)
-    chosen = choose(accept, offered)
+    chosen = negotiate(accept, offered)
     if chosen is None:
         raise RequestError(
             406,
@@ -151,7 +151,7 @@ def _accepted(accept: str, source: Source, model: Model) -> str:
     return chosen
 
 
-def choose(accept: str, offered: list[str]) -> str | None:
+def negotiate(accept: str, offered: list[str]) -> str | None:
     """Chooses of media types, the preferred one first, by the Accept header (RFC 9110, 12.5.1).
 
     An empty header means anything. Returns None if the client wants none of them.
@@ -170,7 +170,7 @@ def choose(accept: str, offered: list[str]) -> str | None:
     return best if quality(best) > 0 else None
 
 
-def _dicom(guarded: GuardedCalls, source: Source, model: Model, said: dict) -> bytes:
+def _dicom(guarded: GuardedCalls, source: SourceImage, model: Model, said: dict) -> bytes:
     written = guarded.call(dicom_file, source, model, said)
     if isinstance(written, bytes):
         return written
@@ -182,7 +182,7 @@ def _dicom(guarded: GuardedCalls, source: Source, model: Model, said: dict) -> b
     )
 
 
-def _in_json(source: Source, model: Model, said: dict[str, np.ndarray]) -> dict:
+def _in_json(source: SourceImage, model: Model, said: dict[str, np.ndarray]) -> dict:
     """Who answered, about what, and what was said."""
     names = ("name", "version", "weights_digest", "task", "synthetic")
     found = {
@@ -231,20 +231,16 @@ async def _uploaded(request: Request) -> bytes:
     if media_type in _BODIES:
         return await request.body()
     if media_type != "multipart/form-data":
-        raise RequestError(
-            415, f"Content-Type has to be {', '.join(_BODIES)} or multipart/form-data."
-        )
+        kinds = ", ".join(_BODIES)
+        raise RequestError(415, f"Content-Type has to be {kinds} or multipart/form-data.")
     try:
         form = await _InMemory(request.headers, request.stream(), max_files=1).parse()
     except MultiPartException as error:
         raise RequestError(400, f"The form cannot be read. {error.message}") from None
-    try:
-        files = [part for part in form.values() if isinstance(part, UploadFile)]
-        if not files:
-            raise RequestError(400, "The form has no file.")
-        return await files[0].read()
-    finally:
-        await form.close()
+    files = [part for part in form.values() if isinstance(part, UploadFile)]
+    if not files:
+        raise RequestError(400, "The form has no file.")
+    return await files[0].read()
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ def error_response(error: RequestError) -> JSONResponse:
     return JSONResponse({"error": message}, error.status, headers=_HEADERS.get(error.status))
 
 
-class Workers:
+class Threads:
     """A number of threads for what is synchronous; who wants one waits for it in the event loop.
 
     Attributes:
@@ -40,9 +40,9 @@ class Workers:
         waiting: Requests that wait for a thread.
     """
 
-    def __init__(self, threads: int):
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="serving")
-        self._free = asyncio.Semaphore(threads)
+    def __init__(self, number: int):
+        self._pool = ThreadPoolExecutor(number, thread_name_prefix="serving")
+        self._free = asyncio.Semaphore(number)
         self.running = self.waiting = 0
 
     async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -53,7 +53,7 @@ class Workers:
         finally:
             self.waiting -= 1
         self.running += 1
-        future = asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+        future = asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
         future.add_done_callback(self._ended)
         return await asyncio.shield(future)
 

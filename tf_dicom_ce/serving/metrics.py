@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tf_dicom_ce.errors import RequestError
-from tf_dicom_ce.serving.limits import Workers
+from tf_dicom_ce.serving.limits import Threads
 from tf_dicom_ce.serving.repository import Repository
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
@@ -26,13 +26,13 @@ _log = logging.getLogger(__name__)
 
 
 class Metrics:
-    """The metrics of one app, with the models of a repository and the requests of workers.
+    """The metrics of one app, with the models of a repository and the requests of threads.
 
     Attributes:
         instances: Histogram of the images, or other instances, in a predict request, by model.
     """
 
-    def __init__(self, repository: Repository, workers: Workers):
+    def __init__(self, repository: Repository, threads: Threads):
         self._repository = repository
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
@@ -47,9 +47,9 @@ class Metrics:
         instances = ("Instances in a predict request.", "model")
         self.instances = made(Histogram, "request_instances", *instances, buckets=_INSTANCES)
         running = made(Gauge, "running", "Threads that work on tensor requests.")
-        running.set_function(lambda: workers.running)
+        running.set_function(lambda: threads.running)
         waiting = made(Gauge, "waiting", "Tensor requests that wait for a thread.")
-        waiting.set_function(lambda: workers.waiting)
+        waiting.set_function(lambda: threads.waiting)
 
     def page(self, request: Request) -> Response:
         """Everything in Prometheus' text format."""

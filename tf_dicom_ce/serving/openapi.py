@@ -51,33 +51,21 @@ _ERRORS = {
 _PNG_FILE = {"b64": "iVBORw0KGgo..."}
 _GRAY_LEVELS = {"image": [[[[0], [85]], [[170], [255]]]]}
 _EXAMPLES = {
-    name: {"summary": summary, "value": value}
-    for name, summary, value in (
-        ("rows", "One PNG or JPEG file, in rows", {"instances": [_PNG_FILE]}),
-        (
-            "named",
-            "The same, with the input's name",
-            {"instances": [{"image_bytes": _PNG_FILE}]},
-        ),
-        (
-            "columns",
-            "An image of 2 × 2 gray levels, in columns",
-            {"signature_name": "serving_image", "inputs": _GRAY_LEVELS},
-        ),
-    )
+    "rows": {"summary": "One PNG or JPEG file, in rows", "value": {"instances": [_PNG_FILE]}},
+    "named": {
+        "summary": "The same, with the input's name",
+        "value": {"instances": [{"image_bytes": _PNG_FILE}]},
+    },
+    "columns": {
+        "summary": "An image of 2 × 2 gray levels, in columns",
+        "value": {"signature_name": "serving_image", "inputs": _GRAY_LEVELS},
+    },
 }
 _WORK = (400, 404, 408, 413, 503, 504)
 
 
 def document(settings: Settings) -> dict[str, Any]:
-    """Describes every route.
-
-    Args:
-        settings: Whether a token is asked for, and the limits.
-
-    Returns:
-        An OpenAPI 3.1 document.
-    """
+    """Describes every route, the limits, and whether a token is asked for: OpenAPI 3.1."""
     limits = {"max_body": settings.max_body, "seconds": f"{settings.seconds:g}"}
     described = json.loads(fill("serving/openapi.json.jinja", limits | {"version": __version__}))
     paths = {path: {method: _described(path, *rest)} for path, method, *rest in _operations()}

@@ -34,19 +34,12 @@ class _Loaded:
 
 @dataclass
 class _Version:
-    """What is known of a version.
+    """What is known of a version."""
 
-    Attributes:
-        state: As in TensorFlow Serving's ModelVersionStatus.
-        stamp: Of the files that were loaded, or tried, last; None if they are gone.
-        loaded: What answers, if anything does.
-        error: Code and message of what was wrong with the files.
-    """
-
-    state: str = "START"
-    stamp: _Stamp | None = None
-    loaded: _Loaded | None = None
-    error: tuple[str, str] = ("OK", "")
+    state: str = "START"  # as in TensorFlow Serving's ModelVersionStatus
+    stamp: _Stamp | None = None  # of what was loaded, or tried, last; None if that is gone
+    loaded: _Loaded | None = None  # what answers, if anything does
+    error: tuple[str, str] = ("OK", "")  # code and message of what was wrong with the files
 
 
 class Repository:

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tf_dicom_ce.errors import RequestError
-from tf_dicom_ce.serving.limits import Workers
+from tf_dicom_ce.serving.limits import Threads
 from tf_dicom_ce.serving.metrics import Metrics
 from tf_dicom_ce.serving.repository import Repository
 from tf_dicom_ce.serving.tensors import format_predict, parse_predict
@@ -27,7 +27,7 @@ class _Name(StringConvertor):
 register_url_convertor("servable_name", _Name())
 
 
-def routes(repository: Repository, workers: Workers, metrics: Metrics) -> list[Route]:
+def routes(repository: Repository, threads: Threads, metrics: Metrics) -> list[Route]:
     """Everything below /v1/models/{name}, for the newest version, a named one, or a label."""
 
     def answer(name: str, version: int | None, body: bytes) -> bytes:
@@ -40,7 +40,7 @@ def routes(repository: Repository, workers: Workers, metrics: Metrics) -> list[R
 
     async def predict(request: Request) -> Response:
         asked = _asked(request)
-        content = await workers.run(answer, *asked, await request.body())
+        content = await threads.run(answer, *asked, await request.body())
         return Response(content, media_type="application/json")
 
     async def status(request: Request) -> Response:
