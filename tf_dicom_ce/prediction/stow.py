@@ -73,15 +73,12 @@ def store(
         UserError: The service cannot be used, or takes nothing.
     """
     check_target(url)
-    with Server(url, credentials) as server:
+    with Server(url, credentials) as server, muted("urllib3"):
         journal = Journal(folder / "stored.csv", ("url", "file"))
         taken = {row["file"] for row in journal.rows if row["url"] == server.url}
         missing = [file for file in files if file not in taken]
         before, sent, reasons = len(files) - len(missing), 0, set()
-        with (
-            muted("urllib3"),
-            Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar,
-        ):
+        with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
             task = bar.add_task("Storing", total=len(files), completed=before)
             for batch in _batches(folder, missing):
                 refused = _send(server, folder, batch)
