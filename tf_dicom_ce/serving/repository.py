@@ -182,9 +182,9 @@ class Repository:
         """Has this answer from now on, or nothing; what did before ends with its last request."""
         with self._lock:
             old, version.loaded = version.loaded, loaded
-            version.state = "AVAILABLE" if loaded else "UNLOADING" if old else "END"
+            version.state = "UNLOADING" if old else "END"
             if loaded:
-                version.error = ("OK", "")
+                version.state, version.error = "AVAILABLE", ("OK", "")
         if old:
             self._release(version, old)
 
