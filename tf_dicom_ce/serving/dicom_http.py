@@ -69,7 +69,7 @@ def routes(repository: Repository) -> list[Route]:
         said = {name: values[0] for name, values in outputs.items()}
         is_mask = model.task == "segmentation"
         if is_mask:
-            said["mask"] = likeliest_classes(said["probabilities"], source.pixels.shape)
+            said = {"mask": likeliest_classes(said["probabilities"], source.pixels.shape)}
         if accepted == _DICOM:
             content = _dicom(guarded, source, model, said)
             return _attached(content, _DICOM, model, "seg.dcm" if is_mask else "sr.dcm")

@@ -119,7 +119,7 @@ class Servable:
 
 
 def _fault(contents: bytes) -> str | None:
-    """Decodes a PNG or JPEG as every model does, before it joins a batch with those of others."""
+    """What is wrong with a PNG or JPEG; it is decoded before it joins a batch with others."""
     try:
         height, width = _size(contents)
         if height * width > _MOST_PIXELS or contents.count(b"\xff\xda") > _MOST_SCANS:
