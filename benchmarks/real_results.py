@@ -34,9 +34,8 @@ from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.dicomweb_server import Credentials, RefusedError, Server
 from tf_dicom_ce.intake.index import Index, scan
-from tf_dicom_ce.prediction.batch import predict
+from tf_dicom_ce.prediction.batch import Head, predict
 from tf_dicom_ce.prediction.folder import open_results
-from tf_dicom_ce.prediction.heads import Head, open_head
 from tf_dicom_ce.prediction.stow import store
 from tf_dicom_ce.results.source import open_image
 from tf_dicom_ce.tags.schema import TagSchema
@@ -71,7 +70,7 @@ class Remembering:
     """A head that keeps what it answered."""
 
     def __init__(self, head: Head):
-        self.model, self.find_sector, self._head = head.model, head.find_sector, head
+        self.model, self.find_sector, self._head = head.model, head.model.find_sector, head
         self.answers: list[dict[str, np.ndarray]] = []
 
     def answer(self, pixels: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
@@ -108,8 +107,8 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 def run(task: str, index: Index, folder: Path, counts: Counter) -> Iterator[str]:
     """Predicts, stores, fetches and compares; counts, and yields what was wrong."""
     version = export_untrained(folder, FinetuneConfig(task=task, image_size=(64, 96), width=1 / 16))
-    head, out = Remembering(open_head(version)), folder / f"out-{task}"
-    reader = ImageReader(index.root, index.schema.sop_classes, head.find_sector)
+    head, out = Remembering(Head(version)), folder / f"out-{task}"
+    reader = ImageReader(index.root, index.schema.sop_classes, head.model.find_sector)
     with open_results(out, head.model, reader):
         done = predict(index, head, out, "all", reader)
     stored = store(f"{URL}/dicom-web", Credentials(), out, done.dicom, progress=False)

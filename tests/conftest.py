@@ -161,7 +161,7 @@ def heads(tmp_path_factory):
     """
     import keras
 
-    from tf_dicom_ce.saved_model import write_model
+    from tf_dicom_ce.saved_model.writing import write_model
 
     size, root = (32, 64), tmp_path_factory.mktemp("heads")
     half = np.repeat([1.0, -1.0], 32)[None, :, None].repeat(32, axis=0).reshape(-1, 1)

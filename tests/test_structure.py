@@ -18,15 +18,16 @@ ALLOWED = {
     "user_tables": {"errors"},
     "dicom": set(),
     "tags": {"errors", "user_tables", "dicom"},
-    "intake": {"whole_files", "errors", "dicom", "tags", "workers"},
+    "intake": {"whole_files", "errors", "dicom", "tags", "workers", "templates"},
     "workers": {"child_process", "dicom"},
     "child_process": set(),
     "masks": set(),
     "wording": set(),
+    "templates": set(),
     "results": {"dicom", "masks"},
     "phantom": {"whole_files", "errors", "dicom", "workers", "masks"},
     "preprocessing": set(),
-    "saved_model": {"whole_files", "errors", "preprocessing", "wording"},
+    "saved_model": {"whole_files", "errors", "preprocessing", "wording", "templates"},
     "models": {"config", "errors", "whole_files", "saved_model"},
     "data": {
         *("whole_files", "user_tables", "config", "errors", "dicom", "tags", "intake", "workers"),
@@ -34,11 +35,12 @@ ALLOWED = {
     },
     "training": {
         *("whole_files", "config", "errors", "metrics", "data", "models"),
-        *("masks", "wording", "preprocessing", "intake", "phantom", "saved_model"),
+        *("masks", "wording", "preprocessing", "intake", "phantom", "saved_model", "templates"),
     },
     "tuning": {"whole_files", "config", "config_file", "child_process", "errors", "training"},
     "study": {
         *("whole_files", "config", "config_file", "child_process", "errors", "metrics", "phantom"),
+        "templates",
     },
     "prediction": {
         *("whole_files", "errors", "workers", "dicom", "intake", "data", "saved_model", "results"),
@@ -46,7 +48,7 @@ ALLOWED = {
     },
     "serving": {
         *("whole_files", "errors", "workers", "dicom", "intake", "data", "saved_model"),
-        *("results", "masks", "preprocessing"),
+        *("results", "masks", "preprocessing", "templates"),
     },
     "cli": {
         *("config", "config_file", "errors", "workers", "dicom", "intake", "phantom", "data"),
@@ -58,7 +60,7 @@ ALLOWED = {
 WITHOUT_TENSORFLOW = (
     *("__init__", "errors", "config", "config_file", "workers", "child_process"),
     *("whole_files", "user_tables", "dicom", "tags", "intake", "phantom", "masks"),
-    *("wording", "results"),
+    *("wording", "results", "templates"),
 )
 
 

@@ -21,7 +21,7 @@ _PUBLIC = {
     "pretrain": "training.pretrain",
     "finetune": "training.finetune",
     "load_encoder": "models.loading",
-    "load_head": "saved_model",
+    "load_head": "saved_model.reading",
 }
 __all__ = list(_PUBLIC)
 

@@ -34,13 +34,7 @@ class ChildError(Exception):
 
 
 class Child:
-    """A process that adds what it prints to a log.
-
-    Args:
-        command: The words; the process calls `end_with_parent`.
-        log: The file.
-        environment: The process's environment.
-    """
+    """A process that adds what it prints to a log; it has to call `end_with_parent`."""
 
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str]):
         self._log = log
@@ -60,11 +54,7 @@ class Child:
         return self._process.poll() is not None
 
     def wait(self) -> None:
-        """Waits for the end.
-
-        Raises:
-            ChildError: The exit code is not 0.
-        """
+        """Waits for the end; raises ChildError if the exit code is not 0."""
         code = self._process.wait()
         self._process.stdin.close()
         if code < 0:
@@ -84,11 +74,7 @@ class Child:
 
 
 def run_child(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
-    """Runs a `Child` to its end; Ctrl-C stops it, too.
-
-    Raises:
-        ChildError: The exit code is not 0.
-    """
+    """Runs a `Child` to its end; raises as its `wait`. Ctrl-C stops it, too."""
     child = Child(command, log, environment)
     try:
         child.wait()

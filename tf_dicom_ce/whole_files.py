@@ -44,13 +44,10 @@ def public() -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path, private: bool = False) -> Iterator[Path]:
-    """Gives a path to write beside `path`, and renames it where that went well.
+    """Gives a path, of the same suffixes, to write beside `path`; renames it if that went well.
 
-    A reader sees the old file or the new one, never half of it; an error leaves the old one.
-
-    Args:
-        path: The file. What is written beside has the same suffixes.
-        private: Only this user may read it (mode 0600), from its first byte on.
+    A reader sees the old file or the new one, never half of it; an error leaves the old one. What
+    is private only this user may read (mode 0600), from its first byte on.
     """
     beside = path.with_name(f".{os.getpid()}.part.{path.name}")
     try:
@@ -129,10 +126,7 @@ def sole(path: Path, busy: str | None) -> Iterator[None]:
 
     Args:
         path: The lock's file, whose folder has to exist; or a folder.
-        busy: What to say if another process is in; None waits for its end.
-
-    Raises:
-        UserError: Another process is in.
+        busy: The message of the UserError if another process is in; None waits for its end.
     """
     flags = os.O_RDONLY if path.is_dir() else os.O_WRONLY | os.O_CREAT
     descriptor = os.open(path, flags, 0o666)

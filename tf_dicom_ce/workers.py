@@ -17,7 +17,7 @@ from concurrent import futures
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tf_dicom_ce.child_process import ROOT, SAFE
 from tf_dicom_ce.dicom.quiet import quiet
@@ -48,15 +48,13 @@ def guarded_map(
     """Yields `function(item)` of every item, in order, with a bounded number under way.
 
     Args:
-        function: Of a module, so that other processes find it; must keep no state.
+        function: Of a module, so that other processes find it; must keep no state. Its exceptions
+            are raised here.
         items: Anything that can be pickled; taken as they are needed.
         lost: The result of an item whose worker died or took too long.
         workers: Processes; by default one a core.
         timeout: Seconds for one item.
         chunk: Items sent to a worker at once.
-
-    Yields:
-        The results. An exception of `function` is raised here.
 
     Raises:
         RuntimeError: Worker processes cannot start at all.
@@ -108,10 +106,7 @@ def warm_up() -> None:
 class Worker:
     """A process that works on items; one that dies or hangs costs an item and is replaced.
 
-    Args:
-        function: As of `guarded_map`.
-        lost: As of `guarded_map`.
-        timeout: Seconds for one item.
+    The arguments are those of `guarded_map`.
     """
 
     def __init__(self, function: Callable, lost: Callable[[Outage], Any], timeout: float):
@@ -171,6 +166,50 @@ class Worker:
             return self._connection.recv()
         except (EOFError, ConnectionError):
             return Outage.DIED
+
+
+class Failure(NamedTuple):
+    """What is told of an exception: its class alone, for messages quote the values of elements."""
+
+    name: str
+
+
+class GuardedCalls:
+    """Worker processes that outlive a call; as many as there were calls at the same time.
+
+    A call whose process dies, or takes longer than so many seconds, is tried once more.
+    """
+
+    def __init__(self, timeout: float):
+        self._timeout = timeout
+        self._idle: list[Worker] = []
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls a function of a module with what can be pickled, from any thread.
+
+        Returns:
+            The result; an `Outage` if its worker died or took too long; a `Failure` if the function
+            raised something.
+        """
+        try:
+            worker = self._idle.pop()
+        except IndexError:
+            worker = Worker(_call, lambda outage: outage, self._timeout)
+        try:
+            (result,) = worker([(function, arguments)])
+        except BaseException:
+            worker.end()
+            raise
+        self._idle.append(worker)
+        return result
+
+
+def _call(item: tuple[Callable[..., Any], tuple]) -> Any:
+    function, arguments = item
+    try:
+        return function(*arguments)
+    except Exception as error:
+        return Failure(type(error).__name__)
 
 
 def _context() -> ForkServerContext:

@@ -15,7 +15,7 @@ from tf_dicom_ce.cli import main
 from tf_dicom_ce.config import finetune_config
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.models.encoder import VGG16Encoder
-from tf_dicom_ce.saved_model.digest import digest_of
+from tf_dicom_ce.saved_model.reading import digest_of
 from tf_dicom_ce.training.finetune import finetune
 
 SIZE = (32, 64)

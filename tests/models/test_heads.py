@@ -12,7 +12,7 @@ from tf_dicom_ce.models.classifier import Classifier
 from tf_dicom_ce.models.loading import load_encoder
 from tf_dicom_ce.models.unet import UNet
 from tf_dicom_ce.preprocessing import resize, standardise
-from tf_dicom_ce.saved_model import load_head
+from tf_dicom_ce.saved_model.reading import load_head
 
 SIZE = (32, 64)
 RNG = np.random.default_rng(0)

@@ -15,17 +15,14 @@ from pydicom.encaps import encapsulate
 
 from tf_dicom_ce import __version__
 from tf_dicom_ce.dicom.flags import Flag
-from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Code, Refusal
-from tf_dicom_ce.dicom.regions import Region
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.index import scan
 from tf_dicom_ce.prediction import batch, folder, writing
-from tf_dicom_ce.prediction.batch import predict
+from tf_dicom_ce.prediction.batch import Head, predict
 from tf_dicom_ce.prediction.folder import open_results
-from tf_dicom_ce.prediction.heads import open_head
-from tf_dicom_ce.prediction.writing import Answered, Writer
+from tf_dicom_ce.prediction.writing import Answered, SourceReader, Writer
 from tf_dicom_ce.tags.schema import TagSchema
 from tf_dicom_ce.tags.tag_table import Entry
 from tf_dicom_ce.workers import Outage
@@ -55,7 +52,7 @@ def run(heads, tmp_path):
 
     def predict_source(task="segmentation", choice="all", pictures=(), **options):
         out = tmp_path / "out"
-        head = open_head(heads / task)
+        head = Head(heads / task)
         table = {name: Entry("", {}, None) for name in pictures}
         index = scan(tmp_path / "src", TagSchema.load("ultrasound"), table, progress=False)
         reader = ImageReader(index.root, index.schema.sop_classes, **options)
@@ -250,7 +247,7 @@ def test_a_worker_that_dies_costs_one_image(run, write, monkeypatch):
 
     def guarded_map(function, items, lost, **_):
         for item in items:
-            yield lost(Outage.DIED) if item.image.path == "2.dcm" else function(item)
+            yield lost(Outage.DIED) if item.path == "2.dcm" else function(item)
 
     for k in range(6):
         write(f"src/{k}.dcm", picture(k))
@@ -266,10 +263,11 @@ def test_a_worker_that_dies_costs_one_image(run, write, monkeypatch):
 
 def test_a_header_that_no_result_can_be_made_of(heads, write, tmp_path, monkeypatch):
     path = write("src/a.dcm", picture(1))
-    model = open_head(heads / "segmentation").model
-    frame = Frame(picture(1), (), Region(0, 0, *SIZE), SIZE)
-    image = Answered(writing.Image("a.dcm", 0, "n"), frame, {"mask": picture(1) // 255})
-    writer = Writer(tmp_path / "src", TagSchema.load("ultrasound").sop_classes, tmp_path, model)
+    model = Head(heads / "segmentation").model
+    reader = SourceReader(tmp_path / "src", TagSchema.load("ultrasound").sop_classes)
+    (source,) = reader.read("a.dcm", [0])
+    image = Answered("a.dcm", "n", source, {"mask": picture(1) // 255})
+    writer = Writer(tmp_path, model)
 
     def fail(*_):
         raise RecursionError(NAME)
@@ -277,7 +275,7 @@ def test_a_header_that_no_result_can_be_made_of(heads, write, tmp_path, monkeypa
     monkeypatch.setattr(writing, "dicom_file", fail)
     assert writer(image) == Refusal(Code.DAMAGED_HEADER, "RecursionError")
     path.unlink()
-    assert writer(image) == Refusal(Code.OS_ERROR, "FileNotFoundError")
+    assert reader.read("a.dcm", [0]) == [Refusal(Code.OS_ERROR, "FileNotFoundError")]
     assert {p.name for p in tmp_path.iterdir()} == {"src"}
 
 
@@ -312,14 +310,14 @@ def test_another_model_or_process_keeps_out(heads, run, write, tmp_path):
     run()
     with pytest.raises(UserError, match="holds results of segmentation 1 with name segmentation,"):
         run(task="classification")
-    model = open_head(heads / "segmentation").model
+    model = Head(heads / "segmentation").model
     with open_results(tmp_path / "out", model, READER), pytest.raises(UserError, match="another"):
         run()
 
 
 def test_what_differs_is_told(heads, tmp_path, monkeypatch):
     """Other weights of the same name and version, another crop, another version of the package."""
-    model = open_head(heads / "segmentation").model
+    model = Head(heads / "segmentation").model
     other = dataclasses.replace(model, weights_digest="ab" * 32)
     digest = model.weights_digest[:12]
 
@@ -352,13 +350,13 @@ def test_what_differs_is_told(heads, tmp_path, monkeypatch):
 
 
 def test_a_full_disk_is_told(heads, tmp_path):
-    model = open_head(heads / "segmentation").model
+    model = Head(heads / "segmentation").model
     with pytest.raises(UserError, match="No space left"), open_results(tmp_path, model, READER):
         raise OSError(28, "No space left on device")
 
 
 def test_what_a_kill_left_behind_is_swept_away_and_nothing_else(heads, tmp_path):
-    head = open_head(heads / "segmentation")
+    head = Head(heads / "segmentation")
     with open_results(tmp_path, head.model, READER):
         pass
     part = tmp_path / "dicom" / ".123.part.x.dcm"
@@ -377,7 +375,7 @@ def test_what_a_kill_left_behind_is_swept_away_and_nothing_else(heads, tmp_path)
 
 def test_a_folder_of_something_else_is_left_alone(heads, tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
-    model = open_head(heads / "segmentation").model
+    model = Head(heads / "segmentation").model
     refused = pytest.raises(UserError, match=r"holds something else than results \(thesis.tex\)")
     with refused, open_results(tmp_path, model, READER):
         pass

@@ -8,12 +8,12 @@ import pytest
 import tensorflow as tf
 
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.prediction.heads import open_head
+from tf_dicom_ce.prediction.batch import Head
 
 
 def test_masks_are_as_large_as_their_images(heads):
     """The head's liver has σ(z) of the z-score z; the edge lies where its interpolation is ½."""
-    head = open_head(heads / "segmentation")
+    head = Head(heads / "segmentation")
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, shape, np.uint8) for shape in ((32, 64), (75, 131), (20, 200))]
     answers = head.answer(images)
@@ -31,7 +31,7 @@ def test_masks_are_as_large_as_their_images(heads):
 
 
 def test_classes_and_probabilities(heads):
-    head = open_head(heads / "classification")
+    head = Head(heads / "classification")
     image = np.zeros((32, 64), np.uint8)
     image[:, 32:] = 100
     right, left = head.answer([image, image[:, ::-1]])
@@ -45,11 +45,11 @@ def test_classes_and_probabilities(heads):
 def test_the_newest_version_by_number(heads, tmp_path):
     for version in ("2", "10", ".7.part"):
         shutil.copytree(heads / "segmentation" / "1", tmp_path / "organs" / version)
-    model = open_head(tmp_path / "organs").model
+    model = Head(tmp_path / "organs").model
     assert (model.name, model.version, model.task) == ("organs", "10", "segmentation")
     assert model.classes == ("background", "liver")
     assert (model.fingerprint, model.synthetic) == ("f" * 64, True)
-    assert open_head(tmp_path / "organs" / "2").model.version == "2"
+    assert Head(tmp_path / "organs" / "2").model.version == "2"
 
 
 def test_a_head_is_known_by_its_weights(heads, tmp_path):
@@ -57,32 +57,32 @@ def test_a_head_is_known_by_its_weights(heads, tmp_path):
     folder = shutil.copytree(heads / "classification" / "1", tmp_path / "view" / "3")
     file = folder / "classification.json"
     content = json.loads(file.read_text())
-    digest = open_head(folder).model.weights_digest
+    digest = Head(folder).model.weights_digest
     assert digest == content.pop("weights_digest")
-    assert digest != open_head(heads / "segmentation").model.weights_digest
+    assert digest != Head(heads / "segmentation").model.weights_digest
     file.write_text(json.dumps(content))
-    assert open_head(folder).model.weights_digest == digest
+    assert Head(folder).model.weights_digest == digest
     file.write_text(json.dumps(content | {"weights_digest": "0" * 64}))
     words = rf"view/3: the weights are not .* digest is {digest[:12]}…, and it says 000000000000…"
     with pytest.raises(UserError, match=words):
-        open_head(tmp_path / "view")
+        Head(tmp_path / "view")
 
 
 def test_no_head_and_a_broken_one(heads, tmp_path):
     with pytest.raises(UserError, match="no exported head here"):
-        open_head(tmp_path)
+        Head(tmp_path)
     with pytest.raises(UserError, match="no exported head here"):
-        open_head(tmp_path / "none")
+        Head(tmp_path / "none")
     folder = tmp_path / "segmentation" / "1"
     shutil.copytree(heads / "segmentation" / "1", folder)
     content = json.loads((folder / "segmentation.json").read_text())
     (folder / "saved_model.pb").write_bytes(b"\x00broken")
     with pytest.raises(UserError, match="cannot be loaded"):
-        open_head(folder)
+        Head(folder)
     del content["classes"]
     (folder / "segmentation.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"cannot be loaded \(KeyError\)"):
-        open_head(folder)
+        Head(folder)
     (folder / "segmentation.json").write_text("{")
     with pytest.raises(UserError, match="cannot be loaded"):
-        open_head(folder)
+        Head(folder)

@@ -10,7 +10,7 @@ from PIL import Image
 from tf_dicom_ce.dicom.regions import Region
 from tf_dicom_ce.masks import colour, outline
 from tf_dicom_ce.results.files import encode, overlay
-from tf_dicom_ce.results.source import Source, open_image
+from tf_dicom_ce.results.source import SourceImage, open_image
 
 CLASSES = ("background", "liver", "kidney")
 
@@ -30,9 +30,7 @@ def test_colours_differ_and_come_round():
 
 
 def test_goes_back_to_its_place():
-    header = pydicom.Dataset()
-    header.Rows, header.Columns = 5, 6
-    source = Source(header, 0, Region(1, 2, 2, 4), np.zeros((2, 4), np.uint8))
+    source = SourceImage(None, 0, 1, (5, 6), Region(1, 2, 2, 4), np.zeros((2, 4), np.uint8))
     expected = [
         [0, 0, 0, 0, 0, 0],
         [0, 0, 1, 1, 2, 2],
@@ -57,7 +55,7 @@ def test_a_picture_of_the_image_with_a_legend_below(write, ramp):
         tint = line.sum(axis=(0, 1)) / line.sum(axis=(0, 1)).max()  # letters have soft edges
         np.testing.assert_allclose(tint, np.array(colour(label)) / max(colour(label)), atol=0.05)
     source = open_image(write("a", ramp))
-    assert overlay(source, mask, CLASSES) == overlay(ramp, mask, CLASSES)
+    assert overlay(source.pixels, mask, CLASSES) == overlay(ramp, mask, CLASSES)
 
 
 def test_encodes_a_whole_file(build, ramp):

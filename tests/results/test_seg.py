@@ -72,7 +72,7 @@ def test_says_what_and_by_whom(write, ramp, segmenter):
     header = source.header
     assert result.SOPClassUID.keyword == "SegmentationStorage"
     assert result.SegmentationType == "BINARY"
-    assert result.StudyInstanceUID == header.StudyInstanceUID
+    assert result.StudyInstanceUID == header["StudyInstanceUID"]
     assert (result.PatientID, result.StudyDescription) == ("P1", "LIVER")
     assert (result.AccessionNumber, result.StudyDate) == ("A7", "20200229")
     codes = [item.SegmentedPropertyTypeCodeSequence[0] for item in result.SegmentSequence]
@@ -107,7 +107,7 @@ def test_a_frame_of_a_cine_is_named(cine, segmenter, frame):
     ]
     for reference in (*references, *result.SourceImageSequence):
         assert reference.ReferencedSOPClassUID.keyword == "UltrasoundMultiFrameImageStorage"
-        assert reference.ReferencedSOPInstanceUID == source.header.SOPInstanceUID
+        assert reference.ReferencedSOPInstanceUID == source.header["SOPInstanceUID"]
         assert reference.ReferencedFrameNumber == frame + 1
     (series,) = result.ReferencedSeriesSequence
     (instance,) = series.ReferencedInstanceSequence
@@ -139,7 +139,7 @@ def test_real_files_give_valid_segs(name, segmenter, dciodvfy):
     result = segmentation(source, mask, segmenter)
     assert dciodvfy(result, "Segmentation") == []
     top, left, height, width = source.region
-    expected = np.zeros((source.header.Rows, source.header.Columns), np.uint8)
+    expected = np.zeros(source.shape, np.uint8)
     expected[top : top + height, left : left + width] = mask
     for number in (1, 2, 3):
         np.testing.assert_array_equal(read(result).pixel_array[number - 1], expected == number)

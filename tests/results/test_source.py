@@ -1,16 +1,18 @@
-"""A source is the reader's frame, with its number, its place and the header."""
+"""A source is the reader's frame, with its number, its place and what of the header is told."""
 
 import pickle
 
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom import Dataset, Sequence
+from pydicom import Dataset, Sequence, dcmread
 from pydicom.data import get_testdata_file
 
+from tf_dicom_ce.dicom import part10
 from tf_dicom_ce.dicom.reader import read_frame
 from tf_dicom_ce.dicom.refusals import Code
 from tf_dicom_ce.results.source import open_image
+from tf_dicom_ce.serving.dicom_http import on_disk
 
 
 def region(top, left, height, width):
@@ -27,9 +29,8 @@ def test_pixels_are_those_of_the_region(write, ramp):
     assert source.region == (2, 5, 17, 20)
     assert source.frame == 0
     np.testing.assert_array_equal(source.pixels, ramp[2:19, 5:25])
-    assert source.header.PatientID == "P1"
-    assert source.header.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.1"
-    assert "PixelData" not in source.header
+    assert source.header["PatientID"] == "P1"
+    assert source.shape == ramp.shape
 
 
 def test_without_a_region_it_is_all(write, ramp):
@@ -47,17 +48,21 @@ def test_frames_of_a_cine(cine, ramp, asked, given):
 
 def test_content_and_path_give_the_same(cine):
     path = cine()
-    a, b = open_image(path, frame=2), open_image(path.read_bytes(), frame=2)
+    with on_disk(path.read_bytes()) as copy:
+        a, b = open_image(path, frame=2), open_image(copy, frame=2)
     np.testing.assert_array_equal(a.pixels, b.pixels)
-    assert (a.region, a.frame, a.header.to_json()) == (b.region, b.frame, b.header.to_json())
+    assert (a.region, a.frame, a.header) == (b.region, b.frame, b.header)
 
 
 def test_nothing_of_a_content_stays_on_disk(cine, tmp_path, monkeypatch):
     content, folder = cine().read_bytes(), tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
-    open_image(content)
-    assert open_image(b"nothing").code == Code.NOT_DICOM
+    with on_disk(content) as path:
+        open_image(path)
+        assert list(folder.rglob("*")) == [path.parent, path]
+    with on_disk(b"nothing") as path:
+        assert open_image(path).code == Code.NOT_DICOM
     assert not list(folder.iterdir())
 
 
@@ -84,15 +89,36 @@ def test_a_source_travels_between_processes():
     source = open_image(get_testdata_file("examples_ybr_color.dcm"))
     copy = pickle.loads(pickle.dumps(source))
     np.testing.assert_array_equal(copy.pixels, source.pixels)
-    assert copy.header.SOPInstanceUID == source.header.SOPInstanceUID
-    assert copy.header.file_meta == source.header.file_meta
+    assert copy.header == source.header
+    assert copy.header["SOPInstanceUID"]
 
 
-def test_pictures_are_sources_with_their_size_as_header(tmp_path):
+def test_a_header_is_parsed_once(cine, monkeypatch):
+    parsed, parse = [], part10.parse
+    monkeypatch.setattr(part10, "parse", lambda file: parsed.append(file) or parse(file))
+    assert open_image(cine()).header["PatientID"] == "P1"
+    assert len(parsed) == 1
+
+
+def test_a_deep_header_travels_too(write, ramp):
+    """So deep that pickle may give up on it, yet it can be read."""
+    path, inner = write("a", ramp), Dataset()
+    for _ in range(100):
+        outer = Dataset()
+        outer.add_new(0x00091001, "SQ", Sequence([inner]))
+        outer[0x00091001].is_undefined_length = True
+        inner = outer
+    dataset = dcmread(path)
+    dataset.update(inner)
+    dataset.save_as(path)
+    assert pickle.loads(pickle.dumps(open_image(path))).header["PatientID"] == "P1"
+
+
+def test_pictures_are_sources_without_a_header(tmp_path):
     pixels = np.arange(600, dtype=np.uint8).reshape(20, 30)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     source = open_image(tmp_path / "a.png")
     np.testing.assert_array_equal(source.pixels, pixels)
     assert (source.region, source.frame) == ((0, 0, 20, 30), 0)
-    assert (source.header.Rows, source.header.Columns) == (20, 30)
+    assert (source.header, source.shape) == (None, (20, 30))
     assert open_image(tmp_path / "a.png", frame=1).code is Code.FRAME_OUT_OF_RANGE

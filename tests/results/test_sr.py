@@ -51,7 +51,7 @@ def test_says_by_whom_and_that_nobody_has_checked(write, ramp, classifier):
     result = read(report(source, 2, PROBABILITIES, classifier))
     assert result.SOPClassUID.keyword == "ComprehensiveSRStorage"
     assert (result.CompletionFlag, result.VerificationFlag) == ("PARTIAL", "UNVERIFIED")
-    assert result.StudyInstanceUID == source.header.StudyInstanceUID
+    assert result.StudyInstanceUID == source.header["StudyInstanceUID"]
     assert result.ContentTemplateSequence[0].TemplateIdentifier == "1500"
     assert result.SeriesDescription.startswith("Research use only")
     content = encode(result).decode(errors="replace")
@@ -71,10 +71,10 @@ def test_a_frame_of_a_cine_is_named(cine, classifier, dciodvfy, frame):
     result = report(source, 1, PROBABILITIES, classifier)
     assert dciodvfy(result, "ComprehensiveSR") == []
     (image,) = group_of(result).source_images
-    assert image.referenced_sop_instance_uid == source.header.SOPInstanceUID
+    assert image.referenced_sop_instance_uid == source.header["SOPInstanceUID"]
     assert image.referenced_frame_numbers == [frame + 1]
     ((study, _, instance, sop_class),) = read(result).get_evidence()
-    assert (study, instance) == (source.header.StudyInstanceUID, source.header.SOPInstanceUID)
+    assert (study, instance) == (source.header["StudyInstanceUID"], source.header["SOPInstanceUID"])
     assert image.referenced_sop_class_uid == sop_class == "1.2.840.10008.5.1.4.1.1.3.1"
 
 

@@ -10,8 +10,8 @@ from playwright.sync_api import expect, sync_playwright
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
+from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.serving.app import create_app
-from tf_dicom_ce.serving.errors import RequestError
 from tf_dicom_ce.serving.settings import Settings
 
 pytestmark = pytest.mark.browser

@@ -20,13 +20,13 @@ from pydicom.uid import MPEG4HP41
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 
+from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.masks import outline
 from tf_dicom_ce.results.files import dicom_file
-from tf_dicom_ce.serving import dicom_http, reading
-from tf_dicom_ce.serving.dicom_http import choose
-from tf_dicom_ce.serving.errors import RequestError
-from tf_dicom_ce.serving.reading import Failure, GuardedCalls
-from tf_dicom_ce.workers import Outage
+from tf_dicom_ce.results.source import open_image
+from tf_dicom_ce.serving import dicom_http
+from tf_dicom_ce.serving.dicom_http import negotiate
+from tf_dicom_ce.workers import Failure, GuardedCalls, Outage
 
 SEGMENTATION, CLASSIFICATION = "/v1/models/organs/dicom", "/v1/models/view/dicom"
 MAPS = np.random.default_rng(2).dirichlet(np.ones(3), (4, 6)).astype(np.float32)
@@ -390,10 +390,10 @@ def test_a_bad_file_costs_its_own_request(
     kept = tmp_path / "kept"
     kept.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(kept))
-    call, bad = GuardedCalls.call, reading.read
+    call, bad = GuardedCalls.call, open_image
 
     def bad_call(calls, function, *arguments):
-        if function is reading.read:
+        if function is open_image:
             assert len(list(kept.glob("*/*"))) == 1  # the file is there for the worker
         return outcome if function is bad else call(calls, function, *arguments)
 
@@ -462,4 +462,4 @@ def test_exported_heads(repository_folder, serve_models, in_region):
     ],
 )
 def test_accept(accept, expected):
-    assert choose(accept, ["a/x", "a/z", "b/y"]) == expected
+    assert negotiate(accept, ["a/x", "a/z", "b/y"]) == expected

@@ -7,8 +7,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from tf_dicom_ce.serving.reading import Failure, GuardedCalls
-from tf_dicom_ce.workers import Outage
+from tf_dicom_ce.workers import Failure, GuardedCalls, Outage
 
 
 def process(*arguments):
@@ -68,5 +67,6 @@ def test_workers_end_with_their_owner():
 
 
 def test_workers_load_no_tensorflow():
-    program = "import sys, tf_dicom_ce.serving.reading;sys.exit('tensorflow' in sys.modules)"
+    modules = "tf_dicom_ce.workers, tf_dicom_ce.results.source, tf_dicom_ce.results.files"
+    program = f"import sys, {modules};sys.exit('tensorflow' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -16,10 +16,9 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.errors import RequestError, UserError
 from tf_dicom_ce.serving import limits
-from tf_dicom_ce.serving.errors import RequestError
-from tf_dicom_ce.serving.limits import Limits, Workers, error_response
+from tf_dicom_ce.serving.limits import Limits, Threads, error_response
 from tf_dicom_ce.serving.settings import Settings, token_from_environment
 
 OPEN = ("/healthz", "/readyz", "/", "/docs", "/openapi.json", "/static/a.js")
@@ -34,7 +33,7 @@ class Site:
 
     def __init__(self, **settings):
         self.settings = Settings(**settings)
-        self.workers = Workers(self.settings.threads)
+        self.workers = Threads(self.settings.threads)
         self.gate = threading.Event()
         self.app = Starlette(
             routes=[

@@ -7,8 +7,8 @@ import re
 import httpx
 import pytest
 
+from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.serving.app import create_app
-from tf_dicom_ce.serving.errors import RequestError
 from tf_dicom_ce.serving.settings import Settings
 
 

@@ -9,8 +9,8 @@ import pytest
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 
+from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.serving import app
-from tf_dicom_ce.serving.errors import RequestError
 
 STATIC = Path(app.__file__).with_name("static")
 

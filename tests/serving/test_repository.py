@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from tf_dicom_ce.serving.errors import RequestError
+from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.serving.repository import Repository
 
 IMAGE = np.random.default_rng(3).integers(0, 256, (1, 40, 50, 1)).astype(np.float32)

@@ -17,8 +17,7 @@ from google.protobuf.message import DecodeError
 from PIL import Image
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.serving.errors import RequestError
+from tf_dicom_ce.errors import RequestError, UserError
 from tf_dicom_ce.serving.servable import BATCH, Servable
 
 

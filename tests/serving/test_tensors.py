@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tf_dicom_ce.serving.errors import RequestError
+from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.serving.tensors import Signature, TensorSpec, format_predict, parse_predict
 
 FLOAT, TEXT = np.dtype(np.float32), np.dtype(object)
@@ -16,8 +16,8 @@ FLOAT, TEXT = np.dtype(np.float32), np.dtype(object)
 def signature(name="serving_default", outputs=(), **inputs):
     return Signature(
         name,
-        {k: TensorSpec(k, np.dtype(d), s) for k, (d, s) in inputs.items()},
-        {k: TensorSpec(k, FLOAT, None) for k in outputs},
+        {k: TensorSpec(np.dtype(d), s) for k, (d, s) in inputs.items()},
+        {k: TensorSpec(FLOAT, None) for k in outputs},
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tf_dicom_ce.config import PretrainConfig
-from tf_dicom_ce.saved_model import in_float32
+from tf_dicom_ce.saved_model.writing import in_float32
 from tf_dicom_ce.training.networks import build_pretraining
 
 CONFIG = PretrainConfig(

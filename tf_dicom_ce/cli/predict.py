@@ -54,9 +54,8 @@ def run(options: argparse.Namespace) -> None:
     from tf_dicom_ce.intake.dicomweb_server import Credentials
     from tf_dicom_ce.intake.index import check_choice
     from tf_dicom_ce.prediction import stow
-    from tf_dicom_ce.prediction.batch import predict
+    from tf_dicom_ce.prediction.batch import Head, predict
     from tf_dicom_ce.prediction.folder import open_results
-    from tf_dicom_ce.prediction.heads import open_head
 
     frames = options.frames or "middle"
     check_choice(frames)
@@ -68,9 +67,9 @@ def run(options: argparse.Namespace) -> None:
     if options.stow:
         stow.check_target(options.stow)
     credentials = Credentials.from_environment()
-    head = open_head(options.model)
-    sector = head.find_sector if options.find_sector is None else options.find_sector
-    blank = head.blank_outside if options.blank_outside is None else options.blank_outside
+    head = Head(options.model)
+    sector = head.model.find_sector if options.find_sector is None else options.find_sector
+    blank = head.model.blank_outside if options.blank_outside is None else options.blank_outside
     source = UltrasoundDataset.from_images(
         options.source,
         find_sector=sector,

@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _selftest(root: Path) -> None:
-    from tf_dicom_ce.serving.selftest import selftest
+    from tf_dicom_ce.saved_model.golden import selftest
 
     outcomes = selftest(root)
     for outcome in outcomes:

@@ -43,6 +43,12 @@ class Frame:
     flags: tuple[Flag, ...]
     region: Region  # of the source that `pixels` are
     source_shape: tuple[int, int]  # (0028,0010) Rows and (0028,0011) Columns of the source
+    # As of `read_header`, in the process that read the file: it may be too large or too deep to go
+    # elsewhere. None elsewhere, and of a picture.
+    header: Dataset | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "header": None}
 
 
 def read_header(
@@ -135,7 +141,8 @@ def looked_at(frame: Frame, find_sector: bool, blank_outside: bool) -> Frame | R
         return dataclasses.replace(frame, flags=(*frame.flags, Flag.NO_SECTOR))
     if find_sector:
         pixels = np.ascontiguousarray(frame.pixels[region.slices])
-        return Frame(pixels, (*frame.flags, Flag.SECTOR_FOUND), region, frame.source_shape)
+        flags = (*frame.flags, Flag.SECTOR_FOUND)
+        return dataclasses.replace(frame, pixels=pixels, flags=flags, region=region)
     pixels = np.zeros_like(frame.pixels)
     pixels[region.slices] = frame.pixels[region.slices]
     return dataclasses.replace(frame, pixels=pixels, flags=(*frame.flags, Flag.BLACKENED))
@@ -194,7 +201,8 @@ class _Image:
             return Refusal(Code.DECODE_FAILED, type(error).__name__)
         shape = (self.description.rows, self.description.columns)
         region = region or Region(0, 0, *shape)
-        return Frame(np.ascontiguousarray(levels), (*flags, *more), region, shape)
+        levels = np.ascontiguousarray(levels)
+        return Frame(levels, (*flags, *more), region, shape, self.header)
 
     def _decode(self, index: int) -> tuple[decoders.Decoded, int] | Refusal:
         """Stored values of frame `index`, and how many bits they need."""

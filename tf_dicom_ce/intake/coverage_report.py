@@ -22,6 +22,7 @@ from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.coverage import Coverage
 from tf_dicom_ce.intake.decoding import ImageReader, Sample, decode_images
 from tf_dicom_ce.intake.index import Index
+from tf_dicom_ce.templates import fill
 from tf_dicom_ce.whole_files import as_csv, write_text
 
 #: What the report consists of.
@@ -108,15 +109,15 @@ def to_markdown(coverage: Coverage, refusals: Iterable[tuple[str, Refusal]] = ()
             for name, n in counts.items()
         ]
 
-    return _render(
-        "coverage.md.jinja",
-        coverage=coverage,
-        table=_table,
-        shares=shares,
-        slugs=lambda flags: [(flag, flag.slug, n) for flag, n in flags.items()],
-        codes=[(c.value, _kind(c), n, c.remedy) for c, n in coverage.refusals.items()],
-        unreadable=[(p, r.code.value, r.detail) for p, r in refusals if not r.code.is_skip],
-    )
+    content = {
+        "coverage": coverage,
+        "table": _table,
+        "shares": shares,
+        "slugs": lambda flags: [(flag, flag.slug, n) for flag, n in flags.items()],
+        "codes": [(c.value, _kind(c), n, c.remedy) for c, n in coverage.refusals.items()],
+        "unreadable": [(p, r.code.value, r.detail) for p, r in refusals if not r.code.is_skip],
+    }
+    return fill("intake/coverage.md.jinja", content)
 
 
 def _table(header: tuple[str, ...], rows: Iterable[tuple]) -> str:
@@ -159,26 +160,13 @@ def render_page(index: Index, reader: ImageReader, undecodable: Mapping[int, Ref
     """The report as one self-contained HTML page; it shows images, all text is escaped."""
     unreadable = {index.rows[row].path: refusal for row, refusal in undecodable.items()}
     unreadable |= {path: r for path, r in index.refusals if not r.code.is_skip}
-    return _render(
-        "coverage.html.jinja",
-        coverage=index.coverage.with_decode_refusals(undecodable.values()),
-        schema=index.schema.name,
-        pictures=_pictures(index, reader, undecodable),
-        unreadable=sorted(unreadable.items()),
-    )
-
-
-def _render(name: str, **content: Any) -> str:
-    import jinja2
-
-    is_page = ".html" in name
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tf_dicom_ce.intake", "."),
-        autoescape=is_page,
-        trim_blocks=not is_page,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template(name).render(content)
+    content = {
+        "coverage": index.coverage.with_decode_refusals(undecodable.values()),
+        "schema": index.schema.name,
+        "pictures": _pictures(index, reader, undecodable),
+        "unreadable": sorted(unreadable.items()),
+    }
+    return fill("intake/coverage.html.jinja", content)
 
 
 def _pictures(

@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 
 from tf_dicom_ce.models.conv_bn_relu import Block
-from tf_dicom_ce.saved_model import write_model
+from tf_dicom_ce.saved_model.writing import write_model
 
 #: Convolutions per block and their channels at width 1 (Simonyan & Zisserman, 2014, column D).
 VGG16_BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))

@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from tf_dicom_ce.saved_model import write_model
+from tf_dicom_ce.saved_model.writing import write_model
 
 
 class Head(keras.Model):

@@ -6,8 +6,13 @@ from pathlib import Path
 import keras
 
 import tf_dicom_ce.models.backbones  # noqa: F401  what an encoder.keras may be made of
-from tf_dicom_ce.saved_model import EncoderLayer, json_of_encoder, read_encoder
-from tf_dicom_ce.saved_model.digest import digest_of, with_digest
+from tf_dicom_ce.saved_model.reading import (
+    EncoderLayer,
+    digest_of,
+    json_of_encoder,
+    read_encoder,
+    with_digest,
+)
 
 
 def load_encoder(path: str | Path, trainable: bool = True) -> keras.Layer:

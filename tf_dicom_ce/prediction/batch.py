@@ -1,28 +1,73 @@
-"""One pass of a head over the images of an index; it goes on where an earlier one ended."""
+"""A head, and its pass over the images of an index, which goes on where an earlier one ended."""
 
 import collections
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
 
 from tf_dicom_ce.dicom.refusals import Refusal
 from tf_dicom_ce.intake.contents import digests
-from tf_dicom_ce.intake.decoding import ImageReader, decode_images, refusal_of
+from tf_dicom_ce.intake.decoding import ImageReader, Sample, decode_images, refusal_of
 from tf_dicom_ce.intake.index import Index, choose_frames
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
+from tf_dicom_ce.masks import likeliest_classes
 from tf_dicom_ce.prediction.folder import OUTPUTS, Journal
-from tf_dicom_ce.prediction.heads import Head
-from tf_dicom_ce.prediction.writing import MADE_UP, Answered, Image, Writer, columns
+from tf_dicom_ce.prediction.writing import MADE_UP, Answered, SourceReader, Writer, columns
+from tf_dicom_ce.preprocessing import resize
+from tf_dicom_ce.results.model import Model
+from tf_dicom_ce.results.source import SourceImage
+from tf_dicom_ce.saved_model.reading import load_head
 from tf_dicom_ce.whole_files import write_table
 from tf_dicom_ce.workers import guarded_map
 
+_Skipped = list[tuple[str, str, Refusal]]  # path, number of the frame or "", and why
 _TOGETHER = 8  # images that the head is given at once
 _READERS = 4  # processes at most: each may hold decoded frames of a cine ready
 
 
-@dataclasses.dataclass(frozen=True)
+class Head:
+    """A head with the encoder inside, for images of mixed sizes.
+
+    Args:
+        path: As for `load_head`, which may raise UserError.
+
+    Attributes:
+        model: How results name it.
+    """
+
+    def __init__(self, path: Path):
+        self._head = load_head(path)
+        folder = self._head.folder
+        self.model = Model.of(folder.parent.name, folder.name, self._head.content)
+
+    def answer(self, pixels: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
+        """Answers some images in one batch.
+
+        Each is brought to the model's size as training's store does it, which the signature then
+        leaves as it is: so sizes may be mixed, and memory is bounded by the model's size.
+
+        Args:
+            pixels: Gray levels, uint8 [H, W] each; at least one image.
+
+        Returns:
+            For each image `mask` uint8 [H, W], or `class_id` int32 and `probabilities` float32 [K].
+        """
+        size = self._head.image_size
+        found = self._head(tf.stack([resize(image[..., np.newaxis], size) for image in pixels]))
+        if self.model.task == "segmentation":
+            return [
+                {"mask": likeliest_classes(p, image.shape)}
+                for p, image in zip(found["probabilities"], pixels, strict=True)
+            ]
+        return [{name: found[name][k] for name in found} for k in range(len(pixels))]
+
+
+@dataclasses.dataclass
 class Pass:
     """What a pass came to.
 
@@ -38,11 +83,11 @@ class Pass:
 
     images: int
     before: int
-    new: int
-    pictures: int
-    made_up: int
-    skipped: collections.Counter[str]
-    dicom: list[str]
+    new: int = 0
+    pictures: int = 0
+    made_up: int = 0
+    skipped: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    dicom: list[str] = dataclasses.field(default_factory=list)
 
 
 def predict(index: Index, head: Head, folder: Path, choice: str, reader: ImageReader) -> Pass:
@@ -58,92 +103,84 @@ def predict(index: Index, head: Head, folder: Path, choice: str, reader: ImageRe
         choice: Frames of a cine, see `intake.index.choose_frames`.
         reader: How files become frames.
 
-    Returns:
-        The counts.
-
     Raises:
         UserError: A table in the folder is not from this command.
         OSError: The folder cannot be written.
     """
-    images = _images(index, choice)
-    names = Journal(folder / "files.csv", ("file", "path"))
-    known = {row["file"] for row in names.rows}
-    new_names = {image.name: image.path for image in images if image.name not in known}
-    names.add(*({"file": name, "path": path} for name, path in new_names.items()))
+    images, names = _images(index, choice)
+    files = Journal(folder / "files.csv", ("file", "path"))
+    known = {row["file"] for row in files.rows}
+    paths = dict.fromkeys(image.path for image in images if names[image.path] not in known)
+    files.add(*({"file": names[path], "path": path} for path in paths))
     rows = Journal(
         folder / "predictions.csv",
         columns(head.model),
         lambda row: all((folder / row[name]).exists() for name in OUTPUTS),
     )
     done = {(row["file"], row["frame"]) for row in rows.rows}
-    missing = [image for image in images if (image.name, str(image.frame)) not in done]
+    missing = [image for image in images if (names[image.path], str(image.frame)) not in done]
     skipped = [(path, "", refusal) for path, refusal in index.refusals]
-    under_way: collections.deque[Image] = collections.deque()
-    results = guarded_map(
-        Writer(index.root, index.schema.sop_classes, folder, head.model),
-        _answered(head, reader, missing, under_way, skipped),
-        refusal_of,
-        chunk=1,
-    )
-    new = pictures = made_up = 0
-    for result in results:
+    under_way: collections.deque[Sample] = collections.deque()
+
+    def answered() -> Iterator[Answered]:
+        for image, source, answer in _answers(head, reader, missing, skipped):
+            under_way.append(image)
+            yield Answered(image.path, names[image.path], source, answer)
+
+    made = Pass(len(images), len(images) - len(missing))
+    for result in guarded_map(Writer(folder, head.model), answered(), refusal_of, chunk=1):
         image = under_way.popleft()
         if isinstance(result, Refusal):
             skipped.append((image.path, str(image.frame), result))
         else:
             rows.add(result)
-            new += 1
-            pictures += not result["dicom"]
-            made_up += bool(result[MADE_UP])
+            made.new += 1
+            made.pictures += not result["dicom"]
+            made.made_up += bool(result[MADE_UP])
     _write_skipped(folder, skipped)
-    return Pass(
-        images=len(images),
-        before=len(images) - len(missing),
-        new=new,
-        pictures=pictures,
-        made_up=made_up,
-        skipped=collections.Counter(refusal.code.value for _, _, refusal in skipped),
-        dicom=[row["dicom"] for row in rows.rows if row["dicom"]],
-    )
+    made.skipped.update(refusal.code.value for _, _, refusal in skipped)
+    made.dicom += (row["dicom"] for row in rows.rows if row["dicom"])
+    return made
 
 
-def _images(index: Index, choice: str) -> list[Image]:
-    secret, images = load_secret(), []
-    contents = digests(index.root, [row.path for row in index.rows])
-    for sample in choose_frames(index.rows, choice):
-        name = pseudonym(secret, "result", f"{sample.path}\0{contents[sample.path]}")
-        middle = index.rows[sample.row].frames // 2
-        images.append(Image(sample.path, middle if sample.frame is None else sample.frame, name))
-    return images
+def _images(index: Index, choice: str) -> tuple[list[Sample], dict[str, str]]:
+    """The chosen frames by number, and the files' names in the results by path."""
+    secret, contents = load_secret(), digests(index.root, [row.path for row in index.rows])
+    names = {
+        path: pseudonym(secret, "result", f"{path}\0{content}")
+        for path, content in contents.items()
+    }
+    images = []
+    for image in choose_frames(index.rows, choice):
+        middle = index.rows[image.row].frames // 2
+        number = middle if image.frame is None else image.frame
+        images.append(dataclasses.replace(image, frame=number))
+    return images, names
 
 
-def _answered(
-    head: Head,
-    reader: ImageReader,
-    images: list[Image],
-    under_way: collections.deque[Image],
-    skipped: list[tuple[str, str, Refusal]],
-) -> Iterator[Answered]:
-    """Decodes and answers as results are asked for, notes what is under way and what is not."""
+def _answers(
+    head: Head, reader: ImageReader, images: list[Sample], skipped: _Skipped
+) -> Iterator[tuple[Sample, SourceImage, dict[str, np.ndarray]]]:
+    """Decodes and answers as results are asked for; notes what cannot be read."""
+    reader = SourceReader(**vars(reader))
     found = decode_images(reader, images, min(_READERS, os.cpu_count() or 1))
     while group := list(itertools.islice(found, _TOGETHER)):
-        frames = []
-        for k, frame in group:
-            if isinstance(frame, Refusal):
-                skipped.append((images[k].path, str(images[k].frame), frame))
+        sources = []
+        for k, source in group:
+            if isinstance(source, Refusal):
+                skipped.append((images[k].path, str(images[k].frame), source))
             else:
-                frames.append((images[k], frame))
-        answers = head.answer([frame.pixels for _, frame in frames]) if frames else []
-        for (image, frame), answer in zip(frames, answers, strict=True):
-            under_way.append(image)
-            yield Answered(image, frame, answer)
+                sources.append((images[k], source))
+        answers = head.answer([source.pixels for _, source in sources]) if sources else []
+        for (image, source), answer in zip(sources, answers, strict=True):
+            yield image, source, answer
 
 
-def _write_skipped(folder: Path, skipped: list[tuple[str, str, Refusal]]) -> None:
+def _write_skipped(folder: Path, skipped: _Skipped) -> None:
     names = ("path", "frame", "code", "kind", "remedy")
     rows = []
-    for path, frame, found in skipped:
-        kind = "skipped" if found.code.is_skip else "unreadable"
-        row = (path, frame, found.code, kind, found.code.remedy)
+    for path, frame, refusal in skipped:
+        code = refusal.code
+        row = (path, frame, code, "skipped" if code.is_skip else "unreadable", code.remedy)
         rows.append(dict(zip(names, row, strict=True)))
     write_table(folder / "skipped.csv", names, rows)

@@ -25,10 +25,8 @@ _PART = re.compile(r"\.\d+\.part\.")  # as `whole_files.replacing` names what it
 def open_results(folder: Path, model: Model, reader: ImageReader) -> Iterator[None]:
     """Makes the folder, or opens it to go on.
 
-    Args:
-        folder: The folder.
-        model: Whose results they are; kept in `model.json`, with the version of this package.
-        reader: How images are cropped, blackened and left out; kept, too.
+    `model.json` keeps whose results they are, how images are cropped, blackened and left out, and
+    the version of this package.
 
     Raises:
         UserError: The folder cannot be written, now or while the context lasts; another process
@@ -54,8 +52,8 @@ def open_results(folder: Path, model: Model, reader: ImageReader) -> Iterator[No
             write_json(path, content)
             for place in (folder, *(folder / name for name in OUTPUTS)):
                 place.mkdir(exist_ok=True)
-                for part in place.glob(".*.part.*"):  # left behind by a kill
-                    if _PART.match(part.name):
+                for part in place.iterdir():
+                    if _PART.match(part.name):  # left behind by a kill
                         part.unlink(missing_ok=True)
             yield
     except OSError as error:
@@ -94,12 +92,7 @@ class Journal:
     def __init__(
         self, path: Path, columns: Sequence[str], keep: Callable[[Row], bool] = lambda row: True
     ):
-        """Opens the file, or makes it.
-
-        Args:
-            path: The file.
-            columns: Names of all columns.
-            keep: Tells of an earlier row whether it still holds; else it is taken out.
+        """Opens the file, or makes it; takes out the earlier rows that `keep` does not want.
 
         Raises:
             UserError: The file has other columns.

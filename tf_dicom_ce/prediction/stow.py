@@ -1,9 +1,9 @@
 """Results to a PACS by STOW-RS, each once."""
 
-import dataclasses
 import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from pydicom.filereader import read_file_meta_info
 from rich.console import Console
@@ -26,8 +26,7 @@ _BATCH_FILES, _BATCH_BYTES = 8, 8 << 20
 _FAILED_INSTANCES, _INSTANCE = "00081198", "00081155"
 
 
-@dataclasses.dataclass(frozen=True)
-class Stored:
+class Stored(NamedTuple):
     """What the server has.
 
     Attributes:
@@ -70,22 +69,16 @@ def store(
         files: DICOM files, relative to the folder.
         progress: Shows a bar on standard error.
 
-    Returns:
-        The counts.
-
     Raises:
         UserError: The service cannot be used, or takes nothing.
     """
     check_target(url)
-    with Server(url, credentials) as server:
+    with Server(url, credentials) as server, muted("urllib3"):
         journal = Journal(folder / "stored.csv", ("url", "file"))
         taken = {row["file"] for row in journal.rows if row["url"] == server.url}
         missing = [file for file in files if file not in taken]
         before, sent, reasons = len(files) - len(missing), 0, set()
-        with (
-            muted("urllib3"),
-            Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar,
-        ):
+        with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
             task = bar.add_task("Storing", total=len(files), completed=before)
             for batch in _batches(folder, missing):
                 refused = _send(server, folder, batch)

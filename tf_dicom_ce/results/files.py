@@ -4,23 +4,9 @@ import io
 from collections.abc import Mapping
 
 import numpy as np
+from highdicom import seg, sr
 from highdicom.color import CIELabColor
 from highdicom.content import AlgorithmIdentificationSequence
-from highdicom.seg import Segmentation, SegmentationTypeValues, SegmentDescription
-from highdicom.seg.enum import SegmentAlgorithmTypeValues
-from highdicom.sr import (
-    AlgorithmIdentification,
-    ComprehensiveSR,
-    DeviceObserverIdentifyingAttributes,
-    Measurement,
-    MeasurementReport,
-    MeasurementsAndQualitativeEvaluations,
-    ObservationContext,
-    ObserverContext,
-    QualitativeEvaluation,
-    SourceImageForMeasurementGroup,
-    TrackingIdentifier,
-)
 from PIL import Image, ImageDraw
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
@@ -31,25 +17,22 @@ from tf_dicom_ce.results.evidence import (
     evidence,
     hashed_uid,
     instance_identity,
-    is_cine,
-    original_class,
     refer_to_original,
 )
 from tf_dicom_ce.results.model import MANUFACTURER, SOFTWARE, Model, organ, own
-from tf_dicom_ce.results.source import Source
+from tf_dicom_ce.results.source import SourceImage
 
 _SEG_SERIES, _SR_SERIES = 9001, 9002
 _LINE = 14  # height of a line of the legend
 
 
-def dicom_file(source: Source, model: Model, answer: Mapping[str, np.ndarray]) -> bytes:
+def dicom_file(source: SourceImage, model: Model, answer: Mapping[str, np.ndarray]) -> bytes:
     """Makes the file: a SEG for a segmentation, an SR for a classification.
 
     Args:
         source: The image, of a DICOM file.
         model: Who answered.
-        answer: For this one image: `mask` uint8 of its height and width; or `class_id` int32 and
-            `probabilities` float32 [K].
+        answer: `mask`, see `segmentation`; or `class_id` and `probabilities`, see `report`.
     """
     if model.task == "segmentation":
         return encode(segmentation(source, answer["mask"], model))
@@ -64,17 +47,16 @@ def encode(dataset: Dataset) -> bytes:
     return file.getvalue()
 
 
-def segmentation(source: Source, mask: np.ndarray, model: Model) -> Dataset:
+def segmentation(source: SourceImage, mask: np.ndarray, model: Model) -> Dataset:
     """Makes a Segmentation Storage instance; segment and frame k are class k, even if empty.
+
+    It has the source's Rows × Columns, zero outside of the region, and the same UIDs for the same
+    source and model.
 
     Args:
         source: The image.
         mask: Classes, uint8 of the height and width of the source's region; 0 is background.
         model: Who made the mask.
-
-    Returns:
-        The instance, of the source's Rows × Columns, zero outside of the region; its UIDs are the
-        same for the same source and model.
 
     Raises:
         ValueError: The mask holds a class that the model does not have, or has another size.
@@ -82,10 +64,10 @@ def segmentation(source: Source, mask: np.ndarray, model: Model) -> Dataset:
     if mask.max() >= len(model.classes):
         raise ValueError(f"mask has class {mask.max()}, the model has {len(model.classes)}")
     with quiet():
-        result = Segmentation(
+        result = seg.Segmentation(
             source_images=[evidence(source)],
             pixel_array=source.in_file(mask),
-            segmentation_type=SegmentationTypeValues.BINARY,
+            segmentation_type=seg.SegmentationTypeValues.BINARY,
             segment_descriptions=_segments(model),
             series_number=_SEG_SERIES,
             device_serial_number=model.weights_digest,
@@ -102,7 +84,7 @@ def segmentation(source: Source, mask: np.ndarray, model: Model) -> Dataset:
     return result
 
 
-def _segments(model: Model) -> list[SegmentDescription]:
+def _segments(model: Model) -> list[seg.SegmentDescription]:
     algorithm = AlgorithmIdentificationSequence(
         name=model.name,
         family=codes.cid7162.ArtificialIntelligence,
@@ -110,17 +92,15 @@ def _segments(model: Model) -> list[SegmentDescription]:
         source=MANUFACTURER,
         parameters={"weights": model.weights_digest, "training data": model.fingerprint},
     )
+    structure = codes.cid7150.AnatomicalStructure
+    concept = codes.cid7150.SpatialAndRelationalConcept
     return [
-        SegmentDescription(
+        seg.SegmentDescription(
             segment_number=number,
             segment_label=name[:64],
-            segmented_property_category=(
-                codes.cid7150.AnatomicalStructure
-                if organ(name)
-                else codes.cid7150.SpatialAndRelationalConcept
-            ),
+            segmented_property_category=structure if organ(name) else concept,
             segmented_property_type=organ(name) or own(name),
-            algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_type=seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=algorithm,
             display_color=CIELabColor.from_rgb(*colour(number)),
         )
@@ -128,94 +108,76 @@ def _segments(model: Model) -> list[SegmentDescription]:
     ]
 
 
-def report(source: Source, class_id: int, probabilities: np.ndarray, model: Model) -> Dataset:
+def report(source: SourceImage, class_id: int, probabilities: np.ndarray, model: Model) -> Dataset:
     """Makes a Comprehensive SR instance, partial and unverified.
+
+    Its UIDs are the same for the same source and model.
 
     Args:
         source: The image.
         class_id: The class, an index of the model's `classes`: the qualitative evaluation.
         probabilities: Of all classes in that order, float [K] 0…1: measurements, six decimals.
         model: Who made the answer.
-
-    Returns:
-        The instance; its UIDs are the same for the same source and model.
     """
     with quiet():
         image = evidence(source)
-        result = ComprehensiveSR(
-            evidence=[image],
-            content=_content(source, image, class_id, probabilities, model),
-            series_number=_SR_SERIES,
-            **instance_identity(source, model, "SR"),
-        )
+        content = _content(source, image, class_id, probabilities, model)
+        identity = instance_identity(source, model, "SR")
+        result = sr.ComprehensiveSR([image], content, series_number=_SR_SERIES, **identity)
         refer_to_original(result, source)
     return result
 
 
 def _content(
-    source: Source, image: Dataset, class_id: int, probabilities: np.ndarray, model: Model
-) -> MeasurementReport:
-    answer = model.classes[class_id]
-    device = DeviceObserverIdentifyingAttributes(
+    source: SourceImage, image: Dataset, class_id: int, probabilities: np.ndarray, model: Model
+) -> sr.MeasurementReport:
+    answer, weights = model.classes[class_id], f"weights {model.weights_digest}"
+    device = sr.DeviceObserverIdentifyingAttributes(
         uid=hashed_uid("device", model.name, model.version, model.weights_digest, SOFTWARE),
         name=f"{model.name} {model.version}",
         manufacturer_name=MANUFACTURER,
     )
-    frames = [source.frame + 1] if is_cine(source) else None
-    group = MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(
+    frames = [source.frame + 1] if source.frames > 1 else None
+    sop_class = source.header["SOPClassUID"]
+    group = sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(
             uid=hashed_uid("tracking", image.SOPInstanceUID, f"{source.frame}"),
             identifier="image",
         ),
-        algorithm_id=AlgorithmIdentification(
+        algorithm_id=sr.AlgorithmIdentification(
             name=model.name,
             version=model.version,
-            parameters=[
-                model.intended_use,
-                f"weights {model.weights_digest}",
-                f"training data {model.fingerprint}",
-            ],
+            parameters=[model.intended_use, weights, f"training data {model.fingerprint}"],
             manufacturer=MANUFACTURER,
         ),
         measurements=[
-            Measurement(
-                name=own(f"Probability of {name}"),
-                value=round(float(probability), 6),
-                unit=codes.UCUM.NoUnits,
-            )
-            for name, probability in zip(model.classes, probabilities, strict=True)
+            sr.Measurement(own(f"Probability of {name}"), round(float(p), 6), codes.UCUM.NoUnits)
+            for name, p in zip(model.classes, probabilities, strict=True)
         ],
         qualitative_evaluations=[
-            QualitativeEvaluation(
-                name=own("Class of the image"),
-                value=organ(answer) or own(answer),
-            )
+            sr.QualitativeEvaluation(own("Class of the image"), organ(answer) or own(answer))
         ],
-        source_images=[
-            SourceImageForMeasurementGroup(original_class(source), image.SOPInstanceUID, frames)
-        ],
+        source_images=[sr.SourceImageForMeasurementGroup(sop_class, image.SOPInstanceUID, frames)],
     )
-    return MeasurementReport(
-        observation_context=ObservationContext(
-            observer_device_context=ObserverContext(codes.cid270.Device, device)
-        ),
+    observer = sr.ObserverContext(codes.cid270.Device, device)
+    return sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_device_context=observer),
         procedure_reported=codes.SCT.Ultrasonography,
         imaging_measurements=[group],
     )
 
 
-def overlay(image: Source | np.ndarray, mask: np.ndarray, classes: tuple[str, ...]) -> bytes:
+def overlay(pixels: np.ndarray, mask: np.ndarray, classes: tuple[str, ...]) -> bytes:
     """Outlines on the image, and below it a legend with a line a class.
 
     Args:
-        image: A source, or gray levels uint8 [H, W].
+        pixels: Gray levels, uint8 [H, W].
         mask: Classes, uint8 of its height and width; 0 is not drawn.
         classes: Names of all classes, background first.
 
     Returns:
         A PNG in colour, W pixels wide and 14 more a class than H high.
     """
-    pixels = image.pixels if isinstance(image, Source) else image
     height, width = pixels.shape
     sheet = Image.new("RGB", (width, height + _LINE * (len(classes) - 1)))
     sheet.paste(Image.fromarray(outline(pixels, mask)))

@@ -10,11 +10,11 @@ from pydicom.sr.coding import Code
 
 from tf_dicom_ce import __version__
 
+MANUFACTURER = "tf_dicom_ce"
 #: Designators of private schemes begin with 99 (PS3.16, 8.2).
 SCHEME = CodingSchemeIdentificationItem(
-    "99TFDICOMCE", name="Class names of tf_dicom_ce", responsible_organization="tf_dicom_ce"
+    "99TFDICOMCE", "Class names of tf_dicom_ce", responsible_organization=MANUFACTURER
 )
-MANUFACTURER = "tf_dicom_ce"
 #: What makes results of a model's answers, and its version.
 SOFTWARE = f"{MANUFACTURER} {__version__}"
 
@@ -34,6 +34,8 @@ class Model:
             the same name and version.
         fingerprint: Of the training data, or "unknown".
         synthetic: Whether it was trained on the phantom; None: unknown.
+        find_sector: Whether it was trained on images that were cropped by looking.
+        blank_outside: Whether what lies outside of the ultrasound was blackened.
     """
 
     name: str
@@ -43,15 +45,12 @@ class Model:
     weights_digest: str
     fingerprint: str
     synthetic: bool | None
+    find_sector: bool = False
+    blank_outside: bool = False
 
     @classmethod
     def of(cls, name: str, version: str, content: dict) -> "Model":
-        """The model of an export.
-
-        Args:
-            name: Of the model in its repository.
-            version: Of the model.
-            content: Of its `<task>.json`, as `saved_model.read_metadata` gives it.
+        """The model whose `<task>.json` holds this, as `read_metadata` gives it.
 
         Raises:
             KeyError: The content is not that of a head.
@@ -64,6 +63,8 @@ class Model:
             content["weights_digest"],
             content.get("data_fingerprint", "unknown"),
             content.get("synthetic_data"),
+            content.get("find_sector", False),
+            content.get("blank_outside", False),
         )
 
     @property
@@ -78,11 +79,7 @@ def organ(name: str) -> Code | None:
 
 
 def own(meaning: str) -> Code:
-    """A code of our own; the same text gives the same code, whatever the model.
-
-    Args:
-        meaning: Any text; more than 64 characters are cut, as a code meaning has no more.
-    """
+    """A code of our own, the same for the same text, which its meaning cuts at 64 characters."""
     plain = re.sub(r"[^A-Z0-9]+", "_", meaning.upper()).strip("_")
     digest = hashlib.sha256(meaning.encode()).hexdigest()[:6].upper()
     return Code(f"{plain[:9]}_{digest}", SCHEME.CodingSchemeDesignator, meaning[:64])

@@ -1,40 +1,59 @@
-"""One frame of a DICOM file, with what a result has to say about where it comes from."""
+"""One frame of a file, with what a result has to say about where it comes from."""
 
-import contextlib
 import dataclasses
 import os
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.multival import MultiValue
 
-from tf_dicom_ce.dicom.pictures import picture_format, read_images
+from tf_dicom_ce.dicom.pictures import read_images
 from tf_dicom_ce.dicom.quiet import quiet
-from tf_dicom_ce.dicom.reader import ULTRASOUND, number_of_frames, read_header
+from tf_dicom_ce.dicom.reader import ULTRASOUND, Frame, number_of_frames
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.regions import Region
 
 _MAX_SIDE = 0xFFFF  # the largest (0028,0010) Rows
+_MAX_PIXELS = 1 << 24  # 4096 × 4096; a model takes some 10 bytes for each
+_KEYWORDS = (
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "InstanceNumber"),
+    *("PatientID", "PatientName", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyID", "StudyDescription", "StudyDate", "StudyTime", "AccessionNumber"),
+    *("ReferringPhysicianName", "LossyImageCompression"),
+)
+_OF_SEVERAL_VALUES = ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class SourceImage:
     """What a result is made of.
 
     Attributes:
-        header: The elements before the pixel data, `file_meta` included; look at them within
-            `dicom.quiet.quiet()`.
+        header: By keyword, as printable text, the elements that results repeat; "" where one is
+            absent or malformed, backslashes between values. None of a PNG or JPEG.
         frame: Of a cine, from 0.
-        region: Of `pixels` in the file's Rows × Columns.
+        frames: (0028,0008) Number of Frames, at least 1.
+        shape: Height and width of the whole picture: Rows and Columns.
+        region: Of `pixels` in it.
         pixels: uint8 [height, width], 0 black to 255 white: what the model is to see.
     """
 
-    header: Dataset
+    header: dict[str, str] | None
     frame: int
+    frames: int
+    shape: tuple[int, int]
     region: Region
     pixels: np.ndarray
+
+    @classmethod
+    def of(cls, found: Frame, frame: int | None) -> "SourceImage":
+        """The source of a frame, of this number (None: the middle), in the process that read it."""
+        header, frames = None, 1
+        if found.header is not None:
+            with quiet():
+                header, frames = _texts(found.header), number_of_frames(found.header)
+        number = frames // 2 if frame is None else frame
+        return cls(header, number, frames, found.source_shape, found.region, found.pixels)
 
     def in_file(self, mask: np.ndarray) -> np.ndarray:
         """Puts a mask of `pixels`, uint8 [height, width], in its place in the file.
@@ -47,54 +66,46 @@ class Source:
         """
         if mask.shape != self.pixels.shape:
             raise ValueError(f"mask of {mask.shape}, the image has {self.pixels.shape}")
-        whole = np.zeros((int(self.header.Rows), int(self.header.Columns)), np.uint8)
+        whole = np.zeros(self.shape, np.uint8)
         whole[self.region.slices] = mask
         return whole
 
 
 def open_image(
-    file: str | os.PathLike[str] | bytes,
+    path: str | os.PathLike[str],
     classes: frozenset[str] = ULTRASOUND,
     find_sector: bool = False,
     blank_outside: bool = False,
     frame: int | None = None,
-) -> Source | Refusal:
-    """Reads one frame of DICOM, PNG or JPEG as in training, and keeps the header.
-
-    Args:
-        file: A path (links are not followed), or a file's content, which is put into a temporary
-            file meanwhile.
-        classes: The SOP class UIDs to accept.
-        find_sector: See `read_frames`.
-        blank_outside: See `read_frames`.
-        frame: From 0; None for the middle one.
+) -> SourceImage | Refusal:
+    """Reads one frame of DICOM, PNG or JPEG as in training: the arguments are `read_frame`'s.
 
     Returns:
-        The source, or why there is none; the header of a picture has Rows and Columns only. No
-        content of a file raises.
+        The source, or why there is none. No content of a file raises.
     """
-    opened = on_disk(file) if isinstance(file, bytes) else contextlib.nullcontext(file)
-    with opened as path:
-        is_picture = picture_format(path)
-        header = Dataset() if is_picture else read_header(path, classes)
-        if isinstance(header, Refusal):
-            return header
-        with quiet():
-            index = number_of_frames(header) // 2 if frame is None else frame
-        (found,) = read_images(path, (index,), find_sector, blank_outside, classes)
+    (found,) = read_images(path, (frame,), find_sector, blank_outside, classes)
     if isinstance(found, Refusal):
         return found
-    if max(found.source_shape) > _MAX_SIDE:
+    if max(found.source_shape) > _MAX_SIDE or found.pixels.size > _MAX_PIXELS:
         return Refusal(Code.TOO_LARGE, "rows × columns")
-    if is_picture:
-        header.Rows, header.Columns = found.source_shape
-    return Source(header, index, found.region, found.pixels)
+    return SourceImage.of(found, frame)
 
 
-@contextlib.contextmanager
-def on_disk(content: bytes) -> Iterator[Path]:
-    """Puts a file's content where no other user can read it, and removes it afterwards."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "image"
-        path.write_bytes(content)
-        yield path
+def _texts(header: Dataset) -> dict[str, str]:
+    texts = {keyword: (*_values(header, keyword), "")[0] for keyword in _KEYWORDS}
+    texts |= {keyword: "\\".join(_values(header, keyword)) for keyword in _OF_SEVERAL_VALUES}
+    for keyword in ("SOPClassUID", "SOPInstanceUID"):
+        if not texts[keyword]:
+            texts[keyword] = (*_values(header.file_meta, f"MediaStorage{keyword}"), "")[0]
+    return texts
+
+
+def _values(dataset: Dataset, keyword: str) -> list[str]:
+    """The values of an element; none if it is absent or cannot be read."""
+    try:
+        found = dataset.get(keyword)
+        values = found if isinstance(found, MultiValue) else [] if found is None else [found]
+        return ["".join(filter(str.isprintable, str(value))).strip() for value in values]
+    # A malformed element raises whatever comes to pydicom's hand.
+    except Exception:
+        return []

@@ -1,7 +1,7 @@
 """Artefacts: exported models as `<root>/<name>/<version>/`, read by heads and by servers.
 
 A folder holds the SavedModel, `<name>.json` (what the network expects, where it comes from, and the
-digest of its weights, see `digest`),
+digest of its weights, see `reading`),
 `MODEL_CARD.md` and `assets.extra/golden.json`; an encoder's also `encoder.keras`. Every SavedModel
 has two signatures with the preprocessing inside,
 
@@ -16,27 +16,3 @@ and an encoder's has two endpoints on z-scored images at the model's own size, f
 
 An encoder answers with the five scales by name, `P1`…`P5`.
 """
-
-from tf_dicom_ce.saved_model.reading import (
-    EncoderLayer,
-    ExportedHead,
-    json_of_encoder,
-    load_head,
-    newest_version,
-    read_encoder,
-    read_metadata,
-)
-from tf_dicom_ce.saved_model.writing import built_size, in_float32, write_model
-
-__all__ = [
-    "EncoderLayer",
-    "ExportedHead",
-    "built_size",
-    "in_float32",
-    "json_of_encoder",
-    "load_head",
-    "newest_version",
-    "read_encoder",
-    "read_metadata",
-    "write_model",
-]

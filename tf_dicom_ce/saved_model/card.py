@@ -2,8 +2,7 @@
 
 import re
 
-import jinja2
-
+from tf_dicom_ce.templates import fill
 from tf_dicom_ce.wording import describe, interval, number
 
 _SHOWN_ELSEWHERE = {
@@ -13,62 +12,51 @@ _SHOWN_ELSEWHERE = {
 
 
 def model_card(name: str, content: dict) -> str:
-    """Writes the card of a model.
+    """Writes the card of a model in Markdown.
 
     Args:
         name: `encoder`, `classification` or `segmentation`.
         content: What its `<name>.json` holds. What is not in it, the card calls not recorded.
-
-    Returns:
-        Markdown.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tf_dicom_ce.saved_model", "."),
-        autoescape=False,  # Markdown; names of classes and tags go through `cell`
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["cell"] = _cell
     # A head stands on an encoder; an encoder stands for itself.
     encoder = content if name == "encoder" else content.get("encoder")
+    data = {"The encoder's pretraining": encoder}
+    if name != "encoder":
+        data["The head"] = content
     backbone = content.get("backbone", "vgg16bn")
     measures = content.get("validation" if name == "encoder" else "test") or {}
-    return environment.get_template("model_card.md.jinja").render(
-        name=name,
-        content=content,
-        encoder=encoder,
-        network="VGG16 with BatchNorm" if backbone == "vgg16bn" else backbone,
-        role_of_tags=_role_of_tags(encoder or {}),
-        data={"The encoder's pretraining": encoder}
-        | ({} if name == "encoder" else {"The head": content}),
-        measures=[_row(key, value, content.get("classes", [])) for key, value in measures.items()],
-        settings={
+    shown = {
+        "name": name,
+        "content": content,
+        "encoder": encoder,
+        "network": "VGG16 with BatchNorm" if backbone == "vgg16bn" else backbone,
+        "role_of_tags": _role_of_tags(encoder or {}),
+        "data": data,
+        "measures": [_row(key, of, content.get("classes", [])) for key, of in measures.items()],
+        "settings": {
             key: value
             for key, value in content.items()
             if key not in _SHOWN_ELSEWHERE and isinstance(value, str | int | float)
         },
-    )
+    }
+    return fill("saved_model/model_card.md.jinja", shown, {"cell": _cell})
 
 
 def _role_of_tags(encoder: dict) -> str:
     """What the tags did in the pretraining, in words."""
+    if "use_dicom" not in encoder:
+        return "their part in the pretraining is not recorded"
     roles = {
-        "the discriminator saw them": encoder.get("use_dicom"),
+        "the discriminator saw them": encoder["use_dicom"],
         "the encoder learned to predict them": encoder.get("lambda_tags"),
     }
     words = " and ".join(role for role, played in roles.items() if played)
-    known = [f"{tag} of {100 * k:.0f} %" for tag, k in encoder.get("tags_known", {}).items()]
-    if "use_dicom" not in encoder:
-        return "their part in the pretraining is not recorded"
     if not words:
         return "not used in the pretraining"
-    return (
-        words
-        + (f" (known: {', '.join(known)} of the images)" if known else "")
-        + (" (shuffled among patients: a control)" if encoder.get("shuffle_tags") else "")
-    )
+    known = [f"{tag} of {100 * k:.0f} %" for tag, k in encoder.get("tags_known", {}).items()]
+    if known:
+        words += f" (known: {', '.join(known)} of the images)"
+    return words + (" (shuffled among patients: a control)" if encoder.get("shuffle_tags") else "")
 
 
 def _row(key: str, measure: float | dict, classes: list[str]) -> dict[str, str]:

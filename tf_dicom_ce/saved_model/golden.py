@@ -17,13 +17,15 @@ that are needed are written here, which spares a dependency on its Python packag
 import base64
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.preprocessing import decode_image_bytes
 from tf_dicom_ce.whole_files import write_json
 
@@ -43,62 +45,38 @@ def golden_images() -> list[bytes]:
 
 
 def write_golden(folder: Path, model: str) -> None:
-    """Asks an exported model about the golden images and writes down what it answers.
-
-    Args:
-        folder: A SavedModel with the signatures `serving_default` and `serving_image`.
-        model: Its name.
-    """
+    """Asks the exported model in a folder, of that name, and writes down what it answers."""
     signatures = tf.saved_model.load(str(folder)).signatures
-    cases, requests = [], []
+    cases, logs = [], []
     for contents in golden_images():
         image = decode_image_bytes(contents).numpy()
-        for signature, name, value, as_json in (
-            (
-                "serving_default",
-                "image_bytes",
-                np.array([contents], object),
-                {"b64": base64.b64encode(contents).decode()},
-            ),
+        in_json = {"b64": base64.b64encode(contents).decode()}
+        for signature, name, value, one in (
+            ("serving_default", "image_bytes", np.array([contents], object), in_json),
             ("serving_image", "image", image[None].astype(np.float32), image.tolist()),
         ):
             answers = signatures[signature](**{name: tf.constant(value)})
             answers = {key: sample(answers[key].numpy()) for key in sorted(answers)}
-            case = {"signature": signature, "inputs": {name: [as_json]}, "samples": _SAMPLES}
+            case = {"signature": signature, "inputs": {name: [one]}, "samples": _SAMPLES}
             cases.append(case | {"answers": answers})
-            requests.append((signature, {name: value}))
-    (folder / FILE).parent.mkdir()
+            logs.append(_prediction_log(model, signature, name, value))
+    warmup = folder / "assets.extra" / "tf_serving_warmup_requests"
+    warmup.parent.mkdir()
     write_json(folder / FILE, cases)
-    write_warmup(folder, model, requests)
+    with tf.io.TFRecordWriter(str(warmup)) as file:
+        for log in logs:
+            file.write(log)
 
 
-def write_warmup(
-    folder: Path, model: str, requests: Iterable[tuple[str, Mapping[str, np.ndarray]]]
-) -> None:
-    """Writes requests into the folder of a version.
-
-    Args:
-        folder: A SavedModel.
-        model: Its name.
-        requests: A signature, and its inputs by name.
-    """
-    path = folder / "assets.extra" / "tf_serving_warmup_requests"
-    path.parent.mkdir(exist_ok=True)
-    with tf.io.TFRecordWriter(str(path)) as file:
-        for signature, inputs in requests:
-            file.write(prediction_log(model, signature, inputs))
-
-
-def prediction_log(model: str, signature: str, inputs: Mapping[str, np.ndarray]) -> bytes:
+def _prediction_log(model: str, signature: str, name: str, value: np.ndarray) -> bytes:
     """A request to predict, as a serialised PredictionLog.
 
     PredictionLog.predict_log is field 6, PredictLog.request 1, PredictRequest.model_spec 1 and
     .inputs 2 (a map: key 1, value 2), ModelSpec.name 1 and .signature_name 3.
     """
+    tensor = tf.make_tensor_proto(value).SerializeToString()
     request = _field(1, _field(1, model.encode()) + _field(3, signature.encode()))
-    for name, value in inputs.items():
-        tensor = tf.make_tensor_proto(value).SerializeToString()
-        request += _field(2, _field(1, name.encode()) + _field(2, tensor))
+    request += _field(2, _field(1, name.encode()) + _field(2, tensor))
     return _field(6, _field(1, request))
 
 
@@ -112,10 +90,7 @@ def _field(number: int, content: bytes) -> bytes:
 
 
 def replay(folder: Path) -> float | None:
-    """Asks a model again.
-
-    Args:
-        folder: A SavedModel.
+    """Asks a SavedModel again.
 
     Returns:
         The largest `difference` over all cases and answers; None where there are no golden inputs.
@@ -141,6 +116,59 @@ def _replay_case(signature, case: Mapping) -> float:
     )
 
 
+class Outcome(NamedTuple):
+    """What came of one version.
+
+    Attributes:
+        difference: The largest one from the golden answers; None where there are none; infinite
+            where the model cannot answer.
+        note: Words about it.
+    """
+
+    model: str
+    version: int
+    difference: float | None
+    note: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether this is not the model that was exported, or cannot be asked."""
+        return self.difference is not None and self.difference > TOLERANCE
+
+
+def selftest(root: Path) -> list[Outcome]:
+    """Does every model of a repository, `<root>/<name>/<version>/`, still answer as at export?
+
+    Returns:
+        One outcome a version; by name, oldest version first.
+
+    Raises:
+        UserError: There is no model.
+    """
+    folders = [path.parent for path in root.glob("*/*/saved_model.pb")]
+    versions = [(f.parent.name, int(f.name), f) for f in folders if f.name.isdecimal()]
+    if not versions:
+        raise UserError(
+            f"{root}: no model here, <name>/<version>/saved_model.pb. Give the folder that "
+            "--export of train or finetune had."
+        )
+    return [_ask(*version) for version in sorted(versions)]
+
+
+def _ask(model: str, version: int, folder: Path) -> Outcome:
+    try:
+        found = replay(folder)
+    except Exception as error:  # a damaged file can raise anything
+        return Outcome(model, version, float("inf"), f"cannot answer: {type(error).__name__}")
+    if found is None:
+        note = "not tested: exported without golden inputs"
+    elif found > TOLERANCE:
+        note = f"not as at export: the answers differ by more than {TOLERANCE}"
+    else:
+        note = "as at export"
+    return Outcome(model, version, found, note)
+
+
 def sample(answer: np.ndarray, most: int = _SAMPLES) -> list[int] | list[float]:
     """Takes at most so many numbers, evenly spread over the answer in C order."""
     flat = answer.reshape(-1)
@@ -152,16 +180,11 @@ def sample(answer: np.ndarray, most: int = _SAMPLES) -> list[int] | list[float]:
 
 
 def difference(golden: list, found: list) -> float:
-    """How far an answer is from the golden one.
+    """How far samples of an answer are from the golden ones.
 
-    Args:
-        golden: Samples at export; all int for classes and masks.
-        found: Samples now.
-
-    Returns:
-        For int the share that is not equal. Else the largest distance, divided by the golden
-        samples' largest size where that is above 1. Infinite where the number of samples differs or
-        one is not finite.
+    Of int, which are classes and masks, the share that is not equal. Else the largest distance,
+    divided by the golden samples' largest size where that is above 1. Infinite where the number of
+    samples differs or one is not finite.
     """
     if len(golden) != len(found) or not np.isfinite(found).all():
         return float("inf")

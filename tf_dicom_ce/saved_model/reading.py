@@ -1,6 +1,13 @@
-"""Exported models: encoders to put heads on, heads to ask."""
+"""Exported models: encoders to put heads on, heads to ask; once their weights are found theirs.
 
+The digest of the weights tells two models apart that were trained on the same data. Before a model
+is used, it is compared with the one that its `<name>.json` got at export.
+"""
+
+import hashlib
 import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import keras
@@ -8,9 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.saved_model.digest import weights_digest, with_digest
 
 _TASKS = ("segmentation", "classification")
+_VARIABLE = re.compile(r"variables/(\d+)/\.ATTRIBUTES/VARIABLE_VALUE")
 
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
@@ -128,12 +135,9 @@ def newest_version(path: Path) -> Path:
 def read_metadata(file: Path) -> dict:
     """What a version says of itself, once its weights have been found to be those it tells of.
 
-    Args:
-        file: The version's `<name>.json`.
-
     Returns:
-        The content, with `weights_digest` even if an older export lacks it. What has no
-        `image_size` is not from here, and comes as it is.
+        The content of its `<name>.json`, the file, with `weights_digest` even if an older export
+        lacks it. What has no `image_size` is not from here, and comes as it is.
 
     Raises:
         UserError: The weights are others, or cannot be read.
@@ -145,13 +149,7 @@ def read_metadata(file: Path) -> dict:
 
 
 def read_encoder(path: Path) -> tuple[Path, dict]:
-    """Finds an exported encoder and what it says of itself.
-
-    Args:
-        path: Folder of one version, or of all versions: then the newest.
-
-    Returns:
-        Folder of the version, and `read_metadata` of its `encoder.json`.
+    """Finds an exported encoder: the folder of its (newest) version, and what that says of itself.
 
     Raises:
         UserError: There is none, or its weights are not those that were exported.
@@ -161,11 +159,7 @@ def read_encoder(path: Path) -> tuple[Path, dict]:
 
 
 def json_of_encoder(folder: Path) -> Path:
-    """The `encoder.json` of a version.
-
-    Raises:
-        UserError: There is none.
-    """
+    """The `encoder.json` in the folder of a version; UserError if there is none."""
     file = folder / "encoder.json"
     if not file.is_file():
         raise UserError(
@@ -173,3 +167,56 @@ def json_of_encoder(folder: Path) -> Path:
             "folder export/encoder, or train from scratch with --encoder none."
         )
     return file
+
+
+def digest_of(values: Iterable[np.ndarray]) -> str:
+    """SHA-256 (hex) of "0 ‖ form₀ ‖ bytes₀ ‖ 1 ‖ form₁ ‖ bytes₁ ‖ …", form and number as a line.
+
+    The values are those of all variables of a model, in its order. The line of variable k is e.g.
+    "0 float32 3x3x1x64"; its bytes are little-endian, in C order.
+    """
+    digest = hashlib.sha256()
+    for k, value in enumerate(values):
+        digest.update(f"{k} {value.dtype.name} {'x'.join(map(str, value.shape))}\n".encode())
+        digest.update(value.astype(value.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()
+
+
+def weights_digest(folder: Path) -> str:
+    """`digest_of` an exported model, from the files of its version alone.
+
+    The model's variables are in the SavedModel's checkpoint under `variables/<k>`, k being their
+    place in Keras' `model.variables`, which the architecture alone decides: names, which depend on
+    what else a process built, have no part in it. The checkpoint also holds each of them as
+    `_all_variables/<n>`, in an order that no two exports share; no signature reads these.
+
+    Raises:
+        UserError: The checkpoint cannot be read.
+    """
+    try:
+        reader = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
+        # All of it is read, so that a file that was cut anywhere is found.
+        found = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    except Exception as error:  # of many kinds, some of which are not TensorFlow's own
+        raise UserError(
+            f"{folder / 'variables'}: cannot be read ({type(error).__name__}). Copy the whole "
+            "folder again, or export the model again."
+        ) from None
+    places = {int(match[1]): name for name in found if (match := _VARIABLE.fullmatch(name))}
+    return digest_of(found[places[k]] for k in sorted(places))
+
+
+def with_digest(content: dict, digest: str, file: Path) -> dict:
+    """What a `<name>.json` says of a model, with `weights_digest`, which older exports lack.
+
+    Raises:
+        UserError: It is about other weights than those in the file, or folder, of this digest.
+    """
+    said = str(content.get("weights_digest", digest))
+    if said != digest:
+        raise UserError(
+            f"{file}: the weights are not those of the JSON beside them: their digest is "
+            f"{digest[:12]}…, and it says {said[:12]}…. Copy the whole folder again, or export "
+            "the model again."
+        )
+    return {**content, "weights_digest": digest}

@@ -11,8 +11,8 @@ import tensorflow as tf
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.preprocessing import decode_image_bytes, resize, standardise
 from tf_dicom_ce.saved_model.card import model_card
-from tf_dicom_ce.saved_model.digest import weights_digest
 from tf_dicom_ce.saved_model.golden import write_golden
+from tf_dicom_ce.saved_model.reading import weights_digest
 from tf_dicom_ce.whole_files import public, write_json, write_text
 
 Answer = Callable[[tf.Tensor], dict[str, tf.Tensor]]
@@ -53,32 +53,28 @@ def write_model(
             "image_size=(height, width)."
         )
     model = in_float32(model)
-
-    def write(folder: Path) -> None:
-        archive = keras.export.ExportArchive()
-        archive.track(model)
-        _add_signatures(archive, lambda x: answer(model(x, training=False)), image_size)
-        if kind == "encoder":
-            at_size = [tf.TensorSpec((None, *image_size, 1), tf.float32, name="x")]
-            archive.add_endpoint("serve", lambda x: model(x, training=False), at_size)
-            archive.add_endpoint("train", lambda x: model(x, training=True), at_size)
-        archive.write_out(folder, verbose=False)
-        if kind == "encoder":
-            model.save(folder / "encoder.keras")
-
     task = {} if kind == "encoder" else {"task": kind}
     content = {"image_size": list(image_size), **task, **(metadata or {})}
     with public():  # a model shows no patient, and a server may be another user
-        return _write_version(Path(path), kind, write, content)
+        path.mkdir(parents=True, exist_ok=True)
+        # A dot keeps the unfinished folder out of sight of a server that looks for versions.
+        beside = path / f".{os.getpid()}.part"
+        try:
+            _write_saved_model(beside, model, kind, image_size, answer)
+            content["weights_digest"] = weights_digest(beside)
+            write_json(beside / f"{kind}.json", content)
+            write_text(beside / "MODEL_CARD.md", model_card(kind, content))
+            write_golden(beside, path.name)
+            return _rename_to_next_version(beside, path)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
 
 
 def in_float32(model: keras.Layer) -> keras.Layer:
     """A copy that computes in float32, with the same weights; the model itself where it does.
 
-    The configuration is taken through its round trip with every dtype policy replaced.
-
-    Args:
-        model: Built; one that can be saved as `.keras`.
+    The configuration is taken through its round trip with every dtype policy replaced: the model
+    has to be built, and one that can be saved as `.keras`.
     """
     if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
         return model
@@ -111,15 +107,17 @@ def built_size(model: keras.Layer) -> tuple[int, int] | None:
     return None if shape is None or None in shape[1:3] else tuple(shape[1:3])
 
 
-def _add_signatures(
-    archive: keras.export.ExportArchive, answer: Answer, image_size: tuple[int, int]
+def _write_saved_model(
+    folder: Path, model: keras.Model, kind: str, image_size: tuple[int, int], answer: Answer
 ) -> None:
-    """Adds the two signatures, from raw images to what `answer` gives for z-scored ones."""
+    """Writes the SavedModel, its signatures from raw images to what `answer` gives."""
+
+    def from_standardised(images):
+        return answer(model(standardise(images), training=False))
 
     def from_image(image):
         # An eager call does not look at the signature: three channels would come as three rows.
-        image = tf.ensure_shape(image, (None, None, None, 1))
-        return answer(standardise(resize(image, image_size)))
+        return from_standardised(resize(tf.ensure_shape(image, (None, None, None, 1)), image_size))
 
     def from_bytes(image_bytes):
         images = tf.map_fn(
@@ -127,31 +125,21 @@ def _add_signatures(
             image_bytes,
             fn_output_signature=tf.TensorSpec((*image_size, 1), tf.float32),
         )
-        return answer(standardise(images))
+        return from_standardised(images)
 
-    archive.add_endpoint(
-        "serving_default", from_bytes, [tf.TensorSpec((None,), tf.string, name="image_bytes")]
-    )
-    archive.add_endpoint(
-        "serving_image",
-        from_image,
-        [tf.TensorSpec((None, None, None, 1), tf.float32, name="image")],
-    )
-
-
-def _write_version(models: Path, kind: str, write: Callable[[Path], None], content: dict) -> Path:
-    models.mkdir(parents=True, exist_ok=True)
-    # A dot keeps the unfinished folder out of sight of a server that looks for versions.
-    beside = models / f".{os.getpid()}.part"
-    try:
-        write(beside)
-        content = {**content, "weights_digest": weights_digest(beside)}
-        write_json(beside / f"{kind}.json", content)
-        write_text(beside / "MODEL_CARD.md", model_card(kind, content))
-        write_golden(beside, models.name)
-        return _rename_to_next_version(beside, models)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    files = tf.TensorSpec((None,), tf.string, name="image_bytes")
+    images = tf.TensorSpec((None, None, None, 1), tf.float32, name="image")
+    at_size = tf.TensorSpec((None, *image_size, 1), tf.float32, name="x")
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serving_default", from_bytes, [files])
+    archive.add_endpoint("serving_image", from_image, [images])
+    if kind == "encoder":
+        archive.add_endpoint("serve", lambda x: model(x, training=False), [at_size])
+        archive.add_endpoint("train", lambda x: model(x, training=True), [at_size])
+    archive.write_out(folder, verbose=False)
+    if kind == "encoder":
+        model.save(folder / "encoder.keras")
 
 
 def _rename_to_next_version(folder: Path, models: Path) -> Path:

@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse
 from starlette.routing import Route
 
+from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.serving import dicom_http, openapi, rest
-from tf_dicom_ce.serving.errors import RequestError
-from tf_dicom_ce.serving.limits import Limits, Workers
+from tf_dicom_ce.serving.limits import Limits, Threads
 from tf_dicom_ce.serving.metrics import Metrics
 from tf_dicom_ce.serving.repository import Repository
 from tf_dicom_ce.serving.settings import Settings
@@ -31,30 +31,22 @@ _HEADERS = {
 
 
 def create_app(repository: Repository, settings: Settings) -> Starlette:
-    """Makes the application.
+    """Makes the application, ASGI; the caller starts and closes the repository.
 
-    Args:
-        repository: What is served; the caller starts and closes it.
-        settings: Limits and token.
-
-    Returns:
-        An ASGI application. While `app.state.draining` is true, /readyz answers 503.
+    While `app.state.draining` is true, /readyz answers 503.
     """
-    workers = Workers(settings.threads)
-    metrics = Metrics(repository, workers)
+    threads = Threads(settings.threads)
+    metrics = Metrics(repository, threads)
     app = Starlette(
         routes=[
             *_health(repository),
-            *metrics.routes(),
+            Route("/metrics", metrics.page),
             *openapi.routes(settings),
             *page(),
             *dicom_http.routes(repository),
-            *rest.routes(repository, workers, metrics),
+            *rest.routes(repository, threads, metrics),
         ],
-        middleware=[
-            Middleware(metrics.observing),
-            Middleware(Limits, settings=settings),
-        ],
+        middleware=[Middleware(metrics.observing), Middleware(Limits, settings=settings)],
         exception_handlers={HTTPException: _not_routed},
     )
     app.router.redirect_slashes = False

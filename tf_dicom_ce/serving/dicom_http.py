@@ -1,27 +1,32 @@
 """An image in, what a head says about it out: as JSON, as a DICOM SEG or SR, or as a picture."""
 
+import base64
 import contextlib
+import io
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import anyio
 import numpy as np
+from PIL import Image
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tf_dicom_ce.dicom.reader import ULTRASOUND
 from tf_dicom_ce.dicom.refusals import Code, Refusal
+from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.intake.decoding import refusal_of
-from tf_dicom_ce.masks import likeliest_classes
+from tf_dicom_ce.masks import colour, likeliest_classes
 from tf_dicom_ce.results.files import dicom_file, overlay
 from tf_dicom_ce.results.model import Model
-from tf_dicom_ce.results.source import Source, on_disk
-from tf_dicom_ce.serving import reading
-from tf_dicom_ce.serving.answers import answer, is_picture
-from tf_dicom_ce.serving.errors import RequestError
-from tf_dicom_ce.serving.reading import Failure, GuardedCalls
+from tf_dicom_ce.results.source import SourceImage, open_image
 from tf_dicom_ce.serving.repository import Repository
 from tf_dicom_ce.serving.servable import Servable
+from tf_dicom_ce.workers import Failure, GuardedCalls, Outage
 
 _JSON, _DICOM, _PNG = "application/json", "application/dicom", "image/png"
 _BODIES = (_DICOM, _PNG, "image/jpeg")
@@ -37,82 +42,44 @@ _STATUS = {
 }
 
 
-class DicomEndpoint:
-    """Answers `POST /v1/models/{name}[/versions/{version}]/dicom`.
+def routes(repository: Repository) -> list[Route]:
+    """The list of models, and `POST /v1/models/{name}[/versions/{version}]/dicom`.
 
     The body is a DICOM, PNG or JPEG file, or multipart/form-data with one. `Accept` chooses:
-    application/json, `answers.answer`; application/dicom, a SEG or SR; image/png, outlines. In the
-    query, `frame` is counted from 0, and `picture=true` adds to the JSON what the model saw.
+    application/json, `ImageAnswer` of the API's description; application/dicom, a SEG or SR;
+    image/png, outlines. In the query, `frame` is counted from 0, and `picture=true` adds to the
+    JSON what the model saw. RequestError is 400, 404, 406, 413, 415, 422 or 503, with the remedy.
 
     Files are read in other processes: one that kills or blocks them costs its own request.
     """
+    guarded, limiter = GuardedCalls(_SECONDS), anyio.CapacityLimiter(_AT_ONCE)
 
-    def __init__(self, repository: Repository):
-        self._repository = repository
-        self._guarded = GuardedCalls(_SECONDS)
-        self._limiter = anyio.CapacityLimiter(_AT_ONCE)
-
-    async def respond(self, request: Request) -> Response:
-        """Raises RequestError: 400, 404, 406, 413, 415, 422 or 503, with the remedy."""
+    async def respond(request: Request) -> Response:
         frame, file = _frame(request), await _uploaded(request)
-        arguments = (request, frame, file)
-        return await anyio.to_thread.run_sync(self._answer, *arguments, limiter=self._limiter)
+        return await anyio.to_thread.run_sync(answer, request, frame, file, limiter=limiter)
 
-    def _answer(self, request: Request, frame: int | None, file: bytes) -> Response:
-        with self._repository.acquire(**request.path_params) as servable:
+    def answer(request: Request, frame: int | None, file: bytes) -> Response:
+        with repository.acquire(**request.path_params) as servable:
             model = _model(servable)
-            as_trained = (servable.content.get(k, False) for k in ("find_sector", "blank_outside"))
-            source = self._read(file, frame, *as_trained)
+            source = _read(guarded, file, frame, model)
             accept = ",".join(request.headers.getlist("accept"))
             accepted = _accepted(accept, source, model)
             levels = source.pixels[np.newaxis, ..., np.newaxis].astype(np.float32)
             outputs = servable.predict("serving_image", {"image": levels})
-        outputs = {name: values[0] for name, values in outputs.items()}
-        if model.task == "segmentation":
-            mask = likeliest_classes(outputs["probabilities"], source.pixels.shape)
-            outputs = {"mask": mask}
+        said = {name: values[0] for name, values in outputs.items()}
+        is_mask = model.task == "segmentation"
+        if is_mask:
+            said = {"mask": likeliest_classes(said["probabilities"], source.pixels.shape)}
         if accepted == _DICOM:
-            kind = "seg" if model.task == "segmentation" else "sr"
-            return _attached(self._write(source, model, outputs), _DICOM, model, f"{kind}.dcm")
+            content = _dicom(guarded, source, model, said)
+            return _attached(content, _DICOM, model, "seg.dcm" if is_mask else "sr.dcm")
         if accepted == _PNG:
-            picture = overlay(source, outputs["mask"], model.classes)
+            picture = overlay(source.pixels, said["mask"], model.classes)
             return _attached(picture, _PNG, model, "outlines.png")
-        picture = request.query_params.get("picture") == "true"
-        found = answer(source, model, outputs, picture)
+        found = _in_json(source, model, said)
+        if request.query_params.get("picture") == "true":
+            found["picture"] = _png(source.pixels)
         return JSONResponse(found, headers={"Cache-Control": "no-store"})
-
-    def _read(
-        self, file: bytes, frame: int | None, find_sector: bool, blank_outside: bool
-    ) -> Source:
-        # Made here, as a worker that is killed would leave it behind.
-        with on_disk(file) as path:
-            found = self._guarded.call(reading.read, path, frame, find_sector, blank_outside)
-        if isinstance(found, Source):
-            return found
-        if isinstance(found, Failure):
-            found = Refusal(Code.DAMAGED_HEADER, found.name)
-        elif not isinstance(found, Refusal):
-            found = refusal_of(found)
-        detail = f" ({found.detail})" if found.detail else ""
-        raise RequestError(
-            _STATUS.get(found.code, 422),
-            f"The file cannot be read: {found.code}{detail}. {found.code.remedy}",
-        )
-
-    def _write(self, source: Source, model: Model, outputs: dict[str, np.ndarray]) -> bytes:
-        written = self._guarded.call(dicom_file, source, model, outputs)
-        if isinstance(written, bytes):
-            return written
-        reason = written.name if isinstance(written, Failure) else written.value
-        raise RequestError(
-            422,
-            f"No DICOM result can be made for this file: its header is incomplete or damaged "
-            f"({reason}). Ask for {_JSON}, or export the file again.",
-        )
-
-
-def routes(repository: Repository) -> list[Route]:
-    """The list of models, and the endpoints that take image files."""
 
     def models(request: Request) -> JSONResponse:
         found = []
@@ -124,7 +91,6 @@ def routes(repository: Repository) -> list[Route]:
                 found.append({"name": name, "version": str(servable.version), **said})
         return JSONResponse({"models": found})
 
-    respond = DicomEndpoint(repository).respond
     return [
         Route("/v1/models", models),
         Route("/v1/models/{name}/dicom", respond, methods=["POST"]),
@@ -151,13 +117,31 @@ def _model(servable: Servable) -> Model:
         ) from None
 
 
-def _accepted(accept: str, source: Source, model: Model) -> str:
+def _read(guarded: GuardedCalls, file: bytes, frame: int | None, model: Model) -> SourceImage:
+    looks = (model.find_sector, model.blank_outside)
+    # Made here, as a worker that is killed would leave it behind.
+    with on_disk(file) as path:
+        found = guarded.call(open_image, path, ULTRASOUND, *looks, frame)
+    if isinstance(found, SourceImage):
+        return found
+    if isinstance(found, Failure):
+        found = Refusal(Code.DAMAGED_HEADER, found.name)
+    elif isinstance(found, Outage):
+        found = refusal_of(found)
+    detail = f" ({found.detail})" if found.detail else ""
+    raise RequestError(
+        _STATUS.get(found.code, 422),
+        f"The file cannot be read: {found.code}{detail}. {found.code.remedy}",
+    )
+
+
+def _accepted(accept: str, source: SourceImage, model: Model) -> str:
     offered = [_JSON]
-    if not is_picture(source):
+    if source.header is not None:
         offered.append(_DICOM)
     if model.task == "segmentation":
         offered.append(_PNG)
-    chosen = choose(accept, offered)
+    chosen = negotiate(accept, offered)
     if chosen is None:
         raise RequestError(
             406,
@@ -165,6 +149,70 @@ def _accepted(accept: str, source: Source, model: Model) -> str:
             "DICOM file, a picture with outlines needs a segmentation.",
         )
     return chosen
+
+
+def negotiate(accept: str, offered: list[str]) -> str | None:
+    """Chooses of media types, the preferred one first, by the Accept header (RFC 9110, 12.5.1).
+
+    An empty header means anything. Returns None if the client wants none of them.
+    """
+    ranges = {}
+    for part in (accept or "*/*").lower().split(","):
+        media, *parameters = (piece.strip() for piece in part.split(";"))
+        weight = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+        ranges[media] = float(weight) if weight.replace(".", "", 1).isdecimal() else 0.0
+
+    def quality(offer: str) -> float:
+        exact_first = (offer, offer.partition("/")[0] + "/*", "*/*")
+        return next((ranges[media] for media in exact_first if media in ranges), 0.0)
+
+    best = max(offered, key=quality)
+    return best if quality(best) > 0 else None
+
+
+def _dicom(guarded: GuardedCalls, source: SourceImage, model: Model, said: dict) -> bytes:
+    written = guarded.call(dicom_file, source, model, said)
+    if isinstance(written, bytes):
+        return written
+    reason = written.name if isinstance(written, Failure) else written.value
+    raise RequestError(
+        422,
+        f"No DICOM result can be made for this file: its header is incomplete or damaged "
+        f"({reason}). Ask for {_JSON}, or export the file again.",
+    )
+
+
+def _in_json(source: SourceImage, model: Model, said: dict[str, np.ndarray]) -> dict:
+    """Who answered, about what, and what was said."""
+    names = ("name", "version", "weights_digest", "task", "synthetic")
+    found = {
+        "model": {name: getattr(model, name) for name in names},
+        "notice": "Research use only. Not a medical device.",
+        "image": {
+            "format": "picture" if source.header is None else "dicom",
+            "rows": source.shape[0],
+            "columns": source.shape[1],
+            "frame": source.frame,
+            "frames": source.frames,
+            "region": source.region._asdict(),
+        },
+        "classes": [{"class_id": k, "name": name} for k, name in enumerate(model.classes)],
+    }
+    if model.task == "classification":
+        for one, probability in zip(found["classes"], said["probabilities"], strict=True):
+            one["probability"] = float(probability)
+        return found | {"class": model.classes[int(said["class_id"])]}
+    mask = said["mask"]
+    for label, one in enumerate(found["classes"]):
+        one["share"] = np.count_nonzero(mask == label) / mask.size
+        one["colour"] = "#" + bytes(colour(label)).hex() if label else None
+    return found | {"mask": _png(source.in_file(mask))}
+
+
+def _png(pixels: np.ndarray) -> dict[str, str]:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    return {"b64": base64.b64encode(file.getvalue()).decode()}
 
 
 def _attached(content: bytes, media_type: str, model: Model, end: str) -> Response:
@@ -183,52 +231,26 @@ async def _uploaded(request: Request) -> bytes:
     if media_type in _BODIES:
         return await request.body()
     if media_type != "multipart/form-data":
-        raise RequestError(
-            415, f"Content-Type has to be {', '.join(_BODIES)} or multipart/form-data."
-        )
+        kinds = ", ".join(_BODIES)
+        raise RequestError(415, f"Content-Type has to be {kinds} or multipart/form-data.")
     try:
         form = await _InMemory(request.headers, request.stream(), max_files=1).parse()
     except MultiPartException as error:
         raise RequestError(400, f"The form cannot be read. {error.message}") from None
-    try:
-        files = [part for part in form.values() if isinstance(part, UploadFile)]
-        if not files:
-            raise RequestError(400, "The form has no file.")
-        return await files[0].read()
-    finally:
-        await form.close()
+    files = [part for part in form.values() if isinstance(part, UploadFile)]
+    if not files:
+        raise RequestError(400, "The form has no file.")
+    return await files[0].read()
+
+
+@contextlib.contextmanager
+def on_disk(content: bytes) -> Iterator[Path]:
+    """Puts a file's content where no other user can read it, and removes it afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "image"
+        path.write_bytes(content)
+        yield path
 
 
 class _InMemory(MultiPartParser):
     spool_max_size = 0  # no end to it: the size of a body is limited already
-
-
-def choose(accept: str, offered: list[str]) -> str | None:
-    """Chooses by the Accept header (RFC 9110, 12.5.1).
-
-    Args:
-        accept: Its value; empty means anything.
-        offered: Media types, the preferred one first.
-
-    Returns:
-        One of `offered`; None if the client wants none of them.
-    """
-    ranges = _ranges(accept or "*/*")
-    wanted = {offer: _quality(offer, ranges) for offer in offered}
-    best = max(offered, key=wanted.__getitem__)
-    return best if wanted[best] > 0 else None
-
-
-def _ranges(accept: str) -> dict[str, float]:
-    ranges = {}
-    for part in accept.lower().split(","):
-        media, *parameters = (piece.strip() for piece in part.split(";"))
-        quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
-        ranges[media] = float(quality) if quality.replace(".", "", 1).isdecimal() else 0.0
-    return ranges
-
-
-def _quality(offer: str, ranges: dict[str, float]) -> float:
-    """By the range that names it most exactly."""
-    exact_first = (offer, offer.partition("/")[0] + "/*", "*/*")
-    return next((ranges[media] for media in exact_first if media in ranges), 0.0)

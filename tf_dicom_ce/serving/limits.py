@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tf_dicom_ce.serving.errors import RequestError
+from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.serving.settings import Settings
 
 #: Answered without a token: they tell nothing of models or images, and the page, which links to
@@ -32,20 +32,17 @@ def error_response(error: RequestError) -> JSONResponse:
     return JSONResponse({"error": message}, error.status, headers=_HEADERS.get(error.status))
 
 
-class Workers:
-    """Threads for what is synchronous; who wants one waits for it in the event loop.
-
-    Args:
-        threads: Their number.
+class Threads:
+    """A number of threads for what is synchronous; who wants one waits for it in the event loop.
 
     Attributes:
         running: Threads that work, among them those whose request has been given up.
         waiting: Requests that wait for a thread.
     """
 
-    def __init__(self, threads: int):
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="serving")
-        self._free = asyncio.Semaphore(threads)
+    def __init__(self, number: int):
+        self._pool = ThreadPoolExecutor(number, thread_name_prefix="serving")
+        self._free = asyncio.Semaphore(number)
         self.running = self.waiting = 0
 
     async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -56,7 +53,7 @@ class Workers:
         finally:
             self.waiting -= 1
         self.running += 1
-        future = asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+        future = asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
         future.add_done_callback(self._ended)
         return await asyncio.shield(future)
 
@@ -71,10 +68,6 @@ class Limits:
     Answers 401 without the token, 414 for an endless path, 503 beyond the queue, 413 for too long
     a body (also one of unknown length), 408 where the body and 504 where the answer takes too
     long, 500 for a fault of this program.
-
-    Args:
-        app: What is behind.
-        settings: The limits.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings):
@@ -133,7 +126,7 @@ class Limits:
 
 
 class _Exchange:
-    """A request on its way in, and its answer on its way out.
+    """A request on its way in, its bytes counted, and its answer on its way out.
 
     Attributes:
         waits_for_body: Whether a part of the body was asked for and did not come.
@@ -142,20 +135,14 @@ class _Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send, max_body: int):
         self.scope = scope
         self._receive, self._send, self._max_body = receive, send, max_body
-        self._headers = dict(scope["headers"])
-        length = self._headers.get(b"content-length", b"")
-        self._announced = int(length) if length.isdigit() and len(length) < 20 else 0
-        self._seen = 0
+        self._headers, self._seen = dict(scope["headers"]), 0
         self._is_whole = self._started = self.waits_for_body = False
 
     async def receive(self) -> Message:
-        """Receives, counting bytes.
-
-        Raises:
-            RequestError: The body is longer than allowed, or says that it will be.
-        """
+        """Raises RequestError where the body is longer than allowed, or says that it will be."""
         if not self._seen:
-            self._require_short(self._announced)
+            length = self._headers.get(b"content-length", b"")
+            self._require_short(int(length) if length.isdigit() and len(length) < 20 else 0)
         self.waits_for_body = not self._is_whole
         message = await self._receive()
         self.waits_for_body = False
@@ -165,24 +152,20 @@ class _Exchange:
         return message
 
     async def send(self, message: Message) -> None:
-        """Sends, and remembers that the answer has begun."""
         self._started = True
         await self._send(message)
 
     async def refuse(self, error: RequestError) -> None:
         """Answers with the error; where an answer has begun, the connection ends within it."""
-        if not self._started:
-            await self._discard()
-            await error_response(error)(self.scope, self._receive, self._send)
-
-    async def _discard(self) -> None:
-        """Lets a client send to the end that would not read an answer before."""
-        if self.waits_for_body or b"expect" in self._headers:
+        if self._started:
             return
-        with anyio.move_on_after(_PATIENCE):
-            while not self._is_whole:
-                message = await self._receive()
-                self._is_whole = not message.get("more_body", False)
+        # Many a client sends to the end before it reads an answer.
+        if not self.waits_for_body and b"expect" not in self._headers:
+            with anyio.move_on_after(_PATIENCE):
+                while not self._is_whole:
+                    message = await self._receive()
+                    self._is_whole = not message.get("more_body", False)
+        await error_response(error)(self.scope, self._receive, self._send)
 
     def _require_short(self, size: int) -> None:
         if size > self._max_body:

@@ -12,11 +12,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.process_collector import ProcessCollector
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tf_dicom_ce.serving.errors import RequestError
-from tf_dicom_ce.serving.limits import Workers
+from tf_dicom_ce.errors import RequestError
+from tf_dicom_ce.serving.limits import Threads
 from tf_dicom_ce.serving.repository import Repository
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
@@ -27,17 +26,13 @@ _log = logging.getLogger(__name__)
 
 
 class Metrics:
-    """The metrics of one app.
-
-    Args:
-        repository: Says which models and versions there are.
-        workers: Says how many requests run and wait.
+    """The metrics of one app, with the models of a repository and the requests of threads.
 
     Attributes:
         instances: Histogram of the images, or other instances, in a predict request, by model.
     """
 
-    def __init__(self, repository: Repository, workers: Workers):
+    def __init__(self, repository: Repository, threads: Threads):
         self._repository = repository
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
@@ -45,26 +40,21 @@ class Metrics:
         def made(kind: type, name: str, text: str, *labels: str, **more):
             return kind("tf_dicom_ce_" + name, text, labels, registry=self._registry, **more)
 
-        text = "Requests that were answered."
-        self._requests = made(Counter, "requests", text, "route", "model", "version", "code")
-        text = "Time from a request to the end of its answer."
-        names = ("request_seconds", text, "route", "model")
-        self._seconds = made(Histogram, *names, buckets=_SECONDS)
-        names = ("request_instances", "Instances in a predict request.", "model")
-        self.instances = made(Histogram, *names, buckets=_INSTANCES)
+        answered = ("Requests that were answered.", "route", "model", "version", "code")
+        self._requests = made(Counter, "requests", *answered)
+        seconds = ("Time from a request to the end of its answer.", "route", "model")
+        self._seconds = made(Histogram, "request_seconds", *seconds, buckets=_SECONDS)
+        instances = ("Instances in a predict request.", "model")
+        self.instances = made(Histogram, "request_instances", *instances, buckets=_INSTANCES)
         running = made(Gauge, "running", "Threads that work on tensor requests.")
-        running.set_function(lambda: workers.running)
+        running.set_function(lambda: threads.running)
         waiting = made(Gauge, "waiting", "Tensor requests that wait for a thread.")
-        waiting.set_function(lambda: workers.waiting)
+        waiting.set_function(lambda: threads.waiting)
 
-    def routes(self) -> list[Route]:
-        """`/metrics`, in Prometheus' text format."""
-
-        def metrics(request: Request) -> Response:
-            text = generate_latest(self._registry)
-            return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-        return [Route("/metrics", metrics)]
+    def page(self, request: Request) -> Response:
+        """Everything in Prometheus' text format."""
+        text = generate_latest(self._registry)
+        return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     def observing(self, app: ASGIApp) -> ASGIApp:
         """Middleware that counts and logs every request with the status of its answer."""
@@ -104,5 +94,5 @@ class Metrics:
             return _UNKNOWN, _UNKNOWN
         available = [one["version"] for one in versions if one["state"] == "AVAILABLE"]
         if "version" in parameters:
-            available = [one for one in available if int(one) == int(parameters["version"])]
+            available = [one for one in available if int(one) == parameters["version"]]
         return name, next(iter(available), _UNKNOWN)

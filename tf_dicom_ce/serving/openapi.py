@@ -1,10 +1,12 @@
-"""The server's description of itself: OpenAPI 3.1, and the same as a page for people."""
+"""The server's description of itself: OpenAPI 3.1, and the same as a page for people.
 
+What does not depend on the routes, such as the schemas, stands in openapi.json.jinja.
+"""
+
+import json
 from collections.abc import Iterator
-from importlib import resources
 from typing import Any
 
-import jinja2
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
@@ -12,10 +14,8 @@ from starlette.routing import Route
 from tf_dicom_ce import __version__
 from tf_dicom_ce.serving.limits import OPEN_PATHS
 from tf_dicom_ce.serving.settings import Settings
+from tf_dicom_ce.templates import fill
 
-_ABOUT = """\
-Heads on a context encoder, in the REST dialect of TensorFlow Serving, and for DICOM files.
-Every error is a JSON object with the one key error. Research use only. Not a medical device."""
 _CSP = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
 _IMAGES = ("application/dicom", "image/png", "image/jpeg")
 _MODELS = "/v1/models/{name}"
@@ -24,15 +24,13 @@ _WHICH = {
     "/versions/{version}": "one version",
     "/labels/{label}": "a labelled version; there are no labels here, so that this answers 400",
 }
-_PARAMETERS = {
-    "name": ("Name of the model.", {"type": "string", "pattern": "^[A-Za-z0-9_.-]+$"}),
-    "version": ("Number of the version.", {"type": "integer", "minimum": 0}),
-    "label": ("Label of the version.", {"type": "string"}),
-    "file": ("A file of the page.", {"type": "string"}),
-}
-_QUERY = {
-    "frame": ("Frame, from 0. Default: the middle one.", {"type": "integer"}),
-    "picture": ("Add to JSON what the model saw.", {"type": "boolean"}),
+_PARAMETERS = {  # those in the query are of images
+    "name": ("path", "Name of the model.", {"type": "string", "pattern": "^[A-Za-z0-9_.-]+$"}),
+    "version": ("path", "Number of the version.", {"type": "integer", "minimum": 0}),
+    "label": ("path", "Label of the version.", {"type": "string"}),
+    "file": ("path", "A file of the page.", {"type": "string"}),
+    "frame": ("query", "Frame, from 0. Default: the middle one.", {"type": "integer"}),
+    "picture": ("query", "Add to JSON what the model saw.", {"type": "boolean"}),
 }
 _OF_IMAGES = (
     "Accept chooses the answer: application/json; application/dicom, a DICOM SEG or SR for "
@@ -50,32 +48,28 @@ _ERRORS = {
     503: "Too much is waiting; Retry-After says how long. Of /readyz: not ready.",
     504: "The answer took longer than the time limit.",
 }
+_PNG_FILE = {"b64": "iVBORw0KGgo..."}
+_GRAY_LEVELS = {"image": [[[[0], [85]], [[170], [255]]]]}
+_EXAMPLES = {
+    "rows": {"summary": "One PNG or JPEG file, in rows", "value": {"instances": [_PNG_FILE]}},
+    "named": {
+        "summary": "The same, with the input's name",
+        "value": {"instances": [{"image_bytes": _PNG_FILE}]},
+    },
+    "columns": {
+        "summary": "An image of 2 × 2 gray levels, in columns",
+        "value": {"signature_name": "serving_image", "inputs": _GRAY_LEVELS},
+    },
+}
 _WORK = (400, 404, 408, 413, 503, 504)
 
 
 def document(settings: Settings) -> dict[str, Any]:
-    """Describes every route.
-
-    Args:
-        settings: Whether a token is asked for, and the limits.
-
-    Returns:
-        An OpenAPI 3.1 document.
-    """
+    """Describes every route, the limits, and whether a token is asked for: OpenAPI 3.1."""
+    limits = {"max_body": settings.max_body, "seconds": f"{settings.seconds:g}"}
+    described = json.loads(fill("serving/openapi.json.jinja", limits | {"version": __version__}))
     paths = {path: {method: _described(path, *rest)} for path, method, *rest in _operations()}
-    described = {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "tf-dicom-ce",
-            "version": __version__,
-            "description": f"{_ABOUT}\n\nA body has at most {settings.max_body} bytes, a request "
-            f"at most {settings.seconds:g} seconds.",
-            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        },
-        "servers": [{"url": "/"}],
-        "paths": paths,
-        "components": {"schemas": _SCHEMAS},
-    }
+    described["paths"] = paths
     if settings.token is not None:
         described["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         described["security"] = [{"token": []}]
@@ -87,9 +81,7 @@ def document(settings: Settings) -> dict[str, Any]:
 def routes(settings: Settings) -> list[Route]:
     """`/openapi.json` and `/docs`."""
     described = document(settings)
-    template = resources.files("tf_dicom_ce.serving").joinpath("docs.html.jinja").read_text()
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(template).render(api=described)
+    page = fill("serving/docs.html.jinja", {"api": described})
 
     async def openapi(request: Request) -> JSONResponse:
         return JSONResponse(described)
@@ -103,13 +95,14 @@ def routes(settings: Settings) -> list[Route]:
 def _operations() -> Iterator[tuple]:
     """Path, method, and what `_described` says of it."""
     yield "/v1/models", "get", "The models, with their tasks and classes", _json("Models")
-    form = _object(file={"type": "string", "format": "binary"})
+    form = {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}}
     file = {kind: {} for kind in _IMAGES} | {"multipart/form-data": {"schema": form}}
     answers = _json("ImageAnswer") | {"application/dicom": {}, "image/png": {}}
     for middle in ("", "/versions/{version}"):
         path, summary = f"{_MODELS}{middle}/dicom", f"Read an image file with {_WHICH[middle]}"
         yield path, "post", summary, answers, (*_WORK, 406, 415, 422), file, _OF_IMAGES
-    tensors = {"application/json": {"schema": _ref("PredictRequest"), "examples": _EXAMPLES}}
+    tensors = _json("PredictRequest")
+    tensors["application/json"]["examples"] = _EXAMPLES
     for middle, which in _WHICH.items():
         path, summary = _MODELS + middle, f"Predict with {which}"
         yield path + ":predict", "post", summary, _json("PredictResponse"), _WORK, tensors
@@ -145,165 +138,15 @@ def _described(
         for status in sorted({*errors, 401})
     }
     parameters = [
-        {"name": name, "in": "path", "required": True, "description": text, "schema": schema}
-        for name, (text, schema) in _PARAMETERS.items()
-        if f"{{{name}}}" in path
+        {"name": k, "in": place, "required": place == "path", "description": text, "schema": schema}
+        for k, (place, text, schema) in _PARAMETERS.items()
+        if f"{{{k}}}" in path or (place == "query" and description)
     ]
     described = {"summary": summary, "parameters": parameters, "responses": responses}
     if description:
         described["description"] = description
-        parameters += [
-            {"name": name, "in": "query", "required": False, "description": text, "schema": schema}
-            for name, (text, schema) in _QUERY.items()
-        ]
     return described | ({"requestBody": {"required": True, "content": body}} if body else {})
 
 
-def _ref(name: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
 def _json(name: str) -> dict[str, Any]:
-    return {"application/json": {"schema": _ref(name)}}
-
-
-def _object(required: str = "", **properties: Any) -> dict[str, Any]:
-    described = {"type": "object", "properties": properties}
-    return described | ({"required": required.split()} if required else {})
-
-
-def _array(items: dict) -> dict[str, Any]:
-    return {"type": "array", "items": items}
-
-
-def _of(kind: str, names: str) -> dict[str, Any]:
-    """Properties of one kind."""
-    return {name: {"type": kind} for name in names.split()}
-
-
-_STATES = ["START", "LOADING", "AVAILABLE", "UNLOADING", "END"]
-_STATUS = "error_code error_message"
-_TEXT, _NUMBER = {"type": "string"}, {"type": "number"}
-
-_SCHEMAS = {
-    "Error": _object("error", error=_TEXT),
-    "State": _object("status", status={"enum": ["ok", "ready"]}),
-    "Binary": _object("b64", b64={"type": "string", "contentEncoding": "base64"}),
-    "Tensor": {
-        "description": "A value, or lists of lists of values, all of equal lengths. Bytes, such as "
-        "those of a PNG file, are an object with the key b64. NaN, Infinity and -Infinity are "
-        "numbers here, which strict JSON does not know.",
-        "type": ["number", "string", "boolean", "array", "object"],
-    },
-    "PredictRequest": {
-        **_object(
-            signature_name={
-                "type": "string",
-                "default": "serving_default",
-                "description": "serving_default takes PNG or JPEG files, serving_image gray levels "
-                "0 to 255; metadata tells the shapes.",
-            },
-            instances={
-                **_array(_ref("Tensor")),
-                "minItems": 1,
-                "maxItems": 32,
-                "description": "Rows: one item for each image. With several inputs, objects.",
-            },
-            inputs={
-                **_ref("Tensor"),
-                "description": "Columns: a tensor, or an object of tensors by the inputs' names.",
-            },
-        ),
-        "oneOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
-    },
-    "PredictResponse": {
-        **_object(predictions=_array(_ref("Tensor")), outputs=_ref("Tensor")),
-        "description": "`predictions` answers `instances`, `outputs` answers `inputs`; by the "
-        "outputs' names if there are several.",
-        "oneOf": [{"required": ["predictions"]}, {"required": ["outputs"]}],
-    },
-    "GetModelStatusResponse": _object(
-        "model_version_status",
-        model_version_status=_array(
-            _object(
-                "version state status",
-                version=_TEXT,
-                state={"enum": _STATES},
-                status=_object(_STATUS, **_of("string", _STATUS)),
-            )
-        ),
-    ),
-    "GetModelMetadataResponse": _object(
-        "model_spec metadata",
-        model_spec=_object("name version", **_of("string", "name version signature_name")),
-        metadata=_object("signature_def", signature_def=_object("signature_def")),
-    ),
-    "Models": _object(
-        "models",
-        models=_array(
-            _object(
-                "name version weights_digest task classes",
-                **_of("string", "name version"),
-                weights_digest={"type": ["string", "null"]},
-                task={"enum": ["segmentation", "classification", None]},
-                classes=_array(_TEXT),
-            )
-        ),
-    ),
-    "ImageAnswer": {
-        **_object(
-            "model notice image classes",
-            model=_object(
-                **_of("string", "name version weights_digest task"),
-                synthetic={"type": ["boolean", "null"]},
-            ),
-            notice=_TEXT,
-            image=_object(
-                format={"enum": ["dicom", "picture"]},
-                **_of("integer", "rows columns frame frames"),
-                region=_object(**_of("integer", "top left height width")),
-            ),
-            classes=_array(
-                _object(
-                    "class_id name",
-                    class_id={"type": "integer"},
-                    name=_TEXT,
-                    share={
-                        "type": "number",
-                        "description": "Of the region's pixels; segmentation.",
-                    },
-                    colour={"type": ["string", "null"]},
-                    probability=_NUMBER | {"description": "Classification."},
-                )
-            ),
-            mask=_ref("Binary"),
-            picture=_ref("Binary"),
-            **{
-                "class": {
-                    "type": "string",
-                    "description": "The most probable class; classification.",
-                }
-            },
-        ),
-        "description": "Mask and picture are PNG: the mask a class number for each pixel of the "
-        "image, the picture what the model saw.",
-    },
-}
-
-_EXAMPLES = {
-    "rows": {
-        "summary": "One PNG or JPEG file, in rows",
-        "value": {"instances": [{"b64": "iVBORw0KGgo..."}]},
-    },
-    "named": {
-        "summary": "The same, with the input's name",
-        "value": {"instances": [{"image_bytes": {"b64": "iVBORw0KGgo..."}}]},
-    },
-    "columns": {
-        "summary": "An image of 2 × 2 gray levels, in columns",
-        "value": {
-            "signature_name": "serving_image",
-            "inputs": {"image": [[[[0], [85]], [[170], [255]]]]},
-        },
-    },
-}
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}

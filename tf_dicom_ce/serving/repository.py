@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tf_dicom_ce.serving.errors import RequestError
+from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.serving.servable import Servable
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
@@ -34,19 +34,12 @@ class _Loaded:
 
 @dataclass
 class _Version:
-    """What is known of a version.
+    """What is known of a version."""
 
-    Attributes:
-        state: As in TensorFlow Serving's ModelVersionStatus.
-        stamp: Of the files that were loaded, or tried, last; None if they are gone.
-        loaded: What answers, if anything does.
-        error: Code and message of what was wrong with the files.
-    """
-
-    state: str = "START"
-    stamp: _Stamp | None = None
-    loaded: _Loaded | None = None
-    error: tuple[str, str] = ("OK", "")
+    state: str = "START"  # as in TensorFlow Serving's ModelVersionStatus
+    stamp: _Stamp | None = None  # of what was loaded, or tried, last; None if that is gone
+    loaded: _Loaded | None = None  # what answers, if anything does
+    error: tuple[str, str] = ("OK", "")  # code and message of what was wrong with the files
 
 
 class Repository:
@@ -54,10 +47,6 @@ class Repository:
 
     What changed has to stay as it is for two looks in a row: a copy that is under way is left
     alone, and a folder that is gone for a moment is not missed.
-
-    Args:
-        root: Folder of the models.
-        poll_seconds: Time from one look to the next.
     """
 
     def __init__(self, root: Path, poll_seconds: float = 2.0):
@@ -83,7 +72,7 @@ class Repository:
         if self._thread.is_alive():
             self._thread.join()
         for version in list(self._versions.values()):
-            self._retire(version)
+            self._put(version, None)
 
     def names(self) -> list[str]:
         """The models that can be asked, in order."""
@@ -91,11 +80,7 @@ class Repository:
             return sorted({name for (name, _), v in self._versions.items() if v.loaded})
 
     def status(self, name: str, version: int | None = None) -> dict:
-        """TensorFlow Serving's GetModelStatusResponse as JSON, newest version first.
-
-        Args:
-            name: Of the model.
-            version: One of its versions; by default all.
+        """TensorFlow Serving's GetModelStatusResponse as JSON: one version, or all, newest first.
 
         Raises:
             RequestError: There is no such model or version (404).
@@ -117,11 +102,7 @@ class Repository:
 
     @contextlib.contextmanager
     def acquire(self, name: str, version: int | None = None) -> Iterator[Servable]:
-        """Gives a version to use within the context, which keeps it loaded.
-
-        Args:
-            name: Of the model.
-            version: By default the newest that can be asked.
+        """Gives a version, by default the newest, which the context keeps loaded.
 
         Raises:
             RequestError: There is no such model or version (404).
@@ -160,7 +141,7 @@ class Repository:
                 continue
             if stamp is None:
                 known.stamp = None
-                self._retire(known)
+                self._put(known, None)
             else:
                 self._load(key, folder, stamp)
             if self._stop.is_set():
@@ -195,16 +176,15 @@ class Repository:
                 if not version.loaded:
                     version.state = "END"
             return
-        with self._lock:
-            old, version.loaded = version.loaded, _Loaded(servable)
-            version.state, version.error = "AVAILABLE", ("OK", "")
-        if old:
-            self._release(version, old)
+        self._put(version, _Loaded(servable))
 
-    def _retire(self, version: _Version) -> None:
+    def _put(self, version: _Version, loaded: _Loaded | None) -> None:
+        """Has this answer from now on, or nothing; what did before ends with its last request."""
         with self._lock:
-            old, version.loaded = version.loaded, None
+            old, version.loaded = version.loaded, loaded
             version.state = "UNLOADING" if old else "END"
+            if loaded:
+                version.state, version.error = "AVAILABLE", ("OK", "")
         if old:
             self._release(version, old)
 

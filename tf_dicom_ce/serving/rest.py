@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tf_dicom_ce.serving.errors import RequestError
-from tf_dicom_ce.serving.limits import Workers
+from tf_dicom_ce.errors import RequestError
+from tf_dicom_ce.serving.limits import Threads
 from tf_dicom_ce.serving.metrics import Metrics
 from tf_dicom_ce.serving.repository import Repository
 from tf_dicom_ce.serving.tensors import format_predict, parse_predict
@@ -24,22 +24,11 @@ class _Name(StringConvertor):
     regex = "[^/:]+"
 
 
-class _Version(StringConvertor):
-    regex = "[0-9]+"
-
-
 register_url_convertor("servable_name", _Name())
-register_url_convertor("servable_version", _Version())
 
 
-def routes(repository: Repository, workers: Workers, metrics: Metrics) -> list[Route]:
-    """Everything below /v1/models/{name}, for the newest version, a named one, or a label.
-
-    Args:
-        repository: What is served.
-        workers: Threads for what takes time.
-        metrics: Where the sizes of requests are noted.
-    """
+def routes(repository: Repository, threads: Threads, metrics: Metrics) -> list[Route]:
+    """Everything below /v1/models/{name}, for the newest version, a named one, or a label."""
 
     def answer(name: str, version: int | None, body: bytes) -> bytes:
         with repository.acquire(name, version) as servable:
@@ -51,7 +40,7 @@ def routes(repository: Repository, workers: Workers, metrics: Metrics) -> list[R
 
     async def predict(request: Request) -> Response:
         asked = _asked(request)
-        content = await workers.run(answer, *asked, await request.body())
+        content = await threads.run(answer, *asked, await request.body())
         return Response(content, media_type="application/json")
 
     async def status(request: Request) -> Response:
@@ -72,7 +61,7 @@ def routes(repository: Repository, workers: Workers, metrics: Metrics) -> list[R
             )
 
     model = "/v1/models/{name:servable_name}"
-    version = "/versions/{version:servable_version}"
+    version = "/versions/{version:int}"
     return [
         route
         for path in (model, model + version, model + "/labels/{label:servable_name}")
@@ -87,15 +76,11 @@ def routes(repository: Repository, workers: Workers, metrics: Metrics) -> list[R
 
 
 def _asked(request: Request) -> tuple[str, int | None]:
-    """Name and version of a model.
-
-    Raises:
-        RequestError: A version beyond 64 bits, or a label (400).
-    """
+    """Name and version of a model; a version beyond 64 bits, or a label, is refused."""
     parameters = request.path_params
     if "label" in parameters:
         raise RequestError(400, f"Unrecognized servable version label: {parameters['label']}")
-    version = int(parameters["version"]) if "version" in parameters else None
+    version = parameters.get("version")
     if version is not None and version > _LARGEST_VERSION:
         raise RequestError(400, f"Failed to convert version: {version} to numeric.")
     return parameters["name"], version

@@ -14,9 +14,9 @@ import tensorflow as tf
 from google.protobuf.json_format import MessageToDict
 from tensorflow.core.protobuf import saved_model_pb2
 
+from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.preprocessing import decode_image_bytes
-from tf_dicom_ce.saved_model import read_metadata
-from tf_dicom_ce.serving.errors import RequestError
+from tf_dicom_ce.saved_model.reading import read_metadata
 from tf_dicom_ce.serving.tensors import MOST_INSTANCES, Signature, TensorSpec
 
 #: The most images in a batch.
@@ -55,9 +55,8 @@ class Servable:
         own = folder / f"{self.name}.json"
         files = [own] if own.is_file() else sorted(folder.glob("*.json"))[:1]
         self.content = read_metadata(files[0]) if files else {}
-        saved_model = saved_model_pb2.SavedModel.FromString(
-            (folder / "saved_model.pb").read_bytes()
-        )
+        content = (folder / "saved_model.pb").read_bytes()
+        saved_model = saved_model_pb2.SavedModel.FromString(content)
         self._definitions = dict(saved_model.meta_graphs[0].signature_def)
         with tf.Graph().as_default() as graph:
             functions = tf.saved_model.load(str(folder)).signatures
@@ -90,15 +89,11 @@ class Servable:
         """
         for name, array in inputs.items():
             if array.ndim and not 1 <= len(array) <= MOST_INSTANCES:
-                raise RequestError(
-                    400, f"input {name}: {len(array)} instances, expected 1 to {MOST_INSTANCES}"
-                )
+                words = f"{len(array)} instances, expected 1 to {MOST_INSTANCES}"
+                raise RequestError(400, f"input {name}: {words}")
         for k, contents in enumerate(inputs.get(_IMAGE_BYTES, ())):
-            try:
-                _check_image(contents)
-            except RequestError as error:
-                message = f"input {_IMAGE_BYTES}, instance {k}: {error.message}"
-                raise RequestError(error.status, message) from None
+            if fault := _fault(contents):
+                raise RequestError(400, f"input {_IMAGE_BYTES}, instance {k}: {fault}")
         values = [inputs[name] for name in self.signatures[signature].inputs]
         try:
             return self._call[signature](*values)
@@ -111,20 +106,10 @@ class Servable:
 
     def metadata(self) -> dict:
         """TensorFlow Serving's GetModelMetadataResponse as JSON."""
-        definitions = {
-            name: MessageToDict(
-                definition,
-                preserving_proto_field_name=True,
-                always_print_fields_with_no_presence=True,
-            )
-            for name, definition in self._definitions.items()
-        }
+        how = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}
+        definitions = {name: MessageToDict(one, **how) for name, one in self._definitions.items()}
         return {
-            "model_spec": {
-                "name": self.name,
-                "signature_name": "",
-                "version": str(self.version),
-            },
+            "model_spec": {"name": self.name, "signature_name": "", "version": f"{self.version}"},
             "metadata": {"signature_def": {"signature_def": definitions}},
         }
 
@@ -133,21 +118,19 @@ class Servable:
         self._session.close()
 
 
-def _check_image(contents: bytes) -> None:
-    """Decodes a PNG or JPEG as every model does, before it joins a batch with those of others."""
+def _fault(contents: bytes) -> str | None:
+    """What is wrong with a PNG or JPEG; it is decoded before it joins a batch with others."""
     try:
         height, width = _size(contents)
         if height * width > _MOST_PIXELS or contents.count(b"\xff\xda") > _MOST_SCANS:
-            raise RequestError(
-                400,
+            return (
                 f"an image of {width} x {height} pixels: at most {_MOST_PIXELS} pixels "
-                f"and {_MOST_SCANS} JPEG scans can be served",
+                f"and {_MOST_SCANS} JPEG scans can be served"
             )
         _decode(tf.constant(contents))
     except (tf.errors.InvalidArgumentError, struct.error):
-        raise RequestError(
-            400, "the image cannot be decoded: expected a whole PNG or JPEG, 8 bits a sample"
-        ) from None
+        return "the image cannot be decoded: expected a whole PNG or JPEG, 8 bits a sample"
+    return None
 
 
 def _size(contents: bytes) -> tuple[int, int]:
@@ -166,21 +149,15 @@ def _decode(contents):
 
 
 def _signature(name: str, definition) -> Signature:
+    def spec(tensor):
+        shape = tf.TensorShape(tensor.tensor_shape)
+        dtype = np.dtype(tf.as_dtype(tensor.dtype).as_numpy_dtype)
+        return TensorSpec(dtype, None if shape.rank is None else tuple(shape))
+
     def specs(tensors):
-        return {
-            name: TensorSpec(
-                name,
-                np.dtype(tf.as_dtype(tensors[name].dtype).as_numpy_dtype),
-                _shape(tensors[name].tensor_shape),
-            )
-            for name in sorted(tensors)
-        }
+        return {name: spec(tensors[name]) for name in sorted(tensors)}
 
     return Signature(name, specs(definition.inputs), specs(definition.outputs))
-
-
-def _shape(proto) -> tuple[int | None, ...] | None:
-    return None if proto.unknown_rank else tuple(tf.TensorShape(proto).as_list())
 
 
 def _answer(signature: Signature, function, inputs: list[tf.Tensor]) -> dict[str, tf.Tensor]:

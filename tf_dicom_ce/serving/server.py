@@ -23,14 +23,10 @@ _LARGE = 1 << 20  # bytes
 
 
 def serve(root: Path, settings: Settings) -> None:
-    """Serves a model repository until SIGTERM or Ctrl-C.
+    """Serves a model repository, `<root>/<name>/<version>/`, until SIGTERM or Ctrl-C.
 
     SIGTERM turns /readyz to 503, so that a load balancer looks elsewhere; a little later the server
     stops to listen, answers what is under way, and returns.
-
-    Args:
-        root: The repository, `<root>/<name>/<version>/`.
-        settings: Address and limits.
 
     Raises:
         UserError: There is no such folder, or the address cannot be used.
@@ -39,7 +35,10 @@ def serve(root: Path, settings: Settings) -> None:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder. Give the one that train or finetune exports to.")
     listening = _listen(settings)
-    _log_to_stderr()
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    logging.getLogger("tf_dicom_ce.serving").setLevel(logging.INFO)
     _return_large_blocks()
     repository = Repository(root)
     server = _Server(repository, settings)
@@ -99,9 +98,8 @@ def _return_large_blocks() -> None:
 def _listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        listening = socket.create_server(
-            (settings.host, settings.port), family=family, backlog=2048
-        )
+        address = (settings.host, settings.port)
+        listening = socket.create_server(address, family=family, backlog=2048)
     except OSError as error:
         raise UserError(
             f"--host {settings.host} --port {settings.port}: {error.strerror}. Choose another port "
@@ -110,10 +108,3 @@ def _listen(settings: Settings) -> socket.socket:
     # Without it the end of an answer waits 40 ms for the client's acknowledgement of its start.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    logging.getLogger("tf_dicom_ce.serving").setLevel(logging.INFO)

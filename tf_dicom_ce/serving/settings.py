@@ -55,11 +55,7 @@ class Settings:
 
 
 def token_from_environment() -> str | None:
-    """The token in TF_DICOM_CE_SERVE_TOKEN; None if it is not set or empty.
-
-    Raises:
-        UserError: It cannot stand in a header.
-    """
+    """The token in TF_DICOM_CE_SERVE_TOKEN, None if not set; UserError if no header can hold it."""
     token = os.environ.get(TOKEN_VARIABLE, "").strip()
     if not (token.isascii() and token.isprintable() and " " not in token):
         raise UserError(f"{TOKEN_VARIABLE}: only letters, digits and signs of ASCII can be sent.")

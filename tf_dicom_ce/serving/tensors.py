@@ -9,14 +9,14 @@ float32 in milliseconds, each with the fewest digits that give the same float32 
 import base64
 import itertools
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
 
-from tf_dicom_ce.serving.errors import RequestError
+from tf_dicom_ce.errors import RequestError
 
 #: The most instances in a request: a small request must not ask for gigabytes of answers.
 MOST_INSTANCES = 32
@@ -24,6 +24,9 @@ _DEFAULT_SIGNATURE = "serving_default"
 _MOST_VALUES = 2_000_000  # each may take some 100 bytes
 _MOST_QUOTED = 200  # characters
 _DEEPEST = 32  # dimensions; NumPy has room for 64
+_PLAIN = (
+    "{} is a plain {}, but expecting {} as multiple input tensors required as per tensorinfo_map"
+)
 _TF_NAMES = {"float32": "float", "float64": "double", "object": "string"}
 _JSON_NAMES = {
     **{dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"},
@@ -31,30 +34,20 @@ _JSON_NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class TensorSpec:
+class TensorSpec(NamedTuple):
     """An input or output of a signature.
 
     Attributes:
-        name: Its name in requests and answers.
         dtype: NumPy's type; object for strings.
         shape: None where any size goes; None altogether where any shape goes.
     """
 
-    name: str
     dtype: np.dtype
     shape: tuple[int | None, ...] | None
 
 
-@dataclass(frozen=True)
-class Signature:
-    """What can be asked of a model.
-
-    Attributes:
-        name: As in `signature_name`.
-        inputs: By name.
-        outputs: By name.
-    """
+class Signature(NamedTuple):
+    """What can be asked of a model: inputs and outputs by name, of the `signature_name`."""
 
     name: str
     inputs: Mapping[str, TensorSpec]
@@ -80,7 +73,7 @@ def parse_predict(
     try:
         return _parse(body, signatures)
     except RecursionError:
-        raise RequestError(400, "JSON Parse error: nested too deeply") from None
+        raise _bad("JSON Parse error: nested too deeply") from None
 
 
 def format_predict(outputs: Mapping[str, np.ndarray], row: bool, signature: Signature) -> bytes:
@@ -104,9 +97,8 @@ def format_predict(outputs: Mapping[str, np.ndarray], row: bool, signature: Sign
     if len(arrays) == 1:
         (content,) = arrays.values()
     elif row:
-        content = [
-            dict(zip(arrays, values, strict=True)) for values in zip(*arrays.values(), strict=True)
-        ]
+        rows = zip(*arrays.values(), strict=True)
+        content = [dict(zip(arrays, values, strict=True)) for values in rows]
     else:
         content = arrays
     answer = {"predictions" if row else "outputs": content}
@@ -115,17 +107,25 @@ def format_predict(outputs: Mapping[str, np.ndarray], row: bool, signature: Sign
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
+def _bad(message: str) -> RequestError:
+    return RequestError(400, message)
+
+
+def _misfit(value: Any, words: str) -> RequestError:
+    """The error that begins with the value, cut short."""
+    return _bad(f"JSON Value: {_quoted(value)} {words}")
+
+
 def _parse(body, signatures):
     document = _load(body)
     name = document.get("signature_name", "")
     if type(name) is not str:
         words = "not formatted correctly. 'signature_name' key must be a string value."
         raise _misfit(document, words)
-    name = name or _DEFAULT_SIGNATURE
-    signature = signatures.get(name)
+    signature = signatures.get(name or _DEFAULT_SIGNATURE)
     if signature is None:
-        message = f'Serving signature name: "{name[:200]}" not found in signature def'
-        raise RequestError(400, message)
+        name = (name or _DEFAULT_SIGNATURE)[:200]
+        raise _bad(f'Serving signature name: "{name}" not found in signature def')
     row = "instances" in document
     if row and "inputs" in document:
         words = (
@@ -137,10 +137,9 @@ def _parse(body, signatures):
     elif "inputs" in document:
         inputs = _from_columns(document["inputs"], signature)
     else:
-        raise RequestError(400, "Missing 'inputs' or 'instances' key")
+        raise _bad("Missing 'inputs' or 'instances' key")
     for name, array in inputs.items():
-        if (expected := signature.inputs[name].shape) is not None:
-            _require_shape(name, array.shape, expected)
+        _require_shape(name, array.shape, signature.inputs[name].shape)
     return signature, inputs, row
 
 
@@ -151,49 +150,38 @@ def _from_rows(document: dict, signature: Signature) -> dict[str, np.ndarray]:
     if not rows:
         raise _misfit(document, "No values in 'instances' array")
     if len(rows) > MOST_INSTANCES:
-        raise RequestError(400, f"{len(rows)} instances: at most {MOST_INSTANCES} in a request")
+        raise _bad(f"{len(rows)} instances: at most {MOST_INSTANCES} in a request")
     if type(rows[0]) is not dict and len(names) > 1:
-        raise RequestError(
-            400,
-            "instances is a plain list, but expecting list of objects as multiple input tensors "
-            "required as per tensorinfo_map",
-        )
+        raise _bad(_PLAIN.format("instances", "list", "list of objects"))
     objects = _is_object(rows[0])
     columns = {name: [] for name in names}
     for k, row in enumerate(rows):
         if _is_object(row) != objects:
             expected = "object but got list" if objects else "value/list but got object"
-            raise RequestError(400, f"Expecting {expected} at item {k} of input list")
+            raise _bad(f"Expecting {expected} at item {k} of input list")
+        failed = f"Failed to process element: {k}"
         for name, value in row.items() if objects else [(names[0], row)]:
             try:
                 _add(value, name, signature, columns)
             except RequestError as error:
                 key = f" key: {name[:200]}" if objects else ""
-                raise RequestError(
-                    error.status,
-                    f"Failed to process element: {k}{key} of 'instances' list. "
-                    f"Error: INVALID_ARGUMENT: {error.message}",
-                ) from None
+                words = f"of 'instances' list. Error: INVALID_ARGUMENT: {error.message}"
+                raise RequestError(error.status, f"{failed}{key} {words}") from None
         if objects and set(row) != set(names):
-            raise RequestError(
-                400,
-                f"Failed to process element: {k} of 'instances' list. "
-                f"JSON object: {_quoted(row)} keys must be equal to: {','.join(names)}",
-            )
+            words = f"JSON object: {_quoted(row)} keys must be equal to: {','.join(names)}"
+            raise _bad(f"{failed} of 'instances' list. {words}")
     return {name: np.stack(arrays) for name, arrays in columns.items()}
 
 
 def _add(value: Any, name: str, signature: Signature, columns: dict[str, list]) -> None:
     if name not in signature.inputs:
-        raise RequestError(400, f"JSON object: does not have named input: {name[:200]}")
+        raise _bad(f"JSON object: does not have named input: {name[:200]}")
     array = _to_array(value, signature.inputs[name].dtype)
     first = columns[name][0] if columns[name] else array
     if first.size != array.size:
-        raise RequestError(400, f"Expecting tensor size: {first.size} but got: {array.size}")
+        raise _bad(f"Expecting tensor size: {first.size} but got: {array.size}")
     if first.shape != array.shape:
-        raise RequestError(
-            400, f"Expecting shape {_bracketed(first.shape)} but got: {_bracketed(array.shape)}"
-        )
+        raise _bad(f"Expecting shape {_bracketed(first.shape)} but got: {_bracketed(array.shape)}")
     columns[name].append(array)
 
 
@@ -201,15 +189,11 @@ def _from_columns(value: Any, signature: Signature) -> dict[str, np.ndarray]:
     specs = signature.inputs
     if not _is_object(value):
         if len(specs) > 1:
-            raise RequestError(
-                400,
-                "inputs is a plain value/list, but expecting an object as multiple input tensors "
-                "required as per tensorinfo_map",
-            )
+            raise _bad(_PLAIN.format("inputs", "value/list", "an object"))
         value = dict.fromkeys(specs, value)
     for name in specs:
         if name not in value:
-            raise RequestError(400, f"Missing named input: {name} in 'inputs' object.")
+            raise _bad(f"Missing named input: {name} in 'inputs' object.")
     return {name: _to_array(value[name], spec.dtype) for name, spec in specs.items()}
 
 
@@ -217,15 +201,16 @@ def _is_object(value: Any) -> bool:
     return type(value) is dict and not _is_base64(value)
 
 
-def _require_shape(name, shape, expected) -> None:
-    if len(shape) != len(expected) or any(
-        b not in (None, a) for a, b in zip(shape, expected, strict=True)
-    ):
-        raise RequestError(
-            400,
-            f"input {name}: shape {_bracketed(shape)} does not fit "
-            f"{_bracketed(-1 if size is None else size for size in expected)}",
-        )
+def _is_base64(value: Any) -> bool:
+    """Whether `value` is `{"b64": <string>}`."""
+    return type(value) is dict and list(value) == ["b64"] and type(value["b64"]) is str
+
+
+def _require_shape(name: str, shape: tuple, expected: tuple | None) -> None:
+    sizes = [-1 if size is None else size for size in expected or ()]
+    fits = len(shape) == len(sizes) and all(b in (-1, a) for a, b in zip(shape, sizes, strict=True))
+    if expected is not None and not fits:
+        raise _bad(f"input {name}: shape {_bracketed(shape)} does not fit {_bracketed(sizes)}")
 
 
 def _bracketed(shape) -> str:
@@ -236,20 +221,17 @@ def _require_rows(outputs: Mapping[str, np.ndarray]) -> None:
     batch = None
     for name, array in outputs.items():
         if array.ndim == 0:
-            raise RequestError(400, f"Tensor name: {name} has no shape information ")
+            raise _bad(f"Tensor name: {name} has no shape information ")
         if batch not in (None, len(array)):
-            raise RequestError(
-                400,
-                f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {batch}",
-            )
+            words = f"has inconsistent batch size: {len(array)} expecting: {batch}"
+            raise _bad(f"Tensor name: {name} {words}")
         batch = len(array)
 
 
 def _writable(name: str, array: np.ndarray) -> Any:
     """What orjson can write: a contiguous array, a NumPy scalar, or lists of strings."""
     if array.dtype.kind not in "biufO":
-        message = f"Failed to write JSON value for tensor type: {array.dtype.name}"
-        raise RequestError(400, message)
+        raise _bad(f"Failed to write JSON value for tensor type: {array.dtype.name}")
     if array.dtype.kind != "O":
         return np.ascontiguousarray(array) if array.ndim else array[()]
     if name.endswith("_bytes"):
@@ -268,21 +250,19 @@ def _as_lists(value: Any) -> Any:
 def _load(body: bytes) -> dict:
     """Parses the JSON object of a request, UTF-8; `NaN`, `Infinity` and `-Infinity` are numbers."""
     if not body:
-        raise RequestError(400, "JSON Parse error: The document is empty")
+        raise _bad("JSON Parse error: The document is empty")
     if sum(body.count(mark) for mark in (b",", b"[", b"{")) > _MOST_VALUES:
-        raise RequestError(
-            413, f"more than {_MOST_VALUES} values in one request: send images as PNG or JPEG bytes"
-        )
+        words = "values in one request: send images as PNG or JPEG bytes"
+        raise RequestError(413, f"more than {_MOST_VALUES} {words}")
     try:
         document = json.loads(body.decode("utf-8-sig"), parse_float=_finite)
-    except ValueError as error:
-        if isinstance(error, json.JSONDecodeError):
-            reason = f"{error.msg} at offset: {error.pos}"
-        elif isinstance(error, UnicodeDecodeError):
-            reason = f"Invalid encoding in string. at offset: {error.start}"
-        else:  # of _finite; or too many digits for int
-            reason = "Number too big to be stored in double."
-        raise RequestError(400, f"JSON Parse error: {reason}") from None
+    except json.JSONDecodeError as error:
+        raise _bad(f"JSON Parse error: {error.msg} at offset: {error.pos}") from None
+    except UnicodeDecodeError as error:
+        words = f"Invalid encoding in string. at offset: {error.start}"
+        raise _bad(f"JSON Parse error: {words}") from None
+    except ValueError:  # of _finite; or too many digits for int
+        raise _bad("JSON Parse error: Number too big to be stored in double.") from None
     if type(document) is not dict:
         raise _misfit(document, "Is not object")
     return document
@@ -290,7 +270,7 @@ def _load(body: bytes) -> dict:
 
 def _finite(text: str) -> float:
     value = float(text)
-    if value in (float("inf"), -float("inf")):
+    if math.isinf(value):
         raise ValueError
     return value
 
@@ -301,35 +281,31 @@ def _to_array(value: Any, dtype: np.dtype) -> np.ndarray:
     Strings, of dtype object, are bytes (text as UTF-8, `{"b64": …}` decoded). A dtype that
     TensorFlow Serving does not read from JSON either is answered 501.
     """
-    shape = _shape(value)
-    leaves = [value]
+    shape, leaves = _shape(value), [value]
     for level, size in enumerate(shape):
         for item in leaves:
             if type(item) is not list:
                 found = f"found at incorrect level: {level + 1} in the JSON DOM."
                 raise _misfit(item, f"{found} Expected at level: {len(shape)}")
             if len(item) != size:
-                raise RequestError(
-                    400,
-                    f"Encountered list at unexpected size: {len(item)} at level: {level} "
-                    f"expected size: {size}",
-                )
+                found = f"unexpected size: {len(item)} at level: {level} expected size: {size}"
+                raise _bad(f"Encountered list at {found}")
         leaves = list(itertools.chain.from_iterable(leaves))
     if any(type(leaf) is list for leaf in leaves):
-        raise RequestError(
-            400, f"Encountered list at unexpected level: {len(shape)} expected < {len(shape)}"
-        )
+        found = f"unexpected level: {len(shape)} expected < {len(shape)}"
+        raise _bad(f"Encountered list at {found}")
     return _convert(leaves, dtype).reshape(shape)
 
 
-def _is_base64(value: Any) -> bool:
-    """Whether `value` is `{"b64": <string>}`."""
-    return type(value) is dict and list(value) == ["b64"] and type(value["b64"]) is str
-
-
-def _misfit(value: Any, words: str) -> RequestError:
-    """The error that begins with the value, cut short."""
-    return RequestError(400, f"JSON Value: {_quoted(value)} {words}")
+def _shape(value: Any) -> tuple[int, ...]:
+    """The shape that the first of the first of the first … element suggests."""
+    shape = []
+    while type(value) is list:
+        shape.append(len(value))
+        if len(shape) > _DEEPEST:
+            raise _bad(f"Encountered lists nested more than {_DEEPEST} deep")
+        value = value[0] if value else None
+    return tuple(shape)
 
 
 def _quoted(value: Any) -> str:
@@ -342,17 +318,6 @@ def _quoted(value: Any) -> str:
     return text
 
 
-def _shape(value: Any) -> tuple[int, ...]:
-    """The shape that the first of the first of the first … element suggests."""
-    shape = []
-    while type(value) is list:
-        shape.append(len(value))
-        if len(shape) > _DEEPEST:
-            raise RequestError(400, f"Encountered lists nested more than {_DEEPEST} deep")
-        value = value[0] if value else None
-    return tuple(shape)
-
-
 def _convert(leaves: list, dtype: np.dtype) -> np.ndarray:
     if dtype.kind == "O":
         array = np.empty(len(leaves), object)
@@ -360,26 +325,24 @@ def _convert(leaves: list, dtype: np.dtype) -> np.ndarray:
         return array
     if dtype in (np.float32, np.float64):
         return _floats(leaves, dtype)
-    if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        _require(leaves, dtype, lambda leaf: type(leaf) is int and limits.min <= leaf <= limits.max)
-    elif dtype.kind == "b":
-        _require(leaves, dtype, lambda leaf: type(leaf) is bool)
-    else:
+    if dtype.kind not in "iub":
         raise RequestError(501, f"Conversion of JSON Value to type: {_tf_name(dtype)}")
+    limits = None if dtype.kind == "b" else np.iinfo(dtype)
+    for leaf in leaves:
+        fits = type(leaf) is (int if limits else bool)
+        if not fits or (limits and not limits.min <= leaf <= limits.max):
+            raise _wrong_type(leaf, dtype)
     return np.array(leaves, dtype)
 
 
-def _require(leaves: list, dtype: np.dtype, fits) -> None:
-    for leaf in leaves:
-        if not fits(leaf):
-            kind = str(leaf) if type(leaf) is bool else _JSON_NAMES[type(leaf)]
-            raise _misfit(leaf, f"Type: {kind} is not of expected type: {_tf_name(dtype)}")
+def _wrong_type(leaf: Any, dtype: np.dtype) -> RequestError:
+    kind = str(leaf) if type(leaf) is bool else _JSON_NAMES[type(leaf)]
+    return _misfit(leaf, f"Type: {kind} is not of expected type: {_tf_name(dtype)}")
 
 
 def _floats(leaves: list, dtype: np.dtype) -> np.ndarray:
     if not set(map(type, leaves)) <= {int, float}:
-        _require(leaves, dtype, lambda leaf: type(leaf) in (int, float))
+        raise _wrong_type(next(k for k in leaves if type(k) not in (int, float)), dtype)
     limits = np.finfo(dtype)
     whole = 2 ** (limits.nmant + 1) - 1  # the largest whole number that is surely exact
     try:
@@ -392,11 +355,8 @@ def _floats(leaves: list, dtype: np.dtype) -> np.ndarray:
                 raise OverflowError(leaf)
     except OverflowError as error:
         leaf = error.args[0] if type(error.args[0]) is not str else max(leaves, key=abs)
-        raise RequestError(
-            400,
-            f"Cannot convert JSON value: {_quoted(leaf)} to {_tf_name(dtype)} "
-            "without loss of precision.",
-        ) from None
+        words = f"{_quoted(leaf)} to {_tf_name(dtype)} without loss of precision."
+        raise _bad(f"Cannot convert JSON value: {words}") from None
     return array.astype(dtype)
 
 
@@ -405,18 +365,16 @@ def _bytes(leaf: Any) -> bytes:
         try:
             return leaf.encode()
         except UnicodeEncodeError:
-            raise RequestError(
-                400, "JSON Parse error: The surrogate pair in string is invalid."
-            ) from None
+            raise _bad("JSON Parse error: The surrogate pair in string is invalid.") from None
     if not _is_base64(leaf):
         if type(leaf) is dict:
             raise _misfit(leaf, "not formatted correctly for base64 data")
-        _require([leaf], np.dtype(object), lambda leaf: False)
+        raise _wrong_type(leaf, np.dtype(object))
     text = "".join(leaf["b64"].split()).rstrip("=")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError:
-        raise RequestError(400, "Unable to base64 decode") from None
+        raise _bad("Unable to base64 decode") from None
 
 
 def _tf_name(dtype: np.dtype) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 from scipy import stats
@@ -21,6 +20,7 @@ from tf_dicom_ce.study.results import (
     entries,
 )
 from tf_dicom_ce.study.runner import State, Study, read_json
+from tf_dicom_ce.templates import fill
 from tf_dicom_ce.whole_files import write_text
 
 _WORDS = {
@@ -189,15 +189,7 @@ def _matrix(numbers: exhibits.Numbers) -> dict:
 
 
 def _render(template: str, content: dict) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tf_dicom_ce.study", "."),
-        autoescape=template.endswith(".html.jinja"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     names = ("number", "signed", "p_value", "percent", "state", "interval", "markdown")
-    environment.filters |= {name: getattr(formats, name) for name in names}
-    environment.globals |= {"signed": formats.signed, "plus_minus": formats.plus_minus}
-    return environment.get_template(template).render(content)
+    functions = {"signed": formats.signed, "plus_minus": formats.plus_minus}
+    filters = {name: getattr(formats, name) for name in names}
+    return fill(f"study/{template}", functions | content, filters)

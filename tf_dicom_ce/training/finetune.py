@@ -21,8 +21,8 @@ from tf_dicom_ce.models.head import Head
 from tf_dicom_ce.models.loading import describe_encoder, load_encoder
 from tf_dicom_ce.models.unet import UNet
 from tf_dicom_ce.phantom.cohort import default_cohort
-from tf_dicom_ce.saved_model import built_size, in_float32
-from tf_dicom_ce.saved_model.digest import digest_of
+from tf_dicom_ce.saved_model.reading import digest_of
+from tf_dicom_ce.saved_model.writing import built_size, in_float32
 from tf_dicom_ce.training import evaluation, panels, run_folder
 from tf_dicom_ce.training.adam import FusedAdam
 from tf_dicom_ce.training.fitting import Watch, fit_and_keep_best, seed_everything

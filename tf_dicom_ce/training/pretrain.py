@@ -16,7 +16,7 @@ from tf_dicom_ce.data.ultrasound import UltrasoundDataset
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.coverage import require_tags, warn_of_rare_tags
 from tf_dicom_ce.intake.coverage_report import require_readable, summary, write_coverage
-from tf_dicom_ce.saved_model import in_float32
+from tf_dicom_ce.saved_model.writing import in_float32
 from tf_dicom_ce.training import devices, run_folder
 from tf_dicom_ce.training.fitting import fit_and_keep_best, seed_everything
 from tf_dicom_ce.training.loop import Schedule, evaluation

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
 import numpy as np
 from PIL import Image
 
 from tf_dicom_ce.data.labels import Example
 from tf_dicom_ce.data.tasks import Task
 from tf_dicom_ce.masks import colour
+from tf_dicom_ce.templates import fill
 from tf_dicom_ce.whole_files import write_text
 from tf_dicom_ce.wording import describe, interval, number
 
@@ -63,14 +63,6 @@ def write_page(
         worst: The worst images, worst first.
         false_positives: All of them.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tf_dicom_ce.training", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["jpeg"] = _jpeg
     outlined = task.classes[1:] if task.source_masks else ()
     rows = [
         (
@@ -82,15 +74,16 @@ def write_page(
         )
         for name, of in measures.items()
     ]
-    html = environment.get_template("result_page.html.jinja").render(
-        images=len(task.split.test),
-        patients=len(np.unique(task.patients[task.split.test])),
-        measures=rows,
-        score=score,
-        worst=worst,
-        legend=[(name, f"rgb{colour(k)}") for k, name in enumerate(outlined, start=1)],
-        false_positives=false_positives,
-    )
+    content = {
+        "images": len(task.split.test),
+        "patients": len(np.unique(task.patients[task.split.test])),
+        "measures": rows,
+        "score": score,
+        "worst": worst,
+        "legend": [(name, f"rgb{colour(k)}") for k, name in enumerate(outlined, start=1)],
+        "false_positives": false_positives,
+    }
+    html = fill("training/result_page.html.jinja", content, {"jpeg": _jpeg})
     write_text(path, html, private=True)
 
 
