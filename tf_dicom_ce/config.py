@@ -13,17 +13,6 @@ from tf_dicom_ce.errors import UserError
 ENCODER_STRIDE = 32  # five blocks that halve (section 4.2)
 #: Networks of the encoder: the paper's, and those of keras.applications that were tried.
 BACKBONES = ("vgg16bn", "vgg16", "resnet50", "densenet121", "mobilenetv2", "efficientnetv2b0")
-#: Which frames of a cine become images.
-FRAMES = r"middle|all|every:[1-9]\d*"
-_WEIGHTS = {
-    "pattern": r"|imagenet|.+\.keras",
-    "words": "choose imagenet, or a file that ends in .keras",
-    "metavar": "imagenet|PATH.keras",
-}
-_BLANK_OUTSIDE = (
-    "blacken what lies outside of the ultrasound, where names are printed: of the header's region, "
-    "or else of what is found by looking; leave out images where neither is known"
-)
 
 
 def _setting(default: Any, help: str, **rules: Any) -> Any:
@@ -36,7 +25,7 @@ def problem(field: dataclasses.Field, value: Any) -> str:
 
     Args:
         field: Of a configuration. Its metadata may hold `choices`, a `pattern` with its `words`, or
-            a range: `least` or `above`, `most` or `below`.
+            a range: `least` or `above`, `most` or `below`. A number is finite in any case.
         value: Any.
     """
     rules, kind = field.metadata, field.type
@@ -47,21 +36,20 @@ def problem(field: dataclasses.Field, value: Any) -> str:
         return f"choose one of {', '.join(rules['choices'])}"
     if "pattern" in rules and not re.fullmatch(rules["pattern"], value):
         return rules["words"]
-    least, above = rules.get("least"), rules.get("above")
-    most, below = rules.get("most"), rules.get("below")
-    if (
-        (least is not None and not value >= least)
-        or (above is not None and not value > above)
-        or (most is not None and not value <= most)
-        or (below is not None and not value < below)
-    ):
-        start = f"{least} or more" if above is None else f"a number above {above}"
-        if least is not None and most is not None:
-            return f"choose {least} to {most}"
-        end = f", at most {most}" if most is not None else ""
-        finite = below is not None and below < math.inf
-        return f"choose {start}{end}" + (f", below {below}" if finite else "")
-    return ""
+    return _out_of_range(rules, value) if kind in (int, float) else ""
+
+
+def _out_of_range(rules: Mapping, value: float) -> str:
+    above, least = rules.get("above"), rules.get("least")
+    below, most = rules.get("below", math.inf), rules.get("most")
+    enough = value >= least if above is None else value > above
+    if enough and value < below and (most is None or value <= most):
+        return ""
+    if least is not None and most is not None:
+        return f"choose {least} to {most}"
+    start = f"{least} or more" if above is None else f"a number above {above}"
+    end = f", at most {most}" if most is not None else ""
+    return f"choose {start}{end}" + (f", below {below}" if below < math.inf else "")
 
 
 def _is_of(kind: type, value: Any) -> bool:
@@ -147,6 +135,42 @@ def _words(value: Any) -> str:
     return " ".join(map(str, value)) if _is_list(value) else str(value)
 
 
+# Settings of both configurations: one field each, which either class takes as it is.
+_IMAGE_SIZE = _setting(
+    (256, 384), "height and width of the network's input, multiples of 32 (section 4.3)"
+)
+_BACKBONE = _setting("vgg16bn", "the encoder's network; vgg16bn is the paper's", choices=BACKBONES)
+_ENCODER_WEIGHTS = _setting(
+    "",
+    "first weights of the encoder: imagenet (a download), or a .keras file of the same network; "
+    "else random",
+    pattern=r"|imagenet|.+\.keras",
+    words="choose imagenet, or a file that ends in .keras",
+    metavar="imagenet|PATH.keras",
+)
+_WIDTH = _setting(
+    1.0,
+    "multiplies every channel count, but of another backbone than vgg16bn; 1 is VGG16",
+    above=0,
+    most=4,
+)
+_FIND_SECTOR = _setting(False, "crop to the ultrasound where the header names no region")
+_BLANK_OUTSIDE = _setting(
+    False,
+    "blacken what lies outside of the ultrasound, where names are printed: of the header's region, "
+    "or else of what is found by looking; leave out images where neither is known",
+)
+_AUGMENT = _setting(
+    False, "flip, shift and regrade the training images, and any masks; not in the paper"
+)
+_PRECISION = _setting(
+    "float32",
+    "what the networks compute in; weights, losses, logits and what is exported are float32",
+    choices=("float32", "bfloat16", "float16"),
+)
+_DETERMINISTIC = _setting(False, "same seed, same weights, bit for bit (slower)")
+
+
 @dataclasses.dataclass(frozen=True)
 class PretrainConfig(_Config):
     """Settings of one pretraining; the defaults are the preset `full`.
@@ -161,40 +185,23 @@ class PretrainConfig(_Config):
         "tag schema: ultrasound, ultrasound-paper, or a TOML file (section 3.2)",
         metavar="NAME|TOML",
     )
-    image_size: tuple[int, int] = _setting(
-        (256, 384), "height and width of the network's input, multiples of 32 (section 4.3)"
-    )
-    backbone: str = _setting(
-        "vgg16bn", "the encoder's network; vgg16bn is the paper's", choices=BACKBONES
-    )
-    encoder_weights: str = _setting(
-        "",
-        "first weights of the encoder: imagenet (a download), or a .keras file of the same "
-        "network; else random",
-        **_WEIGHTS,
-    )
-    width: float = _setting(
-        1.0,
-        "multiplies every channel count, but of another backbone than vgg16bn; 1 is VGG16",
-        above=0,
-        most=4,
-    )
+    image_size: tuple[int, int] = _IMAGE_SIZE
+    backbone: str = _BACKBONE
+    encoder_weights: str = _ENCODER_WEIGHTS
+    width: float = _WIDTH
     batch_size: int = _setting(8, "images a step (section 4.3)", least=1)
     epochs: int = _setting(200, "passes over the training images (section 4.3)", least=1)
-    lambda_rec: float = _setting(0.99, "weight of L_rec (Eq. 3)", least=0, below=math.inf)
-    lambda_adv: float = _setting(0.01, "weight of L_adv (Eq. 3)", least=0, below=math.inf)
+    lambda_rec: float = _setting(0.99, "weight of L_rec (Eq. 3)", least=0)
+    lambda_adv: float = _setting(0.01, "weight of L_adv (Eq. 3)", least=0)
     lambda_tags: float = _setting(
         0.0,
         "weight of tag prediction by the encoder, added to Eq. 3; alone, nothing is painted",
         least=0,
-        below=math.inf,
     )
     g_learning_rate: float = _setting(
-        1e-4, "Adam's, of the context encoder F (section 4.3)", least=0, below=math.inf
+        1e-4, "Adam's, of the context encoder F (section 4.3)", least=0
     )
-    d_learning_rate: float = _setting(
-        1e-5, "Adam's, of the discriminator D (section 4.3)", least=0, below=math.inf
-    )
+    d_learning_rate: float = _setting(1e-5, "Adam's, of the discriminator D (section 4.3)", least=0)
     adversarial: str = _setting(
         "nonsaturating",
         "losses of F and D: minimax is Eq. 1 to the letter",
@@ -217,11 +224,7 @@ class PretrainConfig(_Config):
     balance_tags: bool = _setting(False, "draw all combinations of labels equally often")
     shuffle_tags: bool = _setting(False, "control: give every patient another one's tags")
     tag_noise: float = _setting(0.0, "share of tags taken from other images", least=0, most=1)
-    precision: str = _setting(
-        "float32",
-        "what the networks compute in; weights and losses are float32",
-        choices=("float32", "bfloat16", "float16"),
-    )
+    precision: str = _PRECISION
     split: str = _setting(
         "patient",
         "what stays on one side of the split; section 4.3 splits by image",
@@ -230,16 +233,16 @@ class PretrainConfig(_Config):
     validation_fraction: float = _setting(
         0.2, "share of the images held out (section 4.3)", above=0, below=1
     )
-    augment: bool = _setting(False, "flip, shift and regrade the training images; not in the paper")
+    augment: bool = _AUGMENT
     frames: str = _setting(
         "middle",
         "of a cine: middle, all, or every:N",
-        pattern=FRAMES,
+        pattern=r"middle|all|every:[1-9]\d*",
         words="choose middle, all, or every:N, e.g. every:10",
         metavar="WHICH",
     )
-    find_sector: bool = _setting(False, "crop to the ultrasound where the header names no region")
-    blank_outside: bool = _setting(False, _BLANK_OUTSIDE)
+    find_sector: bool = _FIND_SECTOR
+    blank_outside: bool = _BLANK_OUTSIDE
     exclude: tuple[str, ...] = _setting(
         (),
         "leave out images with this flag (docs/intake.md); may be given several times",
@@ -249,7 +252,7 @@ class PretrainConfig(_Config):
     direct: bool = _setting(False, "decode at every step instead of once into the store")
     panel_every: int = _setting(5, "epochs between two panels", least=1)
     seed: int = _setting(0, "of weights, split, order and augmentation", least=0)
-    deterministic: bool = _setting(False, "same seed, same weights, bit for bit (slower)")
+    deterministic: bool = _DETERMINISTIC
     allow_unreadable: bool = _setting(False, "go on with more than half the files unreadable")
 
     def __post_init__(self):
@@ -278,12 +281,6 @@ class PretrainConfig(_Config):
         """Whether a head on the encoder predicts the tags."""
         return self.lambda_tags > 0
 
-    @property
-    def has_small_steps(self) -> bool:
-        """Whether a step is of less than some 32 GFLOP, as of `quick`; see `load_tensorflow`."""
-        height, width = self.image_size
-        return self.batch_size * height * width * self.width**2 <= 16384
-
 
 PRESETS = {
     # To the letter; what it leaves open is as in `full` (docs/deviations.md).
@@ -292,11 +289,7 @@ PRESETS = {
     # Two CPU cores, about 1,500 images, under 15 minutes. The learning rates grow with the
     # narrower networks and the far fewer steps.
     "quick": PretrainConfig(
-        image_size=(64, 96),
-        width=0.25,
-        epochs=20,
-        g_learning_rate=1e-3,
-        d_learning_rate=1e-4,
+        image_size=(64, 96), width=0.25, epochs=20, g_learning_rate=1e-3, d_learning_rate=1e-4
     ),
 }
 
@@ -304,6 +297,8 @@ PRESETS = {
 @dataclasses.dataclass(frozen=True)
 class FinetuneConfig(_Config):
     """Settings of one head; the defaults are the paper's (Appendix A.2.1).
+
+    An exported encoder brings its own image size, backbone, weights, width and crop.
 
     Raises:
         UserError: A value that its field does not allow.
@@ -322,7 +317,7 @@ class FinetuneConfig(_Config):
         "ordinal", "are classes in an order?", choices=("ordinal", "categorical")
     )
     positive_weight: float = _setting(
-        2.0, "weight of a 1 against a 0 in the ordinal codes' loss (A.2.1)", above=0, below=math.inf
+        2.0, "weight of a 1 against a 0 in the ordinal codes' loss (A.2.1)", above=0
     )
     dropout: float = _setting(0.5, "rate in the classifier's head", least=0, below=1)
     batch_size: int = _setting(4, "images a step: 4 and 8 in A.2.1 and A.2.2", least=1)
@@ -330,44 +325,18 @@ class FinetuneConfig(_Config):
     epoch_steps: int = _setting(
         1, "least steps of an epoch: few images are passed several times", least=1
     )
-    learning_rate: float = _setting(1e-4, "Adam's (A.2)", least=0, below=math.inf)
-    image_size: tuple[int, int] = _setting(
-        (256, 384), "height and width; an exported encoder brings its own"
-    )
-    backbone: str = _setting(
-        "vgg16bn",
-        "the encoder's network; vgg16bn is the paper's; an exported encoder brings its own",
-        choices=BACKBONES,
-    )
-    encoder_weights: str = _setting(
-        "",
-        "first weights of the encoder: imagenet (a download), or a .keras file of the same "
-        "network; else random; an exported encoder has its own",
-        **_WEIGHTS,
-    )
-    width: float = _setting(
-        1.0,
-        "multiplies every channel count, but of another backbone than vgg16bn; an exported "
-        "encoder brings its own",
-        above=0,
-        most=4,
-    )
-    find_sector: bool = _setting(
-        False,
-        "crop to the ultrasound where no region is given; an exported encoder brings its own",
-    )
-    blank_outside: bool = _setting(False, f"{_BLANK_OUTSIDE}; an exported encoder brings its own")
-    augment: bool = _setting(
-        False, "flip, shift and regrade the training images, and their masks; not in the paper"
-    )
-    precision: str = _setting(
-        "float32",
-        "what head and encoder compute in; weights, logits and an exported encoder are float32",
-        choices=("float32", "bfloat16", "float16"),
-    )
+    learning_rate: float = _setting(1e-4, "Adam's (A.2)", least=0)
+    image_size: tuple[int, int] = _IMAGE_SIZE
+    backbone: str = _BACKBONE
+    encoder_weights: str = _ENCODER_WEIGHTS
+    width: float = _WIDTH
+    find_sector: bool = _FIND_SECTOR
+    blank_outside: bool = _BLANK_OUTSIDE
+    augment: bool = _AUGMENT
+    precision: str = _PRECISION
     panel_every: int = _setting(10, "epochs between two panels", least=1)
     seed: int = _setting(0, "of weights, split, fraction, order and bootstrap", least=0)
-    deterministic: bool = _setting(False, "same seed, same weights, bit for bit (slower)")
+    deterministic: bool = _DETERMINISTIC
 
 
 _SEGMENTATION = FinetuneConfig(task="segmentation", batch_size=8, epochs=500)

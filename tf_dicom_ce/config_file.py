@@ -67,27 +67,21 @@ def check_settings(
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for key, value in content.items():
-        if key not in fields:
-            if key in others:
-                continue
+        if key not in fields and key not in others:
             near = difflib.get_close_matches(key, fields, 1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
             known = ", ".join(fields)
             raise UserError(
                 f"{place(key)}: unknown setting '{key}'.{hint} The settings are {known}."
             )
-        if wrong := problem(fields[key], value):
+        if key in fields and (wrong := problem(fields[key], value)):
             raise UserError(f"{place(key)}: {key} = {_format(value)}: {wrong}.")
 
 
-def write_config(path: Path, config: PretrainConfig) -> None:
+def write_settings(path: Path, config: PretrainConfig) -> None:
     """Writes all settings so that the file is whole at any moment."""
-    lines = (
-        f"{key} = {_format(value)}\n"
-        for key, value in dataclasses.asdict(config).items()
-        if value is not None  # TOML has no word for it; it is the default where it is allowed
-    )
-    write_text(path, "".join(lines))
+    settings = dataclasses.asdict(config)
+    write_text(path, "".join(f"{key} = {_format(value)}\n" for key, value in settings.items()))
 
 
 def _place(path: Path, key: str) -> str:

@@ -7,6 +7,8 @@
   python finetune.py --task classification --data DIR --labels CSV --label-encoding categorical
   python finetune.py --task segmentation --data DIR --masks DIR   masks found by the images' names
 
+An exported encoder brings its own image size, backbone, weights, width and crop.
+
 The labels CSV has a column path (relative to --data: DICOM, PNG or JPEG), a column label (a class
 name or an integer) or mask (an 8-bit indexed PNG of the image's size, 0 is background), and may
 have columns frame (of a cine, from 0), patient, and split (train, validation, test). Without

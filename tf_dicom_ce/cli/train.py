@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> None:
         require_tags(data.tags_known)
 
     # Only now: every mistake in the input's form has shown before.
-    load_tensorflow(options.strategy != "multiworker", config.has_small_steps)
+    load_tensorflow(options.strategy != "multiworker", config)
     from tf_dicom_ce.training.pretrain import pretrain
 
     pretrain(

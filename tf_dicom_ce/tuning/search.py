@@ -19,7 +19,7 @@ from rich.table import Table
 
 from tf_dicom_ce.child_process import ChildError, last_line, run_child
 from tf_dicom_ce.config import PretrainConfig
-from tf_dicom_ce.config_file import write_config
+from tf_dicom_ce.config_file import write_settings
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.tuning.oracle import FINISHED, OBJECTIVE, SearchOracle
 from tf_dicom_ce.tuning.space import CONFIG, LOG, RESULT, configuration, resolve
@@ -240,7 +240,7 @@ class ProcessTuner(BaseTuner):
         folder = self._plan.folder / "trials" / trial.trial_id
         folder.mkdir(parents=True, exist_ok=True)
         config = configuration(self._plan.base, trial.hyperparameters.values)
-        write_config(folder / CONFIG, config)
+        write_settings(folder / CONFIG, config)
         try:
             words = (str(folder), *self._plan.words, *self._plan.places)
             run_child((*self._plan.command, *words), folder / LOG, self._plan.environment)
