@@ -15,7 +15,7 @@ from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.saved_model.golden import FILE, difference, golden_images, replay, sample
 from tf_dicom_ce.serving.selftest import selftest
-from tf_dicom_ce.training.finetune import build_head
+from tf_dicom_ce.training.networks import build_head
 
 SIZE = (32, 64)
 

@@ -1,4 +1,4 @@
-"""The whole state of a training run in files that are whole at any moment."""
+"""Checkpoints of a training run, in files that are whole at any moment."""
 
 import json
 import os
@@ -61,13 +61,13 @@ class Checkpoints:
         """
         if not self._writes:
             return
-        path = self._path(checkpoint.step)
-        beside = path.with_suffix(".part")
         state = np.frombuffer(json.dumps(checkpoint.state).encode(), np.uint8)
         arrays = {"step": np.array(checkpoint.step), "state": state}
         for group in _GROUPS:
             for variable, array in getattr(checkpoint, group).items():
                 arrays[f"{group}/{variable}"] = array
+        path = self._folder / f"step-{checkpoint.step:09d}.npz"
+        beside = path.with_suffix(".part")
         try:
             with beside.open("wb") as file:
                 np.savez(file, **arrays)
@@ -76,12 +76,12 @@ class Checkpoints:
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
-        for old in self._paths()[self._keep :]:
+        for old in self._newest_first()[self._keep :]:
             old.unlink()
 
     def latest(self) -> Checkpoint | None:
         """Reads the newest checkpoint that is whole; says so where a newer one is damaged."""
-        for path in self._paths():
+        for path in self._newest_first():
             try:
                 return _read(path)
             except _DAMAGED as error:
@@ -108,11 +108,7 @@ class Checkpoints:
                 f"take {needed / 1e9:.1f} GB. Free some space, or choose another --run."
             )
 
-    def _path(self, step: int) -> Path:
-        return self._folder / f"step-{step:09d}.npz"
-
-    def _paths(self) -> list[Path]:
-        """Newest first."""
+    def _newest_first(self) -> list[Path]:
         return sorted(self._folder.glob("step-*.npz"), reverse=True)
 
 

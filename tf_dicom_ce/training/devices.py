@@ -7,7 +7,6 @@ but for BatchNorm, which takes its batch statistics over the part that it sees.
 
 import contextlib
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -24,20 +23,6 @@ _GONE = (
     tf.errors.InternalError,
     tf.errors.UnknownError,
 )
-
-
-class Parts(NamedTuple):
-    """Which parts of every batch a host reads.
-
-    Attributes:
-        first: Number of the first.
-        count: How many, one after the other: those of the host's replicas.
-        total: Parts of a batch: replicas of all hosts.
-    """
-
-    first: int = 0
-    count: int = 1
-    total: int = 1
 
 
 def open_strategy(name: str, batch_size: int) -> tf.distribute.Strategy:
@@ -84,11 +69,13 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver.task_type == "worker" and resolver.task_id == 0
 
 
-def host_parts(strategy: tf.distribute.Strategy, context: tf.distribute.InputContext) -> Parts:
-    """The parts of every batch that this host's input pipeline has to read."""
+def host_parts(
+    strategy: tf.distribute.Strategy, context: tf.distribute.InputContext
+) -> tuple[int, int, int]:
+    """The parts of every batch that this host reads: the first, how many (its replicas), of all."""
     total = strategy.num_replicas_in_sync
     count = total // context.num_input_pipelines
-    return Parts(context.input_pipeline_id * count, count, total)
+    return context.input_pipeline_id * count, count, total
 
 
 def require_agreement(strategy: tf.distribute.Strategy, step: int) -> None:
@@ -100,20 +87,14 @@ def require_agreement(strategy: tf.distribute.Strategy, step: int) -> None:
 
     @tf.function(autograph=False)
     def total():
-        return strategy.run(lambda: _sum(tf.identity(mine)))
+        return strategy.reduce("SUM", strategy.run(lambda: tf.identity(mine)), axis=None)
 
     mine = tf.constant(step, tf.int64)
-    found = strategy.experimental_local_results(total())[0]
-    if int(found) != step * strategy.num_replicas_in_sync:
+    if int(total()) != step * strategy.num_replicas_in_sync:
         raise UserError(
             "--run: the workers found different checkpoints. Give all of them the same folder, on "
             "a disk that they share."
         )
-
-
-def _sum(value: tf.Tensor) -> tf.Tensor:
-    context = tf.distribute.get_replica_context()
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
 @contextlib.contextmanager

@@ -12,22 +12,17 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import keras
 import tensorflow as tf
 
 from tf_dicom_ce.errors import StoppedError, UserError
 from tf_dicom_ce.training import devices
-from tf_dicom_ce.training.checkpoints import Checkpoint, Checkpoints
-from tf_dicom_ce.training.monitoring import BestWeights
-from tf_dicom_ce.training.variables import (
-    assign,
-    by_path,
-    require_match,
-    state_variables,
-    values_of,
-)
+from tf_dicom_ce.training.checkpoints import Checkpoints
+from tf_dicom_ce.training.state import BestWeights, RunState
+from tf_dicom_ce.whole_files import replacing
 
 _SHORT = 5.0  # seconds
 
@@ -37,13 +32,13 @@ class Data:
     """What a model is fitted on.
 
     Attributes:
-        training: Number of the first step, parts of every batch -> endless batches from there on,
-            one for each part.
+        training: Number of the first step, parts of every batch (`devices.host_parts`) -> endless
+            batches from there on, one for each part.
         validation: Batches, one pass.
         rows_at: Rows of the index that a training step sees, for messages.
     """
 
-    training: Callable[[int, devices.Parts], tf.data.Dataset]
+    training: Callable[[int, tuple[int, int, int]], tf.data.Dataset]
     validation: tf.data.Dataset
     rows_at: Callable[[int], list[int]]
 
@@ -72,12 +67,44 @@ class Schedule:
         return self.epochs * self.steps_per_epoch
 
 
+def fit(
+    model: keras.Model,
+    data: Data,
+    schedule: Schedule,
+    monitor: str,
+    callbacks: Sequence[keras.callbacks.Callback],
+    run: Path,
+    strategy: tf.distribute.Strategy,
+) -> int:
+    """Trains a model as `train`, and gives it the weights of its best epoch.
+
+    That is the one with the lowest value of `monitor`, a validation metric. `checkpoints/` and
+    `best.weights.h5` lie in the folder `run`; only the chief of several workers writes.
+
+    Returns:
+        The epoch that was kept, from 1.
+
+    Raises:
+        UserError: See `train`; or no epoch had a finite value of `monitor`.
+        StoppedError: See `train`.
+    """
+    writes = devices.is_chief(strategy)
+    best = BestWeights(monitor)
+    checkpoints = Checkpoints(run / "checkpoints", writes=writes)
+    train(model, data, schedule, best, callbacks, checkpoints, strategy)
+    epoch = best.restore()
+    if writes:
+        with replacing(run / "best.weights.h5") as beside:
+            model.save_weights(beside)
+    return epoch
+
+
 def train(
     model: keras.Model,
     data: Data,
     schedule: Schedule,
     best: BestWeights,
-    callbacks: list[keras.callbacks.Callback],
+    callbacks: Sequence[keras.callbacks.Callback],
     checkpoints: Checkpoints,
     strategy: tf.distribute.Strategy,
 ) -> None:
@@ -99,7 +126,7 @@ def train(
             for all of them would have to.
     """
     callbacks = [best, *callbacks]
-    state = _State(model, best, callbacks)
+    state = RunState(model, best, callbacks)
     checkpoint = checkpoints.latest()
     first = state.restore(checkpoint)
     checkpoints.require_space(state.size)
@@ -228,52 +255,10 @@ def _fail(step: int, epoch: int, sound: bool, rows: list[int]) -> None:
     )
 
 
-class _State:
-    """The whole state of a run: to a checkpoint and back."""
-
-    def __init__(self, model: keras.Model, best: BestWeights, callbacks: list):
-        self._variables, self._of_model = state_variables(model), by_path(model.variables)
-        self._best = best
-        stateful = [callback for callback in callbacks if hasattr(callback, "state")]
-        self._stateful = {type(callback).__name__: callback for callback in stateful}
-        if len(self._stateful) < len(stateful):
-            raise ValueError("Two callbacks with a state are of the same class.")
-
-    @property
-    def size(self) -> int:
-        """Bytes of a checkpoint, about: the best weights are no more than the variables."""
-        return 2 * sum(
-            math.prod(variable.shape) * tf.as_dtype(variable.dtype).size
-            for variable in self._variables.values()
-        )
-
-    def restore(self, checkpoint: Checkpoint | None) -> int:
-        """Takes a checkpoint's state; returns the number of the step to go on with."""
-        if checkpoint is None:
-            return 0
-        if missing := self._stateful.keys() - checkpoint.state.keys():
-            raise UserError(
-                f"The checkpoint has no state of {min(missing)}: it is of an earlier version. "
-                "Start anew in another --run."
-            )
-        best_epoch, _ = checkpoint.state[type(self._best).__name__]
-        if best_epoch:
-            require_match(self._of_model, checkpoint.best)
-        assign(self._variables, checkpoint.variables)
-        self._best.weights = checkpoint.best
-        for name, callback in self._stateful.items():
-            callback.state = checkpoint.state[name]
-        return checkpoint.step
-
-    def at(self, step: int) -> Checkpoint:
-        states = {name: callback.state for name, callback in self._stateful.items()}
-        return Checkpoint(step, values_of(self._variables), self._best.weights, states)
-
-
 class _Saver:
     """Saves when it is time; a full disk costs a checkpoint, not the run."""
 
-    def __init__(self, state: _State, checkpoints: Checkpoints, schedule: Schedule):
+    def __init__(self, state: RunState, checkpoints: Checkpoints, schedule: Schedule):
         self._state, self._checkpoints, self._schedule = state, checkpoints, schedule
         self._saved = time.monotonic()
 

@@ -1,6 +1,7 @@
 """Pictures of fixed images: what F painted, what D makes of it, what a head answers."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -51,7 +52,7 @@ def inpainting_panel(model: keras.Model, images: np.ndarray) -> np.ndarray:
 
 
 def sensitivity_panel(
-    model: keras.Model, images: np.ndarray, y: np.ndarray, tags: Sequence[tuple[str, Sequence[str]]]
+    model: keras.Model, images: np.ndarray, y: np.ndarray, tags: Mapping[str, Sequence[str]]
 ) -> np.ndarray:
     """What D makes of each image's true and predicted patch without a tag and under each label.
 
@@ -62,12 +63,12 @@ def sensitivity_panel(
         model: A `ContextEncoderGAN` whose D sees y.
         images: z-scored, float32 [N, H, W, 1].
         y: Their tags, float32 [N, L].
-        tags: Name and labels of each tag, in the order of y.
+        tags: Name -> labels of every tag, in the order of y.
 
     Returns:
         uint8 [height, width, 3].
     """
-    names = ["no tag", *(label for _, labels in tags for label in labels)]
+    names = ["no tag", *itertools.chain(*tags.values())]
     alone = np.eye(len(names), dtype=np.float32)[:, 1:]  # the first row is no tag
     own = np.concatenate([np.zeros((len(y), 1), bool), y > 0], axis=1)
     patches = centre_patch(images), model.paint(images)

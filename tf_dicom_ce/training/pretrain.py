@@ -1,12 +1,12 @@
 """Pretraining of the context encoder (section 4.3): from a data set to an exported encoder."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from tf_dicom_ce.config import PRESETS, PretrainConfig
 from tf_dicom_ce.data.datasets import spread
@@ -21,16 +21,39 @@ from tf_dicom_ce.intake.coverage import (
     warn_of_rare_tags,
     write_coverage,
 )
+from tf_dicom_ce.preprocessing import standardise
 from tf_dicom_ce.saved_model import in_float32
 from tf_dicom_ce.training import devices, run_folder
-from tf_dicom_ce.training.fitting import fit_and_keep_best, seed_everything
-from tf_dicom_ce.training.loop import Schedule, evaluation
+from tf_dicom_ce.training.loop import Schedule, evaluation, fit
 from tf_dicom_ce.training.networks import build_pretraining
+from tf_dicom_ce.training.panels import inpainting_panel, sensitivity_panel
+from tf_dicom_ce.training.progress import History, ProgressBar
 from tf_dicom_ce.training.projector import encoder_features, label_names, write_projector
+from tf_dicom_ce.training.sentinel import Sentinel, spans_of
 from tf_dicom_ce.training.sides import Sides
-from tf_dicom_ce.training.tensorboard import write_hparams
-from tf_dicom_ce.training.watching import watch_of
+from tf_dicom_ce.training.tensorboard import TensorBoard, write_hparams
 from tf_dicom_ce.whole_files import private
+
+#: Metric -> name in TensorBoard, by group.
+_SCALARS = {
+    "joint": "loss/joint (Eq. 3)",
+    "rec": "loss/reconstruction",
+    "rec_of_mean": "loss/reconstruction of the mean",
+    "adv": "loss/adversarial",
+    "disc": "loss/discriminator",
+    "d_real": "discriminator/D(real)",
+    "d_fake": "discriminator/D(fake)",
+    "c_rf": "discriminator/size of C_rf",
+    "p": "discriminator/size of P",
+    "tags": "loss/tags by the encoder",
+    "tags_accuracy": "tags/accuracy of the encoder",
+    "tags_real": "loss/tags of true patches",
+    "tags_fake": "loss/tags of predicted patches",
+    "g_norm": "gradient norm/F",
+    "d_norm": "gradient norm/D",
+    "g_skipped": "loss scale/steps of F skipped",
+    "d_skipped": "loss scale/steps of D skipped",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,39 +119,33 @@ def pretrain(
     writes = devices.is_chief(scope)
     with run_folder.open_run_folder(run and Path(run), "pretrain", resume, writes) as folder:
         if run_folder.is_finished(folder, config.as_dict()):
-            print(f"The run in {folder} has ended already. More --epochs would go on with it.")
-            return _read(folder, config, len(data.labels))
-        run_folder.require_writable(Path(export), "--export")
-        print("Configuration:", *(f"  {k}: {v}" for k, v in config.as_dict().items()), sep="\n")
-        seed_everything(config.seed, config.deterministic)
+            model = build_pretraining(config, len(data.labels))
+            result = run_folder.read_result(folder, model)
+            encoder = in_float32(model.encoder)
+            return Pretrained(encoder, result["best_epoch"], result["validation"], folder)
+        run_folder.begin(config, Path(export))
         if data.source.index:
             _decode(data.source, config, folder, writes)
         sides = Sides(data, config)
         provenance = {**sides.provenance, "environment": run_folder.environment()}
         configuration = {**config.as_dict(), **provenance}
         if writes:
-            run_folder.write_config(folder, configuration)
+            run_folder.write_configuration(folder, configuration)
             names = data.source.pseudonyms
             write_split(folder / "split.csv", data.source.samples, names, sides.split)
-        print(
-            "Training on {training} images, validating on {validation}.".format_map(
-                provenance["images"]
-            )
-        )
+            callbacks = [*_watch(config, sides, configuration, histograms, folder), *callbacks]
+        counts = provenance["images"]
+        print(f"Training on {counts['training']} images, validating on {counts['validation']}.")
 
         with scope.scope():
             model = build_pretraining(config, len(data.labels))
         steps = sides.order.steps_per_epoch
+        schedule = Schedule(config.epochs, steps, checkpoint_minutes, checkpoint_steps)
+        # "The ones with the lowest joint loss" (section 4.3). With a head on the encoder, by L_rec:
+        # tags that cannot be learnt, as shuffled ones, would else end the training early.
+        monitor = "val_rec" if config.inpaints and config.predicts_tags else "val_joint"
         batches = sides.batches()
-        epoch = fit_and_keep_best(
-            model,
-            batches,
-            Schedule(config.epochs, steps, checkpoint_minutes, checkpoint_steps),
-            watch_of(config, sides.watched(), configuration, histograms),
-            folder,
-            scope,
-            callbacks,
-        )
+        epoch = fit(model, batches, schedule, monitor, callbacks, folder, scope)
         measures = evaluation(model, batches, scope)()
         pretrained = Pretrained(in_float32(model.encoder), epoch, measures, folder)
         if not writes:
@@ -186,17 +203,47 @@ def _decode(source: Source, config: PretrainConfig, folder: Path, writes: bool) 
         require_readable(index, undecodable)
 
 
+def _watch(
+    config: PretrainConfig, sides: Sides, configuration: Mapping, histograms: bool, run: Path
+) -> list[keras.callbacks.Callback]:
+    """What shows a pretraining: history, terminal, sentinel and TensorBoard."""
+    # Six validation images for the panels, and more for the sentinel.
+    few, more = (spread(sides.split.validation, count) for count in (6, 32))
+    rows = np.array([*few, *(row for row in more if row not in few)])
+    x, y = standardise(sides.source.frames.read(rows)).numpy(), sides.targets["tags"][rows]
+    x_few, y_few, tags = x[: len(few)], y[: len(few)], sides.source.tags
+    optimizers, pictures, shown = {"F": "g_optimizer"}, {}, ()
+    d_sees_tags = config.use_dicom and config.conditioning == "projection"
+    if config.inpaints:
+        optimizers["D"] = "d_optimizer"
+        shown = ("rec", "joint", "d_real", "d_fake")
+        pictures["inpainting"] = lambda model: inpainting_panel(model, x_few)
+        if d_sees_tags and tags:
+            pictures["sensitivity"] = lambda model: sensitivity_panel(model, x_few, y_few, tags)
+    if config.predicts_tags:
+        shown += ("tags", "tags_accuracy")
+    board = TensorBoard(
+        run, _SCALARS, optimizers, pictures, config.panel_every, configuration, histograms
+    )
+    watch = [History(run / "history.csv"), ProgressBar(shown)]
+    if config.inpaints:  # else there is nothing between F and D to watch
+        spans = spans_of(tags) if d_sees_tags else ()
+        watch.append(Sentinel(run, x, y, spans, board.validation))
+    return [*watch, board]  # the last, for it closes the writer that the sentinel shares
+
+
 def _show(pretrained: Pretrained, sides: Sides, configuration: Mapping) -> None:
     """TensorBoard's pages on a finished run: HParams and the projector."""
-    board = pretrained.run / "tensorboard"
+    run, encoder = pretrained.run, pretrained.encoder
     settings = {k: v for k, v in configuration.items() if not isinstance(v, dict)}
     for name in ("allow_unreadable", "deterministic", "direct", "panel_every"):
         del settings[name]
-    write_hparams(board, pretrained.run.name, settings, pretrained.validation, pretrained.epoch)
+    write_hparams(run, settings, pretrained.validation, pretrained.epoch)
     rows = spread(sides.split.validation, 1000)
-    features, thumbnails = encoder_features(pretrained.encoder, sides.validation(rows))
-    names = label_names(sides.targets["tags"][rows], tuple(sides.source.tags.items()))
-    write_projector(board / "validation", features, sides.files(rows), names, thumbnails)
+    features, thumbnails = encoder_features(encoder, sides.validation(rows))
+    names = label_names(sides.targets["tags"][rows], sides.source.tags)
+    events = run / "tensorboard" / "validation"
+    write_projector(events, features, sides.files(rows), names, thumbnails)
 
 
 def _tell(pretrained: Pretrained, version: Path, config: PretrainConfig) -> None:
@@ -211,12 +258,3 @@ def _tell(pretrained: Pretrained, version: Path, config: PretrainConfig) -> None
         f"{measures.format(**pretrained.validation)}.\n"
         f"Run: {pretrained.run}   (tensorboard --logdir {pretrained.run})\nEncoder: {version}"
     )
-
-
-def _read(folder: Path, config: PretrainConfig, labels: int) -> Pretrained:
-    """What a run that has ended left in its folder."""
-    result = json.loads((folder / "result.json").read_text())
-    model = build_pretraining(config, labels)
-    model.load_weights(folder / "best.weights.h5")
-    encoder = in_float32(model.encoder)
-    return Pretrained(encoder, result["best_epoch"], result["validation"], folder)

@@ -1,7 +1,7 @@
 """The encoder's features of many images for TensorBoard's embedding projector."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,6 @@ from tensorboard.plugins import projector
 from tf_dicom_ce.training.panels import gray
 
 _THUMBNAIL = (48, 32)  # width and height; a sprite of 1,000 is at most 1,536 wide, 1,024 high
-_NONE = "-"
 
 
 def encoder_features(encoder, batches: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -40,18 +39,18 @@ def encoder_features(encoder, batches: tf.data.Dataset) -> tuple[np.ndarray, np.
     return np.concatenate(features), np.stack(thumbnails)
 
 
-def label_names(y: np.ndarray, tags: Sequence[tuple[str, Sequence[str]]]) -> dict[str, list[str]]:
+def label_names(y: np.ndarray, tags: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """For each tag the names of every image's labels, "-" where it has none.
 
     Args:
         y: float [N, L].
-        tags: Name and labels of each tag, in the order of y.
+        tags: Name -> labels of every tag, in the order of y.
     """
     names, start = {}, 0
-    for tag, labels in tags:
+    for tag, labels in tags.items():
         span = y[:, start : start + len(labels)]
         names[tag] = [
-            ", ".join(label for label, on in zip(labels, row, strict=True) if on) or _NONE
+            ", ".join(label for label, on in zip(labels, row, strict=True) if on) or "-"
             for row in span
         ]
         start += len(labels)
@@ -79,7 +78,12 @@ def write_projector(
     heading = [("row", *labels)] if labels else []  # of one column the projector wants none
     lines = [*heading, *zip(map(str, rows), *labels.values(), strict=True)]
     (folder / "labels.tsv").write_text("".join("\t".join(line) + "\n" for line in lines))
-    _sprite(thumbnails).save(folder / "sprite.png")
+    count, height, width = thumbnails.shape
+    side = math.ceil(math.sqrt(count))  # the projector cuts a square grid
+    grid = np.zeros((side * side, height, width), np.uint8)
+    grid[:count] = thumbnails
+    rows_of_images = grid.reshape(side, side, height, width).swapaxes(1, 2)
+    Image.fromarray(rows_of_images.reshape(side * height, -1)).save(folder / "sprite.png")
     config = projector.ProjectorConfig()
     embedding = config.embeddings.add()
     embedding.tensor_name = "encoder features (mean of P5)"
@@ -87,16 +91,5 @@ def write_projector(
     embedding.tensor_path = "features.tsv"
     embedding.metadata_path = "labels.tsv"
     embedding.sprite.image_path = "sprite.png"
-    embedding.sprite.single_image_dim.extend(thumbnails.shape[:0:-1])  # width, height
+    embedding.sprite.single_image_dim.extend((width, height))
     projector.visualize_embeddings(str(folder), config)
-
-
-def _sprite(thumbnails: np.ndarray) -> Image.Image:
-    """All thumbnails in rows of a square grid, as the projector cuts it."""
-    count, height, width = thumbnails.shape
-    side = math.ceil(math.sqrt(count))
-    sheet = np.zeros((side * height, side * width), np.uint8)
-    for k, image in enumerate(thumbnails):
-        row, column = divmod(k, side)
-        sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = image
-    return Image.fromarray(sheet)

@@ -10,7 +10,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import keras
+import tensorflow as tf
+
 from tf_dicom_ce import __version__
+from tf_dicom_ce.config import FinetuneConfig, PretrainConfig
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.whole_files import public, sole, write_json
 
@@ -66,7 +70,23 @@ def open_run_folder(
         yield path
 
 
-def write_config(folder: Path, content: dict) -> None:
+def begin(config: PretrainConfig | FinetuneConfig, export: Path | None) -> None:
+    """Checks that results can go to `export`, shows the settings and seeds everything.
+
+    Python, NumPy and TensorFlow are seeded; `deterministic` also fixes the order of every sum.
+
+    Raises:
+        UserError: See `require_writable`.
+    """
+    if export is not None:
+        require_writable(export, "--export")
+    print("Configuration:", *(f"  {k}: {v}" for k, v in config.as_dict().items()), sep="\n")
+    keras.utils.set_random_seed(config.seed)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def write_configuration(folder: Path, content: dict) -> None:
     """Writes `config.json`, or checks that a run to go on with has the same, or fewer `epochs`.
 
     Raises:
@@ -84,7 +104,7 @@ def write_result(folder: Path, epochs: int, content: dict) -> None:
 
 
 def is_finished(folder: Path, settings: dict) -> bool:
-    """Whether the run in the folder has come to the end of `settings["epochs"]` epochs.
+    """Whether the run in the folder has come to the end of `settings["epochs"]` epochs; says so.
 
     Raises:
         UserError: It has come to an end, but with other settings, or with more epochs.
@@ -95,7 +115,16 @@ def is_finished(folder: Path, settings: dict) -> bool:
     _require_same(folder, before, {**before, **settings})
     # A result of an earlier version does not say, but then no epochs could be added.
     done = json.loads((folder / _RESULT).read_text()).get("epochs", before["epochs"])
-    return done >= settings["epochs"]
+    if done < settings["epochs"]:
+        return False
+    print(f"The run in {folder} has ended already. More --epochs would go on with it.")
+    return True
+
+
+def read_result(folder: Path, model: keras.Model) -> dict:
+    """Gives a model the best weights of a run that has ended; returns its `result.json`."""
+    model.load_weights(folder / "best.weights.h5")
+    return json.loads((folder / _RESULT).read_text())
 
 
 def _require_same(folder: Path, before: dict, now: dict) -> None:

@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,12 @@ _AT_ONCE = 8  # images
 
 #: Spans of the tags in y: (name, start, stop).
 Spans = tuple[tuple[str, int, int], ...]
+
+
+def spans_of(tags: Mapping[str, Sequence[str]]) -> Spans:
+    """The spans of tags, name -> labels, that stand in y one after the other."""
+    ends = np.cumsum([len(labels) for labels in tags.values()]).tolist()
+    return tuple((name, end - len(tags[name]), end) for name, end in zip(tags, ends, strict=True))
 
 
 def diversity(predicted: np.ndarray, true: np.ndarray) -> float:

@@ -3,14 +3,13 @@
 import hashlib
 
 import numpy as np
+import tensorflow as tf
 
 from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.data import datasets, shuffling
 from tf_dicom_ce.data.splits import Split
 from tf_dicom_ce.data.ultrasound import UltrasoundDataset
-from tf_dicom_ce.preprocessing import standardise
 from tf_dicom_ce.training.loop import Data
-from tf_dicom_ce.training.watching import Watched
 
 
 class Sides:
@@ -33,16 +32,15 @@ class Sides:
         self.source, self._config = data.source, config
         self.split = Split(train.rows, validation.rows)
         y, known = self.source.y, self.source.known
-        readable = UltrasoundDataset(self.source, np.concatenate([train.rows, validation.rows]))
+        rows = (train.rows, validation.rows)
         self.provenance = {
             "data_fingerprint": self.source.frames.fingerprint,
             "labels_fingerprint": hashlib.sha256(y.tobytes() + known.tobytes()).hexdigest(),
             "split_fingerprint": self.split.fingerprint,
-            "tags_known": readable.tags_known,
+            "tags_known": UltrasoundDataset(self.source, np.concatenate(rows)).tags_known,
             "schema": dict(self.source.schema),
             "images": {"training": len(train), "validation": len(validation)},
         }
-        rows = (train.rows, validation.rows)
         if config.shuffle_tags:
             patients = self.source.patients
             y, known = shuffling.shuffle_among_patients(y, known, patients, rows, config.seed)
@@ -55,10 +53,10 @@ class Sides:
 
     def batches(self) -> Data:
         """What a model is fitted on."""
-        config, frames = self._config, self.source.frames
+        config = self._config
         return Data(
             lambda first, parts: datasets.training_dataset(
-                frames,
+                self.source.frames,
                 self.targets,
                 self.order,
                 config.seed,
@@ -72,19 +70,11 @@ class Sides:
             lambda step: self.files(self.order.rows_at(step)),
         )
 
-    def validation(self, rows: np.ndarray):
+    def validation(self, rows: np.ndarray) -> tf.data.Dataset:
         """Some rows once, in batches."""
         return datasets.evaluation_dataset(
             self.source.frames, self.targets, rows, self._config.batch_size
         )
-
-    def watched(self) -> Watched:
-        """Some validation images to look at."""
-        shown, more = (datasets.spread(self.split.validation, count) for count in (6, 32))
-        rows = np.array([*shown, *(row for row in more if row not in shown)])
-        x = standardise(self.source.frames.read(rows)).numpy()
-        tags = tuple(self.source.tags.items())
-        return Watched(x, self.targets["tags"][rows], tags, len(shown))
 
     def files(self, rows: np.ndarray) -> list[int]:
         """Numbers of these rows' files in files.csv."""

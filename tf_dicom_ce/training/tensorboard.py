@@ -17,12 +17,12 @@ class TensorBoard(keras.callbacks.Callback):
     """Scalars of both sides in named groups, learning rates, pictures of fixed images.
 
     Args:
-        folder: Folder of the event files; `train` and `validation` are made below it.
+        run: The run's folder; events go to `tensorboard/train` and `tensorboard/validation` in it,
+            the first picture as PNG to `panels`.
         scalars: Metric -> name in TensorBoard, "group/name".
         optimizers: Name -> attribute of the model that holds the optimizer.
         pictures: Name -> how to draw it.
         pictures_every: Epochs between two drawings; the first and the last epoch always have them.
-        panels: Folder for the first picture as PNG.
         configuration: Shown as a table in the text "run/configuration".
         histograms: Also the distribution of every weight, each time pictures are drawn.
 
@@ -32,31 +32,28 @@ class TensorBoard(keras.callbacks.Callback):
 
     def __init__(
         self,
-        folder: Path,
-        scalars: dict[str, str],
-        optimizers: dict[str, str],
-        pictures: dict[str, Draw],
+        run: Path,
+        scalars: Mapping[str, str],
+        optimizers: Mapping[str, str],
+        pictures: Mapping[str, Draw],
         pictures_every: int,
-        panels: Path,
-        configuration: Mapping | None = None,
+        configuration: Mapping,
         histograms: bool = False,
     ):
         super().__init__()
-        self._train = tf.summary.create_file_writer(str(folder / "train"))
-        self.validation = tf.summary.create_file_writer(str(folder / "validation"))
-        self._scalars = scalars
-        self._optimizers = optimizers
-        self._pictures = pictures
-        self._pictures_every = pictures_every
-        self._panels = panels
-        self._configuration = configuration
-        self._histograms = histograms
-        panels.mkdir(parents=True, exist_ok=True)
+        self._train, self.validation = (
+            tf.summary.create_file_writer(str(run / "tensorboard" / side))
+            for side in ("train", "validation")
+        )
+        self._scalars, self._optimizers = scalars, optimizers
+        self._pictures, self._pictures_every = pictures, pictures_every
+        self._panels = run / "panels"
+        self._configuration, self._histograms = configuration, histograms
+        self._panels.mkdir(parents=True, exist_ok=True)
 
     def on_train_begin(self, logs=None):
-        if self._configuration is not None:
-            with self._train.as_default(step=0):
-                tf.summary.text("run/configuration", markdown_table(self._configuration))
+        with self._train.as_default(step=0):
+            tf.summary.text("run/configuration", markdown_table(self._configuration))
 
     def on_epoch_end(self, epoch, logs=None):
         epoch += 1
@@ -97,24 +94,21 @@ def markdown_table(content: Mapping) -> str:
     return "\n".join(["| | |", "| :--- | :--- |", *rows])
 
 
-def write_hparams(
-    folder: Path, name: str, settings: Mapping, metrics: Mapping[str, float], epoch: int
-) -> None:
+def write_hparams(run: Path, settings: Mapping, metrics: Mapping[str, float], epoch: int) -> None:
     """A run's settings and final metrics, which TensorBoard compares over all runs of a folder.
 
     No experiment summary is written: TensorBoard would take that of one run for all, and hide
     values that only the others have. Without, it gathers names and values from every run.
 
     Args:
-        folder: The run's TensorBoard folder; events go to `final` below it.
-        name: Of the run, as in the column "Trial ID".
+        run: The run's folder, whose name is the "Trial ID"; events go to `tensorboard/final` in it.
         settings: Name -> number, truth value, text, or a sequence of these.
         metrics: Name -> value; shown as "final/<name>".
         epoch: Epoch of the metrics.
     """
-    writer = tf.summary.create_file_writer(str(folder / "final"))
+    writer = tf.summary.create_file_writer(str(run / "tensorboard" / "final"))
     with writer.as_default(step=epoch):
-        hparams_api.hparams({k: _hparam(v) for k, v in settings.items()}, trial_id=name)
+        hparams_api.hparams({k: _hparam(v) for k, v in settings.items()}, trial_id=run.name)
         for metric, value in metrics.items():
             tf.summary.scalar(f"final/{metric}", value)
     writer.close()
