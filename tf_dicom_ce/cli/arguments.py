@@ -1,19 +1,70 @@
-"""Arguments of the commands that read images, and of those that train."""
+"""Options of the commands: settings, which are fields of a configuration, and what is none."""
 
 import argparse
+import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+
+from tf_dicom_ce.config import flag
+from tf_dicom_ce.config_file import read_config
+
+_METAVARS = {int: "N", float: "X", tuple[int, int]: ("H", "W")}
+
+
+def add_settings(
+    parser: argparse.ArgumentParser, kind: type, names: Collection[str] | None = None
+) -> None:
+    """Declares options for settings; a default of None means: as file and preset say.
+
+    Args:
+        parser: The command's.
+        kind: `PretrainConfig` or `FinetuneConfig`.
+        names: The settings that the command has; None for all, and `--config`.
+    """
+    place = parser
+    if names is None:
+        place = parser.add_argument_group(
+            "settings", "also keys of the TOML file of --config; options stand above the file"
+        )
+        text = "settings that stand above the preset's"
+        place.add_argument("--config", type=Path, metavar="TOML", help=text)
+    for field in dataclasses.fields(kind):
+        if names is None or field.name in names:
+            place.add_argument(flag(field.name), **_words(field))
+
+
+def _words(field: dataclasses.Field) -> dict[str, Any]:
+    rules, kind = field.metadata, field.type
+    words: dict[str, Any] = {"help": rules["help"]}
+    if kind is bool:
+        return words | {"action": argparse.BooleanOptionalAction}
+    if kind == tuple[str, ...]:
+        words["help"] += f": {', '.join(rules['choices'])}"
+        return words | {"action": "append", "metavar": rules["metavar"]}
+    if "choices" in rules:
+        return words | {"choices": rules["choices"]}
+    words["metavar"] = rules.get("metavar") or _METAVARS.get(kind, "NAME")
+    if kind == tuple[int, int]:
+        return words | {"type": int, "nargs": 2}
+    return words | {"type": kind}
+
+
+def given_settings(options: argparse.Namespace, kind: type) -> dict[str, Any]:
+    """Settings of the file of `--config`, and above them those of the command line."""
+    read = read_config(options.config, kind) if options.config else {}
+    names = [field.name for field in dataclasses.fields(kind)]
+    told = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in (read | told).items()}
 
 
 def add_labels_argument(parser: argparse.ArgumentParser) -> None:
     """Declares the table of tag values."""
-    parser.add_argument(
-        "--labels",
-        type=Path,
-        metavar="CSV",
-        help="tag values for cleaned headers, or for PNG and JPEG: columns path and "
-        "StudyDescription, TransducerData, …; perhaps patient",
+    text = (
+        "tag values for cleaned headers, or for PNG and JPEG: columns path and StudyDescription, "
+        "TransducerData, …; perhaps patient"
     )
+    parser.add_argument("--labels", type=Path, metavar="CSV", help=text)
 
 
 def add_pacs_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,16 +89,10 @@ def query_of(options: argparse.Namespace):
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, default: str) -> None:
-    """Declares where a run goes and how it is saved.
-
-    Args:
-        parser: The command's.
-        default: Name of the default folder, for the help.
-    """
+    """Declares where a run goes, by default runs/<time>-`default`, and how it is saved."""
     add = parser.add_argument
-    add(
-        "--run", type=Path, metavar="DIR", help=f"the run's folder (default: runs/<time>-{default})"
-    )
+    folder = f"the run's folder (default: runs/<time>-{default})"
+    add("--run", type=Path, metavar="DIR", help=folder)
     add("--export", type=Path, default=Path("export"), metavar="DIR", help="model repository")
     add(
         "--resume",
@@ -55,13 +100,8 @@ def add_run_arguments(parser: argparse.ArgumentParser, default: str) -> None:
         help="go on with the run in --run, which the same command has begun, perhaps with fewer "
         "--epochs; or begin it",
     )
-    add(
-        "--checkpoint-minutes",
-        type=float,
-        default=10.0,
-        metavar="X",
-        help="minutes between two checkpoints within an epoch (default: 10)",
-    )
+    minutes = "minutes between two checkpoints within an epoch (default: 10)"
+    add("--checkpoint-minutes", type=float, default=10.0, metavar="X", help=minutes)
     add("--checkpoint-steps", type=int, metavar="N", help="steps between two, besides")
 
 

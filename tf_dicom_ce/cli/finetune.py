@@ -23,8 +23,7 @@ them). The head goes to <export>/<task>/<version>/.
 import argparse
 from pathlib import Path
 
-from tf_dicom_ce.cli.arguments import add_run_arguments, run_settings
-from tf_dicom_ce.cli.settings import add_settings, given_settings
+from tf_dicom_ce.cli.arguments import add_run_arguments, add_settings, given_settings, run_settings
 from tf_dicom_ce.config import FinetuneConfig, finetune_config
 from tf_dicom_ce.errors import UserError
 
@@ -50,13 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_settings(parser, FinetuneConfig)
     add_run_arguments(parser, "<task>")
-    add(
-        "--no-export",
-        dest="export",
-        action="store_const",
-        const=None,
-        help="measure the head and keep its weights, but no SavedModel",
-    )
+    no_export = "measure the head and keep its weights, but no SavedModel"
+    add("--no-export", dest="export", action="store_const", const=None, help=no_export)
 
 
 def configure(options: argparse.Namespace) -> FinetuneConfig:

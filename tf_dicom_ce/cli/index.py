@@ -13,8 +13,12 @@ import argparse
 import time
 from pathlib import Path
 
-from tf_dicom_ce.cli.arguments import add_labels_argument, add_pacs_arguments, query_of
-from tf_dicom_ce.cli.settings import add_settings
+from tf_dicom_ce.cli.arguments import (
+    add_labels_argument,
+    add_pacs_arguments,
+    add_settings,
+    query_of,
+)
 from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.errors import UserError
 

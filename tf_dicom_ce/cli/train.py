@@ -24,10 +24,11 @@ from tf_dicom_ce.cli.arguments import (
     add_labels_argument,
     add_pacs_arguments,
     add_run_arguments,
+    add_settings,
+    given_settings,
     query_of,
     run_settings,
 )
-from tf_dicom_ce.cli.settings import add_settings, given_settings
 from tf_dicom_ce.config import PRESETS, PretrainConfig
 
 
@@ -45,12 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="none",
         help="one device, all of this machine, or several machines (TF_CONFIG); docs/devices.md",
     )
-    add(
-        "--histograms",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="also weights in TensorBoard",
-    )
+    switch = argparse.BooleanOptionalAction
+    add("--histograms", action=switch, default=False, help="also weights in TensorBoard")
     add_run_arguments(parser, "pretrain")
 
 

@@ -3,15 +3,18 @@
 `test.csv` and `test.html` name paths and patients, so only the user may read them.
 """
 
-from collections.abc import Iterable, Mapping
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import jinja2
 import numpy as np
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from tf_dicom_ce.data.tasks import Task
-from tf_dicom_ce.masks import likeliest_classes
+from tf_dicom_ce.masks import colour, likeliest_classes
 from tf_dicom_ce.metrics import (
     Measure,
     classification_measures,
@@ -21,9 +24,8 @@ from tf_dicom_ce.metrics import (
 )
 from tf_dicom_ce.preprocessing import resize_mask, standardise
 from tf_dicom_ce.training.panels import confusion_picture, on_page, segmentation_panel
-from tf_dicom_ce.training.result_page import Case, FalsePositive, write_page
-from tf_dicom_ce.whole_files import write_table
-from tf_dicom_ce.wording import describe, number
+from tf_dicom_ce.whole_files import write_table, write_text
+from tf_dicom_ce.wording import describe, interval, number
 
 _TOLERANCE = 0.01  # of the surface Dice, as a share of the image's diagonal
 _WORST = 10
@@ -72,15 +74,15 @@ def evaluate_classification(answers: Answers, task: Task, seed: int, run: Path) 
     measures = _summarise(measure, task, seed)
     of_truth = probabilities[np.arange(len(rows)), labels]
     worst = [
-        Case(
-            task.examples[rows[k]],
-            f"true {classes[labels[k]]}, probability {number(of_truth[k])}; "
+        {
+            "example": task.examples[rows[k]],
+            "words": f"true {classes[labels[k]]}, probability {number(of_truth[k])}; "
             f"predicted {classes[ids[k]]}, probability {number(probabilities[k, ids[k]])}",
-            {"image": on_page(*_image(task, rows[k]))},
-        )
+            "pictures": {"image": on_page(*_image(task, rows[k]))},
+        }
         for k in np.argsort(of_truth, kind="stable")[:_WORST]
     ]
-    write_page(run / "test.html", task, measures, "the probability of the true class", worst)
+    _write_page(run, task, measures, "the probability of the true class", worst)
     return measures
 
 
@@ -117,22 +119,22 @@ def evaluate_segmentation(answers: Answers, task: Task, seed: int, run: Path) ->
         shown = {"best": order[-1], "median": order[len(order) // 2], "worst": order[0]}
         _write_panel(task, shown, truth, masks, dice, run)
     worst = [
-        Case(
-            task.examples[rows[k]],
-            f"Dice {number(dice[k])}" + _by_class(table[k], classes),
-            {
+        {
+            "example": task.examples[rows[k]],
+            "words": f"Dice {number(dice[k])}" + _by_class(table[k], classes),
+            "pictures": {
                 "truth": on_page(*_image(task, rows[k]), truth[k]),
                 "prediction": on_page(*_image(task, rows[k]), masks[k]),
             },
-        )
+        }
         for k in order[:_WORST]
     ]
     false_positives = [
-        FalsePositive(task.examples[rows[k]], name, float((masks[k] == label).mean()))
+        {"example": task.examples[rows[k]], "name": name, "share": (masks[k] == label).mean()}
         for label, name in enumerate(classes, start=1)
         for k in np.flatnonzero(columns[f"false_positive_{name}"] == 1)
     ]
-    write_page(run / "test.html", task, measures, "Dice", worst, false_positives)
+    _write_page(run, task, measures, "Dice", worst, false_positives)
     return measures
 
 
@@ -160,7 +162,7 @@ def _mean(values: np.ndarray) -> float:
 
 def _summarise(measure: Measure, task: Task, seed: int) -> dict:
     found = summarise(measure, task.patients[task.split.test], seed)
-    return {name: {**of, "unit": describe(name).unit} for name, of in found.items()}
+    return {name: {**of, "unit": describe(name)[0]} for name, of in found.items()}
 
 
 def _write_table(task: Task, table: list[dict], run: Path) -> None:
@@ -189,3 +191,47 @@ def _write_panel(task: Task, shown: dict[str, int], truth, masks, dice, run: Pat
         [f"{word}: Dice {dice[k]:.3f}   (image, truth, prediction)" for word, k in shown.items()],
     )
     Image.fromarray(panel).save(run / "segmentations.png")
+
+
+def _write_page(
+    run: Path,
+    task: Task,
+    measures: Mapping[str, Mapping],
+    score: str,
+    worst: Sequence[Mapping],
+    false_positives: Sequence[Mapping] = (),
+) -> None:
+    """Writes `test.html`, self-contained: the measures, and the images worst by `score`.
+
+    Each of these has its example, words and pictures by caption. A false positive is an example
+    that lacks the class `name`, which was found on a `share` of its pixels.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tf_dicom_ce.training", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["jpeg"] = _jpeg
+    outlined = task.classes[1:] if task.source_masks else ()
+    rows = []
+    for name, of in measures.items():
+        unit, meaning = describe(name, task.classes)
+        rows.append((name, number(of["value"]), unit, interval(*of["interval_95"]), meaning))
+    html = environment.get_template("result_page.html.jinja").render(
+        images=len(task.split.test),
+        patients=len(np.unique(task.patients[task.split.test])),
+        measures=rows,
+        score=score,
+        worst=worst,
+        legend=[(name, f"rgb{colour(k)}") for k, name in enumerate(outlined, start=1)],
+        false_positives=false_positives,
+    )
+    write_text(run / "test.html", html, private=True)
+
+
+def _jpeg(picture: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=88, subsampling=0)  # thin lines stay sharp
+    return base64.b64encode(file.getvalue()).decode()

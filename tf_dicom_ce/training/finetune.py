@@ -19,8 +19,9 @@ from tf_dicom_ce.models.loading import describe_encoder, load_encoder
 from tf_dicom_ce.phantom.cohort import default_cohort
 from tf_dicom_ce.saved_model import built_size, in_float32
 from tf_dicom_ce.saved_model.digest import digest_of
-from tf_dicom_ce.training import evaluation, panels, run_folder
+from tf_dicom_ce.training import panels, run_folder
 from tf_dicom_ce.training.adam import FusedAdam
+from tf_dicom_ce.training.evaluation import evaluate_classification, evaluate_segmentation
 from tf_dicom_ce.training.loop import Data, Schedule, fit
 from tf_dicom_ce.training.networks import build_head
 from tf_dicom_ce.training.progress import History, ProgressBar
@@ -108,7 +109,14 @@ def finetune(
         settings = {"image_size": size, **settings}
     described = describe_encoder(encoder) if exported else None
     config = finetune_config(task, preset, settings, described)
-    labelled = _load(config, preset, data, labels, masks, class_names)
+    synthetic = data is None
+    if synthetic:
+        data = default_cohort(preset)
+        labels = data / f"{task}.csv"
+        class_names = ("liver", "kidney") if task == "segmentation" else class_names
+    labels, data, masks = (path and Path(path) for path in (labels, data, masks))
+    class_names = tuple(class_names or ()) or None
+    labelled = load_task(config, labels, data, class_names, default_cache(), masks)
     with run_folder.open_run_folder(run and Path(run), task, resume) as folder:
         ended = run_folder.is_finished(folder, config.as_dict())
         if not ended:
@@ -120,28 +128,37 @@ def finetune(
             return Finetuned(in_float32(model), result["best_epoch"], result["test"], folder)
         if encoder is not None and not exported:
             described = {"weights_digest": digest_of(encoder.get_weights())}
-        content = {**config.as_dict(), **_provenance(labelled, described, synthetic=data is None)}
+        split = labelled.split
+        content = {
+            **config.as_dict(),
+            "classes": list(labelled.classes),
+            "images": {name: len(rows) for name, rows in split.sides.items()},
+            "encoder": {k: v for k, v in (described or {}).items() if k != "environment"} or None,
+            "data_fingerprint": labelled.frames.fingerprint,
+            "labels_fingerprint": labelled.labels_fingerprint,
+            "split_fingerprint": split.fingerprint,
+            "synthetic_data": synthetic,
+            "environment": run_folder.environment(),
+        }
         print(f"Classes: {', '.join(labelled.classes)}.  Images: {content['images']}")
         run_folder.write_configuration(folder, content)
         patients = [example.patient for example in labelled.examples]
-        write_split(folder / "split.csv", labelled.examples, patients, labelled.split)
-        order = datasets.StepOrder(labelled.split.train, config.batch_size, config.seed)
+        write_split(folder / "split.csv", labelled.examples, patients, split)
+
+        order = datasets.StepOrder(split.train, config.batch_size, config.seed)
         steps = max(order.steps_per_epoch, config.epoch_steps)
         schedule = Schedule(config.epochs, steps, checkpoint_minutes, checkpoint_steps)
         batches = _batches(labelled, config, order)
         draw = _panel(labelled, config)
         epoch = fit_head(config, model, batches, schedule, draw, content, folder, callbacks)
         model = in_float32(model)
-        evaluate = {
-            "classification": evaluation.evaluate_classification,
-            "segmentation": evaluation.evaluate_segmentation,
-        }[task]
-        answers = predict(model, _passes(labelled, config, labelled.split.test))
+        answers = predict(model, _passes(labelled, config, split.test))
+        evaluate = evaluate_segmentation if task == "segmentation" else evaluate_classification
         measures = evaluate(answers, labelled, config.seed, folder)
         result, version = {"best_epoch": epoch, "test": measures}, None
         if export:
-            sides = labelled.split.sides.items()
-            patients = {side: len(set(labelled.patients[rows])) for side, rows in sides}
+            of_sides = split.sides.items()
+            patients = {side: len(set(labelled.patients[rows])) for side, rows in of_sides}
             content |= {"patients": patients, **result}
             if content["encoder"] and "backbone" not in content["encoder"]:
                 del content["backbone"]  # nobody has said which it is
@@ -150,24 +167,6 @@ def finetune(
         finetuned = Finetuned(model, epoch, measures, folder, version)
         _tell(finetuned, HEADLINE[task])
         return finetuned
-
-
-def _load(
-    config: FinetuneConfig,
-    preset: str,
-    data: str | Path | None,
-    labels: str | Path | None,
-    masks: str | Path | None,
-    class_names: Iterable[str] | None,
-) -> Task:
-    """The labelled images; without `data`, those of the phantom."""
-    if data is None:
-        data = default_cohort(preset)
-        labels = data / f"{config.task}.csv"
-        class_names = ("liver", "kidney") if config.task == "segmentation" else class_names
-    labels, data, masks = (path and Path(path) for path in (labels, data, masks))
-    class_names = tuple(class_names) if class_names else None
-    return load_task(config, labels, data, class_names, default_cache(), masks)
 
 
 def fit_head(
@@ -190,15 +189,9 @@ def fit_head(
     model.test_on_batch(*next(iter(data.validation)))
     name = HEADLINE[config.task]
     scalars = {"loss": "loss/loss", name: f"metric/{name}"}
-    pictures = {"predictions": draw}
-    callbacks = [
-        History(run / "history.csv"),
-        ProgressBar(("loss", name)),
-        TensorBoard(
-            run, scalars, {"head": "optimizer"}, pictures, config.panel_every, configuration
-        ),
-        *callbacks,
-    ]
+    optimizers, pictures = {"head": "optimizer"}, {"predictions": draw}
+    board = TensorBoard(run, scalars, optimizers, pictures, config.panel_every, configuration)
+    callbacks = [History(run / "history.csv"), ProgressBar(("loss", name)), board, *callbacks]
     strategy = tf.distribute.get_strategy()  # a head is small: one device
     return fit(model, data, schedule, "val_loss", callbacks, run, strategy)
 
@@ -214,20 +207,6 @@ def predict(model: Head, images: tf.data.Dataset) -> Iterator[dict[str, np.ndarr
     for x, *_ in images:
         answers = {name: values.numpy() for name, values in step(x).items()}
         yield from ({name: answers[name][k] for name in answers} for k in range(len(x)))
-
-
-def _provenance(task: Task, encoder: Mapping | None, synthetic: bool) -> dict:
-    """What a head comes from, for its configuration, card and JSON."""
-    return {
-        "classes": list(task.classes),
-        "images": {name: len(rows) for name, rows in task.split.sides.items()},
-        "encoder": {k: v for k, v in (encoder or {}).items() if k != "environment"} or None,
-        "data_fingerprint": task.frames.fingerprint,
-        "labels_fingerprint": task.labels_fingerprint,
-        "split_fingerprint": task.split.fingerprint,
-        "synthetic_data": synthetic,
-        "environment": run_folder.environment(),
-    }
 
 
 def _passes(task: Task, config: FinetuneConfig, rows: np.ndarray) -> tf.data.Dataset:

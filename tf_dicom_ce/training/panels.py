@@ -15,10 +15,12 @@ _TITLES = ("input with hole", "prediction in place", "truth")
 _RANGE = 2.5  # standard deviations either side of the mean that are shown as black and white
 _GAP = 4
 _LEAST_WIDTH = 192  # narrower images are enlarged by a whole number, to be seen
+_LEAST_WIDTH_OF_HEADS = 288
 _HEADER = 16
 _GROUND, _TEXT = (24, 24, 28), (230, 230, 230)
 _CELL = (72, 30)
 _ACROSS = 12  # cells in a line of the sensitivity panel
+_ON_PAGE = 520  # pixels of the longer side
 
 
 def inpainting_panel(model: keras.Model, images: np.ndarray) -> np.ndarray:
@@ -37,11 +39,8 @@ def inpainting_panel(model: keras.Model, images: np.ndarray) -> np.ndarray:
         for column in (mask_centre(images), model(images), images)
     ]
     count, height, width = columns[0].shape
-    panel = Image.new(
-        "RGB",
-        (3 * width + 2 * _GAP, _HEADER + count * (height + _GAP) - _GAP),
-        _GROUND,
-    )
+    size = (3 * width + 2 * _GAP, _HEADER + count * (height + _GAP) - _GAP)
+    panel = Image.new("RGB", size, _GROUND)
     draw = ImageDraw.Draw(panel)
     for i, (title, column) in enumerate(zip(_TITLES, columns, strict=True)):
         left = i * (width + _GAP)
@@ -71,8 +70,7 @@ def sensitivity_panel(
     names = ["no tag", *itertools.chain(*tags.values())]
     alone = np.eye(len(names), dtype=np.float32)[:, 1:]  # the first row is no tag
     own = np.concatenate([np.zeros((len(y), 1), bool), y > 0], axis=1)
-    patches = centre_patch(images), model.paint(images)
-    seen = [model.seen_by_d(images, patch) for patch in patches]
+    seen = [model.seen_by_d(images, patch) for patch in (centre_patch(images), model.paint(images))]
     logits = np.stack(
         [
             [model.discriminator(x, np.repeat(row[None], len(x), 0))["logit"] for row in alone]
@@ -91,13 +89,12 @@ def _heat_table(image, logits, own, names) -> np.ndarray:
     width, height = _CELL
     lines = -(-len(names) // _ACROSS)
     left = _LEAST_WIDTH + 64
-    thumbnail = Image.fromarray(image)
     tall = round(image.shape[0] * _LEAST_WIDTH / image.shape[1])
     line_height = _HEADER + 2 * height + 2 * _GAP
     size = (left + min(len(names), _ACROSS) * width, max(tall + _GAP, lines * line_height))
     sheet = Image.new("RGB", size, _GROUND)
     draw = ImageDraw.Draw(sheet)
-    sheet.paste(thumbnail.resize((_LEAST_WIDTH, tall)), (0, 0))
+    sheet.paste(Image.fromarray(image).resize((_LEAST_WIDTH, tall)), (0, 0))
     for line in range(lines):
         for k, title in enumerate(("true", "predicted")):
             at = line * line_height + _HEADER + k * height
@@ -130,22 +127,19 @@ def gray(images: np.ndarray) -> np.ndarray:
     return tf.cast(tf.clip_by_value(tf.round(images), 0, 255), tf.uint8).numpy()
 
 
-_ZOOM_TO = 288
-_TITLE = 16
-_ON_PAGE = 520  # pixels of the longer side
-
-
-def rows_of_pictures(rows: list[list[np.ndarray]], titles: list[str]) -> np.ndarray:
+def _rows_of_pictures(rows: list[list[np.ndarray]], titles: list[str]) -> np.ndarray:
     """Pictures uint8 [H, W, 3] in rows, a title above each row; uint8 [height, width, 3]."""
-    zoom = max(1, -(-_ZOOM_TO // rows[0][0].shape[1]))
+    zoom = -(-_LEAST_WIDTH_OF_HEADS // rows[0][0].shape[1])
     height, width = (side * zoom for side in rows[0][0].shape[:2])
-    sheet = Image.new("RGB", (len(rows[0]) * (width + 4), len(rows) * (height + _TITLE)))
+    size = (len(rows[0]) * (width + _GAP), len(rows) * (height + _HEADER))
+    sheet = Image.new("RGB", size)
     draw = ImageDraw.Draw(sheet)
     for i, (row, title) in enumerate(zip(rows, titles, strict=True)):
-        draw.text((2, i * (height + _TITLE) + 2), title, fill=(230, 230, 230))
+        top = i * (height + _HEADER)
+        draw.text((2, top + 2), title, fill=_TEXT)
         for j, picture in enumerate(row):
             tile = Image.fromarray(picture.repeat(zoom, axis=0).repeat(zoom, axis=1))
-            sheet.paste(tile, (j * (width + 4), i * (height + _TITLE) + _TITLE))
+            sheet.paste(tile, (j * (width + _GAP), top + _HEADER))
     return np.asarray(sheet)
 
 
@@ -158,18 +152,17 @@ def segmentation_panel(images: np.ndarray, truth: np.ndarray, masks: np.ndarray,
         masks: Predicted classes, integer [N, H, W].
         titles: One an image.
     """
-    blank = np.zeros_like(truth[0])
     rows = [
-        [outline(image, blank), outline(image, a), outline(image, b)]
+        [outline(image, mask) for mask in (np.zeros_like(a), a, b)]
         for image, a, b in zip(gray(images), truth, masks, strict=True)
     ]
-    return rows_of_pictures(rows, titles)
+    return _rows_of_pictures(rows, titles)
 
 
 def classification_panel(images: np.ndarray, titles: list[str]) -> np.ndarray:
     """An image a row with a title above, z-scored float [N, H, W, 1]."""
     rows = [[np.repeat(image[..., np.newaxis], 3, axis=-1)] for image in gray(images)]
-    return rows_of_pictures(rows, titles)
+    return _rows_of_pictures(rows, titles)
 
 
 def on_page(
@@ -193,12 +186,7 @@ def on_page(
 
 
 def confusion_picture(confusion: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
-    """Confusion matrix, true classes down and predicted ones across, uint8 [H, W, 3].
-
-    Args:
-        confusion: Counts, int [K, K].
-        classes: Names.
-    """
+    """Counts, int [K, K], true classes down and predicted ones across, as a picture [H, W, 3]."""
     cell, left, top = 64, 150, 60
     size = cell * len(classes)
     sheet = Image.new("RGB", (left + size + 10, top + size + 10), "white")

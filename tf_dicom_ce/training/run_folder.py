@@ -49,14 +49,11 @@ def open_run_folder(
         yield path
         return
     path = path or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
-    busy = (
-        f"--run {path}: another process is at work in this folder. Wait for it, or choose another "
-        "--run."
-    )
+    busy = "another process is at work in this folder. Wait for it, or choose another --run."
     with contextlib.ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(sole(path / _LOCK, busy))
+            stack.enter_context(sole(path / _LOCK, f"--run {path}: {busy}"))
             if not resume and any(p.name != _LOCK for p in path.iterdir()):
                 raise UserError(
                     f"--run {path}: the folder is not empty. Choose another name, or --resume to "

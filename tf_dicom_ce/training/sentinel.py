@@ -27,42 +27,25 @@ def spans_of(tags: Mapping[str, Sequence[str]]) -> Spans:
 
 
 def diversity(predicted: np.ndarray, true: np.ndarray) -> float:
-    """How much the predicted patches differ from image to image, against the true ones.
+    """How much predicted patches [N, h, w, 1] differ from image to image, against true ones.
 
     At every pixel the standard deviation over the images; its mean over the pixels of the
     predicted patches over that of the true ones. 1: as diverse as the truth; 0: F paints the same
     for every image.
-
-    Args:
-        predicted: float [N, h, w, 1].
-        true: float [N, h, w, 1].
     """
     return _ratio(predicted.std(axis=0).mean(), true.std(axis=0).mean())
 
 
 def contrast(predicted: np.ndarray, true: np.ndarray) -> float:
-    """Mean standard deviation within a predicted patch over that within a true one.
-
-    Args:
-        predicted: float [N, h, w, 1].
-        true: float [N, h, w, 1].
-    """
+    """Mean standard deviation within a predicted patch over that within a true one."""
     within = (1, 2, 3)
     return _ratio(predicted.std(axis=within).mean(), true.std(axis=within).mean())
 
 
 def cycled(y: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """Moves one tag's labels in y on by one, the last to the first.
+    """Moves a tag's labels in y [N, L], a copy, on by one, the last to the first.
 
     A tag of one label is switched instead, between 1 and 0.
-
-    Args:
-        y: float [N, L].
-        start: First position of the tag.
-        stop: Position after its last.
-
-    Returns:
-        A copy, float [N, L].
     """
     other = y.copy()
     span = y[:, start:stop]
@@ -81,10 +64,7 @@ def sensitivities(discriminator, x, y: np.ndarray, spans: Spans) -> dict[str, fl
         discriminator: (x, y) -> dict with `logit`, float [N].
         x: What D sees, float [N, h, w, 1].
         y: float32 [N, L].
-        spans: Name, start and stop of each tag.
-
-    Returns:
-        Tag -> sensitivity, at least 0.
+        spans: Of the tags.
     """
     logit = np.asarray(discriminator(x, y)["logit"])
     found = {}
@@ -97,27 +77,23 @@ def sensitivities(discriminator, x, y: np.ndarray, spans: Spans) -> dict[str, fl
 
 
 def measure(model, x: np.ndarray, y: np.ndarray, spans: Spans = ()) -> dict[str, float]:
-    """All measures of a `ContextEncoderGAN` on the given images.
+    """All measures of a `ContextEncoderGAN` on images x, z-scored [N, H, W, 1], with tags y [N, L].
 
     `d_real`, `d_fake`: mean σ(D) of true and of predicted patches. `accuracy`: share of D's
     logits on the right side of 0. `gap`: mean logit of the true patches less that of the
     predicted. `adv`: mean −log σ(D(predicted)). `diversity` and `contrast`: see there. `c_rf`:
     mean |C_rf| over both. `p_share`: |P| / (|P| + |C_rf|) of these means, 0 to 1.
     `sensitivity <tag>`: of the true patches, see `sensitivities`.
-
-    Args:
-        model: The model.
-        x: z-scored, float32 [N, H, W, 1].
-        y: Their tags, float32 [N, L].
-        spans: Name, start and stop of each tag; () without tags.
     """
     patch = np.asarray(centre_patch(x))
     patch_hat = np.concatenate(
         [model.paint(x[k : k + _AT_ONCE]) for k in range(0, len(x), _AT_ONCE)]
     )
     seen, seen_hat = model.seen_by_d(x, patch), model.seen_by_d(x, patch_hat)
-    real = {k: np.asarray(v, np.float64) for k, v in model.discriminator(seen, y).items()}
-    fake = {k: np.asarray(v, np.float64) for k, v in model.discriminator(seen_hat, y).items()}
+    real, fake = (
+        {k: np.asarray(v, np.float64) for k, v in model.discriminator(of, y).items()}
+        for of in (seen, seen_hat)
+    )
     c_rf, p = (np.mean([np.abs(real[k]), np.abs(fake[k])]) for k in ("c_rf", "p"))
     return {
         "d_real": float(_sigmoid(real["logit"]).mean()),
@@ -166,10 +142,9 @@ class Rule:
 
 
 def rules(spans: Spans) -> tuple[Rule, ...]:
-    """The rules; docs/monitoring.md tells from which runs their numbers are.
+    """The rules, with one for each tag that D is to heed.
 
-    Args:
-        spans: Tags that D is to heed; () without tags.
+    docs/monitoring.md tells from which runs their numbers are.
     """
     return (
         Rule(
@@ -195,27 +170,23 @@ def rules(spans: Spans) -> tuple[Rule, ...]:
             epochs=6,
             from_start=True,
         ),
-        *(_ignored(name) for name, _, _ in spans),
-    )
-
-
-def _ignored(tag: str) -> Rule:
-    return Rule(
-        f"D ignores the tag '{tag}'",
-        lambda m: m[f"sensitivity {tag}"] < 0.05 * m["c_rf"],
-        "Another label hardly changes D's answer. Look in coverage.md whether the tag is mapped "
-        "for enough images and says what they show; --no-use-dicom gives the control.",
-        epochs=2,
-        after=5,
+        *(
+            Rule(
+                f"D ignores the tag '{tag}'",
+                lambda m, tag=tag: m[f"sensitivity {tag}"] < 0.05 * m["c_rf"],
+                "Another label hardly changes D's answer. Look in coverage.md whether the tag is "
+                "mapped for enough images and says what they show; --no-use-dicom gives the "
+                "control.",
+                epochs=2,
+                after=5,
+            )
+            for tag, _, _ in spans
+        ),
     )
 
 
 class Alarms:
-    """Which warnings stand: each is told once, and again only after it has cleared.
-
-    Args:
-        rules: The rules.
-    """
+    """Which warnings stand: each is told once, and again only after it has cleared."""
 
     def __init__(self, rules: tuple[Rule, ...]):
         self._rules = rules
@@ -259,7 +230,7 @@ class Sentinel(keras.callbacks.Callback):
             (epoch, `raised` or `cleared`, warning, advice).
         x: Validation images, z-scored, float32 [N, H, W, 1]; 32 are enough.
         y: Their tags, float32 [N, L].
-        spans: Name, start and stop of each tag in y; () without tags.
+        spans: Of the tags that D sees.
         writer: TensorBoard's writer for scalars "sentinel/…" and the text "sentinel".
         tell: Shows a line; standard error keeps it clear of a progress bar.
     """
@@ -291,8 +262,15 @@ class Sentinel(keras.callbacks.Callback):
         self._alarms.state = state
 
     def on_train_begin(self, logs=None):
-        _cut(self._table, lambda line: line.startswith("epoch,") or _first(line) <= self._epoch)
-        _cut(self._warnings, lambda line: json.loads(line)["epoch"] <= self._epoch)
+        """Drops the lines that a stopped run wrote after its last checkpoint."""
+        for path, epoch_of in (
+            (self._table, lambda line: int(line.partition(",")[0])),
+            (self._warnings, lambda line: json.loads(line)["epoch"]),
+        ):
+            if path.exists():
+                lines = path.read_text().splitlines(keepends=True)
+                kept = [k for k in lines if k.startswith("epoch,") or epoch_of(k) <= self._epoch]
+                path.write_text("".join(kept))
 
     def on_epoch_end(self, epoch, logs=None):
         self._epoch = epoch + 1
@@ -318,14 +296,3 @@ class Sentinel(keras.callbacks.Callback):
         self._tell(f"epoch {self._epoch}  {line}")
         with self._writer.as_default(step=self._epoch):
             tf.summary.text("sentinel", line)
-
-
-def _cut(path: Path, keep: Callable[[str], bool]) -> None:
-    """Drops the lines that a stopped run wrote after its last checkpoint."""
-    if path.exists():
-        lines = path.read_text().splitlines(keepends=True)
-        path.write_text("".join(line for line in lines if keep(line)))
-
-
-def _first(line: str) -> int:
-    return int(line.partition(",")[0])

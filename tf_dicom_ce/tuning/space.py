@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tf_dicom_ce.config import PretrainConfig
+from tf_dicom_ce.config import PretrainConfig, flag
 from tf_dicom_ce.errors import UserError
 
 
@@ -52,11 +52,10 @@ def choose(search: str | None, given: Sequence[str]) -> list[str]:
     if search is not None:
         asked = [name.strip().replace("-", "_") for name in search.split(",") if name.strip()]
         for name in asked:
-            flag = "--" + name.replace("_", "-")
             if name not in SPACE:
                 raise UserError(f"--search {name}: choose from {', '.join(names)}.")
             if name in given:
-                raise UserError(f"--search {name}: give it no value by {flag} as well.")
+                raise UserError(f"--search {name}: give it no value by {flag(name)} as well.")
         names = [name for name in names if name in asked]
     names = [name for name in names if name not in given]
     if not names:
