@@ -120,7 +120,7 @@ def bootstrap(measure: Measure, clusters: np.ndarray, repeats: int, seed: int) -
         measure: From positions (int array, with repetition) to numbers by name.
         clusters: Patient of each position, [N].
         repeats: Ten in the paper (Table 2), more for an interval.
-        seed: Seed of the resampling.
+        seed: Of the resampling.
     """
     names, patients = np.unique(clusters, return_inverse=True)
     positions = [np.flatnonzero(patients == k) for k in range(len(names))]
@@ -136,11 +136,7 @@ def summarise(measure: Measure, clusters: np.ndarray, seed: int) -> dict[str, di
     which a measure is not defined (NaN) are left out: those without any image that it is of, which
     the truth decides, so they are the same for every model. None where it is not defined at all,
     and no spread or interval where one patient alone decides: it says nothing about others.
-
-    Args:
-        measure: As in `bootstrap`.
-        clusters: As in `bootstrap`.
-        seed: As in `bootstrap`.
+    The arguments are those of `bootstrap`.
     """
     values = measure(np.arange(len(clusters)))
     ten = bootstrap(measure, clusters, 10, seed)

@@ -26,14 +26,11 @@ _GONE = (
 
 
 def open_strategy(name: str, batch_size: int) -> tf.distribute.Strategy:
-    """Opens a distribution strategy, before anything else of TensorFlow is used.
-
-    Args:
-        name: One of `STRATEGIES`; `multiworker` reads the cluster from the environment's TF_CONFIG.
-        batch_size: Images a step, over all replicas.
+    """Opens one of `STRATEGIES`, before anything else of TensorFlow is used.
 
     Raises:
-        UserError: There is no cluster, or the batch does not divide among the replicas.
+        UserError: There is no cluster (the environment's TF_CONFIG) for `multiworker`, or the batch
+            does not divide among the replicas.
     """
     if name == "none":
         return tf.distribute.get_strategy()

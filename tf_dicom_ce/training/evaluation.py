@@ -89,15 +89,9 @@ def evaluate_classification(answers: Answers, task: Task, seed: int, run: Path) 
 def evaluate_segmentation(answers: Answers, task: Task, seed: int, run: Path) -> dict:
     """Measures a U-Net at the sources' size; writes `test.csv`, `segmentations.png`, `test.html`.
 
-    Args:
-        answers: To the test images in their order: `probabilities` float32 [h, w, C].
-        task: The labelled images.
-        seed: Of the bootstrap.
-        run: Folder to write to.
-
-    Returns:
-        What `summarise` gives, with its `unit`, for the mean over images of every measure by
-        class, and of `dice`, the mean over the classes that the image has.
+    As `evaluate_classification`, of answers with `probabilities` float32 [h, w, C]. The measures
+    are means over images: of every measure by class, and of `dice`, the mean over the classes that
+    the image has.
     """
     rows, classes = task.split.test, task.classes[1:]
     truth = [task.source_masks[int(row)] for row in rows]

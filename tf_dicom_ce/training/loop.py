@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from tf_dicom_ce.errors import StoppedError, UserError
 from tf_dicom_ce.training import devices
-from tf_dicom_ce.training.checkpoints import Checkpoints
+from tf_dicom_ce.training.checkpoints import Checkpoint, Checkpoints
 from tf_dicom_ce.training.state import BestWeights, RunState
 from tf_dicom_ce.whole_files import replacing
 
@@ -65,6 +65,15 @@ class Schedule:
     def total(self) -> int:
         """Steps of the whole run."""
         return self.epochs * self.steps_per_epoch
+
+    def is_due(self, step: int, seconds: float) -> bool:
+        """Whether to save after a step, `seconds` after the last time; NaN: nobody can tell."""
+        ends_epoch = step % self.steps_per_epoch == 0
+        return (
+            (ends_epoch and (not seconds <= _SHORT or step == self.total))
+            or seconds > 60 * self.minutes
+            or (self.steps is not None and step % self.steps == 0)
+        )
 
 
 def fit(
@@ -143,9 +152,6 @@ def train(
         told.on_epoch_begin(first // schedule.steps_per_epoch)
         state.restore(checkpoint)  # what a callback changes there, it has changed before
     cluster = devices.is_cluster(strategy)
-    if cluster:  # whose clocks differ
-        schedule = dataclasses.replace(schedule, minutes=math.inf)
-    saver = _Saver(state, checkpoints, schedule)
     devices.require_agreement(strategy, first)
     train_step, evaluate = training_step(model, strategy), evaluation(model, data, strategy)
     batches = iter(
@@ -154,7 +160,7 @@ def train(
         )
     )
     with _signals() as received, devices.other_workers(strategy):
-        batch, of_epoch = next(batches), {}
+        batch, of_epoch, saved = next(batches), {}, time.monotonic()
         for step in range(first, schedule.total):
             epoch, position = divmod(step, schedule.steps_per_epoch)
             if position == 0:
@@ -171,8 +177,10 @@ def train(
                 of_epoch |= {f"val_{name}": value for name, value in evaluate(told).items()}
                 told.on_epoch_end(epoch, of_epoch)
             stopped = model.stop_training or (received and not cluster)
-            if saver.is_due(step + 1, cluster) or stopped:
-                saver.save(step + 1)
+            seconds = math.nan if cluster else time.monotonic() - saved  # whose clocks differ
+            if schedule.is_due(step + 1, seconds) or stopped:
+                saved = time.monotonic()
+                _save(checkpoints, state.at(step + 1))
             if model.stop_training:
                 break
             if received and step + 1 < schedule.total:
@@ -255,32 +263,16 @@ def _fail(step: int, epoch: int, sound: bool, rows: list[int]) -> None:
     )
 
 
-class _Saver:
-    """Saves when it is time; a full disk costs a checkpoint, not the run."""
-
-    def __init__(self, state: RunState, checkpoints: Checkpoints, schedule: Schedule):
-        self._state, self._checkpoints, self._schedule = state, checkpoints, schedule
-        self._saved = time.monotonic()
-
-    def is_due(self, step: int, cluster: bool) -> bool:
-        schedule, seconds = self._schedule, time.monotonic() - self._saved
-        if step % schedule.steps_per_epoch == 0 and (
-            cluster or seconds > _SHORT or step == schedule.total
-        ):
-            return True
-        late = seconds > 60 * schedule.minutes
-        return late or (schedule.steps is not None and step % schedule.steps == 0)
-
-    def save(self, step: int) -> None:
-        self._saved = time.monotonic()
-        try:
-            self._checkpoints.save(self._state.at(step))
-        except OSError as error:
-            print(
-                f"Step {step}: the checkpoint could not be written ({error.strerror}). The run "
-                "goes on; free some space, or a kill will cost all since the last checkpoint.",
-                file=sys.stderr,  # which a progress bar keeps clear of
-            )
+def _save(checkpoints: Checkpoints, checkpoint: Checkpoint) -> None:
+    """A full disk costs a checkpoint, not the run."""
+    try:
+        checkpoints.save(checkpoint)
+    except OSError as error:
+        print(
+            f"Step {checkpoint.step}: the checkpoint could not be written ({error.strerror}). The "
+            "run goes on; free some space, or a kill will cost all since the last checkpoint.",
+            file=sys.stderr,  # which a progress bar keeps clear of
+        )
 
 
 @contextlib.contextmanager

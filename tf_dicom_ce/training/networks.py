@@ -27,11 +27,7 @@ def build_pretraining(config: PretrainConfig, labels: int) -> MeasuredModel:
     """The model of a pretraining, compiled with Adam, its variables and the optimizers' created.
 
     The parts are made in one order, so that with a seed F and D start from the same weights with
-    a tag head and without.
-
-    Args:
-        config: Settings.
-        labels: Length L of y.
+    a tag head and without. `labels` is the length L of y.
     """
     policy = _POLICIES[config.precision]
     encoder = build_encoder(config.backbone, config.width, config.encoder_weights, policy)

@@ -24,14 +24,10 @@ _ON_PAGE = 520  # pixels of the longer side
 
 
 def inpainting_panel(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """A row an image: input with hole, prediction in place, truth.
-
-    Args:
-        model: A `ContextEncoderGAN`.
-        images: z-scored, float [N, H, W, 1].
+    """What a `ContextEncoderGAN` paints: a row an image, z-scored float [N, H, W, 1].
 
     Returns:
-        uint8 [height, width, 3] with a title above each column.
+        uint8 [height, width, 3]: input with hole, prediction in place, truth.
     """
     zoom = -(-_LEAST_WIDTH // images.shape[2])
     columns = [
@@ -144,13 +140,9 @@ def _rows_of_pictures(rows: list[list[np.ndarray]], titles: list[str]) -> np.nda
 
 
 def segmentation_panel(images: np.ndarray, truth: np.ndarray, masks: np.ndarray, titles: list[str]):
-    """A row an image: as it is, with the true outlines, with the predicted ones.
+    """A row an image, z-scored float [N, H, W, 1]: as it is, with true and predicted outlines.
 
-    Args:
-        images: z-scored, float [N, H, W, 1].
-        truth: Classes, integer [N, H, W].
-        masks: Predicted classes, integer [N, H, W].
-        titles: One an image.
+    `truth` and `masks` are classes, integer [N, H, W].
     """
     rows = [
         [outline(image, mask) for mask in (np.zeros_like(a), a, b)]
@@ -168,15 +160,9 @@ def classification_panel(images: np.ndarray, titles: list[str]) -> np.ndarray:
 def on_page(
     image: np.ndarray, shape: tuple[int, int], mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """An image in its source's proportions, perhaps with outlines.
+    """An image, uint8 [h, w], in the proportions of its source's `shape`, perhaps with outlines.
 
-    Args:
-        image: Gray levels, uint8 [h, w].
-        shape: Height and width of the source.
-        mask: Classes, uint8 of that height and width.
-
-    Returns:
-        uint8 [H, W, 3], the longer side of 520 pixels.
+    The mask, uint8, has that shape; the picture, uint8 [H, W, 3], a longer side of 520 pixels.
     """
     size = tuple(max(1, round(_ON_PAGE * side / max(shape))) for side in reversed(shape))
     shown = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)

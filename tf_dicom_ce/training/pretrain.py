@@ -151,8 +151,8 @@ def pretrain(
         if not writes:
             return pretrained
         _show(pretrained, sides, configuration)
-        known = {"tags_known": provenance["tags_known"]}
-        result = {"best_epoch": epoch, "validation": measures, **known}
+        known = provenance["tags_known"]
+        result = {"best_epoch": epoch, "validation": measures, "tags_known": known}
         metadata = {
             **config.as_dict(),
             "tag_vocabulary": list(data.labels),
@@ -247,14 +247,10 @@ def _show(pretrained: Pretrained, sides: Sides, configuration: Mapping) -> None:
 
 
 def _tell(pretrained: Pretrained, version: Path, config: PretrainConfig) -> None:
-    shown = {
-        "L_rec {rec:.4f} (painting the mean: {rec_of_mean:.4f})": config.inpaints,
-        "L_tags {tags:.4f} (accuracy {tags_accuracy:.4f})": config.predicts_tags,
-        "joint {joint:.4f}": True,
-    }
-    measures = ", ".join(text for text, wanted in shown.items() if wanted)
+    rec = "L_rec {rec:.4f} (painting the mean: {rec_of_mean:.4f}), " if config.inpaints else ""
+    tags = "L_tags {tags:.4f} (accuracy {tags_accuracy:.4f}), " if config.predicts_tags else ""
+    measures = f"{rec}{tags}joint {{joint:.4f}}".format(**pretrained.validation)
     print(
-        f"Best epoch {pretrained.epoch}: validation "
-        f"{measures.format(**pretrained.validation)}.\n"
+        f"Best epoch {pretrained.epoch}: validation {measures}.\n"
         f"Run: {pretrained.run}   (tensorboard --logdir {pretrained.run})\nEncoder: {version}"
     )

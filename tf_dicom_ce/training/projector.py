@@ -1,5 +1,6 @@
 """The encoder's features of many images for TensorBoard's embedding projector."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +16,7 @@ _THUMBNAIL = (48, 32)  # width and height; a sprite of 1,000 is at most 1,536 wi
 
 
 def encoder_features(encoder, batches: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Features and thumbnails of images.
-
-    Args:
-        encoder: z-scored images -> scales, among them `P5` [N, h, w, F].
-        batches: (x, …) with x float [N, H, W, 1].
+    """Features and thumbnails of the images x, z-scored [N, H, W, 1], in batches (x, …).
 
     Returns:
         The mean of P5 over its pixels, float32 [N, F]; gray levels, uint8 [N, 32, 48].
@@ -40,19 +37,11 @@ def encoder_features(encoder, batches: tf.data.Dataset) -> tuple[np.ndarray, np.
 
 
 def label_names(y: np.ndarray, tags: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """For each tag the names of every image's labels, "-" where it has none.
-
-    Args:
-        y: float [N, L].
-        tags: Name -> labels of every tag, in the order of y.
-    """
+    """For each tag the names of every image's labels in y [N, L], "-" where it has none."""
     names, start = {}, 0
     for tag, labels in tags.items():
         span = y[:, start : start + len(labels)]
-        names[tag] = [
-            ", ".join(label for label, on in zip(labels, row, strict=True) if on) or "-"
-            for row in span
-        ]
+        names[tag] = [", ".join(itertools.compress(labels, row)) or "-" for row in span]
         start += len(labels)
     return names
 
@@ -68,7 +57,7 @@ def write_projector(
 
     Args:
         folder: A folder in which TensorBoard finds events, else it does not look for this.
-        features: float [N, F].
+        features: float [N, F], see `encoder_features`.
         rows: Number of each image in files.csv; nothing else tells which it is.
         labels: Tag -> names of N images' labels, see `label_names`.
         thumbnails: Gray levels, uint8 [N, h, w].

@@ -61,9 +61,8 @@ def open_run_folder(
                 )
             (path / "tensorboard").mkdir(exist_ok=True)
         except OSError as error:
-            raise UserError(
-                f"--run {path}: {error.strerror}. Choose a folder you can write."
-            ) from None
+            message = f"--run {path}: {error.strerror}. Choose a folder you can write."
+            raise UserError(message) from None
         yield path
 
 
@@ -152,9 +151,8 @@ def require_writable(folder: Path, option: str) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise UserError(
-            f"{option} {folder}: {error.strerror}. Choose a folder you can write."
-        ) from None
+        message = f"{option} {folder}: {error.strerror}. Choose a folder you can write."
+        raise UserError(message) from None
 
 
 def environment() -> dict:

@@ -122,23 +122,14 @@ def _sigmoid(logit):
 
 @dataclass(frozen=True)
 class Rule:
-    """When to warn.
+    """When to warn, and with what advice."""
 
-    Attributes:
-        name: What is wrong, in a few words.
-        holds: Measures of an epoch -> whether they look wrong.
-        advice: What it means and what to try.
-        epochs: How many epochs in a row it has to hold.
-        after: Epochs at the start that do not count.
-        from_start: Whether it must have held in every epoch of the run.
-    """
-
-    name: str
-    holds: Callable[[dict[str, float]], bool]
-    advice: str
-    epochs: int
-    after: int = 0
-    from_start: bool = False
+    name: str  # what is wrong, in a few words
+    holds: Callable[[dict[str, float]], bool]  # measures of an epoch -> whether they look wrong
+    advice: str  # what it means and what to try
+    epochs: int  # how many in a row it has to hold
+    after: int = 0  # epochs at the start that do not count
+    from_start: bool = False  # whether it must have held in every epoch of the run
 
 
 def rules(spans: Spans) -> tuple[Rule, ...]:
@@ -190,36 +181,25 @@ class Alarms:
 
     def __init__(self, rules: tuple[Rule, ...]):
         self._rules = rules
-        self._streaks = {rule.name: 0 for rule in rules}
-        self._raised: set[str] = set()
+        self.state = {"streaks": {}, "raised": []}  # by rule's name; plain values to go on from
 
     def update(self, epoch: int, measures: dict[str, float]) -> list[tuple[str, Rule]]:
         """Takes in an epoch (from 1); returns ("raised" or "cleared", rule) of what changed."""
         changed = []
+        streaks, raised = self.state["streaks"], self.state["raised"]
         for rule in self._rules:
             if epoch <= rule.after:
                 continue
             holds = rule.holds(measures)
-            self._streaks[rule.name] = self._streaks[rule.name] + 1 if holds else 0
-            streak = self._streaks[rule.name]
+            streak = streaks[rule.name] = streaks.get(rule.name, 0) + 1 if holds else 0
             due = streak >= rule.epochs and (not rule.from_start or streak == epoch)
-            if due and rule.name not in self._raised:
-                self._raised.add(rule.name)
+            if due and rule.name not in raised:
+                raised.append(rule.name)
                 changed.append(("raised", rule))
-            elif not holds and rule.name in self._raised:
-                self._raised.remove(rule.name)
+            elif not holds and rule.name in raised:
+                raised.remove(rule.name)
                 changed.append(("cleared", rule))
         return changed
-
-    @property
-    def state(self) -> dict:
-        """Plain values from which `update` goes on as if it had not been stopped."""
-        return {"streaks": dict(self._streaks), "raised": sorted(self._raised)}
-
-    @state.setter
-    def state(self, state: dict) -> None:
-        self._streaks |= state["streaks"]
-        self._raised = set(state["raised"])
 
 
 class Sentinel(keras.callbacks.Callback):
@@ -259,7 +239,7 @@ class Sentinel(keras.callbacks.Callback):
     @state.setter
     def state(self, state: dict) -> None:
         self._epoch = state["epoch"]
-        self._alarms.state = state
+        self._alarms.state = {name: state[name] for name in ("streaks", "raised")}
 
     def on_train_begin(self, logs=None):
         """Drops the lines that a stopped run wrote after its last checkpoint."""

@@ -103,13 +103,8 @@ class BestWeights(keras.callbacks.Callback):
 class RunState:
     """The whole state of a run: to a checkpoint and back.
 
-    Args:
-        model: Compiled, with all variables created.
-        best: One of `callbacks`.
-        callbacks: Those with an attribute `state` (JSON values) are saved, by class.
-
-    Raises:
-        ValueError: Two callbacks with a state are of the same class.
+    Of the callbacks, `best` among them, those with an attribute `state` (JSON values) are saved, by
+    class; two of one class are a ValueError.
     """
 
     def __init__(self, model: keras.Model, best: BestWeights, callbacks: list):

@@ -97,14 +97,9 @@ def markdown_table(content: Mapping) -> str:
 def write_hparams(run: Path, settings: Mapping, metrics: Mapping[str, float], epoch: int) -> None:
     """A run's settings and final metrics, which TensorBoard compares over all runs of a folder.
 
-    No experiment summary is written: TensorBoard would take that of one run for all, and hide
-    values that only the others have. Without, it gathers names and values from every run.
-
-    Args:
-        run: The run's folder, whose name is the "Trial ID"; events go to `tensorboard/final` in it.
-        settings: Name -> number, truth value, text, or a sequence of these.
-        metrics: Name -> value; shown as "final/<name>".
-        epoch: Epoch of the metrics.
+    Events go to `tensorboard/final` in the run's folder, whose name is the "Trial ID". No
+    experiment summary is written: TensorBoard would take that of one run for all, and hide values
+    that only the others have. Without, it gathers names and values from every run.
     """
     writer = tf.summary.create_file_writer(str(run / "tensorboard" / "final"))
     with writer.as_default(step=epoch):

@@ -42,21 +42,14 @@ _HOPELESS = 3  # so many failures at the start end the search
 class Plan:
     """A search.
 
-    Attributes:
-        folder: Where all of it is kept.
-        base: Settings that are not searched.
-        names: Settings that are, see `SPACE`.
-        trials: Number of trials.
-        command: Starts the process of a trial, if its folder and `words` follow.
-        words: Options of `train` that are no settings.
-        environment: Of that process.
-        places: Options of `train` that say where data lie. They may change between two starts: the
-            trials' fingerprints say what lies there.
+    The process of a trial is `command`, the trial's folder, `words` and `places`: options of
+    `train` that are no settings, and those that say where data lie. The latter may change between
+    two starts: the trials' fingerprints say what lies there.
     """
 
     folder: Path
     base: PretrainConfig
-    names: Sequence[str]
+    names: Sequence[str]  # of the settings in `SPACE` that are searched
     trials: int
     command: Sequence[str]
     words: Sequence[str]
@@ -90,16 +83,10 @@ class SearchOracle(BayesianOptimizationOracle):
         space: As `resolve` returns it.
         trials: Number of trials.
         seed: Of the proposals.
-        told: Called with a trial that has ended, and the seconds it took.
+        told: Called with the oracle, a trial that has ended, and the seconds it took.
     """
 
-    def __init__(
-        self,
-        space: dict[str, dict],
-        trials: int,
-        seed: int,
-        told: Callable[["SearchOracle", Trial, float], None],
-    ):
+    def __init__(self, space: dict[str, dict], trials: int, seed: int, told: Callable):
         super().__init__(
             objective=keras_tuner.Objective(OBJECTIVE, "min"),
             max_trials=trials,
