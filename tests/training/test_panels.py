@@ -10,7 +10,7 @@ from PIL import Image
 from tensorboard.plugins.projector import ProjectorConfig
 
 from tf_dicom_ce.training.panels import inpainting_panel, sensitivity_panel
-from tf_dicom_ce.training.projector import encoder_features, label_names, write_projector
+from tf_dicom_ce.training.tensorboard import encoder_features, label_names, write_projector
 
 TAGS = {"study": ("liver", "kidney"), "probe": ("linear",)}
 

@@ -1,13 +1,23 @@
-"""Checkpoints of a training run, in files that are whole at any moment."""
+"""The whole state of a run, and its checkpoints: files that are whole at any moment.
+
+Variables go by their paths, so that what is saved goes back to where it was, whatever the order. A
+path such as `unet/up1/up/kernel` has to be the same in every process. Keras numbers what has no
+name of its own by what was built before (`fused_adam_1`), so layers, optimizers and seeds whose
+variables are saved have names.
+"""
 
 import json
+import math
 import os
 import shutil
 import zipfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
+import tensorflow as tf
 from rich.console import Console
 
 from tf_dicom_ce.errors import UserError
@@ -121,3 +131,138 @@ def _read(path: Path) -> Checkpoint:
                 groups[group][variable] = file[member]
         state = json.loads(file["state"].tobytes())
         return Checkpoint(int(file["step"]), state=state, **groups)
+
+
+def by_path(variables: Iterable[keras.Variable]) -> dict[str, keras.Variable]:
+    """Path -> variable.
+
+    Raises:
+        ValueError: Two variables have the same path.
+    """
+    found: dict[str, keras.Variable] = {}
+    for variable in variables:
+        if found.setdefault(variable.path, variable) is not variable:
+            raise ValueError(f"Two variables have the path {variable.path}. Name their owners.")
+    return found
+
+
+def state_variables(model: keras.Model) -> dict[str, keras.Variable]:
+    """All that a step reads or changes: weights, statistics, seeds, optimizers, running means."""
+    optimizers = [v for v in vars(model).values() if isinstance(v, keras.optimizers.Optimizer)]
+    slots = [variable for optimizer in optimizers for variable in optimizer.variables]
+    return by_path([*model.variables, *slots, *model.metrics_variables])
+
+
+def values_of(variables: Mapping[str, keras.Variable]) -> dict[str, np.ndarray]:
+    """Path -> a copy of the value."""
+    return {path: variable.numpy() for path, variable in variables.items()}
+
+
+def _require_match(
+    variables: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]
+) -> None:
+    """Checks that there is a value of the right shape and dtype for each variable, and no more."""
+    for path in [*variables, *values]:
+        ours, saved = (
+            f"{of[path].dtype} {tuple(of[path].shape)}" if path in of else "no such variable"
+            for of in (variables, values)
+        )
+        if saved != ours:
+            raise UserError(
+                f"{path}: the checkpoint has {saved}, this model has {ours}. The checkpoint is of "
+                "another model than these settings give, or of an earlier version. Repeat the "
+                "run's command, or start anew in another --run."
+            )
+
+
+def _assign(variables: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
+    """Gives every variable the value of its path; where they do not match, nothing is changed."""
+    _require_match(variables, values)
+    for path, variable in variables.items():
+        variable.assign(values[path])
+
+
+class BestWeights(keras.callbacks.Callback):
+    """Keeps the weights of the epoch with the lowest value of a metric.
+
+    Attributes:
+        state: The best epoch so far, from 1 (0: none yet), and its value.
+        weights: The values of all of the model's variables at that epoch, by path.
+    """
+
+    def __init__(self, monitor: str):
+        super().__init__()
+        self._monitor = monitor
+        self.state: list = [0, float("inf")]
+        self.weights: dict[str, np.ndarray] = {}
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs[self._monitor] < self.state[1]:
+            self.state = [epoch + 1, float(logs[self._monitor])]
+            self.weights = values_of(by_path(self.model.variables))
+
+    def restore(self) -> int:
+        """Gives the model the kept weights; returns their epoch.
+
+        Raises:
+            UserError: No epoch had a finite value.
+        """
+        epoch, _ = self.state
+        if not epoch:
+            raise UserError(
+                f"{self._monitor} was never a finite number. Lower the learning rate, or look "
+                "for the cause in TensorBoard."
+            )
+        _assign(by_path(self.model.variables), self.weights)
+        return epoch
+
+
+class RunState:
+    """The whole state of a run: to a checkpoint and back.
+
+    Of the callbacks, `best` among them, those with an attribute `state` (JSON values) are saved, by
+    class; two of one class are a ValueError.
+    """
+
+    def __init__(self, model: keras.Model, best: BestWeights, callbacks: list):
+        self._variables, self._of_model = state_variables(model), by_path(model.variables)
+        self._best = best
+        stateful = [callback for callback in callbacks if hasattr(callback, "state")]
+        self._stateful = {type(callback).__name__: callback for callback in stateful}
+        if len(self._stateful) < len(stateful):
+            raise ValueError("Two callbacks with a state are of the same class.")
+
+    @property
+    def size(self) -> int:
+        """Bytes of a checkpoint, about: the best weights are no more than the variables."""
+        return 2 * sum(
+            math.prod(variable.shape) * tf.as_dtype(variable.dtype).size
+            for variable in self._variables.values()
+        )
+
+    def restore(self, checkpoint: Checkpoint | None) -> int:
+        """Takes a checkpoint's state; returns the number of the step to go on with.
+
+        Raises:
+            UserError: It is of another model, or of an earlier version; nothing was changed.
+        """
+        if checkpoint is None:
+            return 0
+        if missing := self._stateful.keys() - checkpoint.state.keys():
+            raise UserError(
+                f"The checkpoint has no state of {min(missing)}: it is of an earlier version. "
+                "Start anew in another --run."
+            )
+        best_epoch, _ = checkpoint.state[type(self._best).__name__]
+        if best_epoch:
+            _require_match(self._of_model, checkpoint.best)
+        _assign(self._variables, checkpoint.variables)
+        self._best.weights = checkpoint.best
+        for name, callback in self._stateful.items():
+            callback.state = checkpoint.state[name]
+        return checkpoint.step
+
+    def at(self, step: int) -> Checkpoint:
+        """The state as it is, after so many steps."""
+        states = {name: callback.state for name, callback in self._stateful.items()}
+        return Checkpoint(step, values_of(self._variables), self._best.weights, states)

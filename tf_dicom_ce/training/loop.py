@@ -20,8 +20,7 @@ import tensorflow as tf
 
 from tf_dicom_ce.errors import StoppedError, UserError
 from tf_dicom_ce.training import devices
-from tf_dicom_ce.training.checkpoints import Checkpoint, Checkpoints
-from tf_dicom_ce.training.state import BestWeights, RunState
+from tf_dicom_ce.training.checkpoints import BestWeights, Checkpoint, Checkpoints, RunState
 from tf_dicom_ce.whole_files import replacing
 
 _SHORT = 5.0  # seconds

@@ -1,17 +1,19 @@
 """Pretraining of the context encoder (section 4.3): from a data set to an exported encoder."""
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tf_dicom_ce.config import PRESETS, PretrainConfig
-from tf_dicom_ce.data.datasets import spread
+from tf_dicom_ce.data import datasets, shuffling
 from tf_dicom_ce.data.source import Source
-from tf_dicom_ce.data.splits import write_split
+from tf_dicom_ce.data.splits import Split, write_split
 from tf_dicom_ce.data.ultrasound import UltrasoundDataset
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.coverage import (
@@ -24,14 +26,18 @@ from tf_dicom_ce.intake.coverage import (
 from tf_dicom_ce.preprocessing import standardise
 from tf_dicom_ce.saved_model import in_float32
 from tf_dicom_ce.training import devices, run_folder
-from tf_dicom_ce.training.loop import Schedule, evaluation, fit
+from tf_dicom_ce.training.loop import Data, Schedule, evaluation, fit
 from tf_dicom_ce.training.networks import build_pretraining
 from tf_dicom_ce.training.panels import inpainting_panel, sensitivity_panel
 from tf_dicom_ce.training.progress import History, ProgressBar
-from tf_dicom_ce.training.projector import encoder_features, label_names, write_projector
 from tf_dicom_ce.training.sentinel import Sentinel, spans_of
-from tf_dicom_ce.training.sides import Sides
-from tf_dicom_ce.training.tensorboard import TensorBoard, write_hparams
+from tf_dicom_ce.training.tensorboard import (
+    TensorBoard,
+    encoder_features,
+    label_names,
+    write_hparams,
+    write_projector,
+)
 from tf_dicom_ce.whole_files import private
 
 #: Metric -> name in TensorBoard, by group.
@@ -126,7 +132,7 @@ def pretrain(
         run_folder.begin(config, Path(export))
         if data.source.index:
             _decode(data.source, config, folder, writes)
-        sides = Sides(data, config)
+        sides = _Sides(data, config)
         provenance = {**sides.provenance, "environment": run_folder.environment()}
         configuration = {**config.as_dict(), **provenance}
         if writes:
@@ -167,6 +173,75 @@ def pretrain(
         return dataclasses.replace(pretrained, version=version)
 
 
+class _Sides:
+    """Images split in two, in the order of steps, with tags as they are or wrong as a control.
+
+    Args:
+        data: The images; decoded here where that has not been done.
+        config: Settings.
+
+    Attributes:
+        source: Of the images.
+        split: Row numbers of both sides.
+        targets: `tags` and which are `known`, by row.
+        order: Rows of every training step.
+        provenance: What data, labels and split are, without identifiers.
+    """
+
+    def __init__(self, data: UltrasoundDataset, config: PretrainConfig):
+        train, validation = data.split(config.split, config.validation_fraction, config.seed)
+        self.source, self._config = data.source, config
+        self.split = Split(train.rows, validation.rows)
+        y, known = self.source.y, self.source.known
+        rows = (train.rows, validation.rows)
+        self.provenance = {
+            "data_fingerprint": self.source.frames.fingerprint,
+            "labels_fingerprint": hashlib.sha256(y.tobytes() + known.tobytes()).hexdigest(),
+            "split_fingerprint": self.split.fingerprint,
+            "tags_known": UltrasoundDataset(self.source, np.concatenate(rows)).tags_known,
+            "schema": dict(self.source.schema),
+            "images": {"training": len(train), "validation": len(validation)},
+        }
+        if config.shuffle_tags:
+            patients = self.source.patients
+            y, known = shuffling.shuffle_among_patients(y, known, patients, rows, config.seed)
+        if config.tag_noise:
+            spans, rate = self.source.spans, config.tag_noise
+            y, known = shuffling.add_tag_noise(y, known, spans, rows, rate, config.seed)
+        self.targets = {"tags": y, "known": known}
+        balanced = datasets.balanced(y[train.rows]) if config.balance_tags else None
+        self.order = datasets.StepOrder(train.rows, config.batch_size, config.seed, balanced)
+
+    def batches(self) -> Data:
+        """What a model is fitted on."""
+        config = self._config
+        return Data(
+            lambda first, parts: datasets.training_dataset(
+                self.source.frames,
+                self.targets,
+                self.order,
+                config.seed,
+                config.augment,
+                first,
+                parts,
+                self.source.spans,
+                config.tag_dropout,
+            ),
+            self.validation(self.split.validation),
+            lambda step: self.files(self.order.rows_at(step)),
+        )
+
+    def validation(self, rows: np.ndarray) -> tf.data.Dataset:
+        """Some rows once, in batches."""
+        return datasets.evaluation_dataset(
+            self.source.frames, self.targets, rows, self._config.batch_size
+        )
+
+    def files(self, rows: np.ndarray) -> list[int]:
+        """Numbers of these rows' files in files.csv."""
+        return [self.source.samples[row].row for row in rows]
+
+
 def _configure(data: UltrasoundDataset, preset: str, settings: Mapping) -> PretrainConfig:
     """The preset with the settings that were given, on the data's; checks that these fit."""
     if preset not in PRESETS:
@@ -204,11 +279,11 @@ def _decode(source: Source, config: PretrainConfig, folder: Path, writes: bool) 
 
 
 def _watch(
-    config: PretrainConfig, sides: Sides, configuration: Mapping, histograms: bool, run: Path
+    config: PretrainConfig, sides: _Sides, configuration: Mapping, histograms: bool, run: Path
 ) -> list[keras.callbacks.Callback]:
     """What shows a pretraining: history, terminal, sentinel and TensorBoard."""
     # Six validation images for the panels, and more for the sentinel.
-    few, more = (spread(sides.split.validation, count) for count in (6, 32))
+    few, more = (datasets.spread(sides.split.validation, count) for count in (6, 32))
     rows = np.array([*few, *(row for row in more if row not in few)])
     x, y = standardise(sides.source.frames.read(rows)).numpy(), sides.targets["tags"][rows]
     x_few, y_few, tags = x[: len(few)], y[: len(few)], sides.source.tags
@@ -232,14 +307,14 @@ def _watch(
     return [*watch, board]  # the last, for it closes the writer that the sentinel shares
 
 
-def _show(pretrained: Pretrained, sides: Sides, configuration: Mapping) -> None:
+def _show(pretrained: Pretrained, sides: _Sides, configuration: Mapping) -> None:
     """TensorBoard's pages on a finished run: HParams and the projector."""
     run, encoder = pretrained.run, pretrained.encoder
     settings = {k: v for k, v in configuration.items() if not isinstance(v, dict)}
     for name in ("allow_unreadable", "deterministic", "direct", "panel_every"):
         del settings[name]
     write_hparams(run, settings, pretrained.validation, pretrained.epoch)
-    rows = spread(sides.split.validation, 1000)
+    rows = datasets.spread(sides.split.validation, 1000)
     features, thumbnails = encoder_features(encoder, sides.validation(rows))
     names = label_names(sides.targets["tags"][rows], sides.source.tags)
     events = run / "tensorboard" / "validation"
