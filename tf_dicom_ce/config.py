@@ -20,6 +20,11 @@ def _setting(default: Any, help: str, **rules: Any) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, **rules})
 
 
+def _choice(help: str, *choices: str) -> Any:
+    """A setting that is one of `choices`, by default the first."""
+    return _setting(choices[0], help, choices=choices)
+
+
 def problem(field: dataclasses.Field, value: Any) -> str:
     """What is wrong with a value, in words that follow the name and the value; or "".
 
@@ -110,15 +115,7 @@ class _Config:
 
 
 def require_weights(backbone: str, weights: str) -> None:
-    """Checks that there can be such weights.
-
-    Args:
-        backbone: One of `BACKBONES`.
-        weights: Setting `encoder_weights`.
-
-    Raises:
-        UserError: There cannot.
-    """
+    """Raises UserError where the settings `backbone` and `encoder_weights` contradict."""
     if (backbone, weights) == ("vgg16bn", "imagenet"):
         raise UserError(
             "--encoder-weights imagenet: there are none for vgg16bn. Choose --backbone vgg16, or "
@@ -139,7 +136,7 @@ def _words(value: Any) -> str:
 _IMAGE_SIZE = _setting(
     (256, 384), "height and width of the network's input, multiples of 32 (section 4.3)"
 )
-_BACKBONE = _setting("vgg16bn", "the encoder's network; vgg16bn is the paper's", choices=BACKBONES)
+_BACKBONE = _choice("the encoder's network; vgg16bn is the paper's", *BACKBONES)
 _ENCODER_WEIGHTS = _setting(
     "",
     "first weights of the encoder: imagenet (a download), or a .keras file of the same network; "
@@ -163,10 +160,9 @@ _BLANK_OUTSIDE = _setting(
 _AUGMENT = _setting(
     False, "flip, shift and regrade the training images, and any masks; not in the paper"
 )
-_PRECISION = _setting(
-    "float32",
+_PRECISION = _choice(
     "what the networks compute in; weights, losses, logits and what is exported are float32",
-    choices=("float32", "bfloat16", "float16"),
+    *("float32", "bfloat16", "float16"),
 )
 _DETERMINISTIC = _setting(False, "same seed, same weights, bit for bit (slower)")
 
@@ -202,20 +198,15 @@ class PretrainConfig(_Config):
         1e-4, "Adam's, of the context encoder F (section 4.3)", least=0
     )
     d_learning_rate: float = _setting(1e-5, "Adam's, of the discriminator D (section 4.3)", least=0)
-    adversarial: str = _setting(
-        "nonsaturating",
-        "losses of F and D: minimax is Eq. 1 to the letter",
-        choices=("nonsaturating", "minimax", "hinge"),
+    adversarial: str = _choice(
+        "losses of F and D: minimax is Eq. 1 to the letter", "nonsaturating", "minimax", "hinge"
     )
-    discriminator_input: str = _setting(
-        "patch",
-        "what D sees: the patch, or the whole image with it",
-        choices=("patch", "composite"),
+    discriminator_input: str = _choice(
+        "what D sees: the patch, or the whole image with it", "patch", "composite"
     )
-    conditioning: str = _setting(
-        "projection",
+    conditioning: str = _choice(
         "how D learns of the tags (section 3.1.1), or predicts them (AC-GAN)",
-        choices=("projection", "auxiliary"),
+        *("projection", "auxiliary"),
     )
     spectral_norm: bool = _setting(False, "normalise D's weights (Miyato et al., 2018)")
     tag_dropout: float = _setting(
@@ -225,10 +216,8 @@ class PretrainConfig(_Config):
     shuffle_tags: bool = _setting(False, "control: give every patient another one's tags")
     tag_noise: float = _setting(0.0, "share of tags taken from other images", least=0, most=1)
     precision: str = _PRECISION
-    split: str = _setting(
-        "patient",
-        "what stays on one side of the split; section 4.3 splits by image",
-        choices=("patient", "image"),
+    split: str = _choice(
+        "what stays on one side of the split; section 4.3 splits by image", "patient", "image"
     )
     validation_fraction: float = _setting(
         0.2, "share of the images held out (section 4.3)", above=0, below=1
@@ -304,18 +293,15 @@ class FinetuneConfig(_Config):
         UserError: A value that its field does not allow.
     """
 
-    task: str = _setting(
-        "classification",
+    task: str = _choice(
         "of view quality (A.2.1), or segmentation of organs (A.2.2)",
-        choices=("classification", "segmentation"),
+        *("classification", "segmentation"),
     )
     freeze: bool = _setting(False, "keep the encoder as it is, BatchNorm statistics included")
     label_fraction: float = _setting(
         1.0, "share of the labelled training patients (Table 2)", above=0, most=1
     )
-    label_encoding: str = _setting(
-        "ordinal", "are classes in an order?", choices=("ordinal", "categorical")
-    )
+    label_encoding: str = _choice("are classes in an order?", "ordinal", "categorical")
     positive_weight: float = _setting(
         2.0, "weight of a 1 against a 0 in the ordinal codes' loss (A.2.1)", above=0
     )
@@ -369,11 +355,7 @@ def finetune_config(
 ) -> FinetuneConfig:
     """The preset with the settings that were given, on the encoder's size, width and crop.
 
-    Args:
-        task: `classification` or `segmentation`.
-        preset: `paper`, `full` or `quick`.
-        given: Settings that stand above the preset's.
-        encoder: What the exported encoder says of itself, or None.
+    `encoder` is what an exported one says of itself.
 
     Raises:
         UserError: A value that its field does not allow, or that is not the encoder's.

@@ -15,16 +15,10 @@ def classification_measures(
 ) -> dict[str, float]:
     """Accuracy, kappa, AUROC, recall of every class; of ordered classes the mean absolute error.
 
-    Args:
-        labels: True classes, int [N].
-        ids: Predicted classes, int [N].
-        probabilities: float [N, K].
-        ordinal: Whether the classes are in an order: then kappa is weighted quadratically.
-
-    Returns:
-        Measures by name. `auroc` is the mean over the classes, each against the rest. NaN where a
-        measure is not defined, which the labels alone decide: the recall of a class that does not
-        occur; kappa and `auroc` of labels that are all alike.
+    Labels and predicted ids are int [N], probabilities float [N, K]. Of classes in an order
+    (`ordinal`) kappa is weighted quadratically. `auroc` is the mean over the classes, each against
+    the rest. NaN where a measure is not defined, which the labels alone decide: the recall of a
+    class that does not occur; kappa and `auroc` of labels that are all alike.
     """
     classes = list(range(probabilities.shape[1]))
     both = [k for k in classes if 0 < (labels == k).sum() < len(labels)]
@@ -56,10 +50,7 @@ def mask_measures(truth: np.ndarray, prediction: np.ndarray, tolerance: float) -
     Whether a measure is defined depends on the truth A alone, never on the prediction B. So the
     images that a mean is over are the same for every model.
 
-    Args:
-        truth: bool [H, W].
-        prediction: bool [H, W].
-        tolerance: Of the surface Dice, in pixels.
+    Both are bool [H, W]; `tolerance` is that of the surface Dice, in pixels.
 
     Returns:
         Where A has the class: `dice` 2 |A ∩ B| / (|A| + |B|), 0 to 1; `hausdorff_95` in pixels;

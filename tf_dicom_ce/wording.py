@@ -42,12 +42,8 @@ _BY_CLASS = {
 def describe(name: str, classes: Sequence[str] = ()) -> tuple[str, str]:
     """The unit and the meaning of a measure.
 
-    Args:
-        name: As in `result.json`, e.g. `accuracy`, `recall_1` or `dice_liver`.
-        classes: Names, for measures that give a class by its number.
-
-    Returns:
-        Both, the meaning after the class's name if it is of one; of an unknown measure "–" and "".
+    It is named as in `result.json`, e.g. `accuracy`, `recall_1` or `dice_liver`. The meaning stands
+    after the class's name if it is of one. Of an unknown measure they are "–" and "".
     """
     if name in _MEASURES:
         return _MEASURES[name]

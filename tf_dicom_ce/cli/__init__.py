@@ -25,9 +25,6 @@ _COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `tf-dicom-ce <command> …`.
 
-    Args:
-        arguments: Words after the program's name; by default the process's.
-
     Returns:
         Exit code: 0, 2 for a mistake that the user can mend (one message on stderr), or 128 and the
         signal that ended it: 130 after Ctrl-C, 143 after SIGTERM, 141 if nobody reads the output.

@@ -15,12 +15,9 @@ _METAVARS = {int: "N", float: "X", tuple[int, int]: ("H", "W")}
 def add_settings(
     parser: argparse.ArgumentParser, kind: type, names: Collection[str] | None = None
 ) -> None:
-    """Declares options for settings; a default of None means: as file and preset say.
+    """Declares options for the settings `names` of a configuration; None: all, and `--config`.
 
-    Args:
-        parser: The command's.
-        kind: `PretrainConfig` or `FinetuneConfig`.
-        names: The settings that the command has; None for all, and `--config`.
+    A default of None means: as file and preset say.
     """
     place = parser
     if names is None:
@@ -51,11 +48,13 @@ def _words(field: dataclasses.Field) -> dict[str, Any]:
 
 
 def given_settings(options: argparse.Namespace, kind: type) -> dict[str, Any]:
-    """Settings of the file of `--config`, and above them those of the command line."""
-    read = read_config(options.config, kind) if options.config else {}
-    names = [field.name for field in dataclasses.fields(kind)]
-    told = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in (read | told).items()}
+    """Settings of the file of `--config`, if any, and above them those of the command line."""
+    file = getattr(options, "config", None)
+    given = read_config(file, kind) if file else {}
+    for field in dataclasses.fields(kind):
+        if (value := getattr(options, field.name, None)) is not None:
+            given[field.name] = value
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
 
 
 def add_labels_argument(parser: argparse.ArgumentParser) -> None:

@@ -17,6 +17,7 @@ from tf_dicom_ce.cli.arguments import (
     add_labels_argument,
     add_pacs_arguments,
     add_settings,
+    given_settings,
     query_of,
 )
 from tf_dicom_ce.config import PretrainConfig
@@ -51,12 +52,11 @@ def run(options: argparse.Namespace) -> None:
             f"--run {folder}: holds something else than a report ({min(foreign)}). Choose another "
             "folder."
         )
-    given = {name: getattr(options, name) for name in _SETTINGS}
     source = UltrasoundDataset.from_dicom(
         options.source,
         labels=options.labels,
         query=query_of(options),
-        **{name: value for name, value in given.items() if value is not None},
+        **given_settings(options, PretrainConfig),
     ).source
     index = source.index
     write_coverage(index, folder, reader=source.reader)

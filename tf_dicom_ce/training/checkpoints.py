@@ -28,19 +28,12 @@ _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run after some steps.
-
-    Attributes:
-        step: Steps done.
-        variables: Values of all that a step reads or changes, by path.
-        best: Those of the model at the best epoch so far, by path; empty before there is one.
-        state: What else has to be known, as JSON values.
-    """
+    """A run after some steps."""
 
     step: int
-    variables: dict[str, np.ndarray]
-    best: dict[str, np.ndarray]
-    state: dict
+    variables: dict[str, np.ndarray]  # of all that a step reads or changes, by path
+    best: dict[str, np.ndarray]  # those of the model at the best epoch so far, if there is one
+    state: dict  # what else has to be known, as JSON values
 
 
 class Checkpoints:

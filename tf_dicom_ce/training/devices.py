@@ -12,8 +12,6 @@ import tensorflow as tf
 
 from tf_dicom_ce.errors import UserError
 
-STRATEGIES = ("none", "mirrored", "multiworker")
-
 # What TensorFlow raises when another worker has gone.
 _GONE = (
     tf.errors.UnavailableError,
@@ -26,7 +24,7 @@ _GONE = (
 
 
 def open_strategy(name: str, batch_size: int) -> tf.distribute.Strategy:
-    """Opens one of `STRATEGIES`, before anything else of TensorFlow is used.
+    """Opens `none`, `mirrored` or `multiworker`, before anything else of TensorFlow is used.
 
     Raises:
         UserError: There is no cluster (the environment's TF_CONFIG) for `multiworker`, or the batch

@@ -36,12 +36,9 @@ Answers = Iterable[Mapping[str, np.ndarray]]
 def evaluate_classification(answers: Answers, task: Task, seed: int, run: Path) -> dict:
     """Measures a classifier; writes `test.csv`, `confusion.png` and `test.html`.
 
-    Args:
-        answers: To the test images in their order: `probabilities` [K], `class_id`, and `logits`:
-            [K − 1] where they are ordinal; then their rank inconsistency is measured too.
-        task: The labelled images.
-        seed: Of the bootstrap.
-        run: Folder to write to.
+    The answers are those to the test images in their order: `probabilities` [K], `class_id`, and
+    `logits`: [K − 1] where they are ordinal; then their rank inconsistency is measured too. `seed`
+    is that of the bootstrap.
 
     Returns:
         What `summarise` gives for every measure, with its `unit`.

@@ -28,18 +28,12 @@ _SHORT = 5.0  # seconds
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """What a model is fitted on.
+    """What a model is fitted on."""
 
-    Attributes:
-        training: Number of the first step, parts of every batch (`devices.host_parts`) -> endless
-            batches from there on, one for each part.
-        validation: Batches, one pass.
-        rows_at: Rows of the index that a training step sees, for messages.
-    """
-
+    #: First step, parts of every batch (`devices.host_parts`) -> endless batches from there on.
     training: Callable[[int, tuple[int, int, int]], tf.data.Dataset]
-    validation: tf.data.Dataset
-    rows_at: Callable[[int], list[int]]
+    validation: tf.data.Dataset  # one pass
+    rows_at: Callable[[int], list[int]]  # rows of the index that a step sees, for messages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,18 +41,12 @@ class Schedule:
     """How long a run is and how often it is saved: after an epoch, and as often as asked within.
 
     Of epochs that take less than five seconds some are not saved.
-
-    Attributes:
-        epochs: Passes over the training images.
-        steps_per_epoch: Steps of one.
-        minutes: Minutes between two checkpoints within an epoch.
-        steps: Steps between two checkpoints within an epoch, or None.
     """
 
     epochs: int
     steps_per_epoch: int
-    minutes: float = 10.0
-    steps: int | None = None
+    minutes: float = 10.0  # between two checkpoints within an epoch
+    steps: int | None = None  # between two, besides
 
     @property
     def total(self) -> int:
@@ -86,11 +74,9 @@ def fit(
 ) -> int:
     """Trains a model as `train`, and gives it the weights of its best epoch.
 
-    That is the one with the lowest value of `monitor`, a validation metric. `checkpoints/` and
-    `best.weights.h5` lie in the folder `run`; only the chief of several workers writes.
-
-    Returns:
-        The epoch that was kept, from 1.
+    That is the one with the lowest value of `monitor`, a validation metric; its number, from 1, is
+    returned. `checkpoints/` and `best.weights.h5` lie in the folder `run`; of several workers only
+    the chief writes.
 
     Raises:
         UserError: See `train`; or no epoch had a finite value of `monitor`.
@@ -118,15 +104,9 @@ def train(
 ) -> None:
     """Trains a model from its newest checkpoint, or from the start, to the end of the schedule.
 
-    Args:
-        model: Compiled, with all variables created, in the scope of `strategy`.
-        data: What it is trained on.
-        schedule: How long, and when to save.
-        best: Told of epochs' ends first.
-        callbacks: Told of all that `fit` tells; `model.stop_training` ends the run. A callback with
-            an attribute `state` (JSON values) finds it again after a resume, others start anew.
-        checkpoints: Where the state is kept.
-        strategy: See `devices`.
+    The model is compiled, with all variables created, in the scope of `strategy`. Callbacks are
+    told of all that Keras' `fit` tells, `best` first; `model.stop_training` ends the run. One with
+    an attribute `state` (JSON values) finds it again after a resume, others start anew.
 
     Raises:
         UserError: A loss or an input is not finite; the message names step and rows.

@@ -71,10 +71,8 @@ def _discriminator(config: PretrainConfig, labels: int, policy: str):
 def build_head(config: FinetuneConfig, encoder: keras.Layer | None, classes: int) -> Head:
     """Puts the task's head on an encoder and creates all variables.
 
-    Args:
-        config: Settings.
-        encoder: From z-scored images to the five scales; None makes one.
-        classes: Number of classes; in segmentation with background.
+    The encoder leads from z-scored images to the five scales; None makes one. `classes` are counted
+    with the background in segmentation.
     """
     policy = _POLICIES[config.precision]
     if encoder is None:

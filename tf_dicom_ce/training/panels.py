@@ -54,14 +54,7 @@ def sensitivity_panel(
     Each label stands alone in y (one-hot). A cell holds D's logit and σ(D) in per cent: blue
     where D holds the patch for predicted, orange for true. The image's own labels are framed.
 
-    Args:
-        model: A `ContextEncoderGAN` whose D sees y.
-        images: z-scored, float32 [N, H, W, 1].
-        y: Their tags, float32 [N, L].
-        tags: Name -> labels of every tag, in the order of y.
-
-    Returns:
-        uint8 [height, width, 3].
+    Images are z-scored, float32 [N, H, W, 1]; y is float32 [N, L], in the order of `tags`.
     """
     names = ["no tag", *itertools.chain(*tags.values())]
     alone = np.eye(len(names), dtype=np.float32)[:, 1:]  # the first row is no tag

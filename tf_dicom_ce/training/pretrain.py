@@ -110,7 +110,7 @@ def pretrain(
         resume: Go on with the run in `run`, or begin it. One that has ended is only read.
         checkpoint_minutes: Minutes between two checkpoints within an epoch.
         checkpoint_steps: Steps between two, besides.
-        strategy: One of `devices.STRATEGIES`.
+        strategy: See `devices.open_strategy`.
         histograms: Also the distribution of weights in TensorBoard.
         callbacks: As of Keras' `fit`. On a resume they start anew, unless they have a `state`.
         **settings: Fields of `PretrainConfig` that stand above the preset's; how images are read,
@@ -176,16 +176,8 @@ def pretrain(
 class _Sides:
     """Images split in two, in the order of steps, with tags as they are or wrong as a control.
 
-    Args:
-        data: The images; decoded here where that has not been done.
-        config: Settings.
-
-    Attributes:
-        source: Of the images.
-        split: Row numbers of both sides.
-        targets: `tags` and which are `known`, by row.
-        order: Rows of every training step.
-        provenance: What data, labels and split are, without identifiers.
+    They are decoded here where that has not been done. `provenance` says what data, labels and
+    split are, without identifiers.
     """
 
     def __init__(self, data: UltrasoundDataset, config: PretrainConfig):

@@ -28,14 +28,8 @@ def open_run_folder(
 ) -> Iterator[Path]:
     """Creates the folder of a run, or opens that of a run to go on with.
 
-    Args:
-        path: The folder, or None for `runs/<time>-<name>`.
-        name: What kind of run it is.
-        resume: Go on with what is in the folder, if there is anything.
-        is_chief: False in a worker that only reads what the chief writes.
-
-    Yields:
-        The folder; nobody else can open it until the context is left, or the process has ended.
+    Without a path it is `runs/<time>-<name>`. Nobody else can open it until the context is left, or
+    the process has ended; but a worker, not the chief, only reads what the chief writes.
 
     Raises:
         UserError: The folder holds something and `resume` is not set, another process has it, it
@@ -69,10 +63,7 @@ def open_run_folder(
 def begin(config: PretrainConfig | FinetuneConfig, export: Path | None) -> None:
     """Checks that results can go to `export`, shows the settings and seeds everything.
 
-    Python, NumPy and TensorFlow are seeded; `deterministic` also fixes the order of every sum.
-
-    Raises:
-        UserError: See `require_writable`.
+    `deterministic` also fixes the order of every sum.
     """
     if export is not None:
         require_writable(export, "--export")

@@ -60,11 +60,7 @@ def sensitivities(discriminator, x, y: np.ndarray, spans: Spans) -> dict[str, fl
     `cycled`, over the images where y' differs from y (a tag without a label is cycled to itself);
     NaN where there is none.
 
-    Args:
-        discriminator: (x, y) -> dict with `logit`, float [N].
-        x: What D sees, float [N, h, w, 1].
-        y: float32 [N, L].
-        spans: Of the tags.
+    x is what D sees, float [N, h, w, 1].
     """
     logit = np.asarray(discriminator(x, y)["logit"])
     found = {}

@@ -77,13 +77,8 @@ class SearchOracle(BayesianOptimizationOracle):
 
     Keras-tuner alone may leave half a file behind at a kill, forgets what ran before the first
     trial ended, and keeps a trial for ever as running whose start it had noted in one file but not
-    in the other. Here files are whole, and every trial without an end is run again.
-
-    Args:
-        space: As `resolve` returns it.
-        trials: Number of trials.
-        seed: Of the proposals.
-        told: Called with the oracle, a trial that has ended, and the seconds it took.
+    in the other. Here files are whole, and every trial without an end is run again. `told` is
+    called with the oracle, a trial that has ended, and the seconds it took.
     """
 
     def __init__(self, space: dict[str, dict], trials: int, seed: int, told: Callable):

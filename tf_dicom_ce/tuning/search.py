@@ -135,9 +135,7 @@ def tune(plan: Plan) -> None:
 def search(plan: Plan) -> list[Row] | None:
     """Runs or continues a search, or one part of a distributed one.
 
-    Args:
-        plan: The search; the same in every process and in every continuation, but for the number
-            of trials, which may be raised.
+    The plan is the same in every process and continuation, but the number of trials may be raised.
 
     Returns:
         The trials, the best first; None in a worker of a distributed search.
