@@ -10,7 +10,6 @@ from typing import Any
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.errors import UserError
 
-ENCODER_STRIDE = 32  # five blocks that halve (section 4.2)
 #: Networks of the encoder: the paper's, and those of keras.applications that were tried.
 BACKBONES = ("vgg16bn", "vgg16", "resnet50", "densenet121", "mobilenetv2", "efficientnetv2b0")
 
@@ -93,14 +92,12 @@ class _Config:
                 object.__setattr__(self, field.name, float(value))
             if _is_list(value):
                 object.__setattr__(self, field.name, tuple(value))
-        height, width = self.image_size
-        for side in (height, width):
-            if side < ENCODER_STRIDE or side % ENCODER_STRIDE:
-                below = max(side // ENCODER_STRIDE, 1) * ENCODER_STRIDE
+        for side in self.image_size:
+            if side < 32 or side % 32:
+                below = max(side // 32, 1) * 32
                 raise UserError(
-                    f"--image-size {height} {width}: {side} is not a multiple of "
-                    f"{ENCODER_STRIDE}, and the encoder halves five times. "
-                    f"The nearest are {below} and {below + ENCODER_STRIDE}."
+                    f"--image-size {_words(self.image_size)}: {side} is not a multiple of 32, and "
+                    f"the encoder halves five times. The nearest are {below} and {below + 32}."
                 )
         require_weights(self.backbone, self.encoder_weights)
 
@@ -325,24 +322,20 @@ class FinetuneConfig(_Config):
     deterministic: bool = _DETERMINISTIC
 
 
+_CLASSIFICATION = FinetuneConfig()
 _SEGMENTATION = FinetuneConfig(task="segmentation", batch_size=8, epochs=500)
+# Minutes on two CPU cores, at the size of the quick encoder.
+_QUICK = FinetuneConfig(
+    epochs=40, epoch_steps=50, learning_rate=1e-3, image_size=(64, 96), width=0.25
+)
 FINETUNE_PRESETS = {
-    ("paper", "classification"): FinetuneConfig(),
+    ("paper", "classification"): _CLASSIFICATION,
     ("paper", "segmentation"): _SEGMENTATION,
-    ("full", "classification"): FinetuneConfig(),
+    ("full", "classification"): _CLASSIFICATION,
     ("full", "segmentation"): _SEGMENTATION,
-    # Minutes on two CPU cores, at the size of the quick encoder.
-    ("quick", "classification"): FinetuneConfig(
-        epochs=40, epoch_steps=50, learning_rate=1e-3, image_size=(64, 96), width=0.25
-    ),
-    ("quick", "segmentation"): FinetuneConfig(
-        task="segmentation",
-        batch_size=8,
-        epochs=40,
-        epoch_steps=25,
-        learning_rate=3e-3,
-        image_size=(64, 96),
-        width=0.25,
+    ("quick", "classification"): _QUICK,
+    ("quick", "segmentation"): dataclasses.replace(
+        _QUICK, task="segmentation", batch_size=8, epoch_steps=25, learning_rate=3e-3
     ),
 }
 
@@ -360,18 +353,13 @@ def finetune_config(
     Raises:
         UserError: A value that its field does not allow, or that is not the encoder's.
     """
-    if encoder and given.get("encoder_weights"):
-        raise UserError(
-            f"--encoder-weights {given['encoder_weights']}: the encoder has its own. Leave the "
-            "option out, or use --encoder none."
-        )
+    remedy = "Leave the option out, or use --encoder none."
+    if encoder and (weights := given.get("encoder_weights")):
+        raise UserError(f"--encoder-weights {weights}: the encoder has its own. {remedy}")
     its = {name: encoder[name] for name in _OF_ENCODER if name in encoder} if encoder else {}
     if its:
         its["image_size"] = tuple(its["image_size"])
     for name, value in its.items():
         if given.get(name, value) != value:
-            raise UserError(
-                f"{flag(name)} {given[name]}: the encoder has {value}. Leave the option out, "
-                "or use --encoder none."
-            )
+            raise UserError(f"{flag(name)} {given[name]}: the encoder has {value}. {remedy}")
     return dataclasses.replace(FINETUNE_PRESETS[preset, task], **{**given, **its})

@@ -134,24 +134,19 @@ def summarise(measure: Measure, clusters: np.ndarray, seed: int) -> dict[str, di
     thousand = bootstrap(measure, clusters, 1000, seed + 1)
     return {
         name: {
-            "value": _number(value),
-            "bootstrap_mean": _number(_defined(ten[name], np.mean)),
-            "bootstrap_sd": _number(_defined(ten[name], lambda v: np.std(v, ddof=1))),
+            "value": None if np.isnan(value) else float(value),
+            "bootstrap_mean": _defined(ten[name], np.mean),
+            "bootstrap_sd": _defined(ten[name], lambda v: np.std(v, ddof=1)),
             "interval_95": [
-                _number(_defined(thousand[name], lambda v, q=q: np.percentile(v, q)))
-                for q in (2.5, 97.5)
+                _defined(thousand[name], lambda v, q=q: np.percentile(v, q)) for q in (2.5, 97.5)
             ],
         }
         for name, value in values.items()
     }
 
 
-def _defined(values: np.ndarray, statistic: Callable) -> float:
+def _defined(values: np.ndarray, statistic: Callable) -> float | None:
     defined = values[~np.isnan(values)]
     # Always the same where it is defined at all: it rests on one patient.
     rests_on_one = len(defined) < len(values) and len(set(defined)) < 2
-    return np.nan if len(defined) < 2 or rests_on_one else float(statistic(defined))
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+    return None if len(defined) < 2 or rests_on_one else float(statistic(defined))

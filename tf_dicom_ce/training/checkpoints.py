@@ -22,6 +22,7 @@ from rich.console import Console
 
 from tf_dicom_ce.errors import UserError
 
+_KEPT = 3
 _GROUPS = ("variables", "best")
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
@@ -40,16 +41,13 @@ class Checkpoints:
     """The newest few checkpoints of a run.
 
     A checkpoint is a zip of arrays with checksums (`numpy.savez`), written beside and renamed. Its
-    members are `step`, `state`, and `variables/<path>` and `best/<path>` for every variable.
-
-    Args:
-        folder: Made if need be; what a killed run left half-written is removed.
-        keep: Number of checkpoints to keep, at least 1.
-        writes: False in a process that only reads what another one writes.
+    members are `step`, `state`, and `variables/<path>` and `best/<path>` for every variable. What a
+    killed run left half-written in the folder is removed, but not by a process that only reads what
+    another one `writes`.
     """
 
-    def __init__(self, folder: Path, keep: int = 3, writes: bool = True):
-        self._folder, self._keep, self._writes = folder, keep, writes
+    def __init__(self, folder: Path, writes: bool = True):
+        self._folder, self._writes = folder, writes
         if not writes:
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +55,7 @@ class Checkpoints:
             part.unlink()
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Writes a checkpoint, then removes the oldest beyond `keep`.
+        """Writes a checkpoint, then removes the oldest but three.
 
         Raises:
             OSError: The disk is full or cannot be written; older checkpoints are untouched.
@@ -79,7 +77,7 @@ class Checkpoints:
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
-        for old in self._newest_first()[self._keep :]:
+        for old in self._newest_first()[_KEPT:]:
             old.unlink()
 
     def latest(self) -> Checkpoint | None:
@@ -103,7 +101,7 @@ class Checkpoints:
         """
         if not self._writes:
             return
-        needed = size * (self._keep + 1)
+        needed = size * (_KEPT + 1)
         free = shutil.disk_usage(self._folder).free
         if free < needed:
             raise UserError(
@@ -127,11 +125,7 @@ def _read(path: Path) -> Checkpoint:
 
 
 def by_path(variables: Iterable[keras.Variable]) -> dict[str, keras.Variable]:
-    """Path -> variable.
-
-    Raises:
-        ValueError: Two variables have the same path.
-    """
+    """Path -> variable; two of the same path are a ValueError."""
     found: dict[str, keras.Variable] = {}
     for variable in variables:
         if found.setdefault(variable.path, variable) is not variable:
@@ -176,18 +170,13 @@ def _assign(variables: Mapping[str, keras.Variable], values: Mapping[str, np.nda
 
 
 class BestWeights(keras.callbacks.Callback):
-    """Keeps the weights of the epoch with the lowest value of a metric.
-
-    Attributes:
-        state: The best epoch so far, from 1 (0: none yet), and its value.
-        weights: The values of all of the model's variables at that epoch, by path.
-    """
+    """Keeps the weights of the epoch with the lowest value of a metric."""
 
     def __init__(self, monitor: str):
         super().__init__()
         self._monitor = monitor
-        self.state: list = [0, float("inf")]
-        self.weights: dict[str, np.ndarray] = {}
+        self.state: list = [0, math.inf]  # the best epoch so far, from 1, and its value
+        self.weights: dict[str, np.ndarray] = {}  # of all the model's variables then, by path
 
     def on_epoch_end(self, epoch, logs=None):
         if logs[self._monitor] < self.state[1]:

@@ -35,21 +35,13 @@ HEADLINE = {"classification": "accuracy", "segmentation": "dice"}
 
 @dataclass(frozen=True)
 class Finetuned:
-    """What a run leaves.
+    """What a run leaves."""
 
-    Attributes:
-        model: `UNet` or `Classifier` with the weights of `epoch`, in float32.
-        epoch: The epoch with the lowest loss on the validation images, from 1.
-        measures: On the test images, see `evaluation`.
-        run: The run's folder.
-        version: Folder of the exported head; None where this call exported none.
-    """
-
-    model: Head
-    epoch: int
-    measures: dict
-    run: Path
-    version: Path | None = None
+    model: Head  # `UNet` or `Classifier` with the weights of `epoch`, in float32
+    epoch: int  # with the lowest loss on the validation images, from 1
+    measures: dict  # on the test images, see `evaluation`
+    run: Path  # the run's folder
+    version: Path | None = None  # folder of the exported head; None where this call exported none
 
 
 @private()

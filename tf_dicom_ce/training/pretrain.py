@@ -66,20 +66,15 @@ _SCALARS = {
 class Pretrained:
     """What a run leaves: the encoder of the best epoch and how good it was.
 
-    Attributes:
-        encoder: With the weights of `epoch`, computing in float32.
-        epoch: The epoch with the lowest joint loss on the validation images, from 1; the lowest
-            L_rec where the encoder predicts tags as well.
-        validation: That epoch's measures on the validation images.
-        run: The run's folder.
-        version: Folder of the exported encoder; None where this call exported none.
+    That is the epoch with the lowest joint loss on the validation images, or the lowest L_rec where
+    the encoder predicts tags as well.
     """
 
-    encoder: keras.Model
-    epoch: int
-    validation: dict[str, float]
-    run: Path
-    version: Path | None = None
+    encoder: keras.Model  # with the weights of `epoch`, computing in float32
+    epoch: int  # from 1
+    validation: dict[str, float]  # that epoch's measures on the validation images
+    run: Path  # the run's folder
+    version: Path | None = None  # of the exported encoder; None where this call exported none
 
 
 @private()

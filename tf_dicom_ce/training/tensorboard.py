@@ -13,6 +13,7 @@ from tensorboard.plugins import projector
 from tensorboard.plugins.hparams import api as hparams_api
 
 from tf_dicom_ce.training.panels import gray
+from tf_dicom_ce.training.sentinel import spans_of
 
 _THUMBNAIL = (48, 32)  # width and height; a sprite of 1,000 is at most 1,536 wide, 1,024 high
 #: Draws a picture of a model, uint8 [H, W, 3].
@@ -156,12 +157,10 @@ def encoder_features(encoder, batches: tf.data.Dataset) -> tuple[np.ndarray, np.
 
 def label_names(y: np.ndarray, tags: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """For each tag the names of every image's labels in y [N, L], "-" where it has none."""
-    names, start = {}, 0
-    for tag, labels in tags.items():
-        span = y[:, start : start + len(labels)]
-        names[tag] = [", ".join(itertools.compress(labels, row)) or "-" for row in span]
-        start += len(labels)
-    return names
+    return {
+        tag: [", ".join(itertools.compress(tags[tag], row)) or "-" for row in y[:, start:stop]]
+        for tag, start, stop in spans_of(tags)
+    }
 
 
 def write_projector(
@@ -173,12 +172,9 @@ def write_projector(
 ) -> None:
     """Writes features, metadata and a sprite, and the configuration that joins them.
 
-    Args:
-        folder: A folder in which TensorBoard finds events, else it does not look for this.
-        features: float [N, F], see `encoder_features`.
-        rows: Number of each image in files.csv; nothing else tells which it is.
-        labels: Tag -> names of N images' labels, see `label_names`.
-        thumbnails: Gray levels, uint8 [N, h, w].
+    Features and thumbnails are those of `encoder_features`, labels of `label_names`. `rows` are the
+    images' numbers in files.csv; nothing else tells which they are. TensorBoard only looks for this
+    in a folder with events.
     """
     folder.mkdir(parents=True, exist_ok=True)
     np.savetxt(folder / "features.tsv", features, fmt="%.6g", delimiter="\t")
