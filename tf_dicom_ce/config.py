@@ -25,12 +25,10 @@ def _choice(help: str, *choices: str) -> Any:
 
 
 def problem(field: dataclasses.Field, value: Any) -> str:
-    """What is wrong with a value, in words that follow the name and the value; or "".
+    """What is wrong with any value for a field, in words that follow name and value; or "".
 
-    Args:
-        field: Of a configuration. Its metadata may hold `choices`, a `pattern` with its `words`, or
-            a range: `least` or `above`, `most` or `below`. A number is finite in any case.
-        value: Any.
+    The field's metadata may hold `choices`, a `pattern` with its `words`, or a range: `least` or
+    `above`, `most` or `below`. A number is finite in any case.
     """
     rules, kind = field.metadata, field.type
     if not _is_of(kind, value):

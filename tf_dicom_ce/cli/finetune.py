@@ -23,7 +23,7 @@ them). The head goes to <export>/<task>/<version>/.
 import argparse
 from pathlib import Path
 
-from tf_dicom_ce.cli.arguments import add_run_arguments, add_settings, given_settings, run_settings
+from tf_dicom_ce.cli import arguments
 from tf_dicom_ce.config import FinetuneConfig, finetune_config
 from tf_dicom_ce.errors import UserError
 
@@ -47,20 +47,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("paper", "full", "quick"),
         help="starting settings (default: full, which is paper here; phantom: quick)",
     )
-    add_settings(parser, FinetuneConfig)
-    add_run_arguments(parser, "<task>")
+    arguments.add_settings(parser, FinetuneConfig)
+    arguments.add_run_arguments(parser, "<task>")
     no_export = "measure the head and keep its weights, but no SavedModel"
     add("--no-export", dest="export", action="store_const", const=None, help=no_export)
 
 
 def configure(options: argparse.Namespace) -> FinetuneConfig:
-    """The preset with the settings that were given, as on an encoder that has all of them.
-
-    Raises:
-        UserError: A value that its field does not allow.
-    """
+    """The preset with the settings that were given, as on an encoder that has all of them."""
     preset = options.preset or ("full" if options.data else "quick")
-    return finetune_config(options.task, preset, given_settings(options, FinetuneConfig))
+    return finetune_config(options.task, preset, arguments.given_settings(options, FinetuneConfig))
 
 
 def run(options: argparse.Namespace) -> None:
@@ -69,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
 
     if options.task is None:
         raise UserError("--task: classification or segmentation?")
-    settings = given_settings(options, FinetuneConfig)
+    settings = arguments.given_settings(options, FinetuneConfig)
     load_tensorflow()
 
     from tf_dicom_ce.training.finetune import finetune
@@ -81,6 +77,6 @@ def run(options: argparse.Namespace) -> None:
         masks=options.masks,
         class_names=options.class_names,
         preset=options.preset,
-        **run_settings(options),
+        **arguments.run_settings(options),
         **settings,
     )

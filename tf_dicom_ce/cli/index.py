@@ -13,13 +13,7 @@ import argparse
 import time
 from pathlib import Path
 
-from tf_dicom_ce.cli.arguments import (
-    add_labels_argument,
-    add_pacs_arguments,
-    add_settings,
-    given_settings,
-    query_of,
-)
+from tf_dicom_ce.cli import arguments
 from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.errors import UserError
 
@@ -32,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", type=Path, metavar="DIR", help="folder to write to (default: runs/<time>-index)"
     )
-    add_settings(parser, PretrainConfig, _SETTINGS)
-    add_labels_argument(parser)
-    add_pacs_arguments(parser)
+    arguments.add_settings(parser, PretrainConfig, _SETTINGS)
+    arguments.add_labels_argument(parser)
+    arguments.add_pacs_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -55,8 +49,8 @@ def run(options: argparse.Namespace) -> None:
     source = UltrasoundDataset.from_dicom(
         options.source,
         labels=options.labels,
-        query=query_of(options),
-        **given_settings(options, PretrainConfig),
+        query=arguments.query_of(options),
+        **arguments.given_settings(options, PretrainConfig),
     ).source
     index = source.index
     write_coverage(index, folder, reader=source.reader)

@@ -19,7 +19,7 @@ to a PACS, each once. For research; not a medical device.
 import argparse
 from pathlib import Path
 
-from tf_dicom_ce.cli.arguments import add_pacs_arguments, add_settings, query_of
+from tf_dicom_ce.cli import arguments
 from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.errors import UserError
 
@@ -32,8 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     head = "exported head (default: export/segmentation), its newest version or one of them"
     add("--model", type=Path, default=Path("export/segmentation"), metavar="DIR", help=head)
     add("--stow", metavar="URL", help="DICOMweb service to send the DICOM results to")
-    add_settings(parser, PretrainConfig, ("frames", "find_sector", "blank_outside", "exclude"))
-    add_pacs_arguments(parser)
+    arguments.add_settings(
+        parser, PretrainConfig, ("frames", "find_sector", "blank_outside", "exclude")
+    )
+    arguments.add_pacs_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -70,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
         find_sector=sector,
         blank_outside=blank,
         exclude=options.exclude or (),
-        query=query_of(options),
+        query=arguments.query_of(options),
     ).source
     with open_results(options.out, head.model, source.reader):
         done = predict(source.index, head, options.out, frames, source.reader)

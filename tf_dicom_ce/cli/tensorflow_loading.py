@@ -9,17 +9,14 @@ from tf_dicom_ce.config import PretrainConfig
 
 
 def load_tensorflow(start_devices: bool = True, training: PretrainConfig | None = None) -> None:
-    """Imports TensorFlow and starts its devices with file descriptor 2 turned away.
+    """Imports TensorFlow and starts its devices (unless a cluster has to be set up before).
 
-    TensorFlow 2.21 writes these notes from C++ before any log level is in force. What was written
-    is shown after all where the import fails.
+    TensorFlow 2.21 writes notes from C++ before any log level is in force, so file descriptor 2 is
+    turned away. What was written is shown after all where the import fails.
 
-    Args:
-        start_devices: False where a cluster has to be set up before.
-        training: The pretraining that follows, if any. Steps of less than some 32 GFLOP, as of
-            `quick`, have ops too small to be shared by threads: on two cores they run beside each
-            other, each on one core (see `models.halves`); a number of threads in the environment
-            stands. (More cores: not measured, TensorFlow's default.)
+    Steps of less than some 32 GFLOP of a `training` that follows, as of `quick`, have ops too small
+    to be shared by threads: on two cores they run beside each other, each on one core (see
+    `models.halves`); a number of threads in the environment stands. (More cores: not measured.)
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     one_thread = (

@@ -20,15 +20,7 @@ and inpainting panels; look at it with `tensorboard --logdir runs`. The encoder 
 import argparse
 import dataclasses
 
-from tf_dicom_ce.cli.arguments import (
-    add_labels_argument,
-    add_pacs_arguments,
-    add_run_arguments,
-    add_settings,
-    given_settings,
-    query_of,
-    run_settings,
-)
+from tf_dicom_ce.cli import arguments
 from tf_dicom_ce.config import PRESETS, PretrainConfig
 
 
@@ -37,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", metavar="SRC", help="folder, zip or tar of DICOM, or URL (default: the phantom)")
     add("--preset", choices=PRESETS, help="starting settings (default: full; phantom: quick)")
-    add_settings(parser, PretrainConfig)
-    add_labels_argument(parser)
-    add_pacs_arguments(parser)
+    arguments.add_settings(parser, PretrainConfig)
+    arguments.add_labels_argument(parser)
+    arguments.add_pacs_arguments(parser)
     add(
         "--strategy",
         choices=("none", "mirrored", "multiworker"),
@@ -48,12 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     switch = argparse.BooleanOptionalAction
     add("--histograms", action=switch, default=False, help="also weights in TensorBoard")
-    add_run_arguments(parser, "pretrain")
+    arguments.add_run_arguments(parser, "pretrain")
 
 
 def configure(options: argparse.Namespace) -> PretrainConfig:
     """The preset with the settings that were given."""
-    given = given_settings(options, PretrainConfig)
+    given = arguments.given_settings(options, PretrainConfig)
     return dataclasses.replace(PRESETS[_preset(options)], **given)
 
 
@@ -74,7 +66,7 @@ def run(options: argparse.Namespace) -> None:
     from tf_dicom_ce.intake.coverage import require_tags
 
     reading = {name: getattr(config, name) for name in SETTINGS}
-    reading |= {"labels": options.labels, "query": query_of(options)}
+    reading |= {"labels": options.labels, "query": arguments.query_of(options)}
     if options.data:
         data = UltrasoundDataset.from_dicom(options.data, **reading)
     else:
@@ -89,8 +81,8 @@ def run(options: argparse.Namespace) -> None:
     pretrain(
         data,
         preset,
-        **run_settings(options),
+        **arguments.run_settings(options),
         strategy=options.strategy,
         histograms=options.histograms,
-        **given_settings(options, PretrainConfig),
+        **arguments.given_settings(options, PretrainConfig),
     )

@@ -94,11 +94,7 @@ class Checkpoints:
         return None
 
     def require_space(self, size: int) -> None:
-        """Checks that the disk has room for all checkpoints to come, of `size` bytes each.
-
-        Raises:
-            UserError: It has not.
-        """
+        """Raises UserError unless the disk has room for all checkpoints, of `size` bytes each."""
         if not self._writes:
             return
         needed = size * (_KEPT + 1)
@@ -184,11 +180,7 @@ class BestWeights(keras.callbacks.Callback):
             self.weights = values_of(by_path(self.model.variables))
 
     def restore(self) -> int:
-        """Gives the model the kept weights; returns their epoch.
-
-        Raises:
-            UserError: No epoch had a finite value.
-        """
+        """Gives the model the kept weights; returns their epoch. UserError if there are none."""
         epoch, _ = self.state
         if not epoch:
             raise UserError(

@@ -74,11 +74,7 @@ def host_parts(
 
 
 def require_agreement(strategy: tf.distribute.Strategy, step: int) -> None:
-    """Checks that all workers go on from the same step.
-
-    Raises:
-        UserError: They do not: they look at different run folders.
-    """
+    """Raises UserError unless all workers go on from the same step: from the same run folder."""
 
     @tf.function(autograph=False)
     def total():
@@ -94,11 +90,7 @@ def require_agreement(strategy: tf.distribute.Strategy, step: int) -> None:
 
 @contextlib.contextmanager
 def other_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Turns the loss of another worker into a message.
-
-    Raises:
-        UserError: Another worker has gone.
-    """
+    """Turns the loss of another worker into a UserError."""
     try:
         yield
     except _GONE as error:

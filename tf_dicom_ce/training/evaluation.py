@@ -13,15 +13,9 @@ import numpy as np
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
+from tf_dicom_ce import metrics
 from tf_dicom_ce.data.tasks import Task
 from tf_dicom_ce.masks import colour, likeliest_classes
-from tf_dicom_ce.metrics import (
-    Measure,
-    classification_measures,
-    mask_measures,
-    rank_inconsistency,
-    summarise,
-)
 from tf_dicom_ce.preprocessing import resize_mask, standardise
 from tf_dicom_ce.training.panels import confusion_picture, on_page, segmentation_panel
 from tf_dicom_ce.whole_files import write_table, write_text
@@ -52,12 +46,10 @@ def evaluate_classification(answers: Answers, task: Task, seed: int, run: Path) 
     labels = task.targets[rows]
     ordinal = logits.shape[1] == len(classes) - 1
 
-    def measure(positions):
-        found = classification_measures(
-            labels[positions], ids[positions], probabilities[positions], ordinal
-        )
+    def measure(at):
+        found = metrics.classification_measures(labels[at], ids[at], probabilities[at], ordinal)
         if ordinal:
-            found["rank_inconsistency"] = rank_inconsistency(logits[positions])
+            found["rank_inconsistency"] = metrics.rank_inconsistency(logits[at])
         return found
 
     table = [
@@ -100,8 +92,8 @@ def evaluate_segmentation(answers: Answers, task: Task, seed: int, run: Path) ->
     _write_table(task, table, run)
     columns = {name: np.array([row[name] for row in table]) for name in table[0]}
 
-    def measure(positions):
-        return {name: _mean(values[positions]) for name, values in columns.items()}
+    def measure(at):
+        return {name: _mean(values[at]) for name, values in columns.items()}
 
     measures = _summarise(measure, task, seed)
     dice = columns["dice"]
@@ -134,7 +126,7 @@ def _of_image(truth: np.ndarray, mask: np.ndarray, classes: tuple[str, ...]) -> 
     row = {}
     for label, name in enumerate(classes, start=1):
         tolerance = _TOLERANCE * np.hypot(*truth.shape)
-        found = mask_measures(truth == label, mask == label, tolerance)
+        found = metrics.mask_measures(truth == label, mask == label, tolerance)
         row |= {f"{measure}_{name}": value for measure, value in found.items()}
     return row | {"dice": _mean(np.array([row[f"dice_{name}"] for name in classes]))}
 
@@ -151,8 +143,8 @@ def _mean(values: np.ndarray) -> float:
     return np.nan if np.isnan(values).all() else float(np.nanmean(values))
 
 
-def _summarise(measure: Measure, task: Task, seed: int) -> dict:
-    found = summarise(measure, task.patients[task.split.test], seed)
+def _summarise(measure: metrics.Measure, task: Task, seed: int) -> dict:
+    found = metrics.summarise(measure, task.patients[task.split.test], seed)
     return {name: {**of, "unit": describe(name)[0]} for name, of in found.items()}
 
 

@@ -118,13 +118,8 @@ def train(
     checkpoint = checkpoints.latest()
     first = state.restore(checkpoint)
     checkpoints.require_space(state.size)
-    told = keras.callbacks.CallbackList(
-        callbacks,
-        model=model,
-        epochs=schedule.epochs,
-        steps=schedule.steps_per_epoch,
-        first_step=first,
-    )
+    params = {"epochs": schedule.epochs, "steps": schedule.steps_per_epoch, "first_step": first}
+    told = keras.callbacks.CallbackList(callbacks, model=model, **params)
     model.stop_training = False
     told.on_train_begin()
     if first % schedule.steps_per_epoch:

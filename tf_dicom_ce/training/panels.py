@@ -67,8 +67,8 @@ def sensitivity_panel(
         ]
     ).transpose(2, 0, 1)  # [N, true or predicted, labels]
     blocks = [
-        _heat_table(image, table, frames, names)
-        for image, table, frames in zip(gray(images), logits, own, strict=True)
+        _heat_table(image, table, framed, names)
+        for image, table, framed in zip(gray(images), logits, own, strict=True)
     ]
     return np.concatenate(blocks)
 

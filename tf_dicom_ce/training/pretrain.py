@@ -16,28 +16,15 @@ from tf_dicom_ce.data.source import Source
 from tf_dicom_ce.data.splits import Split, write_split
 from tf_dicom_ce.data.ultrasound import UltrasoundDataset
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake.coverage import (
-    require_readable,
-    require_tags,
-    summary,
-    warn_of_rare_tags,
-    write_coverage,
-)
+from tf_dicom_ce.intake import coverage
 from tf_dicom_ce.preprocessing import standardise
 from tf_dicom_ce.saved_model import in_float32
-from tf_dicom_ce.training import devices, run_folder
+from tf_dicom_ce.training import devices, run_folder, tensorboard
 from tf_dicom_ce.training.loop import Data, Schedule, evaluation, fit
 from tf_dicom_ce.training.networks import build_pretraining
 from tf_dicom_ce.training.panels import inpainting_panel, sensitivity_panel
 from tf_dicom_ce.training.progress import History, ProgressBar
 from tf_dicom_ce.training.sentinel import Sentinel, spans_of
-from tf_dicom_ce.training.tensorboard import (
-    TensorBoard,
-    encoder_features,
-    label_names,
-    write_hparams,
-    write_projector,
-)
 from tf_dicom_ce.whole_files import private
 
 #: Metric -> name in TensorBoard, by group.
@@ -152,8 +139,8 @@ def pretrain(
         if not writes:
             return pretrained
         _show(pretrained, sides, configuration)
-        known = provenance["tags_known"]
-        result = {"best_epoch": epoch, "validation": measures, "tags_known": known}
+        known = {"tags_known": provenance["tags_known"]}
+        result = {"best_epoch": epoch, "validation": measures, **known}
         metadata = {
             **config.as_dict(),
             "tag_vocabulary": list(data.labels),
@@ -242,8 +229,8 @@ def _configure(data: UltrasoundDataset, preset: str, settings: Mapping) -> Pretr
             )
     config = dataclasses.replace(config, **data.source.settings)
     if config.use_dicom or config.predicts_tags:
-        require_tags(data.tags_known)
-        warn_of_rare_tags(data.tags_known)
+        coverage.require_tags(data.tags_known)
+        coverage.warn_of_rare_tags(data.tags_known)
     return config
 
 
@@ -259,10 +246,11 @@ def _decode(source: Source, config: PretrainConfig, folder: Path, writes: bool) 
     for k, flags in frames.flags.items():
         told.setdefault(source.samples[k].row, []).extend(flags)
     index = index.with_decoded(told)
-    write_coverage(index, folder, undecodable, source.reader)
-    print(summary(index, undecodable), f"Coverage report: {folder / 'coverage.html'}", sep="\n")
+    coverage.write_coverage(index, folder, undecodable, source.reader)
+    print(coverage.summary(index, undecodable))
+    print(f"Coverage report: {folder / 'coverage.html'}")
     if not config.allow_unreadable:
-        require_readable(index, undecodable)
+        coverage.require_readable(index, undecodable)
 
 
 def _watch(
@@ -284,7 +272,7 @@ def _watch(
             pictures["sensitivity"] = lambda model: sensitivity_panel(model, x_few, y_few, tags)
     if config.predicts_tags:
         shown += ("tags", "tags_accuracy")
-    board = TensorBoard(
+    board = tensorboard.TensorBoard(
         run, _SCALARS, optimizers, pictures, config.panel_every, configuration, histograms
     )
     watch = [History(run / "history.csv"), ProgressBar(shown)]
@@ -300,12 +288,12 @@ def _show(pretrained: Pretrained, sides: _Sides, configuration: Mapping) -> None
     settings = {k: v for k, v in configuration.items() if not isinstance(v, dict)}
     for name in ("allow_unreadable", "deterministic", "direct", "panel_every"):
         del settings[name]
-    write_hparams(run, settings, pretrained.validation, pretrained.epoch)
+    tensorboard.write_hparams(run, settings, pretrained.validation, pretrained.epoch)
     rows = datasets.spread(sides.split.validation, 1000)
-    features, thumbnails = encoder_features(encoder, sides.validation(rows))
-    names = label_names(sides.targets["tags"][rows], sides.source.tags)
+    features, thumbnails = tensorboard.encoder_features(encoder, sides.validation(rows))
+    names = tensorboard.label_names(sides.targets["tags"][rows], sides.source.tags)
     events = run / "tensorboard" / "validation"
-    write_projector(events, features, sides.files(rows), names, thumbnails)
+    tensorboard.write_projector(events, features, sides.files(rows), names, thumbnails)
 
 
 def _tell(pretrained: Pretrained, version: Path, config: PretrainConfig) -> None:

@@ -28,11 +28,9 @@ class ProgressBar(keras.callbacks.Callback):
             disable=not console.is_terminal,
         )
         self._progress.start()
-        self._task = self._progress.add_task(
-            "Training",
-            total=self.params["epochs"] * self.params["steps"],
-            completed=self.params["first_step"],
-        )
+        total = self.params["epochs"] * self.params["steps"]
+        done = self.params["first_step"]
+        self._task = self._progress.add_task("Training", total=total, completed=done)
 
     def on_train_batch_end(self, batch, logs=None):
         self._progress.advance(self._task)

@@ -74,10 +74,10 @@ def begin(config: PretrainConfig | FinetuneConfig, export: Path | None) -> None:
 
 
 def write_configuration(folder: Path, content: dict) -> None:
-    """Writes `config.json`, or checks that a run to go on with has the same, or fewer `epochs`.
+    """Writes `config.json`; of a run to go on with it has to be the same, perhaps fewer `epochs`.
 
     Raises:
-        UserError: It has not; the message names the first setting that differs.
+        UserError: It is not; the message names the first setting that differs.
     """
     path = folder / _CONFIG
     if path.exists():
@@ -132,11 +132,7 @@ def _require_same(folder: Path, before: dict, now: dict) -> None:
 
 
 def require_writable(folder: Path, option: str) -> None:
-    """Makes a folder that results will go to, before the work is done that leads to them.
-
-    Raises:
-        UserError: It cannot be made or written; the message names the option.
-    """
+    """Makes a folder that results will go to, before the work is done; or a UserError names it."""
     try:
         with public():
             folder.mkdir(parents=True, exist_ok=True)

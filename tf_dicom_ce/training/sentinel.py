@@ -90,6 +90,7 @@ def measure(model, x: np.ndarray, y: np.ndarray, spans: Spans = ()) -> dict[str,
         {k: np.asarray(v, np.float64) for k, v in model.discriminator(of, y).items()}
         for of in (seen, seen_hat)
     )
+    by_tag = sensitivities(model.discriminator, seen, y, spans)
     c_rf, p = (np.mean([np.abs(real[k]), np.abs(fake[k])]) for k in ("c_rf", "p"))
     return {
         "d_real": float(_sigmoid(real["logit"]).mean()),
@@ -101,10 +102,7 @@ def measure(model, x: np.ndarray, y: np.ndarray, spans: Spans = ()) -> dict[str,
         "contrast": contrast(patch_hat, patch),
         "c_rf": float(c_rf),
         "p_share": float(_ratio(p, p + c_rf)),
-        **{
-            f"sensitivity {tag}": value
-            for tag, value in sensitivities(model.discriminator, seen, y, spans).items()
-        },
+        **{f"sensitivity {tag}": value for tag, value in by_tag.items()},
     }
 
 

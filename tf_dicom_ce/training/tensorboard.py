@@ -24,8 +24,7 @@ class TensorBoard(keras.callbacks.Callback):
     """Scalars of both sides in named groups, learning rates, pictures of fixed images.
 
     Args:
-        run: The run's folder; events go to `tensorboard/train` and `tensorboard/validation` in it,
-            the first picture as PNG to `panels`.
+        run: Folder; events go to `tensorboard/` in it, the first picture as PNG to `panels/`.
         scalars: Metric -> name in TensorBoard, "group/name".
         optimizers: Name -> attribute of the model that holds the optimizer.
         pictures: Name -> how to draw it.

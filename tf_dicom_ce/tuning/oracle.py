@@ -66,9 +66,8 @@ def _hyperparameters(space: dict[str, dict]) -> keras_tuner.HyperParameters:
         elif "values" in entry:
             declared.Choice(name, entry["values"], default=entry["default"])
         else:
-            declared.Float(
-                name, entry["low"], entry["high"], sampling="log", default=entry["default"]
-            )
+            bounds = entry["low"], entry["high"]
+            declared.Float(name, *bounds, sampling="log", default=entry["default"])
     return declared
 
 
@@ -166,12 +165,10 @@ class ProcessTuner(BaseTuner):
         except ChildError as error:
             raise FailedTrialError(str(error)) from None
         settings = json.loads((folder / "config.json").read_text())
+        problem = f"--run {self._plan.folder}: the images are not those of the earlier trials:"
         try:
-            note_once(
-                self._plan.folder / "data.json",
-                {k: settings.get(k) for k in _CONTENT},
-                f"--run {self._plan.folder}: the images are not those of the earlier trials:",
-            )
+            prints = {k: settings.get(k) for k in _CONTENT}
+            note_once(self._plan.folder / "data.json", prints, problem)
         except UserError as error:
             raise ChangedImagesError(str(error)) from None
         result = json.loads((folder / RESULT).read_text())

@@ -72,15 +72,13 @@ class Report:
         rows = [self._row(t) for t in oracle.trials.values() if t.status in FINISHED]
         rows.sort(key=lambda row: (row.score is None, row.score, row.trial))
         names = [hp.name for hp in oracle.hyperparameters.space]
-        write_table(
-            self._folder / "trials.csv",
-            ("trial", "status", OBJECTIVE, "best_epoch", *names, "error"),
-            (
-                {"trial": row.trial, "status": row.status, OBJECTIVE: row.score}
-                | {"best_epoch": row.epoch, **row.values, "error": row.error}
-                for row in rows
-            ),
+        columns = ("trial", "status", OBJECTIVE, "best_epoch", *names, "error")
+        table = (
+            {"trial": row.trial, "status": row.status, OBJECTIVE: row.score}
+            | {"best_epoch": row.epoch, **row.values, "error": row.error}
+            for row in rows
         )
+        write_table(self._folder / "trials.csv", columns, table)
         if rows and rows[0].score is not None:
             with replacing(self._folder / "best.toml") as beside:
                 shutil.copyfile(self._folder / "trials" / rows[0].trial / CONFIG, beside)
