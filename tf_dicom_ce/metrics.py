@@ -48,18 +48,15 @@ def mask_measures(truth: np.ndarray, prediction: np.ndarray, tolerance: float) -
     """Dice, 95 % Hausdorff distance and surface Dice of a class in an image, or a false positive.
 
     Whether a measure is defined depends on the truth A alone, never on the prediction B. So the
-    images that a mean is over are the same for every model.
-
-    Both are bool [H, W]; `tolerance` is that of the surface Dice, in pixels.
+    images that a mean is over are the same for every model. Both are bool [H, W]; `tolerance` is
+    that of the surface Dice, in pixels. Distances go from the points of one outline to the nearest
+    of the other; each counts as much as the length of outline about it (Nikolov et al., JMIR 2021).
 
     Returns:
         Where A has the class: `dice` 2 |A ∩ B| / (|A| + |B|), 0 to 1; `hausdorff_95` in pixels;
         `surface_dice`, 0 to 1. If B misses it, they are 0, the image's diagonal √(H² + W²), and 0.
         Where A lacks it: `false_positive`, 1 if B has a pixel of it and 0 if not; its mean over
         images is the false positive rate. The others are NaN.
-
-    Distances go from the points of one outline to the nearest of the other; each point counts as
-    much as the length of outline about it (Nikolov et al., JMIR 2021).
     """
     nothing = dict.fromkeys(("dice", "hausdorff_95", "surface_dice", "false_positive"), np.nan)
     if not truth.any():

@@ -68,16 +68,14 @@ def add_labels_argument(parser: argparse.ArgumentParser) -> None:
 
 def add_pacs_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what to ask a PACS for."""
-    group = parser.add_argument_group(
+    add = parser.add_argument_group(
         "PACS",
         "if the data are the URL of a DICOMweb service; credentials come from the "
         "environment: TF_DICOM_CE_PACS_TOKEN, or TF_DICOM_CE_PACS_USER and _PASSWORD",
-    )
-    group.add_argument("--pacs-modality", default="US", metavar="M", help="default: US")
-    group.add_argument("--pacs-dates", default="", metavar="A-B", help="e.g. 20240101-20241231")
-    group.add_argument(
-        "--pacs-description", default="", metavar="TEXT", help="of the study; may hold * and ?"
-    )
+    ).add_argument
+    add("--pacs-modality", default="US", metavar="M", help="default: US")
+    add("--pacs-dates", default="", metavar="A-B", help="e.g. 20240101-20241231")
+    add("--pacs-description", default="", metavar="TEXT", help="of the study; may hold * and ?")
 
 
 def query_of(options: argparse.Namespace):
@@ -93,12 +91,8 @@ def add_run_arguments(parser: argparse.ArgumentParser, default: str) -> None:
     folder = f"the run's folder (default: runs/<time>-{default})"
     add("--run", type=Path, metavar="DIR", help=folder)
     add("--export", type=Path, default=Path("export"), metavar="DIR", help="model repository")
-    add(
-        "--resume",
-        action="store_true",
-        help="go on with the run in --run, which the same command has begun, perhaps with fewer "
-        "--epochs; or begin it",
-    )
+    resume = "go on with the run in --run, which the same command has begun, perhaps with fewer"
+    add("--resume", action="store_true", help=f"{resume} --epochs; or begin it")
     minutes = "minutes between two checkpoints within an epoch (default: 10)"
     add("--checkpoint-minutes", type=float, default=10.0, metavar="X", help=minutes)
     add("--checkpoint-steps", type=int, metavar="N", help="steps between two, besides")

@@ -22,10 +22,9 @@ _SETTINGS = ("tags", "find_sector", "blank_outside", "exclude")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("source", metavar="SRC", help="folder, zip or tar of DICOM files, or URL")
-    parser.add_argument(
-        "--run", type=Path, metavar="DIR", help="folder to write to (default: runs/<time>-index)"
-    )
+    add = parser.add_argument
+    add("source", metavar="SRC", help="folder, zip or tar of DICOM files, or URL")
+    add("--run", type=Path, metavar="DIR", help="folder to write to (default: runs/<time>-index)")
     arguments.add_settings(parser, PretrainConfig, _SETTINGS)
     arguments.add_labels_argument(parser)
     arguments.add_pacs_arguments(parser)

@@ -32,12 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_settings(parser, PretrainConfig)
     arguments.add_labels_argument(parser)
     arguments.add_pacs_arguments(parser)
-    add(
-        "--strategy",
-        choices=("none", "mirrored", "multiworker"),
-        default="none",
-        help="one device, all of this machine, or several machines (TF_CONFIG); docs/devices.md",
-    )
+    choices = ("none", "mirrored", "multiworker")
+    where = "one device, all of this machine, or several machines (TF_CONFIG); docs/devices.md"
+    add("--strategy", choices=choices, default="none", help=where)
     switch = argparse.BooleanOptionalAction
     add("--histograms", action=switch, default=False, help="also weights in TensorBoard")
     arguments.add_run_arguments(parser, "pretrain")

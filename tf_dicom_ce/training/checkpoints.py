@@ -55,10 +55,9 @@ class Checkpoints:
             part.unlink()
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Writes a checkpoint, then removes the oldest but three.
+        """Writes a checkpoint, then removes all but the newest three.
 
-        Raises:
-            OSError: The disk is full or cannot be written; older checkpoints are untouched.
+        Where the disk is full or cannot be written (OSError), the older ones are untouched.
         """
         if not self._writes:
             return
@@ -217,8 +216,7 @@ class RunState:
     def restore(self, checkpoint: Checkpoint | None) -> int:
         """Takes a checkpoint's state; returns the number of the step to go on with.
 
-        Raises:
-            UserError: It is of another model, or of an earlier version; nothing was changed.
+        Of one of another model or an earlier version nothing is taken (UserError).
         """
         if checkpoint is None:
             return 0

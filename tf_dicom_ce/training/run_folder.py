@@ -76,8 +76,7 @@ def begin(config: PretrainConfig | FinetuneConfig, export: Path | None) -> None:
 def write_configuration(folder: Path, content: dict) -> None:
     """Writes `config.json`; of a run to go on with it has to be the same, perhaps fewer `epochs`.
 
-    Raises:
-        UserError: It is not; the message names the first setting that differs.
+    Else a UserError names the first setting that differs.
     """
     path = folder / _CONFIG
     if path.exists():
@@ -93,8 +92,7 @@ def write_result(folder: Path, epochs: int, content: dict) -> None:
 def is_finished(folder: Path, settings: dict) -> bool:
     """Whether the run in the folder has come to the end of `settings["epochs"]` epochs; says so.
 
-    Raises:
-        UserError: It has come to an end, but with other settings, or with more epochs.
+    If it has, but with other settings or with more epochs, this is a UserError.
     """
     if not (folder / _RESULT).exists():
         return False
