@@ -14,7 +14,7 @@ ALLOWED = {
     "config": {"errors", "dicom"},
     "whole_files": {"errors"},
     "config_file": {"config", "errors", "whole_files"},
-    "metrics": {"config"},
+    "metrics": set(),
     "user_tables": {"errors"},
     "dicom": {"errors", "user_tables"},
     "intake": {"whole_files", "user_tables", "errors", "dicom", "workers"},
@@ -35,7 +35,7 @@ ALLOWED = {
         *("whole_files", "config", "errors", "metrics", "data", "models"),
         *("masks", "wording", "preprocessing", "intake", "phantom", "saved_model"),
     },
-    "tuning": {"whole_files", "config", "config_file", "child_process", "errors", "training"},
+    "tuning": {"whole_files", "config", "config_file", "child_process", "errors"},
     "study": {
         *("whole_files", "config", "config_file", "child_process", "errors", "metrics", "phantom"),
     },
@@ -49,9 +49,7 @@ ALLOWED = {
     },
     "cli": {
         *("config", "config_file", "errors", "workers", "dicom", "intake", "phantom", "data"),
-        "models",
-        *("training", "saved_model", "tuning", "study", "child_process", "whole_files"),
-        *("results", "prediction", "serving", "wording", "preprocessing"),
+        *("training", "tuning", "study", "child_process", "whole_files", "prediction", "serving"),
     },
 }
 WITHOUT_TENSORFLOW = (

@@ -64,7 +64,7 @@ def mask_measures(truth: np.ndarray, prediction: np.ndarray, tolerance: float) -
     if not prediction.any():
         missed = {"dice": 0.0, "hausdorff_95": float(np.hypot(*truth.shape)), "surface_dice": 0.0}
         return nothing | missed
-    outlines = _outline(truth), _outline(prediction)
+    outlines = _border(truth), _border(prediction)
     ways = [_distances(*outlines), _distances(*reversed(outlines))]
     near = sum(lengths[distances <= tolerance].sum() for distances, lengths in ways)
     return nothing | {
@@ -74,7 +74,7 @@ def mask_measures(truth: np.ndarray, prediction: np.ndarray, tolerance: float) -
     }
 
 
-def _outline(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _border(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Corners of pixels that the outline passes [n, 2], and its length at each (marching squares).
 
     A line cuts off one of the four pixels about a corner (length √½), or halves them (1); where

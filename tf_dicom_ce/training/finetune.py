@@ -144,7 +144,7 @@ def finetune(
         draw = _panel(labelled, config)
         epoch = fit_head(config, model, batches, schedule, draw, content, folder, callbacks)
         model = in_float32(model)
-        answers = predict(model, _passes(labelled, config, split.test))
+        answers = _answers(model, _passes(labelled, config, split.test))
         evaluate = evaluate_segmentation if task == "segmentation" else evaluate_classification
         measures = evaluate(answers, labelled, config.seed, folder)
         result, version = {"best_epoch": epoch, "test": measures}, None
@@ -188,7 +188,7 @@ def fit_head(
     return fit(model, data, schedule, "val_loss", callbacks, run, strategy)
 
 
-def predict(model: Head, images: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
+def _answers(model: Head, images: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
     """Yields the answer to every image of batches (x, …), a classifier's `logits` with it."""
 
     @tf.function(input_signature=[images.element_spec[0]], autograph=False)

@@ -127,7 +127,7 @@ def train(
         state.restore(checkpoint)  # what a callback changes there, it has changed before
     cluster = devices.is_cluster(strategy)
     devices.require_agreement(strategy, first)
-    train_step, evaluate = training_step(model, strategy), evaluation(model, data, strategy)
+    train_step, evaluate = training_step(model, strategy), validation_pass(model, data, strategy)
     batches = iter(
         strategy.distribute_datasets_from_function(
             lambda context: data.training(first, devices.host_parts(strategy, context))
@@ -188,7 +188,7 @@ def training_step(model: keras.Model, strategy: tf.distribute.Strategy) -> Calla
     return step
 
 
-def evaluation(model: keras.Model, data: Data, strategy: tf.distribute.Strategy) -> Callable:
+def validation_pass(model: keras.Model, data: Data, strategy: tf.distribute.Strategy) -> Callable:
     """Makes a function: callbacks to tell, or None -> measures on the validation images.
 
     Every replica sees all of them, so that none is ever without an example.

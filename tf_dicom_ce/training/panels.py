@@ -95,7 +95,7 @@ def _heat_table(image, logits, own, names) -> np.ndarray:
         for row, logit in enumerate(logits[:, k]):
             top = y + _HEADER + row * height
             sigma = 0.5 + 0.5 * np.tanh(logit / 2)
-            draw.rectangle((x, top, x + width - 3, top + height - 3), fill=_colour(sigma))
+            draw.rectangle((x, top, x + width - 3, top + height - 3), fill=_heat(sigma))
             draw.text((x + 4, top + 1), f"{logit:+.2f}\n{sigma:4.0%}", fill="black", spacing=1)
         if own[k]:
             box = (x - 2, y, x + width - 1, y + _HEADER + 2 * height - 1)
@@ -103,7 +103,7 @@ def _heat_table(image, logits, own, names) -> np.ndarray:
     return np.asarray(sheet)
 
 
-def _colour(sigma: float) -> tuple[int, ...]:
+def _heat(sigma: float) -> tuple[int, ...]:
     """Blue at 0, near white at 0.5, orange at 1."""
     end = np.array((90, 140, 255) if sigma < 0.5 else (255, 150, 50))
     share = abs(2 * sigma - 1)

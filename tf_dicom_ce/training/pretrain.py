@@ -20,7 +20,7 @@ from tf_dicom_ce.intake import coverage
 from tf_dicom_ce.preprocessing import standardise
 from tf_dicom_ce.saved_model import in_float32
 from tf_dicom_ce.training import devices, run_folder, tensorboard
-from tf_dicom_ce.training.loop import Data, Schedule, evaluation, fit
+from tf_dicom_ce.training.loop import Data, Schedule, fit, validation_pass
 from tf_dicom_ce.training.networks import build_pretraining
 from tf_dicom_ce.training.panels import inpainting_panel, sensitivity_panel
 from tf_dicom_ce.training.progress import History, ProgressBar
@@ -134,7 +134,7 @@ def pretrain(
         monitor = "val_rec" if config.inpaints and config.predicts_tags else "val_joint"
         batches = sides.batches()
         epoch = fit(model, batches, schedule, monitor, callbacks, folder, scope)
-        measures = evaluation(model, batches, scope)()
+        measures = validation_pass(model, batches, scope)()
         pretrained = Pretrained(in_float32(model.encoder), epoch, measures, folder)
         if not writes:
             return pretrained

@@ -28,7 +28,7 @@ from tf_dicom_ce.whole_files import replacing, sole, write_table
 
 
 @dataclass(frozen=True)
-class Row:
+class Outcome:
     """A trial that has ended: L_rec on the validation images and the kept epoch, or an error."""
 
     trial: str
@@ -67,7 +67,7 @@ class Report:
             markup=False,
         )
 
-    def write(self, oracle: SearchOracle) -> list[Row]:
+    def write(self, oracle: SearchOracle) -> list[Outcome]:
         """Writes `trials.csv` and `best.toml`; returns the trials, the best first."""
         rows = [self._row(t) for t in oracle.trials.values() if t.status in FINISHED]
         rows.sort(key=lambda row: (row.score is None, row.score, row.trial))
@@ -84,7 +84,7 @@ class Report:
                 shutil.copyfile(self._folder / "trials" / rows[0].trial / CONFIG, beside)
         return rows
 
-    def show(self, rows: Sequence[Row]) -> None:
+    def show(self, rows: Sequence[Outcome]) -> None:
         """Prints the table of trials."""
         names = list(rows[0].values) if rows else []
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
@@ -96,15 +96,15 @@ class Report:
             table.add_row(row.trial, score, str(row.epoch or ""), *values)
         Console(highlight=False, width=max(self._console.width, 90)).print(table)
 
-    def _row(self, trial: Trial) -> Row:
+    def _row(self, trial: Trial) -> Outcome:
         folder = self._folder / "trials" / trial.trial_id
         config = configuration(self._base, trial.hyperparameters.values)
         values = {name: getattr(config, name) for name in trial.hyperparameters.values}
         if trial.score is None:
-            return Row(trial.trial_id, None, None, values, last_line(folder / LOG))
+            return Outcome(trial.trial_id, None, None, values, last_line(folder / LOG))
         result = json.loads((folder / RESULT).read_text())
         score, epoch = result["validation"]["rec"], result["best_epoch"]
-        return Row(trial.trial_id, score, epoch, values, "")
+        return Outcome(trial.trial_id, score, epoch, values, "")
 
 
 def tune(plan: Plan) -> None:
@@ -130,7 +130,7 @@ def tune(plan: Plan) -> None:
         print(f"No trial has ended well; see {folder / 'trials'}/*/log.txt.")
 
 
-def search(plan: Plan) -> list[Row] | None:
+def search(plan: Plan) -> list[Outcome] | None:
     """Runs or continues a search, or one part of a distributed one.
 
     The plan is the same in every process and continuation, but the number of trials may be raised.
