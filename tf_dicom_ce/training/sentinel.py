@@ -175,7 +175,8 @@ class Alarms:
 
     def __init__(self, rules: tuple[Rule, ...]):
         self._rules = rules
-        self.state = {"streaks": {}, "raised": []}  # by rule's name; plain values to go on from
+        #: Plain values from which `update` goes on as if it had not been stopped.
+        self.state = {"streaks": {rule.name: 0 for rule in rules}, "raised": []}
 
     def update(self, epoch: int, measures: dict[str, float]) -> list[tuple[str, Rule]]:
         """Takes in an epoch (from 1); returns ("raised" or "cleared", rule) of what changed."""
