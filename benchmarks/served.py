@@ -15,7 +15,7 @@ import keras
 
 from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.models.loading import describe_encoder, load_encoder
-from tf_dicom_ce.training.finetune import build_head
+from tf_dicom_ce.training.networks import build_head
 
 CLASSES = {
     "classification": ["poor", "fair", "good"],

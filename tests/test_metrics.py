@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.spatial.distance import cdist
 from sklearn import metrics as reference
 
@@ -69,11 +70,48 @@ def test_masks_against_scipy():
     assert found["dice"] == pytest.approx(reference.f1_score(truth.ravel(), prediction.ravel()))
     distances = cdist(border(truth), border(prediction))
     to, back = distances.min(1), distances.min(0)
-    # The library weighs border elements by their length and sets them between the pixels.
+    # Ours weighs points of the outline by their length and sets them between the pixels.
     hausdorff = max(np.percentile(to, 95), np.percentile(back, 95))
     assert found["hausdorff_95"] == pytest.approx(hausdorff, abs=0.5)
     surface = ((to <= 3).sum() + (back <= 3).sum()) / (len(to) + len(back))
     assert found["surface_dice"] == pytest.approx(surface, abs=0.06)
+
+
+def outline(mask):
+    """Points of the outline between four pixels, and its length about each, by hand."""
+    points, lengths = [], []
+    padded = np.pad(mask, 1).astype(int)
+    for i in range(len(padded) - 1):
+        for j in range(len(padded[0]) - 1):
+            (a, b), (c, d) = padded[i : i + 2, j : j + 2]
+            if a + b + c + d in (1, 3):  # from one side's middle to the next side's
+                length = np.hypot(0.5, 0.5)
+            elif a + b + c + d == 2:  # straight through, or around two corners
+                length = 1 if a != d else 2 * np.hypot(0.5, 0.5)
+            else:
+                continue
+            points.append((i, j))
+            lengths.append(length)
+    return np.array(points), np.array(lengths)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_distances_of_outlines_by_hand(seed):
+    """Ragged masks with holes that touch the image's sides; every pair of points is measured."""
+    rng = np.random.default_rng(seed)
+    truth, prediction = ndimage.gaussian_filter(rng.normal(size=(2, 24, 31)), (0, 1, 1)) > 0.1
+    found = mask_measures(truth, prediction, tolerance=1.5)
+    (points, lengths), (others, their_lengths) = outline(truth), outline(prediction)
+    pairs = cdist(points, others)
+    farthest, near, total = [], 0, 0
+    for distances, weights in ((pairs.min(1), lengths), (pairs.min(0), their_lengths)):
+        near += weights[distances <= 1.5].sum()
+        total += weights.sum()
+        farthest.append(
+            min(d for d in distances if weights[distances <= d].sum() >= 0.95 * weights.sum())
+        )
+    assert found["surface_dice"] == pytest.approx(near / total, rel=1e-12)
+    assert found["hausdorff_95"] == pytest.approx(max(farthest), rel=1e-12)
 
 
 def test_the_truth_alone_decides_what_is_defined():

@@ -201,7 +201,7 @@ import keras
 from tf_dicom_ce.models.encoder import VGG16Encoder
 from tf_dicom_ce.models.loading import load_encoder
 from tf_dicom_ce.saved_model.reading import weights_digest
-from tf_dicom_ce.training.finetune import build_head
+from tf_dicom_ce.training.networks import build_head
 from tf_dicom_ce.config import FinetuneConfig
 
 encoder, root, before = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])

@@ -14,7 +14,7 @@ ALLOWED = {
     "config": {"errors", "dicom"},
     "whole_files": {"errors"},
     "config_file": {"config", "errors", "whole_files"},
-    "metrics": {"config"},
+    "metrics": set(),
     "user_tables": {"errors"},
     "dicom": set(),
     "tags": {"errors", "user_tables", "dicom"},
@@ -37,7 +37,7 @@ ALLOWED = {
         *("whole_files", "config", "errors", "metrics", "data", "models"),
         *("masks", "wording", "preprocessing", "intake", "phantom", "saved_model", "templates"),
     },
-    "tuning": {"whole_files", "config", "config_file", "child_process", "errors", "training"},
+    "tuning": {"whole_files", "config", "config_file", "child_process", "errors"},
     "study": {
         *("whole_files", "config", "config_file", "child_process", "errors", "metrics", "phantom"),
         "templates",
@@ -52,9 +52,7 @@ ALLOWED = {
     },
     "cli": {
         *("config", "config_file", "errors", "workers", "dicom", "intake", "phantom", "data"),
-        "models",
-        *("training", "saved_model", "tuning", "study", "child_process", "whole_files"),
-        *("results", "prediction", "serving", "wording", "preprocessing"),
+        *("training", "tuning", "study", "child_process", "whole_files", "prediction", "serving"),
     },
 }
 WITHOUT_TENSORFLOW = (

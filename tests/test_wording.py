@@ -17,8 +17,8 @@ def test_every_measure_has_words():
         assert len(meaning) > 20, name
         if "surface dice_1" in name:
             assert meaning.startswith("surface dice_1: ")
-    assert describe("recall_1", ("a", "b")).meaning.startswith("b: ")
-    assert describe("recall_1").meaning.startswith("1: ")  # an old export without names
+    assert describe("recall_1", ("a", "b"))[1].startswith("b: ")
+    assert describe("recall_1")[1].startswith("1: ")  # an old export without names
     assert describe("unheard_of") == ("–", "")
 
 

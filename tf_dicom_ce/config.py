@@ -10,20 +10,8 @@ from typing import Any
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.errors import UserError
 
-ENCODER_STRIDE = 32  # five blocks that halve (section 4.2)
 #: Networks of the encoder: the paper's, and those of keras.applications that were tried.
 BACKBONES = ("vgg16bn", "vgg16", "resnet50", "densenet121", "mobilenetv2", "efficientnetv2b0")
-#: Which frames of a cine become images.
-FRAMES = r"middle|all|every:[1-9]\d*"
-_WEIGHTS = {
-    "pattern": r"|imagenet|.+\.keras",
-    "words": "choose imagenet, or a file that ends in .keras",
-    "metavar": "imagenet|PATH.keras",
-}
-_BLANK_OUTSIDE = (
-    "blacken what lies outside of the ultrasound, where names are printed: of the header's region, "
-    "or else of what is found by looking; leave out images where neither is known"
-)
 
 
 def _setting(default: Any, help: str, **rules: Any) -> Any:
@@ -31,13 +19,16 @@ def _setting(default: Any, help: str, **rules: Any) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, **rules})
 
 
-def problem(field: dataclasses.Field, value: Any) -> str:
-    """What is wrong with a value, in words that follow the name and the value; or "".
+def _choice(help: str, *choices: str) -> Any:
+    """A setting that is one of `choices`, by default the first."""
+    return _setting(choices[0], help, choices=choices)
 
-    Args:
-        field: Of a configuration. Its metadata may hold `choices`, a `pattern` with its `words`, or
-            a range: `least` or `above`, `most` or `below`.
-        value: Any.
+
+def problem(field: dataclasses.Field, value: Any) -> str:
+    """What is wrong with any value for a field, in words that follow name and value; or "".
+
+    The field's metadata may hold `choices`, a `pattern` with its `words`, or a range: `least` or
+    `above`, `most` or `below`. A number is finite in any case.
     """
     rules, kind = field.metadata, field.type
     if not _is_of(kind, value):
@@ -47,21 +38,20 @@ def problem(field: dataclasses.Field, value: Any) -> str:
         return f"choose one of {', '.join(rules['choices'])}"
     if "pattern" in rules and not re.fullmatch(rules["pattern"], value):
         return rules["words"]
-    least, above = rules.get("least"), rules.get("above")
-    most, below = rules.get("most"), rules.get("below")
-    if (
-        (least is not None and not value >= least)
-        or (above is not None and not value > above)
-        or (most is not None and not value <= most)
-        or (below is not None and not value < below)
-    ):
-        start = f"{least} or more" if above is None else f"a number above {above}"
-        if least is not None and most is not None:
-            return f"choose {least} to {most}"
-        end = f", at most {most}" if most is not None else ""
-        finite = below is not None and below < math.inf
-        return f"choose {start}{end}" + (f", below {below}" if finite else "")
-    return ""
+    return _out_of_range(rules, value) if kind in (int, float) else ""
+
+
+def _out_of_range(rules: Mapping, value: float) -> str:
+    above, least = rules.get("above"), rules.get("least")
+    below, most = rules.get("below", math.inf), rules.get("most")
+    enough = value >= least if above is None else value > above
+    if enough and value < below and (most is None or value <= most):
+        return ""
+    if least is not None and most is not None:
+        return f"choose {least} to {most}"
+    start = f"{least} or more" if above is None else f"a number above {above}"
+    end = f", at most {most}" if most is not None else ""
+    return f"choose {start}{end}" + (f", below {below}" if below < math.inf else "")
 
 
 def _is_of(kind: type, value: Any) -> bool:
@@ -100,14 +90,12 @@ class _Config:
                 object.__setattr__(self, field.name, float(value))
             if _is_list(value):
                 object.__setattr__(self, field.name, tuple(value))
-        height, width = self.image_size
-        for side in (height, width):
-            if side < ENCODER_STRIDE or side % ENCODER_STRIDE:
-                below = max(side // ENCODER_STRIDE, 1) * ENCODER_STRIDE
+        for side in self.image_size:
+            if side < 32 or side % 32:
+                below = max(side // 32, 1) * 32
                 raise UserError(
-                    f"--image-size {height} {width}: {side} is not a multiple of "
-                    f"{ENCODER_STRIDE}, and the encoder halves five times. "
-                    f"The nearest are {below} and {below + ENCODER_STRIDE}."
+                    f"--image-size {_words(self.image_size)}: {side} is not a multiple of 32, and "
+                    f"the encoder halves five times. The nearest are {below} and {below + 32}."
                 )
         require_weights(self.backbone, self.encoder_weights)
 
@@ -122,15 +110,7 @@ class _Config:
 
 
 def require_weights(backbone: str, weights: str) -> None:
-    """Checks that there can be such weights.
-
-    Args:
-        backbone: One of `BACKBONES`.
-        weights: Setting `encoder_weights`.
-
-    Raises:
-        UserError: There cannot.
-    """
+    """Raises UserError where the settings `backbone` and `encoder_weights` contradict."""
     if (backbone, weights) == ("vgg16bn", "imagenet"):
         raise UserError(
             "--encoder-weights imagenet: there are none for vgg16bn. Choose --backbone vgg16, or "
@@ -147,6 +127,41 @@ def _words(value: Any) -> str:
     return " ".join(map(str, value)) if _is_list(value) else str(value)
 
 
+# Settings of both configurations: one field each, which either class takes as it is.
+_IMAGE_SIZE = _setting(
+    (256, 384), "height and width of the network's input, multiples of 32 (section 4.3)"
+)
+_BACKBONE = _choice("the encoder's network; vgg16bn is the paper's", *BACKBONES)
+_ENCODER_WEIGHTS = _setting(
+    "",
+    "first weights of the encoder: imagenet (a download), or a .keras file of the same network; "
+    "else random",
+    pattern=r"|imagenet|.+\.keras",
+    words="choose imagenet, or a file that ends in .keras",
+    metavar="imagenet|PATH.keras",
+)
+_WIDTH = _setting(
+    1.0,
+    "multiplies every channel count, but of another backbone than vgg16bn; 1 is VGG16",
+    above=0,
+    most=4,
+)
+_FIND_SECTOR = _setting(False, "crop to the ultrasound where the header names no region")
+_BLANK_OUTSIDE = _setting(
+    False,
+    "blacken what lies outside of the ultrasound, where names are printed: of the header's region, "
+    "or else of what is found by looking; leave out images where neither is known",
+)
+_AUGMENT = _setting(
+    False, "flip, shift and regrade the training images, and any masks; not in the paper"
+)
+_PRECISION = _choice(
+    "what the networks compute in; weights, losses, logits and what is exported are float32",
+    *("float32", "bfloat16", "float16"),
+)
+_DETERMINISTIC = _setting(False, "same seed, same weights, bit for bit (slower)")
+
+
 @dataclasses.dataclass(frozen=True)
 class PretrainConfig(_Config):
     """Settings of one pretraining; the defaults are the preset `full`.
@@ -161,54 +176,32 @@ class PretrainConfig(_Config):
         "tag schema: ultrasound, ultrasound-paper, or a TOML file (section 3.2)",
         metavar="NAME|TOML",
     )
-    image_size: tuple[int, int] = _setting(
-        (256, 384), "height and width of the network's input, multiples of 32 (section 4.3)"
-    )
-    backbone: str = _setting(
-        "vgg16bn", "the encoder's network; vgg16bn is the paper's", choices=BACKBONES
-    )
-    encoder_weights: str = _setting(
-        "",
-        "first weights of the encoder: imagenet (a download), or a .keras file of the same "
-        "network; else random",
-        **_WEIGHTS,
-    )
-    width: float = _setting(
-        1.0,
-        "multiplies every channel count, but of another backbone than vgg16bn; 1 is VGG16",
-        above=0,
-        most=4,
-    )
+    image_size: tuple[int, int] = _IMAGE_SIZE
+    backbone: str = _BACKBONE
+    encoder_weights: str = _ENCODER_WEIGHTS
+    width: float = _WIDTH
     batch_size: int = _setting(8, "images a step (section 4.3)", least=1)
     epochs: int = _setting(200, "passes over the training images (section 4.3)", least=1)
-    lambda_rec: float = _setting(0.99, "weight of L_rec (Eq. 3)", least=0, below=math.inf)
-    lambda_adv: float = _setting(0.01, "weight of L_adv (Eq. 3)", least=0, below=math.inf)
+    lambda_rec: float = _setting(0.99, "weight of L_rec (Eq. 3)", least=0)
+    lambda_adv: float = _setting(0.01, "weight of L_adv (Eq. 3)", least=0)
     lambda_tags: float = _setting(
         0.0,
         "weight of tag prediction by the encoder, added to Eq. 3; alone, nothing is painted",
         least=0,
-        below=math.inf,
     )
     g_learning_rate: float = _setting(
-        1e-4, "Adam's, of the context encoder F (section 4.3)", least=0, below=math.inf
+        1e-4, "Adam's, of the context encoder F (section 4.3)", least=0
     )
-    d_learning_rate: float = _setting(
-        1e-5, "Adam's, of the discriminator D (section 4.3)", least=0, below=math.inf
+    d_learning_rate: float = _setting(1e-5, "Adam's, of the discriminator D (section 4.3)", least=0)
+    adversarial: str = _choice(
+        "losses of F and D: minimax is Eq. 1 to the letter", "nonsaturating", "minimax", "hinge"
     )
-    adversarial: str = _setting(
-        "nonsaturating",
-        "losses of F and D: minimax is Eq. 1 to the letter",
-        choices=("nonsaturating", "minimax", "hinge"),
+    discriminator_input: str = _choice(
+        "what D sees: the patch, or the whole image with it", "patch", "composite"
     )
-    discriminator_input: str = _setting(
-        "patch",
-        "what D sees: the patch, or the whole image with it",
-        choices=("patch", "composite"),
-    )
-    conditioning: str = _setting(
-        "projection",
+    conditioning: str = _choice(
         "how D learns of the tags (section 3.1.1), or predicts them (AC-GAN)",
-        choices=("projection", "auxiliary"),
+        *("projection", "auxiliary"),
     )
     spectral_norm: bool = _setting(False, "normalise D's weights (Miyato et al., 2018)")
     tag_dropout: float = _setting(
@@ -217,29 +210,23 @@ class PretrainConfig(_Config):
     balance_tags: bool = _setting(False, "draw all combinations of labels equally often")
     shuffle_tags: bool = _setting(False, "control: give every patient another one's tags")
     tag_noise: float = _setting(0.0, "share of tags taken from other images", least=0, most=1)
-    precision: str = _setting(
-        "float32",
-        "what the networks compute in; weights and losses are float32",
-        choices=("float32", "bfloat16", "float16"),
-    )
-    split: str = _setting(
-        "patient",
-        "what stays on one side of the split; section 4.3 splits by image",
-        choices=("patient", "image"),
+    precision: str = _PRECISION
+    split: str = _choice(
+        "what stays on one side of the split; section 4.3 splits by image", "patient", "image"
     )
     validation_fraction: float = _setting(
         0.2, "share of the images held out (section 4.3)", above=0, below=1
     )
-    augment: bool = _setting(False, "flip, shift and regrade the training images; not in the paper")
+    augment: bool = _AUGMENT
     frames: str = _setting(
         "middle",
         "of a cine: middle, all, or every:N",
-        pattern=FRAMES,
+        pattern=r"middle|all|every:[1-9]\d*",
         words="choose middle, all, or every:N, e.g. every:10",
         metavar="WHICH",
     )
-    find_sector: bool = _setting(False, "crop to the ultrasound where the header names no region")
-    blank_outside: bool = _setting(False, _BLANK_OUTSIDE)
+    find_sector: bool = _FIND_SECTOR
+    blank_outside: bool = _BLANK_OUTSIDE
     exclude: tuple[str, ...] = _setting(
         (),
         "leave out images with this flag (docs/intake.md); may be given several times",
@@ -249,7 +236,7 @@ class PretrainConfig(_Config):
     direct: bool = _setting(False, "decode at every step instead of once into the store")
     panel_every: int = _setting(5, "epochs between two panels", least=1)
     seed: int = _setting(0, "of weights, split, order and augmentation", least=0)
-    deterministic: bool = _setting(False, "same seed, same weights, bit for bit (slower)")
+    deterministic: bool = _DETERMINISTIC
     allow_unreadable: bool = _setting(False, "go on with more than half the files unreadable")
 
     def __post_init__(self):
@@ -278,12 +265,6 @@ class PretrainConfig(_Config):
         """Whether a head on the encoder predicts the tags."""
         return self.lambda_tags > 0
 
-    @property
-    def has_small_steps(self) -> bool:
-        """Whether a step is of less than some 32 GFLOP, as of `quick`; see `load_tensorflow`."""
-        height, width = self.image_size
-        return self.batch_size * height * width * self.width**2 <= 16384
-
 
 PRESETS = {
     # To the letter; what it leaves open is as in `full` (docs/deviations.md).
@@ -292,11 +273,7 @@ PRESETS = {
     # Two CPU cores, about 1,500 images, under 15 minutes. The learning rates grow with the
     # narrower networks and the far fewer steps.
     "quick": PretrainConfig(
-        image_size=(64, 96),
-        width=0.25,
-        epochs=20,
-        g_learning_rate=1e-3,
-        d_learning_rate=1e-4,
+        image_size=(64, 96), width=0.25, epochs=20, g_learning_rate=1e-3, d_learning_rate=1e-4
     ),
 }
 
@@ -305,24 +282,23 @@ PRESETS = {
 class FinetuneConfig(_Config):
     """Settings of one head; the defaults are the paper's (Appendix A.2.1).
 
+    An exported encoder brings its own image size, backbone, weights, width and crop.
+
     Raises:
         UserError: A value that its field does not allow.
     """
 
-    task: str = _setting(
-        "classification",
+    task: str = _choice(
         "of view quality (A.2.1), or segmentation of organs (A.2.2)",
-        choices=("classification", "segmentation"),
+        *("classification", "segmentation"),
     )
     freeze: bool = _setting(False, "keep the encoder as it is, BatchNorm statistics included")
     label_fraction: float = _setting(
         1.0, "share of the labelled training patients (Table 2)", above=0, most=1
     )
-    label_encoding: str = _setting(
-        "ordinal", "are classes in an order?", choices=("ordinal", "categorical")
-    )
+    label_encoding: str = _choice("are classes in an order?", "ordinal", "categorical")
     positive_weight: float = _setting(
-        2.0, "weight of a 1 against a 0 in the ordinal codes' loss (A.2.1)", above=0, below=math.inf
+        2.0, "weight of a 1 against a 0 in the ordinal codes' loss (A.2.1)", above=0
     )
     dropout: float = _setting(0.5, "rate in the classifier's head", least=0, below=1)
     batch_size: int = _setting(4, "images a step: 4 and 8 in A.2.1 and A.2.2", least=1)
@@ -330,64 +306,34 @@ class FinetuneConfig(_Config):
     epoch_steps: int = _setting(
         1, "least steps of an epoch: few images are passed several times", least=1
     )
-    learning_rate: float = _setting(1e-4, "Adam's (A.2)", least=0, below=math.inf)
-    image_size: tuple[int, int] = _setting(
-        (256, 384), "height and width; an exported encoder brings its own"
-    )
-    backbone: str = _setting(
-        "vgg16bn",
-        "the encoder's network; vgg16bn is the paper's; an exported encoder brings its own",
-        choices=BACKBONES,
-    )
-    encoder_weights: str = _setting(
-        "",
-        "first weights of the encoder: imagenet (a download), or a .keras file of the same "
-        "network; else random; an exported encoder has its own",
-        **_WEIGHTS,
-    )
-    width: float = _setting(
-        1.0,
-        "multiplies every channel count, but of another backbone than vgg16bn; an exported "
-        "encoder brings its own",
-        above=0,
-        most=4,
-    )
-    find_sector: bool = _setting(
-        False,
-        "crop to the ultrasound where no region is given; an exported encoder brings its own",
-    )
-    blank_outside: bool = _setting(False, f"{_BLANK_OUTSIDE}; an exported encoder brings its own")
-    augment: bool = _setting(
-        False, "flip, shift and regrade the training images, and their masks; not in the paper"
-    )
-    precision: str = _setting(
-        "float32",
-        "what head and encoder compute in; weights, logits and an exported encoder are float32",
-        choices=("float32", "bfloat16", "float16"),
-    )
+    learning_rate: float = _setting(1e-4, "Adam's (A.2)", least=0)
+    image_size: tuple[int, int] = _IMAGE_SIZE
+    backbone: str = _BACKBONE
+    encoder_weights: str = _ENCODER_WEIGHTS
+    width: float = _WIDTH
+    find_sector: bool = _FIND_SECTOR
+    blank_outside: bool = _BLANK_OUTSIDE
+    augment: bool = _AUGMENT
+    precision: str = _PRECISION
     panel_every: int = _setting(10, "epochs between two panels", least=1)
     seed: int = _setting(0, "of weights, split, fraction, order and bootstrap", least=0)
-    deterministic: bool = _setting(False, "same seed, same weights, bit for bit (slower)")
+    deterministic: bool = _DETERMINISTIC
 
 
+_CLASSIFICATION = FinetuneConfig()
 _SEGMENTATION = FinetuneConfig(task="segmentation", batch_size=8, epochs=500)
+# Minutes on two CPU cores, at the size of the quick encoder.
+_QUICK = FinetuneConfig(
+    epochs=40, epoch_steps=50, learning_rate=1e-3, image_size=(64, 96), width=0.25
+)
 FINETUNE_PRESETS = {
-    ("paper", "classification"): FinetuneConfig(),
+    ("paper", "classification"): _CLASSIFICATION,
     ("paper", "segmentation"): _SEGMENTATION,
-    ("full", "classification"): FinetuneConfig(),
+    ("full", "classification"): _CLASSIFICATION,
     ("full", "segmentation"): _SEGMENTATION,
-    # Minutes on two CPU cores, at the size of the quick encoder.
-    ("quick", "classification"): FinetuneConfig(
-        epochs=40, epoch_steps=50, learning_rate=1e-3, image_size=(64, 96), width=0.25
-    ),
-    ("quick", "segmentation"): FinetuneConfig(
-        task="segmentation",
-        batch_size=8,
-        epochs=40,
-        epoch_steps=25,
-        learning_rate=3e-3,
-        image_size=(64, 96),
-        width=0.25,
+    ("quick", "classification"): _QUICK,
+    ("quick", "segmentation"): dataclasses.replace(
+        _QUICK, task="segmentation", batch_size=8, epoch_steps=25, learning_rate=3e-3
     ),
 }
 
@@ -400,27 +346,18 @@ def finetune_config(
 ) -> FinetuneConfig:
     """The preset with the settings that were given, on the encoder's size, width and crop.
 
-    Args:
-        task: `classification` or `segmentation`.
-        preset: `paper`, `full` or `quick`.
-        given: Settings that stand above the preset's.
-        encoder: What the exported encoder says of itself, or None.
+    `encoder` is what an exported one says of itself.
 
     Raises:
         UserError: A value that its field does not allow, or that is not the encoder's.
     """
-    if encoder and given.get("encoder_weights"):
-        raise UserError(
-            f"--encoder-weights {given['encoder_weights']}: the encoder has its own. Leave the "
-            "option out, or use --encoder none."
-        )
+    remedy = "Leave the option out, or use --encoder none."
+    if encoder and (weights := given.get("encoder_weights")):
+        raise UserError(f"--encoder-weights {weights}: the encoder has its own. {remedy}")
     its = {name: encoder[name] for name in _OF_ENCODER if name in encoder} if encoder else {}
     if its:
         its["image_size"] = tuple(its["image_size"])
     for name, value in its.items():
         if given.get(name, value) != value:
-            raise UserError(
-                f"{flag(name)} {given[name]}: the encoder has {value}. Leave the option out, "
-                "or use --encoder none."
-            )
+            raise UserError(f"{flag(name)} {given[name]}: the encoder has {value}. {remedy}")
     return dataclasses.replace(FINETUNE_PRESETS[preset, task], **{**given, **its})

@@ -15,14 +15,7 @@ from tf_dicom_ce.whole_files import write_text
 
 
 def read_config(path: Path, kind: type) -> dict[str, Any]:
-    """Reads some or all settings of a configuration.
-
-    Args:
-        path: A file of lines like `epochs = 40`; the keys are the fields of `kind`.
-        kind: `PretrainConfig` or `FinetuneConfig`.
-
-    Returns:
-        Field -> value, as its field allows.
+    """Reads settings, lines like `epochs = 40` whose keys are fields of the configuration `kind`.
 
     Raises:
         UserError: It cannot be read, is not TOML, or has an unknown key or a value that the field
@@ -36,12 +29,8 @@ def read_config(path: Path, kind: type) -> dict[str, Any]:
 def read_toml(path: Path, option: str = "") -> dict[str, Any]:
     """Reads a TOML file.
 
-    Args:
-        path: The file.
-        option: What stands before its name in messages.
-
     Raises:
-        UserError: It cannot be read, or is not TOML.
+        UserError: It cannot be read, or is not TOML; `option` stands before its name.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -54,40 +43,27 @@ def read_toml(path: Path, option: str = "") -> dict[str, Any]:
 def check_settings(
     content: Mapping[str, Any], kind: type, place: Callable[[str], str], others: Container[str] = ()
 ) -> None:
-    """Checks settings that came from a file.
-
-    Args:
-        content: Key to value.
-        kind: `PretrainConfig` or `FinetuneConfig`.
-        place: Where a key stands, for messages.
-        others: Keys that are no settings, which are let pass.
+    """Checks settings of a file against the fields of the configuration `kind`.
 
     Raises:
-        UserError: An unknown key, or a value that its field does not allow.
+        UserError: A key that is neither a setting nor one of `others`, or a value that its field
+            does not allow; `place` says where a key stands.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for key, value in content.items():
-        if key not in fields:
-            if key in others:
-                continue
+        if key not in fields and key not in others:
             near = difflib.get_close_matches(key, fields, 1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
-            known = ", ".join(fields)
-            raise UserError(
-                f"{place(key)}: unknown setting '{key}'.{hint} The settings are {known}."
-            )
-        if wrong := problem(fields[key], value):
+            known = f"The settings are {', '.join(fields)}."
+            raise UserError(f"{place(key)}: unknown setting '{key}'.{hint} {known}")
+        if key in fields and (wrong := problem(fields[key], value)):
             raise UserError(f"{place(key)}: {key} = {_format(value)}: {wrong}.")
 
 
-def write_config(path: Path, config: PretrainConfig) -> None:
+def write_settings(path: Path, config: PretrainConfig) -> None:
     """Writes all settings so that the file is whole at any moment."""
-    lines = (
-        f"{key} = {_format(value)}\n"
-        for key, value in dataclasses.asdict(config).items()
-        if value is not None  # TOML has no word for it; it is the default where it is allowed
-    )
-    write_text(path, "".join(lines))
+    settings = dataclasses.asdict(config)
+    write_text(path, "".join(f"{key} = {_format(value)}\n" for key, value in settings.items()))
 
 
 def _place(path: Path, key: str) -> str:

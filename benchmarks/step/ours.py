@@ -25,7 +25,7 @@ _END = 0.002  # seconds from the last op of a step until Python goes on, at most
 
 def compiled(config: PretrainConfig, labels: int) -> ContextEncoderGAN:
     """The model with its optimizers; the process's threads are those of such a training."""
-    load_tensorflow(small_steps=config.has_small_steps)
+    load_tensorflow(training=config)
     return build_pretraining(config, labels)
 
 

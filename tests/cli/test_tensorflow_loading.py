@@ -25,7 +25,7 @@ def test_small_steps_on_two_cores_have_one_thread_an_op(
     monkeypatch.setattr(tf.config.threading, "set_intra_op_parallelism_threads", threads.append)
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     monkeypatch.setattr(os, "environ", environment)
-    load_tensorflow(start_devices=False, small_steps=PRESETS[preset].has_small_steps)
+    load_tensorflow(start_devices=False, training=PRESETS[preset])
     assert threads == expected
 
 
@@ -34,5 +34,5 @@ def test_threads_stay_where_tensorflow_runs_already(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(os, "environ", {})
     tf.constant(0.0)
-    load_tensorflow(small_steps=True)
+    load_tensorflow(training=PRESETS["quick"])
     assert tf.config.threading.get_intra_op_parallelism_threads() == before

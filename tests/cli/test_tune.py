@@ -11,7 +11,7 @@ import pytest
 from tf_dicom_ce.cli import main, train, tune
 from tf_dicom_ce.cli.tune import words_of
 from tf_dicom_ce.config import PRESETS, PretrainConfig
-from tf_dicom_ce.config_file import read_config, write_config
+from tf_dicom_ce.config_file import read_config, write_settings
 from tf_dicom_ce.errors import UserError
 
 SMALL = ["--preset", "quick", "--image-size", "32", "32", "--epochs", "1", "--batch-size", "4"]
@@ -29,7 +29,7 @@ def test_config_file_keeps_every_setting(tmp_path):
     config = dataclasses.replace(
         PRESETS["quick"], tags='a "quoted" \\ näme\x7f.toml', d_learning_rate=1e-5, augment=True
     )
-    write_config(tmp_path / "c.toml", config)
+    write_settings(tmp_path / "c.toml", config)
     assert PretrainConfig(**read_config(tmp_path / "c.toml", PretrainConfig)) == config
 
 

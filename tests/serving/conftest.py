@@ -17,7 +17,7 @@ from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.serving.app import create_app
 from tf_dicom_ce.serving.repository import Repository
 from tf_dicom_ce.serving.settings import Settings
-from tf_dicom_ce.training.finetune import build_head
+from tf_dicom_ce.training.networks import build_head
 
 SIZE = (32, 64)
 CLASSES = {

@@ -21,7 +21,7 @@ from tf_dicom_ce.saved_model.golden import (
     sample,
     selftest,
 )
-from tf_dicom_ce.training.finetune import build_head
+from tf_dicom_ce.training.networks import build_head
 
 SIZE = (32, 64)
 

@@ -29,7 +29,7 @@ def assert_equal(a, b):
 
 @pytest.fixture
 def filled(tmp_path):
-    checkpoints = Checkpoints(tmp_path, keep=3)
+    checkpoints = Checkpoints(tmp_path)
     for step in (5, 10, 1000, 20_000):
         checkpoints.save(checkpoint(step))
     return checkpoints

@@ -18,7 +18,7 @@ from tf_dicom_ce.models.encoder import VGG16Encoder
 from tf_dicom_ce.models.loading import load_encoder
 from tf_dicom_ce.preprocessing import resize, standardise
 from tf_dicom_ce.saved_model.writing import in_float32
-from tf_dicom_ce.training.finetune import build_head
+from tf_dicom_ce.training.networks import build_head
 
 SIZE = (32, 64)
 CONFIG = FinetuneConfig(image_size=SIZE, width=1 / 32, learning_rate=1e-2)

@@ -12,10 +12,16 @@ import tensorflow as tf
 
 from tf_dicom_ce.errors import StoppedError, UserError
 from tf_dicom_ce.models.classifier import Dropout
-from tf_dicom_ce.training.checkpoints import Checkpoint, Checkpoints
+from tf_dicom_ce.training.checkpoints import (
+    BestWeights,
+    Checkpoint,
+    Checkpoints,
+    by_path,
+    state_variables,
+    values_of,
+)
 from tf_dicom_ce.training.loop import Data, Schedule, train
-from tf_dicom_ce.training.monitoring import BestWeights, History
-from tf_dicom_ce.training.variables import by_path, state_variables, values_of
+from tf_dicom_ce.training.progress import History
 
 SCHEDULE = Schedule(epochs=3, steps_per_epoch=4, steps=3)
 X = np.random.default_rng(0).normal(size=(16, 6)).astype(np.float32)

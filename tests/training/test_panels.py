@@ -10,9 +10,9 @@ from PIL import Image
 from tensorboard.plugins.projector import ProjectorConfig
 
 from tf_dicom_ce.training.panels import inpainting_panel, sensitivity_panel
-from tf_dicom_ce.training.projector import encoder_features, label_names, write_projector
+from tf_dicom_ce.training.tensorboard import encoder_features, label_names, write_projector
 
-TAGS = (("study", ("liver", "kidney")), ("probe", ("linear",)))
+TAGS = {"study": ("liver", "kidney"), "probe": ("linear",)}
 
 
 def test_the_inpainting_panel_shows_hole_prediction_and_truth():
@@ -69,7 +69,7 @@ def test_the_sensitivity_panel_colours_each_label_of_both_patches():
 
 
 def test_many_labels_go_on_in_a_next_line():
-    tags = (("study", tuple(f"label {k}" for k in range(14))),)
+    tags = {"study": [f"label {k}" for k in range(14)]}
     images = np.ones((1, 32, 32, 1), np.float32)
     weights = [0.0] * 13 + [-18.0]
     panel = sensitivity_panel(judge(weights), images, np.zeros((1, 14), np.float32), tags)

@@ -56,12 +56,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 def test_a_run_keeps_its_settings(tmp_path):
     content = {"epochs": 3, "image_size": (32, 64), "environment": {"python": "3.11"}}
-    run_folder.write_config(tmp_path, content)
-    run_folder.write_config(tmp_path, {**content, "environment": {"python": "3.12"}})
+    run_folder.write_configuration(tmp_path, content)
+    run_folder.write_configuration(tmp_path, {**content, "environment": {"python": "3.12"}})
     with pytest.raises(UserError, match=r"has seed None, and now it would be 4. Repeat its comm"):
-        run_folder.write_config(tmp_path, {**content, "seed": 4})
+        run_folder.write_configuration(tmp_path, {**content, "seed": 4})
     with pytest.raises(UserError, match=r"has image_size \[32, 64\], and now it would be None"):
-        run_folder.write_config(tmp_path, {"epochs": 3})
+        run_folder.write_configuration(tmp_path, {"epochs": 3})
 
 
 def test_epochs_may_be_added_but_not_taken_away(tmp_path):
@@ -71,14 +71,14 @@ def test_epochs_may_be_added_but_not_taken_away(tmp_path):
     def finished(epochs):
         return run_folder.is_finished(tmp_path, {"epochs": epochs, "seed": 1})
 
-    run_folder.write_config(tmp_path, {"epochs": 3, "seed": 1})
+    run_folder.write_configuration(tmp_path, {"epochs": 3, "seed": 1})
     assert not finished(3)
     with pytest.raises(UserError, match=r"--epochs 2: the run in .* has 3 epochs"):
-        run_folder.write_config(tmp_path, {"epochs": 2, "seed": 1})
-    run_folder.write_config(tmp_path, {"epochs": 4, "seed": 1})
+        run_folder.write_configuration(tmp_path, {"epochs": 2, "seed": 1})
+    run_folder.write_configuration(tmp_path, {"epochs": 4, "seed": 1})
     assert begun() == 4
     with pytest.raises(UserError, match="has seed 1"):
-        run_folder.write_config(tmp_path, {"epochs": 9, "seed": 2})
+        run_folder.write_configuration(tmp_path, {"epochs": 9, "seed": 2})
     assert begun() == 4
 
     run_folder.write_result(tmp_path, 4, {"best_epoch": 2})
@@ -90,7 +90,7 @@ def test_epochs_may_be_added_but_not_taken_away(tmp_path):
     with pytest.raises(UserError, match="has seed 1, and now it would be 2"):
         run_folder.is_finished(tmp_path, {"epochs": 4, "seed": 2})
     # Killed on the way to five: what it had at the end of four is not its end.
-    run_folder.write_config(tmp_path, {"epochs": 5, "seed": 1})
+    run_folder.write_configuration(tmp_path, {"epochs": 5, "seed": 1})
     assert not finished(5)
     with pytest.raises(UserError, match=r"--epochs 4: the run in .* has 5 epochs"):
         finished(4)

@@ -32,12 +32,11 @@ def written(tmp_path):
     model.optimizer = keras.optimizers.Adam(0.25)
     picture = np.full((4, 6, 3), 7, np.uint8)
     board = TensorBoard(
-        tmp_path / "board",
+        tmp_path,
         {"loss": "loss/loss", "norm": "norm/F"},
         {"F": "optimizer"},
         {"first": lambda model: picture, "second": lambda model: picture + 1},
         2,
-        tmp_path / "panels",
         {"width": 0.25, "environment": {"keras": "3"}},
         histograms=True,
     )
@@ -47,7 +46,11 @@ def written(tmp_path):
     for epoch in range(5):
         board.on_epoch_end(epoch, {"loss": 1.0, "norm": 2.0, "val_loss": 3.0})
     board.on_train_end()
-    return tmp_path, read(tmp_path / "board" / "train"), read(tmp_path / "board" / "validation")
+    return (
+        tmp_path,
+        read(tmp_path / "tensorboard" / "train"),
+        read(tmp_path / "tensorboard" / "validation"),
+    )
 
 
 def test_scalars_of_both_sides_and_learning_rates(written):
@@ -84,8 +87,8 @@ def test_a_bar_or_a_new_line_does_not_break_the_table():
 
 def test_hparams_hold_every_setting_and_the_final_metrics(tmp_path):
     settings = {"size": (64, 96), "rate": 1e-3, "batch": 8, "tags": "ultrasound", "flip": False}
-    write_hparams(tmp_path, "run 7", settings, {"rec": 0.5}, 3)
-    found = read(tmp_path / "final")
+    write_hparams(tmp_path / "run 7", settings, {"rec": 0.5}, 3)
+    found = read(tmp_path / "run 7" / "tensorboard" / "final")
     (step, value), *_ = found["final/rec"]
     assert (step, float(tf.make_ndarray(value.tensor))) == (3, 0.5)
     (_, value), *_ = found[metadata.SESSION_START_INFO_TAG]

@@ -8,11 +8,10 @@ import tensorflow as tf
 from tf_dicom_ce.config import FinetuneConfig, PretrainConfig
 from tf_dicom_ce.models.classifier import Dropout
 from tf_dicom_ce.models.loading import load_encoder
-from tf_dicom_ce.training.checkpoints import Checkpoints
-from tf_dicom_ce.training.finetune import build_head, fit_head
+from tf_dicom_ce.training.checkpoints import Checkpoints, by_path, state_variables
+from tf_dicom_ce.training.finetune import fit_head
 from tf_dicom_ce.training.loop import Data, Schedule
-from tf_dicom_ce.training.networks import build_pretraining
-from tf_dicom_ce.training.variables import by_path, state_variables
+from tf_dicom_ce.training.networks import build_head, build_pretraining
 
 SIZE = (32, 64)
 

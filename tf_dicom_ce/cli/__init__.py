@@ -10,23 +10,11 @@ from tf_dicom_ce.cli import finetune, index, phantom, predict, serve, study, tra
 from tf_dicom_ce.errors import StoppedError, UserError
 from tf_dicom_ce.whole_files import private
 
-_COMMANDS = {
-    "phantom": phantom,
-    "index": index,
-    "train": train,
-    "tune": tune,
-    "finetune": finetune,
-    "study": study,
-    "predict": predict,
-    "serve": serve,
-}
+_COMMANDS = (phantom, index, train, tune, finetune, study, predict, serve)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `tf-dicom-ce <command> …`.
-
-    Args:
-        arguments: Words after the program's name; by default the process's.
 
     Returns:
         Exit code: 0, 2 for a mistake that the user can mend (one message on stderr), or 128 and the
@@ -38,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands", dest="command", required=True)
-    for name, module in _COMMANDS.items():
+    for module in _COMMANDS:
+        name = module.__name__.rpartition(".")[-1]
         summary, _, details = module.__doc__.partition("\n\n")
         command = commands.add_parser(
             name,

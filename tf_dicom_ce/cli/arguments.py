@@ -1,33 +1,81 @@
-"""Arguments of the commands that read images, and of those that train."""
+"""Options of the commands: settings, which are fields of a configuration, and what is none."""
 
 import argparse
+import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+
+from tf_dicom_ce.config import flag
+from tf_dicom_ce.config_file import read_config
+
+_METAVARS = {int: "N", float: "X", tuple[int, int]: ("H", "W")}
+
+
+def add_settings(
+    parser: argparse.ArgumentParser, kind: type, names: Collection[str] | None = None
+) -> None:
+    """Declares options for the settings `names` of a configuration; None: all, and `--config`.
+
+    A default of None means: as file and preset say.
+    """
+    place = parser
+    if names is None:
+        place = parser.add_argument_group(
+            "settings", "also keys of the TOML file of --config; options stand above the file"
+        )
+        text = "settings that stand above the preset's"
+        place.add_argument("--config", type=Path, metavar="TOML", help=text)
+    for field in dataclasses.fields(kind):
+        if names is None or field.name in names:
+            place.add_argument(flag(field.name), **_words(field))
+
+
+def _words(field: dataclasses.Field) -> dict[str, Any]:
+    rules, kind = field.metadata, field.type
+    words: dict[str, Any] = {"help": rules["help"]}
+    if kind is bool:
+        return words | {"action": argparse.BooleanOptionalAction}
+    if kind == tuple[str, ...]:
+        words["help"] += f": {', '.join(rules['choices'])}"
+        return words | {"action": "append", "metavar": rules["metavar"]}
+    if "choices" in rules:
+        return words | {"choices": rules["choices"]}
+    words["metavar"] = rules.get("metavar") or _METAVARS.get(kind, "NAME")
+    if kind == tuple[int, int]:
+        return words | {"type": int, "nargs": 2}
+    return words | {"type": kind}
+
+
+def given_settings(options: argparse.Namespace, kind: type) -> dict[str, Any]:
+    """Settings of the file of `--config`, if any, and above them those of the command line."""
+    file = getattr(options, "config", None)
+    given = read_config(file, kind) if file else {}
+    for field in dataclasses.fields(kind):
+        if (value := getattr(options, field.name, None)) is not None:
+            given[field.name] = value
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
 
 
 def add_labels_argument(parser: argparse.ArgumentParser) -> None:
     """Declares the table of tag values."""
-    parser.add_argument(
-        "--labels",
-        type=Path,
-        metavar="CSV",
-        help="tag values for cleaned headers, or for PNG and JPEG: columns path and "
-        "StudyDescription, TransducerData, …; perhaps patient",
+    text = (
+        "tag values for cleaned headers, or for PNG and JPEG: columns path and StudyDescription, "
+        "TransducerData, …; perhaps patient"
     )
+    parser.add_argument("--labels", type=Path, metavar="CSV", help=text)
 
 
 def add_pacs_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what to ask a PACS for."""
-    group = parser.add_argument_group(
+    add = parser.add_argument_group(
         "PACS",
         "if the data are the URL of a DICOMweb service; credentials come from the "
         "environment: TF_DICOM_CE_PACS_TOKEN, or TF_DICOM_CE_PACS_USER and _PASSWORD",
-    )
-    group.add_argument("--pacs-modality", default="US", metavar="M", help="default: US")
-    group.add_argument("--pacs-dates", default="", metavar="A-B", help="e.g. 20240101-20241231")
-    group.add_argument(
-        "--pacs-description", default="", metavar="TEXT", help="of the study; may hold * and ?"
-    )
+    ).add_argument
+    add("--pacs-modality", default="US", metavar="M", help="default: US")
+    add("--pacs-dates", default="", metavar="A-B", help="e.g. 20240101-20241231")
+    add("--pacs-description", default="", metavar="TEXT", help="of the study; may hold * and ?")
 
 
 def query_of(options: argparse.Namespace):
@@ -38,30 +86,15 @@ def query_of(options: argparse.Namespace):
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, default: str) -> None:
-    """Declares where a run goes and how it is saved.
-
-    Args:
-        parser: The command's.
-        default: Name of the default folder, for the help.
-    """
+    """Declares where a run goes, by default runs/<time>-`default`, and how it is saved."""
     add = parser.add_argument
-    add(
-        "--run", type=Path, metavar="DIR", help=f"the run's folder (default: runs/<time>-{default})"
-    )
+    folder = f"the run's folder (default: runs/<time>-{default})"
+    add("--run", type=Path, metavar="DIR", help=folder)
     add("--export", type=Path, default=Path("export"), metavar="DIR", help="model repository")
-    add(
-        "--resume",
-        action="store_true",
-        help="go on with the run in --run, which the same command has begun, perhaps with fewer "
-        "--epochs; or begin it",
-    )
-    add(
-        "--checkpoint-minutes",
-        type=float,
-        default=10.0,
-        metavar="X",
-        help="minutes between two checkpoints within an epoch (default: 10)",
-    )
+    resume = "go on with the run in --run, which the same command has begun, perhaps with fewer"
+    add("--resume", action="store_true", help=f"{resume} --epochs; or begin it")
+    minutes = "minutes between two checkpoints within an epoch (default: 10)"
+    add("--checkpoint-minutes", type=float, default=10.0, metavar="X", help=minutes)
     add("--checkpoint-steps", type=int, metavar="N", help="steps between two, besides")
 
 

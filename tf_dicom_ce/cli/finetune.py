@@ -7,6 +7,8 @@
   python finetune.py --task classification --data DIR --labels CSV --label-encoding categorical
   python finetune.py --task segmentation --data DIR --masks DIR   masks found by the images' names
 
+An exported encoder brings its own image size, backbone, weights, width and crop.
+
 The labels CSV has a column path (relative to --data: DICOM, PNG or JPEG), a column label (a class
 name or an integer) or mask (an 8-bit indexed PNG of the image's size, 0 is background), and may
 have columns frame (of a cine, from 0), patient, and split (train, validation, test). Without
@@ -21,8 +23,7 @@ them). The head goes to <export>/<task>/<version>/.
 import argparse
 from pathlib import Path
 
-from tf_dicom_ce.cli.arguments import add_run_arguments, run_settings
-from tf_dicom_ce.cli.settings import add_settings, given_settings
+from tf_dicom_ce.cli import arguments
 from tf_dicom_ce.config import FinetuneConfig, finetune_config
 from tf_dicom_ce.errors import UserError
 
@@ -46,25 +47,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("paper", "full", "quick"),
         help="starting settings (default: full, which is paper here; phantom: quick)",
     )
-    add_settings(parser, FinetuneConfig)
-    add_run_arguments(parser, "<task>")
-    add(
-        "--no-export",
-        dest="export",
-        action="store_const",
-        const=None,
-        help="measure the head and keep its weights, but no SavedModel",
-    )
+    arguments.add_settings(parser, FinetuneConfig)
+    arguments.add_run_arguments(parser, "<task>")
+    no_export = "measure the head and keep its weights, but no SavedModel"
+    add("--no-export", dest="export", action="store_const", const=None, help=no_export)
 
 
 def configure(options: argparse.Namespace) -> FinetuneConfig:
-    """The preset with the settings that were given, as on an encoder that has all of them.
-
-    Raises:
-        UserError: A value that its field does not allow.
-    """
+    """The preset with the settings that were given, as on an encoder that has all of them."""
     preset = options.preset or ("full" if options.data else "quick")
-    return finetune_config(options.task, preset, given_settings(options, FinetuneConfig))
+    return finetune_config(options.task, preset, arguments.given_settings(options, FinetuneConfig))
 
 
 def run(options: argparse.Namespace) -> None:
@@ -73,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
 
     if options.task is None:
         raise UserError("--task: classification or segmentation?")
-    settings = given_settings(options, FinetuneConfig)
+    settings = arguments.given_settings(options, FinetuneConfig)
     load_tensorflow()
 
     from tf_dicom_ce.training.finetune import finetune
@@ -85,6 +77,6 @@ def run(options: argparse.Namespace) -> None:
         masks=options.masks,
         class_names=options.class_names,
         preset=options.preset,
-        **run_settings(options),
+        **arguments.run_settings(options),
         **settings,
     )

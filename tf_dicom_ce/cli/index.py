@@ -13,8 +13,7 @@ import argparse
 import time
 from pathlib import Path
 
-from tf_dicom_ce.cli.arguments import add_labels_argument, add_pacs_arguments, query_of
-from tf_dicom_ce.cli.settings import add_settings
+from tf_dicom_ce.cli import arguments
 from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.errors import UserError
 
@@ -23,13 +22,12 @@ _SETTINGS = ("tags", "find_sector", "blank_outside", "exclude")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("source", metavar="SRC", help="folder, zip or tar of DICOM files, or URL")
-    parser.add_argument(
-        "--run", type=Path, metavar="DIR", help="folder to write to (default: runs/<time>-index)"
-    )
-    add_settings(parser, PretrainConfig, _SETTINGS)
-    add_labels_argument(parser)
-    add_pacs_arguments(parser)
+    add = parser.add_argument
+    add("source", metavar="SRC", help="folder, zip or tar of DICOM files, or URL")
+    add("--run", type=Path, metavar="DIR", help="folder to write to (default: runs/<time>-index)")
+    arguments.add_settings(parser, PretrainConfig, _SETTINGS)
+    arguments.add_labels_argument(parser)
+    arguments.add_pacs_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -47,12 +45,11 @@ def run(options: argparse.Namespace) -> None:
             f"--run {folder}: holds something else than a report ({min(foreign)}). Choose another "
             "folder."
         )
-    given = {name: getattr(options, name) for name in _SETTINGS}
     source = UltrasoundDataset.from_dicom(
         options.source,
         labels=options.labels,
-        query=query_of(options),
-        **{name: value for name, value in given.items() if value is not None},
+        query=arguments.query_of(options),
+        **arguments.given_settings(options, PretrainConfig),
     ).source
     index = source.index
     write_coverage(index, folder, reader=source.reader)

@@ -11,23 +11,15 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make")
-    parser.add_argument(
-        "--preset", choices=("quick", "paper"), default="quick", help="size (default: quick)"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same files")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
-    parser.add_argument(
-        "--domain-shift",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="downstream images from another vendor than the pretraining images (default: yes)",
-    )
-    parser.add_argument(
-        "--difficulty",
-        action="store_true",
-        help="also measure what simple methods reach: difficulty.md (takes seconds)",
-    )
+    add = parser.add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="folder to make")
+    add("--preset", choices=("quick", "paper"), default="quick", help="size (default: quick)")
+    add("--seed", type=int, default=0, metavar="N", help="same seed, same files")
+    add("--workers", type=int, metavar="N", help="processes (default: all cores)")
+    shift = "downstream images from another vendor than the pretraining images (default: yes)"
+    add("--domain-shift", action=argparse.BooleanOptionalAction, default=True, help=shift)
+    difficulty = "also measure what simple methods reach: difficulty.md (takes seconds)"
+    add("--difficulty", action="store_true", help=difficulty)
 
 
 def run(options: argparse.Namespace) -> None:

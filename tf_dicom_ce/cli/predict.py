@@ -19,8 +19,7 @@ to a PACS, each once. For research; not a medical device.
 import argparse
 from pathlib import Path
 
-from tf_dicom_ce.cli.arguments import add_pacs_arguments, query_of
-from tf_dicom_ce.cli.settings import add_settings
+from tf_dicom_ce.cli import arguments
 from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.errors import UserError
 
@@ -30,16 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", metavar="SRC", help="folder, zip or tar of DICOM, PNG or JPEG files, or URL")
     add("--out", type=Path, metavar="DIR", required=True, help="folder to write to, or to go on in")
-    add(
-        "--model",
-        type=Path,
-        default=Path("export/segmentation"),
-        metavar="DIR",
-        help="exported head (default: export/segmentation), its newest version or one of them",
-    )
+    head = "exported head (default: export/segmentation), its newest version or one of them"
+    add("--model", type=Path, default=Path("export/segmentation"), metavar="DIR", help=head)
     add("--stow", metavar="URL", help="DICOMweb service to send the DICOM results to")
-    add_settings(parser, PretrainConfig, ("frames", "find_sector", "blank_outside", "exclude"))
-    add_pacs_arguments(parser)
+    arguments.add_settings(
+        parser, PretrainConfig, ("frames", "find_sector", "blank_outside", "exclude")
+    )
+    arguments.add_pacs_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -75,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
         find_sector=sector,
         blank_outside=blank,
         exclude=options.exclude or (),
-        query=query_of(options),
+        query=arguments.query_of(options),
     ).source
     with open_results(options.out, head.model, source.reader):
         done = predict(source.index, head, options.out, frames, source.reader)

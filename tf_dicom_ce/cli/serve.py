@@ -33,14 +33,8 @@ from tf_dicom_ce.errors import UserError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     add = parser.add_argument
-    add(
-        "root",
-        type=Path,
-        nargs="?",
-        default=Path("export"),
-        metavar="DIR",
-        help="model repository (default: export)",
-    )
+    repository = "model repository (default: export)"
+    add("root", type=Path, nargs="?", default=Path("export"), metavar="DIR", help=repository)
     add("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
     add("--port", type=int, default=8501, metavar="N", help="default: 8501; 0 is any free one")
     add("--selftest", action="store_true", help="replay the golden inputs of all models and stop")

@@ -54,11 +54,7 @@ def options_of() -> dict[str, set[str]]:
 
 
 def check_job(words: Sequence[str]) -> None:
-    """Has a job's command look at its options, before any job has run.
-
-    Raises:
-        UserError: It does not take them, or two contradict each other.
-    """
+    """Has a job's command look at its options, before any job has run; it may refuse them."""
     _COMMANDS[words[0]].configure(_parser(words[0]).parse_args(words[1:]))
 
 

@@ -1,25 +1,30 @@
 """Loads TensorFlow without its notes on this machine's CPU and absent GPU drivers."""
 
 import contextlib
+import math
 import os
 import tempfile
 
+from tf_dicom_ce.config import PretrainConfig
 
-def load_tensorflow(start_devices: bool = True, small_steps: bool = False) -> None:
-    """Imports TensorFlow and starts its devices with file descriptor 2 turned away.
 
-    TensorFlow 2.21 writes these notes from C++ before any log level is in force. What was written
-    is shown after all where the import fails.
+def load_tensorflow(start_devices: bool = True, training: PretrainConfig | None = None) -> None:
+    """Imports TensorFlow and starts its devices (unless a cluster has to be set up before).
 
-    Args:
-        start_devices: False where a cluster has to be set up before.
-        small_steps: Whether the ops of a training step are too small to be shared by threads. On
-            two cores they then run beside each other, each on one core (see `models.halves`); a
-            number of threads in the environment stands. (More cores: not measured, TensorFlow's
-            default.)
+    TensorFlow 2.21 writes notes from C++ before any log level is in force, so file descriptor 2 is
+    turned away. What was written is shown after all where the import fails.
+
+    Steps of less than some 32 GFLOP of a `training` that follows, as of `quick`, have ops too small
+    to be shared by threads: on two cores they run beside each other, each on one core (see
+    `models.halves`); a number of threads in the environment stands. (More cores: not measured.)
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    one_thread = small_steps and os.cpu_count() == 2 and "TF_NUM_INTRAOP_THREADS" not in os.environ
+    one_thread = (
+        training is not None
+        and training.batch_size * math.prod(training.image_size) * training.width**2 <= 16384
+        and os.cpu_count() == 2
+        and "TF_NUM_INTRAOP_THREADS" not in os.environ
+    )
     if one_thread:
         os.environ.setdefault("TF_ONEDNN_THREADPOOL_USE_CALLER_THREAD", "1")
     stderr = os.dup(2)

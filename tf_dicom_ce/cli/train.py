@@ -20,14 +20,7 @@ and inpainting panels; look at it with `tensorboard --logdir runs`. The encoder 
 import argparse
 import dataclasses
 
-from tf_dicom_ce.cli.arguments import (
-    add_labels_argument,
-    add_pacs_arguments,
-    add_run_arguments,
-    query_of,
-    run_settings,
-)
-from tf_dicom_ce.cli.settings import add_settings, given_settings
+from tf_dicom_ce.cli import arguments
 from tf_dicom_ce.config import PRESETS, PretrainConfig
 
 
@@ -36,27 +29,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", metavar="SRC", help="folder, zip or tar of DICOM, or URL (default: the phantom)")
     add("--preset", choices=PRESETS, help="starting settings (default: full; phantom: quick)")
-    add_settings(parser, PretrainConfig)
-    add_labels_argument(parser)
-    add_pacs_arguments(parser)
-    add(
-        "--strategy",
-        choices=("none", "mirrored", "multiworker"),
-        default="none",
-        help="one device, all of this machine, or several machines (TF_CONFIG); docs/devices.md",
-    )
-    add(
-        "--histograms",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="also weights in TensorBoard",
-    )
-    add_run_arguments(parser, "pretrain")
+    arguments.add_settings(parser, PretrainConfig)
+    arguments.add_labels_argument(parser)
+    arguments.add_pacs_arguments(parser)
+    choices = ("none", "mirrored", "multiworker")
+    where = "one device, all of this machine, or several machines (TF_CONFIG); docs/devices.md"
+    add("--strategy", choices=choices, default="none", help=where)
+    switch = argparse.BooleanOptionalAction
+    add("--histograms", action=switch, default=False, help="also weights in TensorBoard")
+    arguments.add_run_arguments(parser, "pretrain")
 
 
 def configure(options: argparse.Namespace) -> PretrainConfig:
     """The preset with the settings that were given."""
-    given = given_settings(options, PretrainConfig)
+    given = arguments.given_settings(options, PretrainConfig)
     return dataclasses.replace(PRESETS[_preset(options)], **given)
 
 
@@ -77,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
     from tf_dicom_ce.intake.coverage import require_tags
 
     reading = {name: getattr(config, name) for name in SETTINGS}
-    reading |= {"labels": options.labels, "query": query_of(options)}
+    reading |= {"labels": options.labels, "query": arguments.query_of(options)}
     if options.data:
         data = UltrasoundDataset.from_dicom(options.data, **reading)
     else:
@@ -86,14 +72,14 @@ def run(options: argparse.Namespace) -> None:
         require_tags(data.tags_known)
 
     # Only now: every mistake in the input's form has shown before.
-    load_tensorflow(options.strategy != "multiworker", config.has_small_steps)
+    load_tensorflow(options.strategy != "multiworker", config)
     from tf_dicom_ce.training.pretrain import pretrain
 
     pretrain(
         data,
         preset,
-        **run_settings(options),
+        **arguments.run_settings(options),
         strategy=options.strategy,
         histograms=options.histograms,
-        **given_settings(options, PretrainConfig),
+        **arguments.given_settings(options, PretrainConfig),
     )

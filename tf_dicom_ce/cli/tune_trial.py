@@ -16,15 +16,9 @@ from tf_dicom_ce.whole_files import sole
 
 
 def run(folder: Path, words: Sequence[str], train: Callable[[Sequence[str]], int] = main) -> int:
-    """Begins the trial or goes on with it; does nothing where it has ended well.
+    """Begins the trial in `folder` or goes on with it; does nothing where it has ended well.
 
-    Args:
-        folder: The trial's folder, with its `config.toml`.
-        words: What to hand to `train` besides.
-        train: Runs the command line.
-
-    Returns:
-        Exit code.
+    `train` runs the command line, with `words` besides. Returns the exit code.
     """
     end_with_parent()
     with sole(folder / "trial.lock", None):

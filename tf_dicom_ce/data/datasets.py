@@ -135,7 +135,7 @@ def training_dataset(
         augment: Whether to augment.
         first_step: Number of the first step.
         parts: First, count and total: of every batch, cut into `total` parts, these `count` parts
-            one after the other; see `training.devices.Parts`. An example does not depend on them.
+            one after the other. An example does not depend on them.
         spans: Number of labels of each tag, in the order of the columns; for `tag_dropout`.
         tag_dropout: Probability with which a tag is taken as absent, see `kept_tags`.
 

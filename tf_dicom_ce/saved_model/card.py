@@ -61,7 +61,8 @@ def _role_of_tags(encoder: dict) -> str:
 
 def _row(key: str, measure: float | dict, classes: list[str]) -> dict[str, str]:
     """Words for one measure: of an encoder a number, of a head a dict with its interval."""
-    words = {"name": key, **describe(key, classes)._asdict()}
+    unit, meaning = describe(key, classes)
+    words = {"name": key, "unit": unit, "meaning": meaning}
     if not isinstance(measure, dict):
         return words | {"value": number(measure)}
     mean, deviation = measure["bootstrap_mean"], measure["bootstrap_sd"]

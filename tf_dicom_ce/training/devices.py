@@ -7,13 +7,10 @@ but for BatchNorm, which takes its batch statistics over the part that it sees.
 
 import contextlib
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import tensorflow as tf
 
 from tf_dicom_ce.errors import UserError
-
-STRATEGIES = ("none", "mirrored", "multiworker")
 
 # What TensorFlow raises when another worker has gone.
 _GONE = (
@@ -26,29 +23,12 @@ _GONE = (
 )
 
 
-class Parts(NamedTuple):
-    """Which parts of every batch a host reads.
-
-    Attributes:
-        first: Number of the first.
-        count: How many, one after the other: those of the host's replicas.
-        total: Parts of a batch: replicas of all hosts.
-    """
-
-    first: int = 0
-    count: int = 1
-    total: int = 1
-
-
 def open_strategy(name: str, batch_size: int) -> tf.distribute.Strategy:
-    """Opens a distribution strategy, before anything else of TensorFlow is used.
-
-    Args:
-        name: One of `STRATEGIES`; `multiworker` reads the cluster from the environment's TF_CONFIG.
-        batch_size: Images a step, over all replicas.
+    """Opens `none`, `mirrored` or `multiworker`, before anything else of TensorFlow is used.
 
     Raises:
-        UserError: There is no cluster, or the batch does not divide among the replicas.
+        UserError: There is no cluster (the environment's TF_CONFIG) for `multiworker`, or the batch
+            does not divide among the replicas.
     """
     if name == "none":
         return tf.distribute.get_strategy()
@@ -84,45 +64,33 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver.task_type == "worker" and resolver.task_id == 0
 
 
-def host_parts(strategy: tf.distribute.Strategy, context: tf.distribute.InputContext) -> Parts:
-    """The parts of every batch that this host's input pipeline has to read."""
+def host_parts(
+    strategy: tf.distribute.Strategy, context: tf.distribute.InputContext
+) -> tuple[int, int, int]:
+    """The parts of every batch that this host reads: the first, how many (its replicas), of all."""
     total = strategy.num_replicas_in_sync
     count = total // context.num_input_pipelines
-    return Parts(context.input_pipeline_id * count, count, total)
+    return context.input_pipeline_id * count, count, total
 
 
 def require_agreement(strategy: tf.distribute.Strategy, step: int) -> None:
-    """Checks that all workers go on from the same step.
-
-    Raises:
-        UserError: They do not: they look at different run folders.
-    """
+    """Raises UserError unless all workers go on from the same step: from the same run folder."""
 
     @tf.function(autograph=False)
     def total():
-        return strategy.run(lambda: _sum(tf.identity(mine)))
+        return strategy.reduce("SUM", strategy.run(lambda: tf.identity(mine)), axis=None)
 
     mine = tf.constant(step, tf.int64)
-    found = strategy.experimental_local_results(total())[0]
-    if int(found) != step * strategy.num_replicas_in_sync:
+    if int(total()) != step * strategy.num_replicas_in_sync:
         raise UserError(
             "--run: the workers found different checkpoints. Give all of them the same folder, on "
             "a disk that they share."
         )
 
 
-def _sum(value: tf.Tensor) -> tf.Tensor:
-    context = tf.distribute.get_replica_context()
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
-
-
 @contextlib.contextmanager
 def other_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Turns the loss of another worker into a message.
-
-    Raises:
-        UserError: Another worker has gone.
-    """
+    """Turns the loss of another worker into a UserError."""
     try:
         yield
     except _GONE as error:

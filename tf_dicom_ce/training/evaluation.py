@@ -3,27 +3,23 @@
 `test.csv` and `test.html` name paths and patients, so only the user may read them.
 """
 
-from collections.abc import Iterable, Mapping
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
+from tf_dicom_ce import metrics
 from tf_dicom_ce.data.tasks import Task
-from tf_dicom_ce.masks import likeliest_classes
-from tf_dicom_ce.metrics import (
-    Measure,
-    classification_measures,
-    mask_measures,
-    rank_inconsistency,
-    summarise,
-)
+from tf_dicom_ce.masks import colour, likeliest_classes
 from tf_dicom_ce.preprocessing import resize_mask, standardise
+from tf_dicom_ce.templates import fill
 from tf_dicom_ce.training.panels import confusion_picture, on_page, segmentation_panel
-from tf_dicom_ce.training.result_page import Case, FalsePositive, write_page
-from tf_dicom_ce.whole_files import write_table
-from tf_dicom_ce.wording import describe, number
+from tf_dicom_ce.whole_files import write_table, write_text
+from tf_dicom_ce.wording import describe, interval, number
 
 _TOLERANCE = 0.01  # of the surface Dice, as a share of the image's diagonal
 _WORST = 10
@@ -34,12 +30,9 @@ Answers = Iterable[Mapping[str, np.ndarray]]
 def evaluate_classification(answers: Answers, task: Task, seed: int, run: Path) -> dict:
     """Measures a classifier; writes `test.csv`, `confusion.png` and `test.html`.
 
-    Args:
-        answers: To the test images in their order: `probabilities` [K], `class_id`, and `logits`:
-            [K − 1] where they are ordinal; then their rank inconsistency is measured too.
-        task: The labelled images.
-        seed: Of the bootstrap.
-        run: Folder to write to.
+    The answers are those to the test images in their order: `probabilities` [K], `class_id`, and
+    `logits`: [K − 1] where they are ordinal; then their rank inconsistency is measured too. `seed`
+    is that of the bootstrap.
 
     Returns:
         What `summarise` gives for every measure, with its `unit`.
@@ -53,12 +46,10 @@ def evaluate_classification(answers: Answers, task: Task, seed: int, run: Path) 
     labels = task.targets[rows]
     ordinal = logits.shape[1] == len(classes) - 1
 
-    def measure(positions):
-        found = classification_measures(
-            labels[positions], ids[positions], probabilities[positions], ordinal
-        )
+    def measure(at):
+        found = metrics.classification_measures(labels[at], ids[at], probabilities[at], ordinal)
         if ordinal:
-            found["rank_inconsistency"] = rank_inconsistency(logits[positions])
+            found["rank_inconsistency"] = metrics.rank_inconsistency(logits[at])
         return found
 
     table = [
@@ -72,30 +63,24 @@ def evaluate_classification(answers: Answers, task: Task, seed: int, run: Path) 
     measures = _summarise(measure, task, seed)
     of_truth = probabilities[np.arange(len(rows)), labels]
     worst = [
-        Case(
-            task.examples[rows[k]],
-            f"true {classes[labels[k]]}, probability {number(of_truth[k])}; "
+        {
+            "example": task.examples[rows[k]],
+            "words": f"true {classes[labels[k]]}, probability {number(of_truth[k])}; "
             f"predicted {classes[ids[k]]}, probability {number(probabilities[k, ids[k]])}",
-            {"image": on_page(*_image(task, rows[k]))},
-        )
+            "pictures": {"image": on_page(*_image(task, rows[k]))},
+        }
         for k in np.argsort(of_truth, kind="stable")[:_WORST]
     ]
-    write_page(run / "test.html", task, measures, "the probability of the true class", worst)
+    _write_page(run, task, measures, "the probability of the true class", worst)
     return measures
 
 
 def evaluate_segmentation(answers: Answers, task: Task, seed: int, run: Path) -> dict:
     """Measures a U-Net at the sources' size; writes `test.csv`, `segmentations.png`, `test.html`.
 
-    Args:
-        answers: To the test images in their order: `probabilities` float32 [h, w, C].
-        task: The labelled images.
-        seed: Of the bootstrap.
-        run: Folder to write to.
-
-    Returns:
-        What `summarise` gives, with its `unit`, for the mean over images of every measure by
-        class, and of `dice`, the mean over the classes that the image has.
+    As `evaluate_classification`, of answers with `probabilities` float32 [h, w, C]. The measures
+    are means over images: of every measure by class, and of `dice`, the mean over the classes that
+    the image has.
     """
     rows, classes = task.split.test, task.classes[1:]
     truth = [task.source_masks[int(row)] for row in rows]
@@ -107,8 +92,8 @@ def evaluate_segmentation(answers: Answers, task: Task, seed: int, run: Path) ->
     _write_table(task, table, run)
     columns = {name: np.array([row[name] for row in table]) for name in table[0]}
 
-    def measure(positions):
-        return {name: _mean(values[positions]) for name, values in columns.items()}
+    def measure(at):
+        return {name: _mean(values[at]) for name, values in columns.items()}
 
     measures = _summarise(measure, task, seed)
     dice = columns["dice"]
@@ -117,22 +102,22 @@ def evaluate_segmentation(answers: Answers, task: Task, seed: int, run: Path) ->
         shown = {"best": order[-1], "median": order[len(order) // 2], "worst": order[0]}
         _write_panel(task, shown, truth, masks, dice, run)
     worst = [
-        Case(
-            task.examples[rows[k]],
-            f"Dice {number(dice[k])}" + _by_class(table[k], classes),
-            {
+        {
+            "example": task.examples[rows[k]],
+            "words": f"Dice {number(dice[k])}" + _by_class(table[k], classes),
+            "pictures": {
                 "truth": on_page(*_image(task, rows[k]), truth[k]),
                 "prediction": on_page(*_image(task, rows[k]), masks[k]),
             },
-        )
+        }
         for k in order[:_WORST]
     ]
     false_positives = [
-        FalsePositive(task.examples[rows[k]], name, float((masks[k] == label).mean()))
+        {"example": task.examples[rows[k]], "name": name, "share": (masks[k] == label).mean()}
         for label, name in enumerate(classes, start=1)
         for k in np.flatnonzero(columns[f"false_positive_{name}"] == 1)
     ]
-    write_page(run / "test.html", task, measures, "Dice", worst, false_positives)
+    _write_page(run, task, measures, "Dice", worst, false_positives)
     return measures
 
 
@@ -141,7 +126,7 @@ def _of_image(truth: np.ndarray, mask: np.ndarray, classes: tuple[str, ...]) -> 
     row = {}
     for label, name in enumerate(classes, start=1):
         tolerance = _TOLERANCE * np.hypot(*truth.shape)
-        found = mask_measures(truth == label, mask == label, tolerance)
+        found = metrics.mask_measures(truth == label, mask == label, tolerance)
         row |= {f"{measure}_{name}": value for measure, value in found.items()}
     return row | {"dice": _mean(np.array([row[f"dice_{name}"] for name in classes]))}
 
@@ -158,9 +143,9 @@ def _mean(values: np.ndarray) -> float:
     return np.nan if np.isnan(values).all() else float(np.nanmean(values))
 
 
-def _summarise(measure: Measure, task: Task, seed: int) -> dict:
-    found = summarise(measure, task.patients[task.split.test], seed)
-    return {name: {**of, "unit": describe(name).unit} for name, of in found.items()}
+def _summarise(measure: metrics.Measure, task: Task, seed: int) -> dict:
+    found = metrics.summarise(measure, task.patients[task.split.test], seed)
+    return {name: {**of, "unit": describe(name)[0]} for name, of in found.items()}
 
 
 def _write_table(task: Task, table: list[dict], run: Path) -> None:
@@ -189,3 +174,40 @@ def _write_panel(task: Task, shown: dict[str, int], truth, masks, dice, run: Pat
         [f"{word}: Dice {dice[k]:.3f}   (image, truth, prediction)" for word, k in shown.items()],
     )
     Image.fromarray(panel).save(run / "segmentations.png")
+
+
+def _write_page(
+    run: Path,
+    task: Task,
+    measures: Mapping[str, Mapping],
+    score: str,
+    worst: Sequence[Mapping],
+    false_positives: Sequence[Mapping] = (),
+) -> None:
+    """Writes `test.html`, self-contained: the measures, and the images worst by `score`.
+
+    Each of these has its example, words and pictures by caption. A false positive is an example
+    that lacks the class `name`, which was found on a `share` of its pixels.
+    """
+    outlined = task.classes[1:] if task.source_masks else ()
+    rows = []
+    for name, of in measures.items():
+        unit, meaning = describe(name, task.classes)
+        rows.append((name, number(of["value"]), unit, interval(*of["interval_95"]), meaning))
+    content = {
+        "images": len(task.split.test),
+        "patients": len(np.unique(task.patients[task.split.test])),
+        "measures": rows,
+        "score": score,
+        "worst": worst,
+        "legend": [(name, f"rgb{colour(k)}") for k, name in enumerate(outlined, start=1)],
+        "false_positives": false_positives,
+    }
+    html = fill("training/result_page.html.jinja", content, {"jpeg": _jpeg})
+    write_text(run / "test.html", html, private=True)
+
+
+def _jpeg(picture: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=88, subsampling=0)  # thin lines stay sharp
+    return base64.b64encode(file.getvalue()).decode()

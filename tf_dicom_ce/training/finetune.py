@@ -1,6 +1,5 @@
 """A head on an encoder, from labels to an exported model (Appendix A.2)."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,20 +14,18 @@ from tf_dicom_ce.data.splits import write_split
 from tf_dicom_ce.data.store import default_cache
 from tf_dicom_ce.data.tasks import Task, load_task
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.models.backbones import build_encoder
-from tf_dicom_ce.models.classifier import Classifier
 from tf_dicom_ce.models.head import Head
 from tf_dicom_ce.models.loading import describe_encoder, load_encoder
-from tf_dicom_ce.models.unet import UNet
 from tf_dicom_ce.phantom.cohort import default_cohort
 from tf_dicom_ce.saved_model.reading import digest_of
 from tf_dicom_ce.saved_model.writing import built_size, in_float32
-from tf_dicom_ce.training import evaluation, panels, run_folder
+from tf_dicom_ce.training import panels, run_folder
 from tf_dicom_ce.training.adam import FusedAdam
-from tf_dicom_ce.training.fitting import Watch, fit_and_keep_best, seed_everything
-from tf_dicom_ce.training.loop import Data, Schedule
-from tf_dicom_ce.training.networks import POLICIES
-from tf_dicom_ce.training.tensorboard import Draw
+from tf_dicom_ce.training.evaluation import evaluate_classification, evaluate_segmentation
+from tf_dicom_ce.training.loop import Data, Schedule, fit
+from tf_dicom_ce.training.networks import build_head
+from tf_dicom_ce.training.progress import History, ProgressBar
+from tf_dicom_ce.training.tensorboard import Draw, TensorBoard
 from tf_dicom_ce.whole_files import private
 from tf_dicom_ce.wording import interval, number
 
@@ -38,21 +35,13 @@ HEADLINE = {"classification": "accuracy", "segmentation": "dice"}
 
 @dataclass(frozen=True)
 class Finetuned:
-    """What a run leaves.
+    """What a run leaves."""
 
-    Attributes:
-        model: `UNet` or `Classifier` with the weights of `epoch`, in float32.
-        epoch: The epoch with the lowest loss on the validation images, from 1.
-        measures: On the test images, see `evaluation`.
-        run: The run's folder.
-        version: Folder of the exported head; None where this call exported none.
-    """
-
-    model: Head
-    epoch: int
-    measures: dict
-    run: Path
-    version: Path | None = None
+    model: Head  # `UNet` or `Classifier` with the weights of `epoch`, in float32
+    epoch: int  # with the lowest loss on the validation images, from 1
+    measures: dict  # on the test images, see `evaluation`
+    run: Path  # the run's folder
+    version: Path | None = None  # folder of the exported head; None where this call exported none
 
 
 @private()
@@ -118,47 +107,58 @@ def finetune(
         labels = data / f"{task}.csv"
         class_names = ("liver", "kidney") if task == "segmentation" else class_names
     labels, data, masks = (path and Path(path) for path in (labels, data, masks))
-    class_names = tuple(class_names) if class_names else None
-
-    def layer():
-        return load_encoder(encoder) if exported else encoder
-
+    class_names = tuple(class_names or ()) or None
     labelled = load_task(config, labels, data, class_names, default_cache(), masks)
     with run_folder.open_run_folder(run and Path(run), task, resume) as folder:
-        if run_folder.is_finished(folder, config.as_dict()):
-            print(f"The run in {folder} has ended already. More --epochs would go on with it.")
-            return _read(folder, build_head(config, layer(), len(labelled.classes)))
-        if export:
-            run_folder.require_writable(Path(export), "--export")
-        seed_everything(config.seed, config.deterministic)
-        model = build_head(config, layer(), len(labelled.classes))
+        ended = run_folder.is_finished(folder, config.as_dict())
+        if not ended:
+            run_folder.begin(config, export and Path(export))
+        layer = load_encoder(encoder) if exported else encoder
+        model = build_head(config, layer, len(labelled.classes))
+        if ended:
+            result = run_folder.read_result(folder, model)
+            return Finetuned(in_float32(model), result["best_epoch"], result["test"], folder)
         if encoder is not None and not exported:
             described = {"weights_digest": digest_of(encoder.get_weights())}
-        provenance = _provenance(labelled, described, synthetic)
-        saved = checkpoint_minutes, checkpoint_steps
-        return _finetune(config, model, labelled, provenance, saved, folder, export, callbacks)
+        split = labelled.split
+        content = {
+            **config.as_dict(),
+            "classes": list(labelled.classes),
+            "images": {name: len(rows) for name, rows in split.sides.items()},
+            "encoder": {k: v for k, v in (described or {}).items() if k != "environment"} or None,
+            "data_fingerprint": labelled.frames.fingerprint,
+            "labels_fingerprint": labelled.labels_fingerprint,
+            "split_fingerprint": split.fingerprint,
+            "synthetic_data": synthetic,
+            "environment": run_folder.environment(),
+        }
+        print(f"Classes: {', '.join(labelled.classes)}.  Images: {content['images']}")
+        run_folder.write_configuration(folder, content)
+        patients = [example.patient for example in labelled.examples]
+        write_split(folder / "split.csv", labelled.examples, patients, split)
 
-
-def build_head(config: FinetuneConfig, encoder: keras.Layer | None, classes: int) -> Head:
-    """Puts the task's head on an encoder and creates all variables.
-
-    Args:
-        config: Settings.
-        encoder: From z-scored images to the five scales; None makes one.
-        classes: Number of classes; in segmentation with background.
-    """
-    policy = POLICIES[config.precision]
-    if encoder is None:
-        encoder = build_encoder(config.backbone, config.width, config.encoder_weights, policy)
-    encoder.trainable = not config.freeze  # as an argument it would not reach the blocks
-    like = {"classes": classes, "width_multiplier": config.width, "dtype": policy}
-    if config.task == "segmentation":
-        model = UNet(encoder, **like)
-    else:
-        like |= {"dropout": config.dropout, "positive_weight": config.positive_weight}
-        model = Classifier(encoder, ordinal=config.label_encoding == "ordinal", **like)
-    model.build((None, *config.image_size, 1))
-    return model
+        order = datasets.StepOrder(split.train, config.batch_size, config.seed)
+        steps = max(order.steps_per_epoch, config.epoch_steps)
+        schedule = Schedule(config.epochs, steps, checkpoint_minutes, checkpoint_steps)
+        batches = _batches(labelled, config, order)
+        draw = _panel(labelled, config)
+        epoch = fit_head(config, model, batches, schedule, draw, content, folder, callbacks)
+        model = in_float32(model)
+        answers = _answers(model, _passes(labelled, config, split.test))
+        evaluate = evaluate_segmentation if task == "segmentation" else evaluate_classification
+        measures = evaluate(answers, labelled, config.seed, folder)
+        result, version = {"best_epoch": epoch, "test": measures}, None
+        if export:
+            of_sides = split.sides.items()
+            patients = {side: len(set(labelled.patients[rows])) for side, rows in of_sides}
+            content |= {"patients": patients, **result}
+            if content["encoder"] and "backbone" not in content["encoder"]:
+                del content["backbone"]  # nobody has said which it is
+            version = model.export(Path(export) / task, config.image_size, content)
+        run_folder.write_result(folder, config.epochs, result)
+        finetuned = Finetuned(model, epoch, measures, folder, version)
+        _tell(finetuned, HEADLINE[task])
+        return finetuned
 
 
 def fit_head(
@@ -171,40 +171,24 @@ def fit_head(
     run: Path,
     callbacks: Iterable[keras.callbacks.Callback] = (),
 ) -> int:
-    """Trains a head and leaves it with the weights of the lowest validation loss.
+    """Trains a head that `build_head` gave, as `loop.fit`; returns the epoch that was kept.
 
-    Args:
-        config: Settings.
-        model: What `build_head` gave.
-        data: Batches (x, target).
-        schedule: See `fit_and_keep_best`.
-        draw: Draws predictions for TensorBoard.
-        configuration: Settings and provenance, to be shown.
-        run: See `fit_and_keep_best`.
-        callbacks: See `fit_and_keep_best`.
-
-    Returns:
-        The epoch that was kept, from 1.
+    TensorBoard shows what `draw` draws, and the configuration: settings and provenance.
     """
     model.compile(FusedAdam(config.learning_rate, name="adam"), jit_compile=False)
     # Before anything can be restored, everything has to be there.
     model.optimizer.build(model.trainable_variables)
     model.test_on_batch(*next(iter(data.validation)))
     name = HEADLINE[config.task]
-    watch = Watch(
-        monitor="val_loss",
-        scalars={"loss": "loss/loss", name: f"metric/{name}"},
-        optimizers={"head": "optimizer"},
-        pictures={"predictions": draw},
-        pictures_every=config.panel_every,
-        shown=("loss", name),
-        configuration=configuration,
-    )
+    scalars = {"loss": "loss/loss", name: f"metric/{name}"}
+    optimizers, pictures = {"head": "optimizer"}, {"predictions": draw}
+    board = TensorBoard(run, scalars, optimizers, pictures, config.panel_every, configuration)
+    callbacks = [History(run / "history.csv"), ProgressBar(("loss", name)), board, *callbacks]
     strategy = tf.distribute.get_strategy()  # a head is small: one device
-    return fit_and_keep_best(model, data, schedule, watch, run, strategy, callbacks)
+    return fit(model, data, schedule, "val_loss", callbacks, run, strategy)
 
 
-def predict(model: Head, images: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
+def _answers(model: Head, images: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
     """Yields the answer to every image of batches (x, …), a classifier's `logits` with it."""
 
     @tf.function(input_signature=[images.element_spec[0]], autograph=False)
@@ -217,89 +201,26 @@ def predict(model: Head, images: tf.data.Dataset) -> Iterator[dict[str, np.ndarr
         yield from ({name: answers[name][k] for name in answers} for k in range(len(x)))
 
 
-def _read(folder: Path, model: Head) -> Finetuned:
-    model.load_weights(folder / "best.weights.h5")
-    result = json.loads((folder / "result.json").read_text())
-    return Finetuned(in_float32(model), result["best_epoch"], result["test"], folder)
+def _passes(task: Task, config: FinetuneConfig, rows: np.ndarray) -> tf.data.Dataset:
+    """Some rows once, in batches."""
+    return datasets.evaluation_dataset(task.frames, task.targets, rows, config.batch_size)
 
 
-def _provenance(task: Task, encoder: Mapping | None, synthetic: bool) -> dict:
-    """What a head comes from, for its configuration, card and JSON."""
-    return {
-        "classes": list(task.classes),
-        "images": {name: len(rows) for name, rows in task.split.sides.items()},
-        "encoder": {k: v for k, v in (encoder or {}).items() if k != "environment"} or None,
-        "data_fingerprint": task.frames.fingerprint,
-        "labels_fingerprint": task.labels_fingerprint,
-        "split_fingerprint": task.split.fingerprint,
-        "synthetic_data": synthetic,
-        "environment": run_folder.environment(),
-    }
-
-
-def _finetune(
-    config: FinetuneConfig,
-    model: Head,
-    task: Task,
-    provenance: dict,
-    saved: tuple[float, int | None],
-    folder: Path,
-    export: str | Path | None,
-    callbacks: Iterable[keras.callbacks.Callback],
-) -> Finetuned:
-    """Training → test → export."""
-    settings = config.as_dict()
-    print("Configuration:", *(f"  {k}: {v}" for k, v in settings.items()), sep="\n")
-    print(f"Classes: {', '.join(task.classes)}.  Images: {provenance['images']}")
-    content = {**settings, **provenance}
-    run_folder.write_config(folder, content)
-    patients = [example.patient for example in task.examples]
-    write_split(folder / "split.csv", task.examples, patients, task.split)
-    order = datasets.StepOrder(task.split.train, config.batch_size, config.seed)
-
-    def passes(rows):
-        return datasets.evaluation_dataset(task.frames, task.targets, rows, config.batch_size)
-
-    data = Data(
+def _batches(task: Task, config: FinetuneConfig, order: datasets.StepOrder) -> Data:
+    """What a head is fitted on."""
+    return Data(
         lambda first, parts: datasets.training_dataset(
             task.frames, task.targets, order, config.seed, config.augment, first, parts
         ),
-        passes(task.split.validation),
+        _passes(task, config, task.split.validation),
         lambda step: order.rows_at(step).tolist(),
     )
-    steps = max(order.steps_per_epoch, config.epoch_steps)
-    schedule = Schedule(config.epochs, steps, *saved)
-    shown = datasets.spread(task.split.validation)
-    draw = _panel(task, shown, passes(shown))
-    epoch = fit_head(config, model, data, schedule, draw, content, folder, callbacks)
-    model, headline = in_float32(model), HEADLINE[config.task]
-    evaluate = {
-        "classification": evaluation.evaluate_classification,
-        "segmentation": evaluation.evaluate_segmentation,
-    }[config.task]
-    measures = evaluate(predict(model, passes(task.split.test)), task, config.seed, folder)
-    result, version = {"best_epoch": epoch, "test": measures}, None
-    if export:
-        patients = {side: len(set(task.patients[rows])) for side, rows in task.split.sides.items()}
-        content |= {"patients": patients, **result}
-        if (encoder := provenance["encoder"]) and "backbone" not in encoder:
-            del content["backbone"]  # nobody has said which it is
-        version = model.export(Path(export) / config.task, config.image_size, content)
-    run_folder.write_result(folder, config.epochs, result)
-    for name, m in measures.items():
-        value = f"{number(m['value']):>9} {m['unit']:20}"
-        print(f"  {name:24}{value} 95 % {interval(*m['interval_95'])}")
-    print(
-        f"Best epoch {epoch}: test {headline} {number(measures[headline]['value'])}.\n"
-        f"Run: {folder}   (tensorboard --logdir {folder})"
-    )
-    if version:
-        print(f"Model: {version}")
-    return Finetuned(model, epoch, measures, folder, version)
 
 
-def _panel(task: Task, shown: np.ndarray, batches: tf.data.Dataset) -> Draw:
+def _panel(task: Task, config: FinetuneConfig) -> Draw:
     """How to draw the predictions on a few validation images."""
+    shown = datasets.spread(task.split.validation)
+    batches = _passes(task, config, shown)
     images = next(iter(batches.unbatch().batch(len(shown))))[0].numpy()
 
     def draw(model):
@@ -313,3 +234,16 @@ def _panel(task: Task, shown: np.ndarray, batches: tf.data.Dataset) -> Draw:
         return panels.classification_panel(images, titles)
 
     return draw
+
+
+def _tell(finetuned: Finetuned, headline: str) -> None:
+    for name, m in finetuned.measures.items():
+        value = f"{number(m['value']):>9} {m['unit']:20}"
+        print(f"  {name:24}{value} 95 % {interval(*m['interval_95'])}")
+    print(
+        f"Best epoch {finetuned.epoch}: test {headline} "
+        f"{number(finetuned.measures[headline]['value'])}.\n"
+        f"Run: {finetuned.run}   (tensorboard --logdir {finetuned.run})"
+    )
+    if finetuned.version:
+        print(f"Model: {finetuned.version}")

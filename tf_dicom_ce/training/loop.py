@@ -12,40 +12,28 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import keras
 import tensorflow as tf
 
 from tf_dicom_ce.errors import StoppedError, UserError
 from tf_dicom_ce.training import devices
-from tf_dicom_ce.training.checkpoints import Checkpoint, Checkpoints
-from tf_dicom_ce.training.monitoring import BestWeights
-from tf_dicom_ce.training.variables import (
-    assign,
-    by_path,
-    require_match,
-    state_variables,
-    values_of,
-)
+from tf_dicom_ce.training.checkpoints import BestWeights, Checkpoint, Checkpoints, RunState
+from tf_dicom_ce.whole_files import replacing
 
 _SHORT = 5.0  # seconds
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """What a model is fitted on.
+    """What a model is fitted on."""
 
-    Attributes:
-        training: Number of the first step, parts of every batch -> endless batches from there on,
-            one for each part.
-        validation: Batches, one pass.
-        rows_at: Rows of the index that a training step sees, for messages.
-    """
-
-    training: Callable[[int, devices.Parts], tf.data.Dataset]
-    validation: tf.data.Dataset
-    rows_at: Callable[[int], list[int]]
+    #: First step, parts of every batch (`devices.host_parts`) -> endless batches from there on.
+    training: Callable[[int, tuple[int, int, int]], tf.data.Dataset]
+    validation: tf.data.Dataset  # one pass
+    rows_at: Callable[[int], list[int]]  # rows of the index that a step sees, for messages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,23 +41,56 @@ class Schedule:
     """How long a run is and how often it is saved: after an epoch, and as often as asked within.
 
     Of epochs that take less than five seconds some are not saved.
-
-    Attributes:
-        epochs: Passes over the training images.
-        steps_per_epoch: Steps of one.
-        minutes: Minutes between two checkpoints within an epoch.
-        steps: Steps between two checkpoints within an epoch, or None.
     """
 
     epochs: int
     steps_per_epoch: int
-    minutes: float = 10.0
-    steps: int | None = None
+    minutes: float = 10.0  # between two checkpoints within an epoch
+    steps: int | None = None  # between two, besides
 
     @property
     def total(self) -> int:
         """Steps of the whole run."""
         return self.epochs * self.steps_per_epoch
+
+    def is_due(self, step: int, seconds: float) -> bool:
+        """Whether to save after a step, `seconds` after the last time; NaN: nobody can tell."""
+        ends_epoch = step % self.steps_per_epoch == 0
+        return (
+            (ends_epoch and (not seconds <= _SHORT or step == self.total))
+            or seconds > 60 * self.minutes
+            or (self.steps is not None and step % self.steps == 0)
+        )
+
+
+def fit(
+    model: keras.Model,
+    data: Data,
+    schedule: Schedule,
+    monitor: str,
+    callbacks: Sequence[keras.callbacks.Callback],
+    run: Path,
+    strategy: tf.distribute.Strategy,
+) -> int:
+    """Trains a model as `train`, and gives it the weights of its best epoch.
+
+    That is the one with the lowest value of `monitor`, a validation metric; its number, from 1, is
+    returned. `checkpoints/` and `best.weights.h5` lie in the folder `run`; of several workers only
+    the chief writes.
+
+    Raises:
+        UserError: See `train`; or no epoch had a finite value of `monitor`.
+        StoppedError: See `train`.
+    """
+    writes = devices.is_chief(strategy)
+    best = BestWeights(monitor)
+    checkpoints = Checkpoints(run / "checkpoints", writes=writes)
+    train(model, data, schedule, best, callbacks, checkpoints, strategy)
+    epoch = best.restore()
+    if writes:
+        with replacing(run / "best.weights.h5") as beside:
+            model.save_weights(beside)
+    return epoch
 
 
 def train(
@@ -77,21 +98,15 @@ def train(
     data: Data,
     schedule: Schedule,
     best: BestWeights,
-    callbacks: list[keras.callbacks.Callback],
+    callbacks: Sequence[keras.callbacks.Callback],
     checkpoints: Checkpoints,
     strategy: tf.distribute.Strategy,
 ) -> None:
     """Trains a model from its newest checkpoint, or from the start, to the end of the schedule.
 
-    Args:
-        model: Compiled, with all variables created, in the scope of `strategy`.
-        data: What it is trained on.
-        schedule: How long, and when to save.
-        best: Told of epochs' ends first.
-        callbacks: Told of all that `fit` tells; `model.stop_training` ends the run. A callback with
-            an attribute `state` (JSON values) finds it again after a resume, others start anew.
-        checkpoints: Where the state is kept.
-        strategy: See `devices`.
+    The model is compiled, with all variables created, in the scope of `strategy`. Callbacks are
+    told of all that Keras' `fit` tells, `best` first; `model.stop_training` ends the run. One with
+    an attribute `state` (JSON values) finds it again after a resume, others start anew.
 
     Raises:
         UserError: A loss or an input is not finite; the message names step and rows.
@@ -99,35 +114,27 @@ def train(
             for all of them would have to.
     """
     callbacks = [best, *callbacks]
-    state = _State(model, best, callbacks)
+    state = RunState(model, best, callbacks)
     checkpoint = checkpoints.latest()
     first = state.restore(checkpoint)
     checkpoints.require_space(state.size)
-    told = keras.callbacks.CallbackList(
-        callbacks,
-        model=model,
-        epochs=schedule.epochs,
-        steps=schedule.steps_per_epoch,
-        first_step=first,
-    )
+    params = {"epochs": schedule.epochs, "steps": schedule.steps_per_epoch, "first_step": first}
+    told = keras.callbacks.CallbackList(callbacks, model=model, **params)
     model.stop_training = False
     told.on_train_begin()
     if first % schedule.steps_per_epoch:
         told.on_epoch_begin(first // schedule.steps_per_epoch)
         state.restore(checkpoint)  # what a callback changes there, it has changed before
     cluster = devices.is_cluster(strategy)
-    if cluster:  # whose clocks differ
-        schedule = dataclasses.replace(schedule, minutes=math.inf)
-    saver = _Saver(state, checkpoints, schedule)
     devices.require_agreement(strategy, first)
-    train_step, evaluate = training_step(model, strategy), evaluation(model, data, strategy)
+    train_step, evaluate = training_step(model, strategy), validation_pass(model, data, strategy)
     batches = iter(
         strategy.distribute_datasets_from_function(
             lambda context: data.training(first, devices.host_parts(strategy, context))
         )
     )
     with _signals() as received, devices.other_workers(strategy):
-        batch, of_epoch = next(batches), {}
+        batch, of_epoch, saved = next(batches), {}, time.monotonic()
         for step in range(first, schedule.total):
             epoch, position = divmod(step, schedule.steps_per_epoch)
             if position == 0:
@@ -144,8 +151,10 @@ def train(
                 of_epoch |= {f"val_{name}": value for name, value in evaluate(told).items()}
                 told.on_epoch_end(epoch, of_epoch)
             stopped = model.stop_training or (received and not cluster)
-            if saver.is_due(step + 1, cluster) or stopped:
-                saver.save(step + 1)
+            seconds = math.nan if cluster else time.monotonic() - saved  # whose clocks differ
+            if schedule.is_due(step + 1, seconds) or stopped:
+                saved = time.monotonic()
+                _save(checkpoints, state.at(step + 1))
             if model.stop_training:
                 break
             if received and step + 1 < schedule.total:
@@ -179,7 +188,7 @@ def training_step(model: keras.Model, strategy: tf.distribute.Strategy) -> Calla
     return step
 
 
-def evaluation(model: keras.Model, data: Data, strategy: tf.distribute.Strategy) -> Callable:
+def validation_pass(model: keras.Model, data: Data, strategy: tf.distribute.Strategy) -> Callable:
     """Makes a function: callbacks to tell, or None -> measures on the validation images.
 
     Every replica sees all of them, so that none is ever without an example.
@@ -228,74 +237,16 @@ def _fail(step: int, epoch: int, sound: bool, rows: list[int]) -> None:
     )
 
 
-class _State:
-    """The whole state of a run: to a checkpoint and back."""
-
-    def __init__(self, model: keras.Model, best: BestWeights, callbacks: list):
-        self._variables, self._of_model = state_variables(model), by_path(model.variables)
-        self._best = best
-        stateful = [callback for callback in callbacks if hasattr(callback, "state")]
-        self._stateful = {type(callback).__name__: callback for callback in stateful}
-        if len(self._stateful) < len(stateful):
-            raise ValueError("Two callbacks with a state are of the same class.")
-
-    @property
-    def size(self) -> int:
-        """Bytes of a checkpoint, about: the best weights are no more than the variables."""
-        return 2 * sum(
-            math.prod(variable.shape) * tf.as_dtype(variable.dtype).size
-            for variable in self._variables.values()
+def _save(checkpoints: Checkpoints, checkpoint: Checkpoint) -> None:
+    """A full disk costs a checkpoint, not the run."""
+    try:
+        checkpoints.save(checkpoint)
+    except OSError as error:
+        print(
+            f"Step {checkpoint.step}: the checkpoint could not be written ({error.strerror}). The "
+            "run goes on; free some space, or a kill will cost all since the last checkpoint.",
+            file=sys.stderr,  # which a progress bar keeps clear of
         )
-
-    def restore(self, checkpoint: Checkpoint | None) -> int:
-        """Takes a checkpoint's state; returns the number of the step to go on with."""
-        if checkpoint is None:
-            return 0
-        if missing := self._stateful.keys() - checkpoint.state.keys():
-            raise UserError(
-                f"The checkpoint has no state of {min(missing)}: it is of an earlier version. "
-                "Start anew in another --run."
-            )
-        best_epoch, _ = checkpoint.state[type(self._best).__name__]
-        if best_epoch:
-            require_match(self._of_model, checkpoint.best)
-        assign(self._variables, checkpoint.variables)
-        self._best.weights = checkpoint.best
-        for name, callback in self._stateful.items():
-            callback.state = checkpoint.state[name]
-        return checkpoint.step
-
-    def at(self, step: int) -> Checkpoint:
-        states = {name: callback.state for name, callback in self._stateful.items()}
-        return Checkpoint(step, values_of(self._variables), self._best.weights, states)
-
-
-class _Saver:
-    """Saves when it is time; a full disk costs a checkpoint, not the run."""
-
-    def __init__(self, state: _State, checkpoints: Checkpoints, schedule: Schedule):
-        self._state, self._checkpoints, self._schedule = state, checkpoints, schedule
-        self._saved = time.monotonic()
-
-    def is_due(self, step: int, cluster: bool) -> bool:
-        schedule, seconds = self._schedule, time.monotonic() - self._saved
-        if step % schedule.steps_per_epoch == 0 and (
-            cluster or seconds > _SHORT or step == schedule.total
-        ):
-            return True
-        late = seconds > 60 * schedule.minutes
-        return late or (schedule.steps is not None and step % schedule.steps == 0)
-
-    def save(self, step: int) -> None:
-        self._saved = time.monotonic()
-        try:
-            self._checkpoints.save(self._state.at(step))
-        except OSError as error:
-            print(
-                f"Step {step}: the checkpoint could not be written ({error.strerror}). The run "
-                "goes on; free some space, or a kill will cost all since the last checkpoint.",
-                file=sys.stderr,  # which a progress bar keeps clear of
-            )
 
 
 @contextlib.contextmanager

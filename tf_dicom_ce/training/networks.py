@@ -1,7 +1,10 @@
 """Settings to networks: what a configuration says, as parts that fit into each other."""
 
-from tf_dicom_ce.config import PretrainConfig
+import keras
+
+from tf_dicom_ce.config import FinetuneConfig, PretrainConfig
 from tf_dicom_ce.models.backbones import build_encoder
+from tf_dicom_ce.models.classifier import Classifier
 from tf_dicom_ce.models.decoder import Decoder
 from tf_dicom_ce.models.discriminator import (
     AuxiliaryDiscriminator,
@@ -9,26 +12,24 @@ from tf_dicom_ce.models.discriminator import (
     ProjectionDiscriminator,
 )
 from tf_dicom_ce.models.gan import ContextEncoderGAN
+from tf_dicom_ce.models.head import Head
 from tf_dicom_ce.models.measured import MeasuredModel
 from tf_dicom_ce.models.spectral import SpectralNormalization
 from tf_dicom_ce.models.tag_head import TagHead, TagPredictor
+from tf_dicom_ce.models.unet import UNet
 from tf_dicom_ce.training.adam import FusedAdam
 
 #: Setting `precision` -> Keras' dtype policy.
-POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
 def build_pretraining(config: PretrainConfig, labels: int) -> MeasuredModel:
     """The model of a pretraining, compiled with Adam, its variables and the optimizers' created.
 
     The parts are made in one order, so that with a seed F and D start from the same weights with
-    a tag head and without.
-
-    Args:
-        config: Settings.
-        labels: Length L of y.
+    a tag head and without. `labels` is the length L of y.
     """
-    policy = POLICIES[config.precision]
+    policy = _POLICIES[config.precision]
     encoder = build_encoder(config.backbone, config.width, config.encoder_weights, policy)
     if config.inpaints:
         decoder = Decoder(config.width, dtype=policy)
@@ -65,3 +66,23 @@ def _discriminator(config: PretrainConfig, labels: int, policy: str):
         kind = AuxiliaryDiscriminator
     discriminator = kind(labels if config.use_dicom else 0, config.width, dtype=policy)
     return SpectralNormalization(discriminator) if config.spectral_norm else discriminator
+
+
+def build_head(config: FinetuneConfig, encoder: keras.Layer | None, classes: int) -> Head:
+    """Puts the task's head on an encoder and creates all variables.
+
+    The encoder leads from z-scored images to the five scales; None makes one. `classes` are counted
+    with the background in segmentation.
+    """
+    policy = _POLICIES[config.precision]
+    if encoder is None:
+        encoder = build_encoder(config.backbone, config.width, config.encoder_weights, policy)
+    encoder.trainable = not config.freeze  # as an argument it would not reach the blocks
+    like = {"classes": classes, "width_multiplier": config.width, "dtype": policy}
+    if config.task == "segmentation":
+        model = UNet(encoder, **like)
+    else:
+        like |= {"dropout": config.dropout, "positive_weight": config.positive_weight}
+        model = Classifier(encoder, ordinal=config.label_encoding == "ordinal", **like)
+    model.build((None, *config.image_size, 1))
+    return model

@@ -1,6 +1,7 @@
 """Pictures of fixed images: what F painted, what D makes of it, what a head answers."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -14,21 +15,19 @@ _TITLES = ("input with hole", "prediction in place", "truth")
 _RANGE = 2.5  # standard deviations either side of the mean that are shown as black and white
 _GAP = 4
 _LEAST_WIDTH = 192  # narrower images are enlarged by a whole number, to be seen
+_LEAST_WIDTH_OF_HEADS = 288
 _HEADER = 16
 _GROUND, _TEXT = (24, 24, 28), (230, 230, 230)
 _CELL = (72, 30)
 _ACROSS = 12  # cells in a line of the sensitivity panel
+_ON_PAGE = 520  # pixels of the longer side
 
 
 def inpainting_panel(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """A row an image: input with hole, prediction in place, truth.
-
-    Args:
-        model: A `ContextEncoderGAN`.
-        images: z-scored, float [N, H, W, 1].
+    """What a `ContextEncoderGAN` paints: a row an image, z-scored float [N, H, W, 1].
 
     Returns:
-        uint8 [height, width, 3] with a title above each column.
+        uint8 [height, width, 3]: input with hole, prediction in place, truth.
     """
     zoom = -(-_LEAST_WIDTH // images.shape[2])
     columns = [
@@ -36,11 +35,8 @@ def inpainting_panel(model: keras.Model, images: np.ndarray) -> np.ndarray:
         for column in (mask_centre(images), model(images), images)
     ]
     count, height, width = columns[0].shape
-    panel = Image.new(
-        "RGB",
-        (3 * width + 2 * _GAP, _HEADER + count * (height + _GAP) - _GAP),
-        _GROUND,
-    )
+    size = (3 * width + 2 * _GAP, _HEADER + count * (height + _GAP) - _GAP)
+    panel = Image.new("RGB", size, _GROUND)
     draw = ImageDraw.Draw(panel)
     for i, (title, column) in enumerate(zip(_TITLES, columns, strict=True)):
         left = i * (width + _GAP)
@@ -51,27 +47,19 @@ def inpainting_panel(model: keras.Model, images: np.ndarray) -> np.ndarray:
 
 
 def sensitivity_panel(
-    model: keras.Model, images: np.ndarray, y: np.ndarray, tags: Sequence[tuple[str, Sequence[str]]]
+    model: keras.Model, images: np.ndarray, y: np.ndarray, tags: Mapping[str, Sequence[str]]
 ) -> np.ndarray:
     """What D makes of each image's true and predicted patch without a tag and under each label.
 
     Each label stands alone in y (one-hot). A cell holds D's logit and σ(D) in per cent: blue
     where D holds the patch for predicted, orange for true. The image's own labels are framed.
 
-    Args:
-        model: A `ContextEncoderGAN` whose D sees y.
-        images: z-scored, float32 [N, H, W, 1].
-        y: Their tags, float32 [N, L].
-        tags: Name and labels of each tag, in the order of y.
-
-    Returns:
-        uint8 [height, width, 3].
+    Images are z-scored, float32 [N, H, W, 1]; y is float32 [N, L], in the order of `tags`.
     """
-    names = ["no tag", *(label for _, labels in tags for label in labels)]
+    names = ["no tag", *itertools.chain(*tags.values())]
     alone = np.eye(len(names), dtype=np.float32)[:, 1:]  # the first row is no tag
     own = np.concatenate([np.zeros((len(y), 1), bool), y > 0], axis=1)
-    patches = centre_patch(images), model.paint(images)
-    seen = [model.seen_by_d(images, patch) for patch in patches]
+    seen = [model.seen_by_d(images, patch) for patch in (centre_patch(images), model.paint(images))]
     logits = np.stack(
         [
             [model.discriminator(x, np.repeat(row[None], len(x), 0))["logit"] for row in alone]
@@ -79,8 +67,8 @@ def sensitivity_panel(
         ]
     ).transpose(2, 0, 1)  # [N, true or predicted, labels]
     blocks = [
-        _heat_table(image, table, frames, names)
-        for image, table, frames in zip(gray(images), logits, own, strict=True)
+        _heat_table(image, table, framed, names)
+        for image, table, framed in zip(gray(images), logits, own, strict=True)
     ]
     return np.concatenate(blocks)
 
@@ -90,13 +78,12 @@ def _heat_table(image, logits, own, names) -> np.ndarray:
     width, height = _CELL
     lines = -(-len(names) // _ACROSS)
     left = _LEAST_WIDTH + 64
-    thumbnail = Image.fromarray(image)
     tall = round(image.shape[0] * _LEAST_WIDTH / image.shape[1])
     line_height = _HEADER + 2 * height + 2 * _GAP
     size = (left + min(len(names), _ACROSS) * width, max(tall + _GAP, lines * line_height))
     sheet = Image.new("RGB", size, _GROUND)
     draw = ImageDraw.Draw(sheet)
-    sheet.paste(thumbnail.resize((_LEAST_WIDTH, tall)), (0, 0))
+    sheet.paste(Image.fromarray(image).resize((_LEAST_WIDTH, tall)), (0, 0))
     for line in range(lines):
         for k, title in enumerate(("true", "predicted")):
             at = line * line_height + _HEADER + k * height
@@ -108,7 +95,7 @@ def _heat_table(image, logits, own, names) -> np.ndarray:
         for row, logit in enumerate(logits[:, k]):
             top = y + _HEADER + row * height
             sigma = 0.5 + 0.5 * np.tanh(logit / 2)
-            draw.rectangle((x, top, x + width - 3, top + height - 3), fill=_colour(sigma))
+            draw.rectangle((x, top, x + width - 3, top + height - 3), fill=_heat(sigma))
             draw.text((x + 4, top + 1), f"{logit:+.2f}\n{sigma:4.0%}", fill="black", spacing=1)
         if own[k]:
             box = (x - 2, y, x + width - 1, y + _HEADER + 2 * height - 1)
@@ -116,7 +103,7 @@ def _heat_table(image, logits, own, names) -> np.ndarray:
     return np.asarray(sheet)
 
 
-def _colour(sigma: float) -> tuple[int, ...]:
+def _heat(sigma: float) -> tuple[int, ...]:
     """Blue at 0, near white at 0.5, orange at 1."""
     end = np.array((90, 140, 255) if sigma < 0.5 else (255, 150, 50))
     share = abs(2 * sigma - 1)
@@ -129,60 +116,46 @@ def gray(images: np.ndarray) -> np.ndarray:
     return tf.cast(tf.clip_by_value(tf.round(images), 0, 255), tf.uint8).numpy()
 
 
-_ZOOM_TO = 288
-_TITLE = 16
-_ON_PAGE = 520  # pixels of the longer side
-
-
-def rows_of_pictures(rows: list[list[np.ndarray]], titles: list[str]) -> np.ndarray:
+def _rows_of_pictures(rows: list[list[np.ndarray]], titles: list[str]) -> np.ndarray:
     """Pictures uint8 [H, W, 3] in rows, a title above each row; uint8 [height, width, 3]."""
-    zoom = max(1, -(-_ZOOM_TO // rows[0][0].shape[1]))
+    zoom = -(-_LEAST_WIDTH_OF_HEADS // rows[0][0].shape[1])
     height, width = (side * zoom for side in rows[0][0].shape[:2])
-    sheet = Image.new("RGB", (len(rows[0]) * (width + 4), len(rows) * (height + _TITLE)))
+    size = (len(rows[0]) * (width + _GAP), len(rows) * (height + _HEADER))
+    sheet = Image.new("RGB", size)
     draw = ImageDraw.Draw(sheet)
     for i, (row, title) in enumerate(zip(rows, titles, strict=True)):
-        draw.text((2, i * (height + _TITLE) + 2), title, fill=(230, 230, 230))
+        top = i * (height + _HEADER)
+        draw.text((2, top + 2), title, fill=_TEXT)
         for j, picture in enumerate(row):
             tile = Image.fromarray(picture.repeat(zoom, axis=0).repeat(zoom, axis=1))
-            sheet.paste(tile, (j * (width + 4), i * (height + _TITLE) + _TITLE))
+            sheet.paste(tile, (j * (width + _GAP), top + _HEADER))
     return np.asarray(sheet)
 
 
 def segmentation_panel(images: np.ndarray, truth: np.ndarray, masks: np.ndarray, titles: list[str]):
-    """A row an image: as it is, with the true outlines, with the predicted ones.
+    """A row an image, z-scored float [N, H, W, 1]: as it is, with true and predicted outlines.
 
-    Args:
-        images: z-scored, float [N, H, W, 1].
-        truth: Classes, integer [N, H, W].
-        masks: Predicted classes, integer [N, H, W].
-        titles: One an image.
+    `truth` and `masks` are classes, integer [N, H, W].
     """
-    blank = np.zeros_like(truth[0])
     rows = [
-        [outline(image, blank), outline(image, a), outline(image, b)]
+        [outline(image, mask) for mask in (np.zeros_like(a), a, b)]
         for image, a, b in zip(gray(images), truth, masks, strict=True)
     ]
-    return rows_of_pictures(rows, titles)
+    return _rows_of_pictures(rows, titles)
 
 
 def classification_panel(images: np.ndarray, titles: list[str]) -> np.ndarray:
     """An image a row with a title above, z-scored float [N, H, W, 1]."""
     rows = [[np.repeat(image[..., np.newaxis], 3, axis=-1)] for image in gray(images)]
-    return rows_of_pictures(rows, titles)
+    return _rows_of_pictures(rows, titles)
 
 
 def on_page(
     image: np.ndarray, shape: tuple[int, int], mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """An image in its source's proportions, perhaps with outlines.
+    """An image, uint8 [h, w], in the proportions of its source's `shape`, perhaps with outlines.
 
-    Args:
-        image: Gray levels, uint8 [h, w].
-        shape: Height and width of the source.
-        mask: Classes, uint8 of that height and width.
-
-    Returns:
-        uint8 [H, W, 3], the longer side of 520 pixels.
+    The mask, uint8, has that shape; the picture, uint8 [H, W, 3], a longer side of 520 pixels.
     """
     size = tuple(max(1, round(_ON_PAGE * side / max(shape))) for side in reversed(shape))
     shown = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
@@ -192,12 +165,7 @@ def on_page(
 
 
 def confusion_picture(confusion: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
-    """Confusion matrix, true classes down and predicted ones across, uint8 [H, W, 3].
-
-    Args:
-        confusion: Counts, int [K, K].
-        classes: Names.
-    """
+    """Counts, int [K, K], true classes down and predicted ones across, as a picture [H, W, 3]."""
     cell, left, top = 64, 150, 60
     size = cell * len(classes)
     sheet = Image.new("RGB", (left + size + 10, top + size + 10), "white")

@@ -1,51 +1,67 @@
 """Pretraining of the context encoder (section 4.3): from a data set to an exported encoder."""
 
 import dataclasses
-import json
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from tf_dicom_ce.config import PRESETS, PretrainConfig
-from tf_dicom_ce.data.datasets import spread
+from tf_dicom_ce.data import datasets, shuffling
 from tf_dicom_ce.data.source import Source
-from tf_dicom_ce.data.splits import write_split
+from tf_dicom_ce.data.splits import Split, write_split
 from tf_dicom_ce.data.ultrasound import UltrasoundDataset
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake.coverage import require_tags, warn_of_rare_tags
-from tf_dicom_ce.intake.coverage_report import require_readable, summary, write_coverage
+from tf_dicom_ce.intake import coverage, coverage_report
+from tf_dicom_ce.preprocessing import standardise
 from tf_dicom_ce.saved_model.writing import in_float32
-from tf_dicom_ce.training import devices, run_folder
-from tf_dicom_ce.training.fitting import fit_and_keep_best, seed_everything
-from tf_dicom_ce.training.loop import Schedule, evaluation
+from tf_dicom_ce.training import devices, run_folder, tensorboard
+from tf_dicom_ce.training.loop import Data, Schedule, fit, validation_pass
 from tf_dicom_ce.training.networks import build_pretraining
-from tf_dicom_ce.training.projector import encoder_features, label_names, write_projector
-from tf_dicom_ce.training.sides import Sides
-from tf_dicom_ce.training.tensorboard import write_hparams
-from tf_dicom_ce.training.watching import watch_of
+from tf_dicom_ce.training.panels import inpainting_panel, sensitivity_panel
+from tf_dicom_ce.training.progress import History, ProgressBar
+from tf_dicom_ce.training.sentinel import Sentinel, spans_of
 from tf_dicom_ce.whole_files import private
+
+#: Metric -> name in TensorBoard, by group.
+_SCALARS = {
+    "joint": "loss/joint (Eq. 3)",
+    "rec": "loss/reconstruction",
+    "rec_of_mean": "loss/reconstruction of the mean",
+    "adv": "loss/adversarial",
+    "disc": "loss/discriminator",
+    "d_real": "discriminator/D(real)",
+    "d_fake": "discriminator/D(fake)",
+    "c_rf": "discriminator/size of C_rf",
+    "p": "discriminator/size of P",
+    "tags": "loss/tags by the encoder",
+    "tags_accuracy": "tags/accuracy of the encoder",
+    "tags_real": "loss/tags of true patches",
+    "tags_fake": "loss/tags of predicted patches",
+    "g_norm": "gradient norm/F",
+    "d_norm": "gradient norm/D",
+    "g_skipped": "loss scale/steps of F skipped",
+    "d_skipped": "loss scale/steps of D skipped",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
     """What a run leaves: the encoder of the best epoch and how good it was.
 
-    Attributes:
-        encoder: With the weights of `epoch`, computing in float32.
-        epoch: The epoch with the lowest joint loss on the validation images, from 1; the lowest
-            L_rec where the encoder predicts tags as well.
-        validation: That epoch's measures on the validation images.
-        run: The run's folder.
-        version: Folder of the exported encoder; None where this call exported none.
+    That is the epoch with the lowest joint loss on the validation images, or the lowest L_rec where
+    the encoder predicts tags as well.
     """
 
-    encoder: keras.Model
-    epoch: int
-    validation: dict[str, float]
-    run: Path
-    version: Path | None = None
+    encoder: keras.Model  # with the weights of `epoch`, computing in float32
+    epoch: int  # from 1
+    validation: dict[str, float]  # that epoch's measures on the validation images
+    run: Path  # the run's folder
+    version: Path | None = None  # of the exported encoder; None where this call exported none
 
 
 @private()
@@ -76,7 +92,7 @@ def pretrain(
         resume: Go on with the run in `run`, or begin it. One that has ended is only read.
         checkpoint_minutes: Minutes between two checkpoints within an epoch.
         checkpoint_steps: Steps between two, besides.
-        strategy: One of `devices.STRATEGIES`.
+        strategy: See `devices.open_strategy`.
         histograms: Also the distribution of weights in TensorBoard.
         callbacks: As of Keras' `fit`. On a resume they start anew, unless they have a `state`.
         **settings: Fields of `PretrainConfig` that stand above the preset's; how images are read,
@@ -91,40 +107,34 @@ def pretrain(
     writes = devices.is_chief(scope)
     with run_folder.open_run_folder(run and Path(run), "pretrain", resume, writes) as folder:
         if run_folder.is_finished(folder, config.as_dict()):
-            print(f"The run in {folder} has ended already. More --epochs would go on with it.")
-            return _read(folder, config, len(data.labels))
-        run_folder.require_writable(Path(export), "--export")
-        print("Configuration:", *(f"  {k}: {v}" for k, v in config.as_dict().items()), sep="\n")
-        seed_everything(config.seed, config.deterministic)
+            model = build_pretraining(config, len(data.labels))
+            result = run_folder.read_result(folder, model)
+            encoder = in_float32(model.encoder)
+            return Pretrained(encoder, result["best_epoch"], result["validation"], folder)
+        run_folder.begin(config, Path(export))
         if data.source.index:
             _decode(data.source, config, folder, writes)
-        sides = Sides(data, config)
+        sides = _Sides(data, config)
         provenance = {**sides.provenance, "environment": run_folder.environment()}
         configuration = {**config.as_dict(), **provenance}
         if writes:
-            run_folder.write_config(folder, configuration)
+            run_folder.write_configuration(folder, configuration)
             names = data.source.pseudonyms
             write_split(folder / "split.csv", data.source.samples, names, sides.split)
-        print(
-            "Training on {training} images, validating on {validation}.".format_map(
-                provenance["images"]
-            )
-        )
+            callbacks = [*_watch(config, sides, configuration, histograms, folder), *callbacks]
+        counts = provenance["images"]
+        print(f"Training on {counts['training']} images, validating on {counts['validation']}.")
 
         with scope.scope():
             model = build_pretraining(config, len(data.labels))
         steps = sides.order.steps_per_epoch
+        schedule = Schedule(config.epochs, steps, checkpoint_minutes, checkpoint_steps)
+        # "The ones with the lowest joint loss" (section 4.3). With a head on the encoder, by L_rec:
+        # tags that cannot be learnt, as shuffled ones, would else end the training early.
+        monitor = "val_rec" if config.inpaints and config.predicts_tags else "val_joint"
         batches = sides.batches()
-        epoch = fit_and_keep_best(
-            model,
-            batches,
-            Schedule(config.epochs, steps, checkpoint_minutes, checkpoint_steps),
-            watch_of(config, sides.watched(), configuration, histograms),
-            folder,
-            scope,
-            callbacks,
-        )
-        measures = evaluation(model, batches, scope)()
+        epoch = fit(model, batches, schedule, monitor, callbacks, folder, scope)
+        measures = validation_pass(model, batches, scope)()
         pretrained = Pretrained(in_float32(model.encoder), epoch, measures, folder)
         if not writes:
             return pretrained
@@ -145,6 +155,67 @@ def pretrain(
         return dataclasses.replace(pretrained, version=version)
 
 
+class _Sides:
+    """Images split in two, in the order of steps, with tags as they are or wrong as a control.
+
+    They are decoded here where that has not been done. `provenance` says what data, labels and
+    split are, without identifiers.
+    """
+
+    def __init__(self, data: UltrasoundDataset, config: PretrainConfig):
+        train, validation = data.split(config.split, config.validation_fraction, config.seed)
+        self.source, self._config = data.source, config
+        self.split = Split(train.rows, validation.rows)
+        y, known = self.source.y, self.source.known
+        rows = (train.rows, validation.rows)
+        self.provenance = {
+            "data_fingerprint": self.source.frames.fingerprint,
+            "labels_fingerprint": hashlib.sha256(y.tobytes() + known.tobytes()).hexdigest(),
+            "split_fingerprint": self.split.fingerprint,
+            "tags_known": UltrasoundDataset(self.source, np.concatenate(rows)).tags_known,
+            "schema": dict(self.source.schema),
+            "images": {"training": len(train), "validation": len(validation)},
+        }
+        if config.shuffle_tags:
+            patients = self.source.patients
+            y, known = shuffling.shuffle_among_patients(y, known, patients, rows, config.seed)
+        if config.tag_noise:
+            spans, rate = self.source.spans, config.tag_noise
+            y, known = shuffling.add_tag_noise(y, known, spans, rows, rate, config.seed)
+        self.targets = {"tags": y, "known": known}
+        balanced = datasets.balanced(y[train.rows]) if config.balance_tags else None
+        self.order = datasets.StepOrder(train.rows, config.batch_size, config.seed, balanced)
+
+    def batches(self) -> Data:
+        """What a model is fitted on."""
+        config = self._config
+        return Data(
+            lambda first, parts: datasets.training_dataset(
+                self.source.frames,
+                self.targets,
+                self.order,
+                config.seed,
+                config.augment,
+                first,
+                parts,
+                self.source.spans,
+                config.tag_dropout,
+            ),
+            self.validation(self.split.validation),
+            lambda step: self.files(self.order.rows_at(step)),
+        )
+
+    def validation(self, rows: np.ndarray) -> tf.data.Dataset:
+        """Some rows once, in batches."""
+        return datasets.evaluation_dataset(
+            self.source.frames, self.targets, rows, self._config.batch_size
+        )
+
+    def files(self, rows: np.ndarray) -> list[int]:
+        """Numbers of these rows' files in files.csv."""
+        return [self.source.samples[row].row for row in rows]
+
+
 def _configure(data: UltrasoundDataset, preset: str, settings: Mapping) -> PretrainConfig:
     """The preset with the settings that were given, on the data's; checks that these fit."""
     if preset not in PRESETS:
@@ -158,8 +229,8 @@ def _configure(data: UltrasoundDataset, preset: str, settings: Mapping) -> Pretr
             )
     config = dataclasses.replace(config, **data.source.settings)
     if config.use_dicom or config.predicts_tags:
-        require_tags(data.tags_known)
-        warn_of_rare_tags(data.tags_known)
+        coverage.require_tags(data.tags_known)
+        coverage.warn_of_rare_tags(data.tags_known)
     return config
 
 
@@ -175,43 +246,61 @@ def _decode(source: Source, config: PretrainConfig, folder: Path, writes: bool) 
     for k, flags in frames.flags.items():
         told.setdefault(source.samples[k].row, []).extend(flags)
     index = index.with_decoded(told)
-    write_coverage(index, folder, undecodable, source.reader)
-    print(summary(index, undecodable), f"Coverage report: {folder / 'coverage.html'}", sep="\n")
+    coverage_report.write_coverage(index, folder, undecodable, source.reader)
+    print(coverage_report.summary(index, undecodable))
+    print(f"Coverage report: {folder / 'coverage.html'}")
     if not config.allow_unreadable:
-        require_readable(index, undecodable)
+        coverage_report.require_readable(index, undecodable)
 
 
-def _show(pretrained: Pretrained, sides: Sides, configuration: Mapping) -> None:
+def _watch(
+    config: PretrainConfig, sides: _Sides, configuration: Mapping, histograms: bool, run: Path
+) -> list[keras.callbacks.Callback]:
+    """What shows a pretraining: history, terminal, sentinel and TensorBoard."""
+    # Six validation images for the panels, and more for the sentinel.
+    few, more = (datasets.spread(sides.split.validation, count) for count in (6, 32))
+    rows = np.array([*few, *(row for row in more if row not in few)])
+    x, y = standardise(sides.source.frames.read(rows)).numpy(), sides.targets["tags"][rows]
+    x_few, y_few, tags = x[: len(few)], y[: len(few)], sides.source.tags
+    optimizers, pictures, shown = {"F": "g_optimizer"}, {}, ()
+    d_sees_tags = config.use_dicom and config.conditioning == "projection"
+    if config.inpaints:
+        optimizers["D"] = "d_optimizer"
+        shown = ("rec", "joint", "d_real", "d_fake")
+        pictures["inpainting"] = lambda model: inpainting_panel(model, x_few)
+        if d_sees_tags and tags:
+            pictures["sensitivity"] = lambda model: sensitivity_panel(model, x_few, y_few, tags)
+    if config.predicts_tags:
+        shown += ("tags", "tags_accuracy")
+    board = tensorboard.TensorBoard(
+        run, _SCALARS, optimizers, pictures, config.panel_every, configuration, histograms
+    )
+    watch = [History(run / "history.csv"), ProgressBar(shown)]
+    if config.inpaints:  # else there is nothing between F and D to watch
+        spans = spans_of(tags) if d_sees_tags else ()
+        watch.append(Sentinel(run, x, y, spans, board.validation))
+    return [*watch, board]  # the last, for it closes the writer that the sentinel shares
+
+
+def _show(pretrained: Pretrained, sides: _Sides, configuration: Mapping) -> None:
     """TensorBoard's pages on a finished run: HParams and the projector."""
-    board = pretrained.run / "tensorboard"
+    run, encoder = pretrained.run, pretrained.encoder
     settings = {k: v for k, v in configuration.items() if not isinstance(v, dict)}
     for name in ("allow_unreadable", "deterministic", "direct", "panel_every"):
         del settings[name]
-    write_hparams(board, pretrained.run.name, settings, pretrained.validation, pretrained.epoch)
-    rows = spread(sides.split.validation, 1000)
-    features, thumbnails = encoder_features(pretrained.encoder, sides.validation(rows))
-    names = label_names(sides.targets["tags"][rows], tuple(sides.source.tags.items()))
-    write_projector(board / "validation", features, sides.files(rows), names, thumbnails)
+    tensorboard.write_hparams(run, settings, pretrained.validation, pretrained.epoch)
+    rows = datasets.spread(sides.split.validation, 1000)
+    features, thumbnails = tensorboard.encoder_features(encoder, sides.validation(rows))
+    names = tensorboard.label_names(sides.targets["tags"][rows], sides.source.tags)
+    events = run / "tensorboard" / "validation"
+    tensorboard.write_projector(events, features, sides.files(rows), names, thumbnails)
 
 
 def _tell(pretrained: Pretrained, version: Path, config: PretrainConfig) -> None:
-    shown = {
-        "L_rec {rec:.4f} (painting the mean: {rec_of_mean:.4f})": config.inpaints,
-        "L_tags {tags:.4f} (accuracy {tags_accuracy:.4f})": config.predicts_tags,
-        "joint {joint:.4f}": True,
-    }
-    measures = ", ".join(text for text, wanted in shown.items() if wanted)
+    rec = "L_rec {rec:.4f} (painting the mean: {rec_of_mean:.4f}), " if config.inpaints else ""
+    tags = "L_tags {tags:.4f} (accuracy {tags_accuracy:.4f}), " if config.predicts_tags else ""
+    measures = f"{rec}{tags}joint {{joint:.4f}}".format(**pretrained.validation)
     print(
-        f"Best epoch {pretrained.epoch}: validation "
-        f"{measures.format(**pretrained.validation)}.\n"
+        f"Best epoch {pretrained.epoch}: validation {measures}.\n"
         f"Run: {pretrained.run}   (tensorboard --logdir {pretrained.run})\nEncoder: {version}"
     )
-
-
-def _read(folder: Path, config: PretrainConfig, labels: int) -> Pretrained:
-    """What a run that has ended left in its folder."""
-    result = json.loads((folder / "result.json").read_text())
-    model = build_pretraining(config, labels)
-    model.load_weights(folder / "best.weights.h5")
-    encoder = in_float32(model.encoder)
-    return Pretrained(encoder, result["best_epoch"], result["validation"], folder)

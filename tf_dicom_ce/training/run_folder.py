@@ -10,7 +10,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import keras
+import tensorflow as tf
+
 from tf_dicom_ce import __version__
+from tf_dicom_ce.config import FinetuneConfig, PretrainConfig
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.whole_files import public, sole, write_json
 
@@ -24,14 +28,8 @@ def open_run_folder(
 ) -> Iterator[Path]:
     """Creates the folder of a run, or opens that of a run to go on with.
 
-    Args:
-        path: The folder, or None for `runs/<time>-<name>`.
-        name: What kind of run it is.
-        resume: Go on with what is in the folder, if there is anything.
-        is_chief: False in a worker that only reads what the chief writes.
-
-    Yields:
-        The folder; nobody else can open it until the context is left, or the process has ended.
+    Without a path it is `runs/<time>-<name>`. Nobody else can open it until the context is left, or
+    the process has ended; but a worker, not the chief, only reads what the chief writes.
 
     Raises:
         UserError: The folder holds something and `resume` is not set, another process has it, it
@@ -45,14 +43,11 @@ def open_run_folder(
         yield path
         return
     path = path or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
-    busy = (
-        f"--run {path}: another process is at work in this folder. Wait for it, or choose another "
-        "--run."
-    )
+    busy = "another process is at work in this folder. Wait for it, or choose another --run."
     with contextlib.ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(sole(path / _LOCK, busy))
+            stack.enter_context(sole(path / _LOCK, f"--run {path}: {busy}"))
             if not resume and any(p.name != _LOCK for p in path.iterdir()):
                 raise UserError(
                     f"--run {path}: the folder is not empty. Choose another name, or --resume to "
@@ -60,17 +55,28 @@ def open_run_folder(
                 )
             (path / "tensorboard").mkdir(exist_ok=True)
         except OSError as error:
-            raise UserError(
-                f"--run {path}: {error.strerror}. Choose a folder you can write."
-            ) from None
+            message = f"--run {path}: {error.strerror}. Choose a folder you can write."
+            raise UserError(message) from None
         yield path
 
 
-def write_config(folder: Path, content: dict) -> None:
-    """Writes `config.json`, or checks that a run to go on with has the same, or fewer `epochs`.
+def begin(config: PretrainConfig | FinetuneConfig, export: Path | None) -> None:
+    """Checks that results can go to `export`, shows the settings and seeds everything.
 
-    Raises:
-        UserError: It has not; the message names the first setting that differs.
+    `deterministic` also fixes the order of every sum.
+    """
+    if export is not None:
+        require_writable(export, "--export")
+    print("Configuration:", *(f"  {k}: {v}" for k, v in config.as_dict().items()), sep="\n")
+    keras.utils.set_random_seed(config.seed)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def write_configuration(folder: Path, content: dict) -> None:
+    """Writes `config.json`; of a run to go on with it has to be the same, perhaps fewer `epochs`.
+
+    Else a UserError names the first setting that differs.
     """
     path = folder / _CONFIG
     if path.exists():
@@ -84,10 +90,9 @@ def write_result(folder: Path, epochs: int, content: dict) -> None:
 
 
 def is_finished(folder: Path, settings: dict) -> bool:
-    """Whether the run in the folder has come to the end of `settings["epochs"]` epochs.
+    """Whether the run in the folder has come to the end of `settings["epochs"]` epochs; says so.
 
-    Raises:
-        UserError: It has come to an end, but with other settings, or with more epochs.
+    If it has, but with other settings or with more epochs, this is a UserError.
     """
     if not (folder / _RESULT).exists():
         return False
@@ -95,7 +100,16 @@ def is_finished(folder: Path, settings: dict) -> bool:
     _require_same(folder, before, {**before, **settings})
     # A result of an earlier version does not say, but then no epochs could be added.
     done = json.loads((folder / _RESULT).read_text()).get("epochs", before["epochs"])
-    return done >= settings["epochs"]
+    if done < settings["epochs"]:
+        return False
+    print(f"The run in {folder} has ended already. More --epochs would go on with it.")
+    return True
+
+
+def read_result(folder: Path, model: keras.Model) -> dict:
+    """Gives a model the best weights of a run that has ended; returns its `result.json`."""
+    model.load_weights(folder / "best.weights.h5")
+    return json.loads((folder / _RESULT).read_text())
 
 
 def _require_same(folder: Path, before: dict, now: dict) -> None:
@@ -116,19 +130,14 @@ def _require_same(folder: Path, before: dict, now: dict) -> None:
 
 
 def require_writable(folder: Path, option: str) -> None:
-    """Makes a folder that results will go to, before the work is done that leads to them.
-
-    Raises:
-        UserError: It cannot be made or written; the message names the option.
-    """
+    """Makes a folder that results will go to, before the work is done; or a UserError names it."""
     try:
         with public():
             folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise UserError(
-            f"{option} {folder}: {error.strerror}. Choose a folder you can write."
-        ) from None
+        message = f"{option} {folder}: {error.strerror}. Choose a folder you can write."
+        raise UserError(message) from None
 
 
 def environment() -> dict:

@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,43 +20,32 @@ _AT_ONCE = 8  # images
 Spans = tuple[tuple[str, int, int], ...]
 
 
+def spans_of(tags: Mapping[str, Sequence[str]]) -> Spans:
+    """The spans of tags, name -> labels, that stand in y one after the other."""
+    ends = np.cumsum([len(labels) for labels in tags.values()]).tolist()
+    return tuple((name, end - len(tags[name]), end) for name, end in zip(tags, ends, strict=True))
+
+
 def diversity(predicted: np.ndarray, true: np.ndarray) -> float:
-    """How much the predicted patches differ from image to image, against the true ones.
+    """How much predicted patches [N, h, w, 1] differ from image to image, against true ones.
 
     At every pixel the standard deviation over the images; its mean over the pixels of the
     predicted patches over that of the true ones. 1: as diverse as the truth; 0: F paints the same
     for every image.
-
-    Args:
-        predicted: float [N, h, w, 1].
-        true: float [N, h, w, 1].
     """
     return _ratio(predicted.std(axis=0).mean(), true.std(axis=0).mean())
 
 
 def contrast(predicted: np.ndarray, true: np.ndarray) -> float:
-    """Mean standard deviation within a predicted patch over that within a true one.
-
-    Args:
-        predicted: float [N, h, w, 1].
-        true: float [N, h, w, 1].
-    """
+    """Mean standard deviation within a predicted patch over that within a true one."""
     within = (1, 2, 3)
     return _ratio(predicted.std(axis=within).mean(), true.std(axis=within).mean())
 
 
 def cycled(y: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """Moves one tag's labels in y on by one, the last to the first.
+    """Moves a tag's labels in y [N, L], a copy, on by one, the last to the first.
 
     A tag of one label is switched instead, between 1 and 0.
-
-    Args:
-        y: float [N, L].
-        start: First position of the tag.
-        stop: Position after its last.
-
-    Returns:
-        A copy, float [N, L].
     """
     other = y.copy()
     span = y[:, start:stop]
@@ -71,14 +60,7 @@ def sensitivities(discriminator, x, y: np.ndarray, spans: Spans) -> dict[str, fl
     `cycled`, over the images where y' differs from y (a tag without a label is cycled to itself);
     NaN where there is none.
 
-    Args:
-        discriminator: (x, y) -> dict with `logit`, float [N].
-        x: What D sees, float [N, h, w, 1].
-        y: float32 [N, L].
-        spans: Name, start and stop of each tag.
-
-    Returns:
-        Tag -> sensitivity, at least 0.
+    x is what D sees, float [N, h, w, 1].
     """
     logit = np.asarray(discriminator(x, y)["logit"])
     found = {}
@@ -91,27 +73,24 @@ def sensitivities(discriminator, x, y: np.ndarray, spans: Spans) -> dict[str, fl
 
 
 def measure(model, x: np.ndarray, y: np.ndarray, spans: Spans = ()) -> dict[str, float]:
-    """All measures of a `ContextEncoderGAN` on the given images.
+    """All measures of a `ContextEncoderGAN` on images x, z-scored [N, H, W, 1], with tags y [N, L].
 
     `d_real`, `d_fake`: mean σ(D) of true and of predicted patches. `accuracy`: share of D's
     logits on the right side of 0. `gap`: mean logit of the true patches less that of the
     predicted. `adv`: mean −log σ(D(predicted)). `diversity` and `contrast`: see there. `c_rf`:
     mean |C_rf| over both. `p_share`: |P| / (|P| + |C_rf|) of these means, 0 to 1.
     `sensitivity <tag>`: of the true patches, see `sensitivities`.
-
-    Args:
-        model: The model.
-        x: z-scored, float32 [N, H, W, 1].
-        y: Their tags, float32 [N, L].
-        spans: Name, start and stop of each tag; () without tags.
     """
     patch = np.asarray(centre_patch(x))
     patch_hat = np.concatenate(
         [model.paint(x[k : k + _AT_ONCE]) for k in range(0, len(x), _AT_ONCE)]
     )
     seen, seen_hat = model.seen_by_d(x, patch), model.seen_by_d(x, patch_hat)
-    real = {k: np.asarray(v, np.float64) for k, v in model.discriminator(seen, y).items()}
-    fake = {k: np.asarray(v, np.float64) for k, v in model.discriminator(seen_hat, y).items()}
+    real, fake = (
+        {k: np.asarray(v, np.float64) for k, v in model.discriminator(of, y).items()}
+        for of in (seen, seen_hat)
+    )
+    by_tag = sensitivities(model.discriminator, seen, y, spans)
     c_rf, p = (np.mean([np.abs(real[k]), np.abs(fake[k])]) for k in ("c_rf", "p"))
     return {
         "d_real": float(_sigmoid(real["logit"]).mean()),
@@ -123,10 +102,7 @@ def measure(model, x: np.ndarray, y: np.ndarray, spans: Spans = ()) -> dict[str,
         "contrast": contrast(patch_hat, patch),
         "c_rf": float(c_rf),
         "p_share": float(_ratio(p, p + c_rf)),
-        **{
-            f"sensitivity {tag}": value
-            for tag, value in sensitivities(model.discriminator, seen, y, spans).items()
-        },
+        **{f"sensitivity {tag}": value for tag, value in by_tag.items()},
     }
 
 
@@ -140,30 +116,20 @@ def _sigmoid(logit):
 
 @dataclass(frozen=True)
 class Rule:
-    """When to warn.
+    """When to warn, and with what advice."""
 
-    Attributes:
-        name: What is wrong, in a few words.
-        holds: Measures of an epoch -> whether they look wrong.
-        advice: What it means and what to try.
-        epochs: How many epochs in a row it has to hold.
-        after: Epochs at the start that do not count.
-        from_start: Whether it must have held in every epoch of the run.
-    """
-
-    name: str
-    holds: Callable[[dict[str, float]], bool]
-    advice: str
-    epochs: int
-    after: int = 0
-    from_start: bool = False
+    name: str  # what is wrong, in a few words
+    holds: Callable[[dict[str, float]], bool]  # measures of an epoch -> whether they look wrong
+    advice: str  # what it means and what to try
+    epochs: int  # how many in a row it has to hold
+    after: int = 0  # epochs at the start that do not count
+    from_start: bool = False  # whether it must have held in every epoch of the run
 
 
 def rules(spans: Spans) -> tuple[Rule, ...]:
-    """The rules; docs/monitoring.md tells from which runs their numbers are.
+    """The rules, with one for each tag that D is to heed.
 
-    Args:
-        spans: Tags that D is to heed; () without tags.
+    docs/monitoring.md tells from which runs their numbers are.
     """
     return (
         Rule(
@@ -189,60 +155,46 @@ def rules(spans: Spans) -> tuple[Rule, ...]:
             epochs=6,
             from_start=True,
         ),
-        *(_ignored(name) for name, _, _ in spans),
-    )
-
-
-def _ignored(tag: str) -> Rule:
-    return Rule(
-        f"D ignores the tag '{tag}'",
-        lambda m: m[f"sensitivity {tag}"] < 0.05 * m["c_rf"],
-        "Another label hardly changes D's answer. Look in coverage.md whether the tag is mapped "
-        "for enough images and says what they show; --no-use-dicom gives the control.",
-        epochs=2,
-        after=5,
+        *(
+            Rule(
+                f"D ignores the tag '{tag}'",
+                lambda m, tag=tag: m[f"sensitivity {tag}"] < 0.05 * m["c_rf"],
+                "Another label hardly changes D's answer. Look in coverage.md whether the tag is "
+                "mapped for enough images and says what they show; --no-use-dicom gives the "
+                "control.",
+                epochs=2,
+                after=5,
+            )
+            for tag, _, _ in spans
+        ),
     )
 
 
 class Alarms:
-    """Which warnings stand: each is told once, and again only after it has cleared.
-
-    Args:
-        rules: The rules.
-    """
+    """Which warnings stand: each is told once, and again only after it has cleared."""
 
     def __init__(self, rules: tuple[Rule, ...]):
         self._rules = rules
-        self._streaks = {rule.name: 0 for rule in rules}
-        self._raised: set[str] = set()
+        #: Plain values from which `update` goes on as if it had not been stopped.
+        self.state = {"streaks": {rule.name: 0 for rule in rules}, "raised": []}
 
     def update(self, epoch: int, measures: dict[str, float]) -> list[tuple[str, Rule]]:
         """Takes in an epoch (from 1); returns ("raised" or "cleared", rule) of what changed."""
         changed = []
+        streaks, raised = self.state["streaks"], self.state["raised"]
         for rule in self._rules:
             if epoch <= rule.after:
                 continue
             holds = rule.holds(measures)
-            self._streaks[rule.name] = self._streaks[rule.name] + 1 if holds else 0
-            streak = self._streaks[rule.name]
+            streak = streaks[rule.name] = streaks.get(rule.name, 0) + 1 if holds else 0
             due = streak >= rule.epochs and (not rule.from_start or streak == epoch)
-            if due and rule.name not in self._raised:
-                self._raised.add(rule.name)
+            if due and rule.name not in raised:
+                raised.append(rule.name)
                 changed.append(("raised", rule))
-            elif not holds and rule.name in self._raised:
-                self._raised.remove(rule.name)
+            elif not holds and rule.name in raised:
+                raised.remove(rule.name)
                 changed.append(("cleared", rule))
         return changed
-
-    @property
-    def state(self) -> dict:
-        """Plain values from which `update` goes on as if it had not been stopped."""
-        return {"streaks": dict(self._streaks), "raised": sorted(self._raised)}
-
-    @state.setter
-    def state(self, state: dict) -> None:
-        self._streaks |= state["streaks"]
-        self._raised = set(state["raised"])
 
 
 class Sentinel(keras.callbacks.Callback):
@@ -253,7 +205,7 @@ class Sentinel(keras.callbacks.Callback):
             (epoch, `raised` or `cleared`, warning, advice).
         x: Validation images, z-scored, float32 [N, H, W, 1]; 32 are enough.
         y: Their tags, float32 [N, L].
-        spans: Name, start and stop of each tag in y; () without tags.
+        spans: Of the tags that D sees.
         writer: TensorBoard's writer for scalars "sentinel/…" and the text "sentinel".
         tell: Shows a line; standard error keeps it clear of a progress bar.
     """
@@ -282,11 +234,18 @@ class Sentinel(keras.callbacks.Callback):
     @state.setter
     def state(self, state: dict) -> None:
         self._epoch = state["epoch"]
-        self._alarms.state = state
+        self._alarms.state = {name: state[name] for name in ("streaks", "raised")}
 
     def on_train_begin(self, logs=None):
-        _cut(self._table, lambda line: line.startswith("epoch,") or _first(line) <= self._epoch)
-        _cut(self._warnings, lambda line: json.loads(line)["epoch"] <= self._epoch)
+        """Drops the lines that a stopped run wrote after its last checkpoint."""
+        for path, epoch_of in (
+            (self._table, lambda line: int(line.partition(",")[0])),
+            (self._warnings, lambda line: json.loads(line)["epoch"]),
+        ):
+            if path.exists():
+                lines = path.read_text().splitlines(keepends=True)
+                kept = [k for k in lines if k.startswith("epoch,") or epoch_of(k) <= self._epoch]
+                path.write_text("".join(kept))
 
     def on_epoch_end(self, epoch, logs=None):
         self._epoch = epoch + 1
@@ -312,14 +271,3 @@ class Sentinel(keras.callbacks.Callback):
         self._tell(f"epoch {self._epoch}  {line}")
         with self._writer.as_default(step=self._epoch):
             tf.summary.text("sentinel", line)
-
-
-def _cut(path: Path, keep: Callable[[str], bool]) -> None:
-    """Drops the lines that a stopped run wrote after its last checkpoint."""
-    if path.exists():
-        lines = path.read_text().splitlines(keepends=True)
-        path.write_text("".join(line for line in lines if keep(line)))
-
-
-def _first(line: str) -> int:
-    return int(line.partition(",")[0])

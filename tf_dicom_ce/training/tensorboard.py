@@ -1,14 +1,21 @@
-"""What TensorBoard shows of a run: scalars, pictures, the configuration and HParams."""
+"""What TensorBoard shows of a run: scalars, pictures, configuration, HParams, the projector."""
 
-from collections.abc import Callable, Mapping
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 from PIL import Image
+from tensorboard.plugins import projector
 from tensorboard.plugins.hparams import api as hparams_api
 
+from tf_dicom_ce.training.panels import gray
+from tf_dicom_ce.training.sentinel import spans_of
+
+_THUMBNAIL = (48, 32)  # width and height; a sprite of 1,000 is at most 1,536 wide, 1,024 high
 #: Draws a picture of a model, uint8 [H, W, 3].
 Draw = Callable[[keras.Model], np.ndarray]
 
@@ -17,12 +24,11 @@ class TensorBoard(keras.callbacks.Callback):
     """Scalars of both sides in named groups, learning rates, pictures of fixed images.
 
     Args:
-        folder: Folder of the event files; `train` and `validation` are made below it.
+        run: Folder; events go to `tensorboard/` in it, the first picture as PNG to `panels/`.
         scalars: Metric -> name in TensorBoard, "group/name".
         optimizers: Name -> attribute of the model that holds the optimizer.
         pictures: Name -> how to draw it.
         pictures_every: Epochs between two drawings; the first and the last epoch always have them.
-        panels: Folder for the first picture as PNG.
         configuration: Shown as a table in the text "run/configuration".
         histograms: Also the distribution of every weight, each time pictures are drawn.
 
@@ -32,31 +38,28 @@ class TensorBoard(keras.callbacks.Callback):
 
     def __init__(
         self,
-        folder: Path,
-        scalars: dict[str, str],
-        optimizers: dict[str, str],
-        pictures: dict[str, Draw],
+        run: Path,
+        scalars: Mapping[str, str],
+        optimizers: Mapping[str, str],
+        pictures: Mapping[str, Draw],
         pictures_every: int,
-        panels: Path,
-        configuration: Mapping | None = None,
+        configuration: Mapping,
         histograms: bool = False,
     ):
         super().__init__()
-        self._train = tf.summary.create_file_writer(str(folder / "train"))
-        self.validation = tf.summary.create_file_writer(str(folder / "validation"))
-        self._scalars = scalars
-        self._optimizers = optimizers
-        self._pictures = pictures
-        self._pictures_every = pictures_every
-        self._panels = panels
-        self._configuration = configuration
-        self._histograms = histograms
-        panels.mkdir(parents=True, exist_ok=True)
+        self._train, self.validation = (
+            tf.summary.create_file_writer(str(run / "tensorboard" / side))
+            for side in ("train", "validation")
+        )
+        self._scalars, self._optimizers = scalars, optimizers
+        self._pictures, self._pictures_every = pictures, pictures_every
+        self._panels = run / "panels"
+        self._configuration, self._histograms = configuration, histograms
+        self._panels.mkdir(parents=True, exist_ok=True)
 
     def on_train_begin(self, logs=None):
-        if self._configuration is not None:
-            with self._train.as_default(step=0):
-                tf.summary.text("run/configuration", markdown_table(self._configuration))
+        with self._train.as_default(step=0):
+            tf.summary.text("run/configuration", markdown_table(self._configuration))
 
     def on_epoch_end(self, epoch, logs=None):
         epoch += 1
@@ -97,24 +100,16 @@ def markdown_table(content: Mapping) -> str:
     return "\n".join(["| | |", "| :--- | :--- |", *rows])
 
 
-def write_hparams(
-    folder: Path, name: str, settings: Mapping, metrics: Mapping[str, float], epoch: int
-) -> None:
+def write_hparams(run: Path, settings: Mapping, metrics: Mapping[str, float], epoch: int) -> None:
     """A run's settings and final metrics, which TensorBoard compares over all runs of a folder.
 
-    No experiment summary is written: TensorBoard would take that of one run for all, and hide
-    values that only the others have. Without, it gathers names and values from every run.
-
-    Args:
-        folder: The run's TensorBoard folder; events go to `final` below it.
-        name: Of the run, as in the column "Trial ID".
-        settings: Name -> number, truth value, text, or a sequence of these.
-        metrics: Name -> value; shown as "final/<name>".
-        epoch: Epoch of the metrics.
+    Events go to `tensorboard/final` in the run's folder, whose name is the "Trial ID". No
+    experiment summary is written: TensorBoard would take that of one run for all, and hide values
+    that only the others have. Without, it gathers names and values from every run.
     """
-    writer = tf.summary.create_file_writer(str(folder / "final"))
+    writer = tf.summary.create_file_writer(str(run / "tensorboard" / "final"))
     with writer.as_default(step=epoch):
-        hparams_api.hparams({k: _hparam(v) for k, v in settings.items()}, trial_id=name)
+        hparams_api.hparams({k: _hparam(v) for k, v in settings.items()}, trial_id=run.name)
         for metric, value in metrics.items():
             tf.summary.scalar(f"final/{metric}", value)
     writer.close()
@@ -136,3 +131,67 @@ def _flat(content: Mapping, outer: str = ""):
 
 def _cell(value) -> str:
     return str(_hparam(value)).replace("|", "\\|").replace("\n", " ")
+
+
+def encoder_features(encoder, batches: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Features and thumbnails of the images x, z-scored [N, H, W, 1], in batches (x, …).
+
+    Returns:
+        The mean of P5 over its pixels, float32 [N, F]; gray levels, uint8 [N, 32, 48].
+    """
+
+    @tf.function(input_signature=[batches.element_spec[0]], autograph=False)
+    def average(x):
+        return tf.reduce_mean(tf.cast(encoder(x, training=False)["P5"], tf.float32), axis=(1, 2))
+
+    features, thumbnails = [], []
+    for x, *_ in batches:
+        features.append(average(x).numpy())
+        thumbnails += [
+            np.asarray(Image.fromarray(image).resize(_THUMBNAIL, Image.Resampling.BOX))
+            for image in gray(x)
+        ]
+    return np.concatenate(features), np.stack(thumbnails)
+
+
+def label_names(y: np.ndarray, tags: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """For each tag the names of every image's labels in y [N, L], "-" where it has none."""
+    return {
+        tag: [", ".join(itertools.compress(tags[tag], row)) or "-" for row in y[:, start:stop]]
+        for tag, start, stop in spans_of(tags)
+    }
+
+
+def write_projector(
+    folder: Path,
+    features: np.ndarray,
+    rows: Sequence[int],
+    labels: dict[str, list[str]],
+    thumbnails: np.ndarray,
+) -> None:
+    """Writes features, metadata and a sprite, and the configuration that joins them.
+
+    Features and thumbnails are those of `encoder_features`, labels of `label_names`. `rows` are the
+    images' numbers in files.csv; nothing else tells which they are. TensorBoard only looks for this
+    in a folder with events.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savetxt(folder / "features.tsv", features, fmt="%.6g", delimiter="\t")
+    heading = [("row", *labels)] if labels else []  # of one column the projector wants none
+    lines = [*heading, *zip(map(str, rows), *labels.values(), strict=True)]
+    (folder / "labels.tsv").write_text("".join("\t".join(line) + "\n" for line in lines))
+    count, height, width = thumbnails.shape
+    side = math.ceil(math.sqrt(count))  # the projector cuts a square grid
+    grid = np.zeros((side * side, height, width), np.uint8)
+    grid[:count] = thumbnails
+    rows_of_images = grid.reshape(side, side, height, width).swapaxes(1, 2)
+    Image.fromarray(rows_of_images.reshape(side * height, -1)).save(folder / "sprite.png")
+    config = projector.ProjectorConfig()
+    embedding = config.embeddings.add()
+    embedding.tensor_name = "encoder features (mean of P5)"
+    embedding.tensor_shape.extend(features.shape)
+    embedding.tensor_path = "features.tsv"
+    embedding.metadata_path = "labels.tsv"
+    embedding.sprite.image_path = "sprite.png"
+    embedding.sprite.single_image_dim.extend((width, height))
+    projector.visualize_embeddings(str(folder), config)

@@ -1,22 +1,63 @@
-"""Keras-tuner's Bayesian search, made safe against a kill at any moment."""
+"""All that touches keras-tuner: who proposes, and who tries what was proposed.
 
+Beside its public calls this needs some that are private in 1.4.8: `src.config.DEBUG`, or it prints
+a traceback for each trial that failed; `_get_oracle_fname`, `_get_trial_dir`, `_save_trial`,
+`_record_values` and `_retry_queue`, to write whole files and to run again what was killed;
+`_is_worker`, as a worker of a distributed search keeps no files.
+"""
+
+import contextlib
+import json
+import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras_tuner
+from keras_tuner.engine.base_tuner import BaseTuner
 from keras_tuner.engine.trial import Trial, TrialStatus
+from keras_tuner.errors import FailedTrialError, FatalError
 from keras_tuner.oracles import BayesianOptimizationOracle
+from keras_tuner.src import config as keras_tuner_config
 from sklearn.exceptions import ConvergenceWarning
 
+from tf_dicom_ce.child_process import ChildError, last_line, run_child
+from tf_dicom_ce.config import PretrainConfig
+from tf_dicom_ce.config_file import write_settings
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.tuning.space import CONFIG, LOG, RESULT, configuration
 from tf_dicom_ce.whole_files import write_json
 
+keras_tuner_config.DEBUG = False
 OBJECTIVE = "val_rec"
 FINISHED = (TrialStatus.COMPLETED, TrialStatus.FAILED)
+# What a trial's `config.json` says of the content of its data.
+_CONTENT = ("data_fingerprint", "labels_fingerprint", "split_fingerprint")
+_HOPELESS = 3  # so many failures at the start end the search
 
 
-def hyperparameters(space: dict[str, dict]) -> keras_tuner.HyperParameters:
+@dataclass(frozen=True)
+class Plan:
+    """A search.
+
+    The process of a trial is `command`, the trial's folder, `words` and `places`: options of
+    `train` that are no settings, and those that say where data lie. The latter may change between
+    two starts: the trials' fingerprints say what lies there.
+    """
+
+    folder: Path
+    base: PretrainConfig
+    names: Sequence[str]  # of the settings in `SPACE` that are searched
+    trials: int
+    command: Sequence[str]
+    words: Sequence[str]
+    environment: Mapping[str, str]
+    places: Sequence[str] = ()
+
+
+def _hyperparameters(space: dict[str, dict]) -> keras_tuner.HyperParameters:
     """A space as `resolve` returns it, in keras-tuner's terms."""
     declared = keras_tuner.HyperParameters()
     for name, entry in space.items():
@@ -25,38 +66,26 @@ def hyperparameters(space: dict[str, dict]) -> keras_tuner.HyperParameters:
         elif "values" in entry:
             declared.Choice(name, entry["values"], default=entry["default"])
         else:
-            declared.Float(
-                name, entry["low"], entry["high"], sampling="log", default=entry["default"]
-            )
+            bounds = entry["low"], entry["high"]
+            declared.Float(name, *bounds, sampling="log", default=entry["default"])
     return declared
 
 
 class SearchOracle(BayesianOptimizationOracle):
     """Proposes settings: the preset first, then a third at random, then where it looks good.
 
-    Keras-tuner 1.4.8 alone may leave half a file behind, forgets what ran before the first trial
-    ended, and keeps a trial for ever as running whose start it had noted in one file but not in
-    the other. Here files are whole, and every trial without an end is run again.
-
-    Args:
-        space: As `resolve` returns it.
-        trials: Number of trials.
-        seed: Of the proposals.
-        told: Called with a trial that has ended, and the seconds it took.
+    Keras-tuner alone may leave half a file behind at a kill, forgets what ran before the first
+    trial ended, and keeps a trial for ever as running whose start it had noted in one file but not
+    in the other. Here files are whole, and every trial without an end is run again. `told` is
+    called with the oracle, a trial that has ended, and the seconds it took.
     """
 
-    def __init__(
-        self,
-        space: dict[str, dict],
-        trials: int,
-        seed: int,
-        told: Callable[["SearchOracle", Trial, float], None],
-    ):
+    def __init__(self, space: dict[str, dict], trials: int, seed: int, told: Callable):
         super().__init__(
             objective=keras_tuner.Objective(OBJECTIVE, "min"),
             max_trials=trials,
             num_initial_points=max(3, trials // 3),
-            hyperparameters=hyperparameters(space),
+            hyperparameters=_hyperparameters(space),
             seed=seed + 1,  # 0 would mean: draw one
             max_consecutive_failed_trials=trials + 1,  # a failed trial is a result
         )
@@ -94,17 +123,10 @@ class SearchOracle(BayesianOptimizationOracle):
         path = Path(self._get_trial_dir(trial.trial_id)) / "trial.json"
         write_json(path, trial.get_state())
 
-    def continue_or_start(self) -> None:
-        """Takes up what an earlier process left, or notes that the search has begun."""
-        if Path(self._get_oracle_fname()).exists():
-            self.reload()
-        self.save()
-
     def reload(self) -> None:
         """Reads the files; where they disagree, a trial's own says whether it has ended."""
         super().reload()
-        for trial_id in sorted(self.trials.keys() - set(self.start_order)):
-            self.start_order.append(trial_id)
+        self.start_order += sorted(self.trials.keys() - set(self.start_order))
         for trial in self.trials.values():
             self._record_values(trial)
         ended = [k for k in self.start_order if self.trials[k].status in FINISHED]
@@ -114,3 +136,78 @@ class SearchOracle(BayesianOptimizationOracle):
             trial = self.trials[trial_id]
             self.trials[trial_id] = Trial(trial.hyperparameters, trial_id)  # without measures
         self._retry_queue = unfinished[::-1]  # taken from the end
+
+
+class ChangedImagesError(UserError, FatalError):
+    """The trials can no longer be compared; ends the search."""
+
+
+class ProcessTuner(BaseTuner):
+    """Runs each trial in a process of its own, so that no trial's memory stays."""
+
+    def __init__(self, oracle: SearchOracle, plan: Plan):
+        self._plan = plan
+        super().__init__(oracle, directory=str(plan.folder), project_name="oracle")
+        if not self._is_worker():
+            if Path(oracle._get_oracle_fname()).exists():
+                oracle.reload()
+            oracle.save()
+
+    def run_trial(self, trial: Trial) -> dict[str, float]:
+        """Tries what was proposed."""
+        folder = self._plan.folder / "trials" / trial.trial_id
+        folder.mkdir(parents=True, exist_ok=True)
+        config = configuration(self._plan.base, trial.hyperparameters.values)
+        write_settings(folder / CONFIG, config)
+        try:
+            words = (str(folder), *self._plan.words, *self._plan.places)
+            run_child((*self._plan.command, *words), folder / LOG, self._plan.environment)
+        except ChildError as error:
+            raise FailedTrialError(str(error)) from None
+        settings = json.loads((folder / "config.json").read_text())
+        problem = f"--run {self._plan.folder}: the images are not those of the earlier trials:"
+        try:
+            prints = {k: settings.get(k) for k in _CONTENT}
+            note_once(self._plan.folder / "data.json", prints, problem)
+        except UserError as error:
+            raise ChangedImagesError(str(error)) from None
+        result = json.loads((folder / RESULT).read_text())
+        return {OBJECTIVE: result["validation"]["rec"]}
+
+    def on_trial_end(self, trial: Trial) -> None:
+        """Ends the trial; and the search where the first few trials all failed."""
+        super().on_trial_end(trial)
+        if self._is_worker() or len(self.oracle.end_order) != _HOPELESS:
+            return
+        first = [self.oracle.trials[trial_id] for trial_id in self.oracle.end_order]
+        if all(t.status == TrialStatus.FAILED for t in first):
+            folder = self._plan.folder / "trials" / trial.trial_id
+            raise UserError(
+                f"The first {_HOPELESS} trials failed, the last with: {last_line(folder / LOG)}\n"
+                f"Mend it and search in another --run; the logs are {folder.parent}/*/log.txt."
+            )
+
+    def save(self) -> None:
+        """Saves the oracle; the tuner itself has no state."""
+        if not self._is_worker():
+            self.oracle.save()
+
+
+def note_once(path: Path, content: dict, problem: str) -> None:
+    """Notes in a JSON file what holds for the whole search, or raises UserError with differences.
+
+    Of several processes one writes it.
+    """
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    write_json(beside, content)
+    with contextlib.suppress(FileExistsError):
+        os.link(beside, path)
+    noted, now = json.loads(path.read_text()), json.loads(beside.read_text())
+    beside.unlink()
+    differences = "".join(
+        f"\n  {key}: {noted.get(key)} then, {now.get(key)} now"
+        for key in dict.fromkeys([*noted, *now])
+        if noted.get(key) != now.get(key)
+    )
+    if differences:
+        raise UserError(f"{problem}{differences}\nChoose another --run.")

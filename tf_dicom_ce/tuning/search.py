@@ -1,81 +1,46 @@
-"""The search: an oracle that proposes, processes that try what it proposed, and what they found."""
+"""The search: what it tells while it runs, the files that it keeps up to date, what it found."""
 
 import contextlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from keras_tuner.engine.base_tuner import BaseTuner
-from keras_tuner.engine.trial import Trial, TrialStatus
-from keras_tuner.errors import FailedTrialError, FatalError
-from keras_tuner.src import config as keras_tuner_config
+from keras_tuner.engine.trial import Trial
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tf_dicom_ce.child_process import ChildError, last_line, run_child
-from tf_dicom_ce.config import PretrainConfig
-from tf_dicom_ce.config_file import write_config
+from tf_dicom_ce.child_process import last_line
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.tuning.oracle import FINISHED, OBJECTIVE, SearchOracle
+from tf_dicom_ce.tuning.oracle import (
+    FINISHED,
+    OBJECTIVE,
+    Plan,
+    ProcessTuner,
+    SearchOracle,
+    note_once,
+)
 from tf_dicom_ce.tuning.space import CONFIG, LOG, RESULT, configuration, resolve
 from tf_dicom_ce.whole_files import replacing, sole, write_table
 
-keras_tuner_config.DEBUG = False  # or it prints a traceback for each trial that failed
-# What a trial's `config.json` says of the content of its data.
-_CONTENT = ("data_fingerprint", "labels_fingerprint", "split_fingerprint")
-_HOPELESS = 3  # so many failures at the start end the search
-
 
 @dataclass(frozen=True)
-class Plan:
-    """A search.
-
-    Attributes:
-        folder: Where all of it is kept.
-        base: Settings that are not searched.
-        names: Settings that are, see `SPACE`.
-        trials: Number of trials.
-        command: Starts the process of a trial, if its folder and `words` follow.
-        words: Options of `train` that are no settings.
-        environment: Of that process.
-        places: Options of `train` that say where data lie. They may change between two starts: the
-            trials' fingerprints say what lies there.
-    """
-
-    folder: Path
-    base: PretrainConfig
-    names: Sequence[str]
-    trials: int
-    command: Sequence[str]
-    words: Sequence[str]
-    environment: Mapping[str, str]
-    places: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Row:
-    """A trial that has ended.
-
-    Attributes:
-        trial: Its id, the name of its folder.
-        status: `completed` or `failed`.
-        score: L_rec on the validation images, or None.
-        epoch: The epoch that was kept, or None.
-        values: Searched setting -> value.
-        error: What the trial said last, where it failed.
-    """
+class Outcome:
+    """A trial that has ended: L_rec on the validation images and the kept epoch, or an error."""
 
     trial: str
-    status: str
     score: float | None
     epoch: int | None
     values: dict
     error: str
+
+    @property
+    def status(self) -> str:
+        """`completed` or `failed`."""
+        return "failed" if self.score is None else "completed"
 
 
 class Report:
@@ -102,26 +67,24 @@ class Report:
             markup=False,
         )
 
-    def write(self, oracle: SearchOracle) -> list[Row]:
+    def write(self, oracle: SearchOracle) -> list[Outcome]:
         """Writes `trials.csv` and `best.toml`; returns the trials, the best first."""
         rows = [self._row(t) for t in oracle.trials.values() if t.status in FINISHED]
         rows.sort(key=lambda row: (row.score is None, row.score, row.trial))
         names = [hp.name for hp in oracle.hyperparameters.space]
-        write_table(
-            self._folder / "trials.csv",
-            ("trial", "status", OBJECTIVE, "best_epoch", *names, "error"),
-            (
-                {"trial": row.trial, "status": row.status, OBJECTIVE: row.score}
-                | {"best_epoch": row.epoch, **row.values, "error": row.error}
-                for row in rows
-            ),
+        columns = ("trial", "status", OBJECTIVE, "best_epoch", *names, "error")
+        table = (
+            {"trial": row.trial, "status": row.status, OBJECTIVE: row.score}
+            | {"best_epoch": row.epoch, **row.values, "error": row.error}
+            for row in rows
         )
+        write_table(self._folder / "trials.csv", columns, table)
         if rows and rows[0].score is not None:
             with replacing(self._folder / "best.toml") as beside:
                 shutil.copyfile(self._folder / "trials" / rows[0].trial / CONFIG, beside)
         return rows
 
-    def show(self, rows: Sequence[Row]) -> None:
+    def show(self, rows: Sequence[Outcome]) -> None:
         """Prints the table of trials."""
         names = list(rows[0].values) if rows else []
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
@@ -133,15 +96,15 @@ class Report:
             table.add_row(row.trial, score, str(row.epoch or ""), *values)
         Console(highlight=False, width=max(self._console.width, 90)).print(table)
 
-    def _row(self, trial: Trial) -> Row:
+    def _row(self, trial: Trial) -> Outcome:
         folder = self._folder / "trials" / trial.trial_id
         config = configuration(self._base, trial.hyperparameters.values)
         values = {name: getattr(config, name) for name in trial.hyperparameters.values}
         if trial.score is None:
-            return Row(trial.trial_id, "failed", None, None, values, last_line(folder / LOG))
+            return Outcome(trial.trial_id, None, None, values, last_line(folder / LOG))
         result = json.loads((folder / RESULT).read_text())
         score, epoch = result["validation"]["rec"], result["best_epoch"]
-        return Row(trial.trial_id, "completed", score, epoch, values, "")
+        return Outcome(trial.trial_id, score, epoch, values, "")
 
 
 def tune(plan: Plan) -> None:
@@ -167,20 +130,19 @@ def tune(plan: Plan) -> None:
         print(f"No trial has ended well; see {folder / 'trials'}/*/log.txt.")
 
 
-def search(plan: Plan) -> list[Row] | None:
+def search(plan: Plan) -> list[Outcome] | None:
     """Runs or continues a search, or one part of a distributed one.
 
-    Args:
-        plan: The search; the same in every process and in every continuation, but for the number
-            of trials, which may be raised.
+    The plan is the same in every process and continuation, but the number of trials may be raised.
 
     Returns:
         The trials, the best first; None in a worker of a distributed search.
 
     Raises:
-        UserError: The folder is in use or holds something else, or the first trials all failed.
+        UserError: The folder is in use or holds something else, the first trials all failed, or
+            only some of keras-tuner's variables are set.
     """
-    worker = role() == "worker"
+    worker = _is_worker()
     plan.folder.mkdir(parents=True, exist_ok=True)
     started = (plan.folder / "search.json").exists()
     if not started and not worker and any(p.name != "lock" for p in plan.folder.iterdir()):
@@ -189,7 +151,7 @@ def search(plan: Plan) -> list[Row] | None:
     report = Report(plan)
     busy = f"--run {plan.folder}: another process searches here right now."
     with contextlib.nullcontext() if worker else sole(plan.folder / "lock", busy):
-        _settle(
+        note_once(
             plan.folder / "search.json",
             {**plan.base.as_dict(), "train": list(plan.words), "search": space},
             f"--run {plan.folder}: the folder holds a search with other settings:",
@@ -202,79 +164,13 @@ def search(plan: Plan) -> list[Row] | None:
         return None if worker else report.write(oracle)
 
 
-def role() -> str:
-    """`chief` or `worker` of a distributed search, or `alone`.
-
-    Raises:
-        UserError: Only some of keras-tuner's variables are set.
-    """
+def _is_worker() -> bool:
+    """Whether this is a worker of a distributed search: neither its chief nor alone."""
     names = [f"KERASTUNER_{name}" for name in ("ORACLE_IP", "ORACLE_PORT", "TUNER_ID")]
     missing = [name for name in names if name not in os.environ]
-    if len(missing) == len(names):
-        return "alone"
-    if missing:
+    if 0 < len(missing) < len(names):
         raise UserError(f"A distributed search needs {', '.join(missing)} as well.")
-    return "chief" if "chief" in os.environ["KERASTUNER_TUNER_ID"] else "worker"
-
-
-class ChangedImagesError(UserError, FatalError):
-    """The trials can no longer be compared; ends the search."""
-
-
-class ProcessTuner(BaseTuner):
-    """Runs each trial in a process of its own, so that no trial's memory stays.
-
-    Args:
-        oracle: Proposes.
-        plan: The search.
-    """
-
-    def __init__(self, oracle: SearchOracle, plan: Plan):
-        self._plan = plan
-        super().__init__(oracle, directory=str(plan.folder), project_name="oracle")
-        if not self._is_worker():
-            oracle.continue_or_start()
-
-    def run_trial(self, trial: Trial) -> dict[str, float]:
-        """Tries what was proposed."""
-        folder = self._plan.folder / "trials" / trial.trial_id
-        folder.mkdir(parents=True, exist_ok=True)
-        config = configuration(self._plan.base, trial.hyperparameters.values)
-        write_config(folder / CONFIG, config)
-        try:
-            words = (str(folder), *self._plan.words, *self._plan.places)
-            run_child((*self._plan.command, *words), folder / LOG, self._plan.environment)
-        except ChildError as error:
-            raise FailedTrialError(str(error)) from None
-        settings = json.loads((folder / "config.json").read_text())
-        try:
-            _settle(
-                self._plan.folder / "data.json",
-                {k: settings.get(k) for k in _CONTENT},
-                f"--run {self._plan.folder}: the images are not those of the earlier trials:",
-            )
-        except UserError as error:
-            raise ChangedImagesError(str(error)) from None
-        result = json.loads((folder / RESULT).read_text())
-        return {OBJECTIVE: result["validation"]["rec"]}
-
-    def on_trial_end(self, trial: Trial) -> None:
-        """Ends the trial; and the search where the first few trials all failed."""
-        super().on_trial_end(trial)
-        if self._is_worker() or len(self.oracle.end_order) != _HOPELESS:
-            return
-        first = [self.oracle.trials[trial_id] for trial_id in self.oracle.end_order]
-        if all(t.status == TrialStatus.FAILED for t in first):
-            folder = self._plan.folder / "trials" / trial.trial_id
-            raise UserError(
-                f"The first {_HOPELESS} trials failed, the last with: {last_line(folder / LOG)}\n"
-                f"Mend it and search in another --run; the logs are {folder.parent}/*/log.txt."
-            )
-
-    def save(self) -> None:
-        """Saves the oracle; the tuner itself has no state."""
-        if not self._is_worker():
-            self.oracle.save()
+    return not missing and "chief" not in os.environ["KERASTUNER_TUNER_ID"]
 
 
 def _duration(seconds: float) -> str:
@@ -283,23 +179,3 @@ def _duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-
-
-def _settle(path: Path, content: dict, problem: str) -> None:
-    """Notes in a JSON file what holds for the whole search, or raises UserError with differences.
-
-    Of several processes one writes it.
-    """
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    with contextlib.suppress(FileExistsError):
-        os.link(beside, path)
-    noted, now = json.loads(path.read_text()), json.loads(beside.read_text())
-    beside.unlink()
-    differences = "".join(
-        f"\n  {key}: {noted.get(key)} then, {now.get(key)} now"
-        for key in dict.fromkeys([*noted, *now])
-        if noted.get(key) != now.get(key)
-    )
-    if differences:
-        raise UserError(f"{problem}{differences}\nChoose another --run.")

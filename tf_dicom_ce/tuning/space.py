@@ -5,23 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tf_dicom_ce.config import PretrainConfig
+from tf_dicom_ce.config import PretrainConfig, flag
 from tf_dicom_ce.errors import UserError
 
 
 @dataclass(frozen=True)
 class Searched:
-    """Where a setting is searched.
+    """Where a setting is searched."""
 
-    Attributes:
-        values: What to choose from; of a range, even on a log scale, both bounds.
-        relative: The values multiply the preset's.
-        between: Whether it is a range.
-    """
-
-    values: tuple
-    relative: bool = False
-    between: bool = False
+    values: tuple  # to choose from; of a range, even on a log scale, both bounds
+    relative: bool = False  # whether they multiply the preset's
+    between: bool = False  # whether it is a range
 
 
 #: What lies in the folder of a trial.
@@ -39,37 +33,27 @@ SPACE = {
 
 
 def choose(search: str | None, given: Sequence[str]) -> list[str]:
-    """The settings to search.
-
-    Args:
-        search: Names with commas between them, or None for all.
-        given: Settings that have been given a value by hand, and so are not searched.
+    """The settings to search: those in `search` (names with commas), or all that are not `given`.
 
     Raises:
         UserError: A name is not in the table, is given a value too, or none is left.
     """
-    names = list(SPACE)
+    asked = list(SPACE)
     if search is not None:
         asked = [name.strip().replace("-", "_") for name in search.split(",") if name.strip()]
         for name in asked:
-            flag = "--" + name.replace("_", "-")
             if name not in SPACE:
-                raise UserError(f"--search {name}: choose from {', '.join(names)}.")
+                raise UserError(f"--search {name}: choose from {', '.join(SPACE)}.")
             if name in given:
-                raise UserError(f"--search {name}: give it no value by {flag} as well.")
-        names = [name for name in names if name in asked]
-    names = [name for name in names if name not in given]
+                raise UserError(f"--search {name}: give it no value by {flag(name)} as well.")
+    names = [name for name in SPACE if name in asked and name not in given]
     if not names:
         raise UserError("Nothing is left to search: every searched setting has been given.")
     return names
 
 
 def resolve(names: Sequence[str], base: PretrainConfig) -> dict[str, dict]:
-    """The space in absolute values, as plain JSON.
-
-    Args:
-        names: Settings to search.
-        base: The settings that relative bounds and values multiply.
+    """The space in absolute values, as plain JSON: relative ones multiply those of `base`.
 
     Returns:
         Setting -> {"low", "high", "default"} or {"values", "default"}; the default is the base's
