@@ -31,20 +31,14 @@ class Decoder(keras.Model):
     def __init__(self, width_multiplier: float = 1.0, name: str = "decoder", dtype=None):
         super().__init__(name=name, dtype=dtype)
         self.width_multiplier = width_multiplier
+        like = {"strides": 2, "transpose": True, "dtype": self.dtype_policy}
         self.ups = [
-            ConvBNReLU(
-                channels(count, width_multiplier),
-                strides=2,
-                transpose=True,
-                name=f"up{k}",
-                dtype=self.dtype_policy,
-            )
+            ConvBNReLU(channels(count, width_multiplier), name=f"up{k}", **like)
             for k, count in enumerate(DECODER_CHANNELS, start=1)
         ]
         self.patch = layers.Conv2D(1, 3, padding="same", name="patch", dtype="float32")
 
     def build(self, input_shape):
-        """Creates all variables."""
         for layer in (*self.ups, self.patch):
             layer.build(input_shape)
             input_shape = layer.compute_output_shape(input_shape)

@@ -19,14 +19,20 @@ def channels(count: int, width_multiplier: float) -> int:
     return max(1, round(count * width_multiplier))
 
 
-class Encoder(keras.Model):
-    """From z-scored images, float [N, H, W, 1], to the dict of the five scales `P1`…`P5`.
+class Exportable(keras.Model):
+    """A network that can be written as a SavedModel: an encoder, or a head with its encoder inside.
 
-    Attributes:
-        width_multiplier: Of the channels, for the networks that stand on it.
+    A subclass says what it is, `task`, and what its JSON file has beside metadata, `description`.
     """
 
-    width_multiplier = 1.0
+    task: str
+
+    def description(self) -> dict:
+        raise NotImplementedError
+
+    def answer(self, found):
+        """What is answered of what a call gives."""
+        return found
 
     def export(
         self,
@@ -39,16 +45,31 @@ class Encoder(keras.Model):
         Args:
             path: Folder of all versions, whose name is the model's: `export/encoder`.
             image_size: Height and width that images are resized to; by default those of `build`.
-            metadata: More for `encoder.json`; plain values without identifiers.
+            metadata: More for `<task>.json`, such as `classes`, their names (else their numbers);
+                plain values without identifiers.
 
         Returns:
             The folder of the version, `path`/<version>.
 
         Raises:
-            UserError: No size is given, and the encoder was built for any.
+            UserError: No size is given, and it was built for any.
         """
-        content = {"width": self.width_multiplier, **(metadata or {})}
-        return write_model(self, Path(path), "encoder", image_size, content)
+        content = {**self.description(), **(metadata or {})}
+        return write_model(self, Path(path), self.task, image_size, content, self.answer)
+
+
+class Encoder(Exportable):
+    """From z-scored images, float [N, H, W, 1], to the dict of the five scales `P1`…`P5`.
+
+    Attributes:
+        width_multiplier: Of the channels, for the networks that stand on it.
+    """
+
+    task = "encoder"
+    width_multiplier = 1.0
+
+    def description(self):
+        return {"width": self.width_multiplier}
 
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
@@ -83,7 +104,6 @@ class VGG16Encoder(Encoder):
         self.trainable = trainable
 
     def build(self, input_shape):
-        """Creates all variables, so that weights can be loaded before the first call."""
         shape = (None, None, None, input_shape[-1])
         for block in self.blocks:
             block.build(shape)

@@ -11,7 +11,6 @@ from tf_dicom_ce.models.losses import (
     reconstruction_loss,
 )
 from tf_dicom_ce.models.measured import MeasuredModel
-from tf_dicom_ce.models.patch import centre_patch, mask_centre, paste_patch
 from tf_dicom_ce.models.tag_head import TagHead
 
 #: Weight of D's loss on tags beside L_adv: that of AC-GAN's L_C beside L_S.
@@ -83,7 +82,6 @@ class ContextEncoderGAN(MeasuredModel):
         self.adversarial, self.composite = adversarial, composite
 
     def build(self, input_shape):
-        """Creates all variables."""
         self.build_parts({self.encoder: input_shape})
         p5 = self.encoder(keras.KerasTensor(input_shape))["P5"].shape
         self.build_parts({self.decoder: p5, self.discriminator: input_shape})
@@ -150,3 +148,29 @@ class ContextEncoderGAN(MeasuredModel):
     def seen_by_d(self, x, patch):
         """What D sees of a patch, true or predicted: the patch, or the whole image with it."""
         return paste_patch(x, patch) if self.composite else patch
+
+
+def centre_patch(image: tf.Tensor) -> tf.Tensor:
+    """The patch x that F predicts: half of height and width, at the centre (section 3.1).
+
+    Args:
+        image: [N, H, W, C], H and W multiples of 4.
+
+    Returns:
+        [N, H/2, W/2, C].
+    """
+    height, width = image.shape[1:3]
+    return image[:, height // 4 : height * 3 // 4, width // 4 : width * 3 // 4, :]
+
+
+def paste_patch(image: tf.Tensor, patch: tf.Tensor) -> tf.Tensor:
+    """The image with `patch` ([N, H/2, W/2, C]) in place of its centre, differentiable in both."""
+    height, width = image.shape[1:3]
+    margins = [[0, 0], [height // 4] * 2, [width // 4] * 2, [0, 0]]
+    hole = tf.pad(tf.ones_like(patch), margins)
+    return image * (1.0 - hole) + tf.pad(patch, margins)
+
+
+def mask_centre(image: tf.Tensor) -> tf.Tensor:
+    """The input x̂ of F: the centre set to 0, the mean of a z-scored image (section 3.1)."""
+    return paste_patch(image, tf.zeros_like(centre_patch(image)))

@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 import keras
 import tensorflow as tf
+from keras.optimizers import LossScaleOptimizer
 
 
 class MeasuredModel(keras.Model):
@@ -23,7 +24,6 @@ class MeasuredModel(keras.Model):
         measures: Names of what a step measures.
         sides: Of `g` and `d`, those that have an optimizer: `g_optimizer`, `d_optimizer`.
         labels: Length L of y.
-        name: Of the model.
 
     A subclass has an attribute for each of its arguments: `get_config` is made of them.
     """
@@ -45,26 +45,19 @@ class MeasuredModel(keras.Model):
         raise NotImplementedError
 
     def compile(self, g_optimizer="adam", d_optimizer="adam", **kwargs):
-        """Takes the optimizers.
+        """Takes F's optimizer and, where there is a D, D's: Keras optimizers or their names.
 
         Where the encoder computes in float16 each scales its loss, and skips a step whose gradient
-        is not finite.
-
-        Args:
-            g_optimizer: F's; a Keras optimizer or its name.
-            d_optimizer: D's, where there is a D.
-            **kwargs: As `keras.Model.compile` has them; no `loss`, no `metrics`.
+        is not finite. `kwargs` are those of `keras.Model.compile`; no `loss`, no `metrics`.
         """
         super().compile(optimizer=None, **kwargs)
         given = {"g": g_optimizer, "d": d_optimizer}
-        self.optimizer = Optimizers(self)
+        self.optimizer = _Optimizers(self)
         for side in self.sides:
             optimizer = keras.optimizers.get(given[side])
             half = self.encoder.compute_dtype == "float16"
-            if half and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-                optimizer = keras.optimizers.LossScaleOptimizer(
-                    optimizer, name=f"{side}_loss_scale"
-                )
+            if half and not isinstance(optimizer, LossScaleOptimizer):
+                optimizer = LossScaleOptimizer(optimizer, name=f"{side}_loss_scale")
             setattr(self, f"{side}_optimizer", optimizer)
         if self.built:
             self.optimizer.build()
@@ -84,13 +77,12 @@ class MeasuredModel(keras.Model):
 
     @property
     def metrics(self):
-        """The trackers, reset by Keras at the start of every epoch."""
         return list(self.trackers.values())
 
     def train_step(self, data):
         """One `step`; under float16 one that F skips leaves no trace in BatchNorm's statistics."""
         batch = self.unpack(data)
-        if not isinstance(self.g_optimizer, keras.optimizers.LossScaleOptimizer):
+        if not isinstance(self.g_optimizer, LossScaleOptimizer):
             return self.step(*batch)
         taken = self.g_optimizer.inner_optimizer.iterations
         statistics = [v for v in self.non_trainable_variables if v.name.startswith("moving_")]
@@ -109,11 +101,9 @@ class MeasuredModel(keras.Model):
         raise NotImplementedError
 
     def measure(self, x, y, known, training: bool) -> tuple[dict, dict]:
-        """Losses and the like of a batch.
+        """Losses and the like of a batch by name, and the weights of those that have some.
 
-        Returns:
-            Values by name, float32 [N] each but `tags_accuracy`, 0 or 1, [N, L]; and the weights of
-            those that have some.
+        float32 [N] each but `tags_accuracy`, 0 or 1, [N, L].
         """
         raise NotImplementedError
 
@@ -148,7 +138,7 @@ class MeasuredModel(keras.Model):
         if replicas > 1:
             gradients = [g / replicas for g in gradients]
         optimizer.apply(gradients, self.variables_of(side))
-        if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        if not isinstance(optimizer, LossScaleOptimizer):
             return self.log({f"{side}_norm": norm})
         finite = tf.math.is_finite(norm)
         share = tf.cast(finite, tf.float32)
@@ -170,28 +160,21 @@ class MeasuredModel(keras.Model):
         return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
 
 
-class Optimizers:
-    """Both optimizers as Keras' callbacks ask for them: a scheduler sets the rate of each.
-
-    Args:
-        model: Whose they are.
-    """
+class _Optimizers:
+    """Both optimizers as Keras' callbacks ask for them: a scheduler sets the rate of each."""
 
     def __init__(self, model: MeasuredModel):
         self._model = model
 
     @property
     def optimizers(self) -> list[keras.optimizers.Optimizer]:
-        """F's, then D's."""
         return [getattr(self._model, f"{side}_optimizer") for side in self._model.sides]
 
     @property
     def built(self) -> bool:
-        """Whether all have their variables."""
         return all(optimizer.built for optimizer in self.optimizers)
 
     def build(self, variables=None) -> None:
-        """Creates their variables, each for what its side trains."""
         for side, optimizer in zip(self._model.sides, self.optimizers, strict=True):
             optimizer.build(self._model.variables_of(side))
 

@@ -15,11 +15,8 @@ from tf_dicom_ce.data.splits import write_split
 from tf_dicom_ce.data.store import default_cache
 from tf_dicom_ce.data.tasks import Task, load_task
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.models.backbones import build_encoder
-from tf_dicom_ce.models.classifier import Classifier
-from tf_dicom_ce.models.head import Head
-from tf_dicom_ce.models.loading import describe_encoder, load_encoder
-from tf_dicom_ce.models.unet import UNet
+from tf_dicom_ce.models.backbones import build_encoder, describe_encoder, load_encoder
+from tf_dicom_ce.models.heads import Classifier, Head, UNet
 from tf_dicom_ce.phantom.cohort import default_cohort
 from tf_dicom_ce.saved_model import built_size, in_float32
 from tf_dicom_ce.saved_model.digest import digest_of
