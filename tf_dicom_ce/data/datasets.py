@@ -5,29 +5,16 @@ augmentation. So a run can start at any step and sees what an uninterrupted run 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from tf_dicom_ce.data.augmentation import augment as augment_images
+from tf_dicom_ce.data.store import Frames
 from tf_dicom_ce.preprocessing import standardise
 
 #: An array by row number, or a dict of such arrays.
 Targets = np.ndarray | dict[str, np.ndarray]
-
-
-class Frames(Protocol):
-    """Frames by row number: `Store` and `DirectReader`.
-
-    Attributes:
-        at_once: How many batches are best prepared at a time.
-    """
-
-    at_once: int
-
-    def read(self, rows: tf.Tensor) -> tf.Tensor:
-        """Frames of the given rows (int [n]), uint8 [n, H, W, 1]."""
 
 
 class StepOrder:
@@ -65,8 +52,8 @@ class StepOrder:
             rows = rng.permutation(self._rows)
         else:
             rows = rng.choice(self._rows, len(self._rows), p=self._probabilities)
-        shape = self.steps_per_epoch, self.batch_size
-        return rows[: shape[0] * shape[1]].reshape(shape).astype(np.int64)
+        used = rows[: self.steps_per_epoch * self.batch_size]
+        return used.reshape(-1, self.batch_size).astype(np.int64)
 
     def rows_at(self, step: int) -> np.ndarray:
         """Row numbers of a step, int64 [batch_size]."""
@@ -75,16 +62,11 @@ class StepOrder:
 
 
 def balanced(y: np.ndarray) -> np.ndarray:
-    """Probabilities that make every combination of labels equally likely.
+    """Probabilities, float64 [N], sum 1, that make every combination of labels equally likely.
 
-    p_i = 1 / (C n_i), where C is the number of combinations (distinct rows of y) and n_i how many
-    rows have that of row i. All zeros, where nothing is known, are a combination like the others.
-
-    Args:
-        y: Encoded tags, float [N, L].
-
-    Returns:
-        float64 [N], sum 1.
+    p_i = 1 / (C n_i), where C is the number of combinations (distinct rows of y, the encoded tags,
+    float [N, L]) and n_i how many rows have that of row i. All zeros, where nothing is known, are
+    a combination like the others.
     """
     _, combination, counts = np.unique(y, axis=0, return_inverse=True, return_counts=True)
     return 1.0 / (len(counts) * counts[combination.reshape(-1)])

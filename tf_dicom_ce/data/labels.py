@@ -5,7 +5,7 @@ An example is an image, its class or mask, its patient, and perhaps its split.
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from pydicom.misc import is_dicom
 
 from tf_dicom_ce.dicom.pictures import picture_format
+from tf_dicom_ce.dicom.regions import Region
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.user_tables import Line, read_table
 
@@ -52,13 +53,13 @@ class Example:
 
 
 def read_labels(
-    path: Path, data: Path, target: str, masks: Mapping[str, str] | None = None
+    path: Path | None, data: Path, target: str, masks: Mapping[str, str] | None = None
 ) -> tuple[Example, ...]:
     """Reads a labels CSV and checks it against the data folder.
 
     Args:
         path: The CSV (`user_tables.read_table`): column `path`, column `target`, optional `frame`,
-            `patient` and `split`.
+            `patient` and `split`; None: the examples are those of `masks`.
         data: Folder that `path` (and `mask`) are relative to.
         target: `label` or `mask`.
         masks: Path of an image to its mask, where the CSV has no column `mask`.
@@ -70,6 +71,11 @@ def read_labels(
         UserError: A missing file or column, an unknown split, or an image twice; the message names
             the line.
     """
+    if path is None:
+        return tuple(
+            Example(f"mask '{Path(mask).name}'", image, None, mask, "", None)
+            for image, mask in masks.items()
+        )
     _, lines = read_table(path, "path", *([] if masks else [target]))
     for line in lines if masks else ():
         line.cells.setdefault(target, masks.get(line.cells["path"], ""))
@@ -84,18 +90,6 @@ def read_labels(
         if first is not example:
             raise UserError(f"{example.where}: '{example.path}' stands in {first.where} already.")
     return examples
-
-
-def listed(masks: Mapping[str, str]) -> tuple[Example, ...]:
-    """The examples of images that have a mask, where there is no CSV.
-
-    Args:
-        masks: Path of an image to its mask.
-    """
-    return tuple(
-        Example(f"mask '{Path(mask).name}'", path, None, mask, "", None)
-        for path, mask in masks.items()
-    )
 
 
 def _example(line: Line, data: Path, target: str) -> Example:
@@ -125,7 +119,7 @@ def class_labels(
     """Names of the classes, and the class of every example.
 
     Args:
-        examples: With class names or integers as targets; `1.0` is 1.
+        examples: With class names or integers as targets.
         order: Names in their order; None takes integers by size and names by the alphabet.
         ordinal: Whether the order means something: then names need `order`.
 
@@ -225,7 +219,7 @@ def match_masks(data: Path, masks: Path) -> dict[str, str]:
 def read_masks(
     examples: Sequence[Example],
     data: Path,
-    places: np.ndarray,
+    places: Iterable[tuple[tuple[int, int], Region]],
     class_names: tuple[str, ...] | None,
 ) -> tuple[list[np.ndarray], tuple[str, ...]]:
     """The masks of examples, cropped as the reader cropped their images, and their classes.
@@ -235,7 +229,7 @@ def read_masks(
     Args:
         examples: With masks as targets.
         data: The data folder.
-        places: Where the frames were in their sources, as in `Store.places`.
+        places: Of each example's frame, as `Store.place` gives it.
         class_names: Names of the classes from 1 on, or None.
 
     Returns:
@@ -245,8 +239,10 @@ def read_masks(
         UserError: A mask is unreadable, not an 8-bit picture of one channel, or of another size
             than its image; all are empty; or their classes have a gap or are more than named.
     """
-    pairs = zip(examples, places, strict=True)
-    masks = [_read_mask(example, data, *place) for example, place in pairs]
+    masks = [
+        _read_mask(example, data, shape)[region.slices]
+        for example, (shape, region) in zip(examples, places, strict=True)
+    ]
     found = np.unique(np.concatenate([np.unique(mask) for mask in masks]))
     if not found.any():
         raise UserError("All masks are empty: 0 is background, classes count from 1.")
@@ -270,8 +266,7 @@ def read_masks(
     return masks, ("background", *names)
 
 
-def _read_mask(example: Example, data: Path, *place: int) -> np.ndarray:
-    rows, columns, top, bottom, left, right = place
+def _read_mask(example: Example, data: Path, shape: tuple[int, int]) -> np.ndarray:
     try:
         with Image.open(data / example.target) as image:
             mask = np.asarray(image)
@@ -283,9 +278,9 @@ def _read_mask(example: Example, data: Path, *place: int) -> np.ndarray:
         raise UserError(
             f"{example.where}: mask '{example.target}' is not an 8-bit indexed picture."
         )
-    if mask.shape != (rows, columns):
+    if mask.shape != shape:
         raise UserError(
             f"{example.where}: the mask has {mask.shape[0]}×{mask.shape[1]} pixels, the image "
-            f"{rows}×{columns}."
+            f"{shape[0]}×{shape[1]}."
         )
-    return mask[top:bottom, left:right]
+    return mask

@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,11 +44,8 @@ class Split:
 def write_split(path: Path, images: Sequence[Image], patients: Sequence[str], split: Split) -> None:
     """Writes which image is on which side, for this user alone, as paths may name a patient.
 
-    Args:
-        path: The CSV: columns path, frame (where there are cines), patient, split.
-        images: All images.
-        patients: The patient of each.
-        split: Sides; an image on none is `unused`.
+    The CSV has the columns path, frame (where there are cines), patient and split; an image on no
+    side is `unused`.
     """
     side_of = {int(row): side for side, rows in split.sides.items() for row in rows}
     cines = any(image.frame is not None for image in images)
@@ -77,9 +75,6 @@ def split_rows(
             (section 4.3 splits by image, which lets one patient be on both sides).
         validation_fraction: Share of the rows for validation, above 0 and below 1.
         seed: Same seed, same split.
-
-    Returns:
-        Split, both sides non-empty.
 
     Raises:
         UserError: Fewer than two groups.
@@ -138,22 +133,18 @@ def nested_fraction(
     row) is spread evenly, and a share is the first part of that order.
 
     Args:
-        rows: Training rows, int [N].
+        rows: Training rows, int [N]; those that are chosen are returned, ascending.
         groups: Patient of each of `rows`, int [N].
         strata: Class of each of `rows`, int [N].
         fraction: Above 0, at most 1.
         seed: Same seed, same order.
-
-    Returns:
-        Chosen rows, ascending.
     """
     rng = np.random.default_rng(seed)
     names = rng.permutation(np.unique(groups))
     kind = {name: np.bincount(strata[groups == name]).argmax() for name in names}
-    total = {k: sum(1 for name in names if kind[name] == k) for k in set(kind.values())}
-    seen, position = dict.fromkeys(total, 0), {}
-    for name in names:
-        k = kind[name]
+    total, seen = Counter(kind.values()), Counter()
+    position = {}
+    for name, k in kind.items():
         position[name] = (seen[k] + rng.uniform()) / total[k]
         seen[k] += 1
     order = sorted(names, key=position.get)

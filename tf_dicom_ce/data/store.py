@@ -6,7 +6,6 @@ again find their store, and other data never do, whatever their names, sizes and
 pixels, flags and codes of errors by row number: no names, tags or paths.
 """
 
-import collections
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ import tensorflow as tf
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Code, Refusal
+from tf_dicom_ce.dicom.regions import Region
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.contents import digests
 from tf_dicom_ce.intake.decoding import Image, ImageReader, decode_images
@@ -51,6 +51,11 @@ class Store:
     built: bool
     flags: dict[int, tuple[Flag, ...]] = field(default_factory=dict)
     at_once: ClassVar[int] = 3  # two compute, one hands over
+
+    def place(self, row: int) -> tuple[tuple[int, int], Region]:
+        """Rows and columns of a row's source, and the region of it that the frame is."""
+        rows, columns, top, bottom, left, right = self.places[row].tolist()
+        return (rows, columns), Region(top, left, bottom - top, right - left)
 
     def read(self, rows: tf.Tensor) -> tf.Tensor:
         """Frames of the given rows (int [n]), uint8 [n, H, W, 1]."""
@@ -90,12 +95,17 @@ class DirectReader:
         return _resized(frame, self.image_size)
 
 
+#: Frames by row number; `at_once` is how many batches are best prepared at a time.
+Frames = Store | DirectReader
+
+
 def open_direct(
     reader: ImageReader, images: Sequence[Image], image_size: tuple[int, int]
 ) -> DirectReader:
     """Decodes every image once to learn which cannot be read, and keeps no pixels."""
     refusals, flags = {}, {}
-    collections.deque(_readable(reader, images, refusals, flags), maxlen=0)
+    for _ in _readable(reader, images, refusals, flags):
+        pass
     fingerprint = data_fingerprint(reader, images)
     return DirectReader(reader, images, image_size, refusals, fingerprint, flags)
 
@@ -124,9 +134,6 @@ def open_store(
         images: What to decode; their order numbers the rows.
         image_size: Height and width in pixels.
         cache: Folder of all stores.
-
-    Returns:
-        The store, its images mapped.
 
     Raises:
         UserError: A file was changed while it was decoded.

@@ -10,14 +10,7 @@ import numpy as np
 
 from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.data import splits, store
-from tf_dicom_ce.data.labels import (
-    Example,
-    class_labels,
-    listed,
-    match_masks,
-    read_labels,
-    read_masks,
-)
+from tf_dicom_ce.data.labels import Example, class_labels, match_masks, read_labels, read_masks
 from tf_dicom_ce.data.patients import with_patients
 from tf_dicom_ce.dicom.reader import ULTRASOUND
 from tf_dicom_ce.errors import UserError
@@ -77,10 +70,7 @@ def load_task(
         raise UserError(f"--class-names {' '.join(class_names)}: a name stands twice.")
     segmentation = config.task == "segmentation"
     found = match_masks(data, masks) if masks else None
-    if labels:
-        examples = read_labels(labels, data, "mask" if segmentation else "label", found)
-    else:
-        examples = listed(found)
+    examples = read_labels(labels, data, "mask" if segmentation else "label", found)
     names = [example.target for example in examples]
     targets = digests(data, names) if segmentation else dict(zip(names, names, strict=True))
     examples, patients = with_patients(examples, data, targets)
@@ -91,7 +81,8 @@ def load_task(
         where = examples[row].where
         raise UserError(f"{where}: the image cannot be read. {refusal.code}: {refusal.code.remedy}")
     if segmentation:
-        masks, classes = read_masks(examples, data, frames.places, class_names)
+        places = map(frames.place, range(len(examples)))
+        masks, classes = read_masks(examples, data, places, class_names)
         targets = np.stack([resize_mask(mask, config.image_size) for mask in masks])
         strata = np.zeros(len(examples), int)
     else:
@@ -119,19 +110,13 @@ def _split(config, examples: tuple[Example, ...], patients, strata) -> splits.Sp
         split = splits.split_labelled(patients, strata, config.seed)
     else:
         sides = np.array([example.split for example in examples])
-        split = splits.Split(
-            *(np.flatnonzero(sides == side) for side in ("train", "validation", "test"))
-        )
-        for side in ("train", "validation", "test"):
-            if not len(getattr(split, side)):
+        names = ("train", "validation", "test")
+        split = splits.Split(*(np.flatnonzero(sides == side) for side in names))
+        for side, rows in split.sides.items():
+            if not len(rows):
                 raise UserError(f"The column 'split' of the labels has no row for {side}.")
-    train = splits.nested_fraction(
-        split.train,
-        patients[split.train],
-        strata[split.train],
-        config.label_fraction,
-        config.seed,
-    )
+    of_train = (split.train, patients[split.train], strata[split.train])
+    train = splits.nested_fraction(*of_train, config.label_fraction, config.seed)
     return dataclasses.replace(split, train=train)
 
 

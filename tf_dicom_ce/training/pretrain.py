@@ -10,9 +10,8 @@ import keras
 
 from tf_dicom_ce.config import PRESETS, PretrainConfig
 from tf_dicom_ce.data.datasets import spread
-from tf_dicom_ce.data.source import Source
 from tf_dicom_ce.data.splits import write_split
-from tf_dicom_ce.data.ultrasound import UltrasoundDataset
+from tf_dicom_ce.data.ultrasound import Source, UltrasoundDataset
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.coverage import (
     require_readable,
