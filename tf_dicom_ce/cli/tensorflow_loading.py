@@ -14,7 +14,7 @@ def load_tensorflow(start_devices: bool = True, small_steps: bool = False) -> No
     Args:
         start_devices: False where a cluster has to be set up before.
         small_steps: Whether the ops of a training step are too small to be shared by threads. On
-            two cores they then run beside each other, each on one core (see `models.halves`); a
+            two cores they then run beside each other, each on one core (see `in_halves`); a
             number of threads in the environment stands. (More cores: not measured, TensorFlow's
             default.)
     """

@@ -185,7 +185,7 @@ def load_encoder(path: str | Path, trainable: bool = True) -> keras.Layer:
 
 
 def describe_encoder(path: str | Path) -> dict:
-    """What an exported encoder, at a `path` as for `load_encoder`, says of itself.
+    """What an exported encoder says of itself; `path` and errors are those of `load_encoder`.
 
     The content of its `encoder.json`, with `weights_digest` even if an older export lacks it.
     """

@@ -172,14 +172,9 @@ def _relu_of_norm(
 
     A stack of convolutions would keep what comes before BatchNorm, for BatchNorm's gradient, and
     what comes after its ReLU, for the next layer's. Here both are computed again when their
-    gradient is wanted, BatchNorm by the μ and σ² that are known: one pass over memory.
-
-    Args:
-        inputs: float [N, H, W, C].
-        before: Gives BatchNorm's input: the identity, or a convolution as cheap as that of an
-            image of one channel.
-        norm: BatchNorm, at the statistics of the batch.
-        after: The layer that takes the ReLU: a convolution or a pool.
+    gradient is wanted, BatchNorm by the μ and σ² that are known: one pass over memory. `before` is
+    the identity, or a convolution as cheap as that of an image of one channel; `norm` takes the
+    statistics of the batch; `after` is a convolution or a pool.
     """
 
     @tf.custom_gradient

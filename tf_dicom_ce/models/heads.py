@@ -162,15 +162,7 @@ class Dropout(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
 class OrdinalLoss(keras.losses.Loss):
-    """`weighted_bce` on the ordinal codes of the classes (Appendix A.2.1).
-
-    Args:
-        positive_weight: w, the weight of a 1 against a 0.
-
-    Call:
-        labels: Classes 0…K−1, any dtype [N] or [N, 1].
-        logits: z, float [N, K − 1].
-    """
+    """`weighted_bce` on the ordinal codes of classes 0…K−1, any dtype [N] or [N, 1]."""
 
     def __init__(self, positive_weight: float = 2.0, name: str = "ordinal_loss", **kwargs):
         super().__init__(name=name, **kwargs)
@@ -194,28 +186,18 @@ def ordinal_accuracy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 def ordinal_codes(labels: tf.Tensor, classes: int) -> tf.Tensor:
     """Class k of K as k ones and K − 1 − k zeros (Appendix A.2.1): 2 of 5 is [1, 1, 0, 0].
 
-    Args:
-        labels: Classes 0…K−1, integer [N].
-        classes: K.
-
-    Returns:
-        float32 [N, K − 1].
+    Labels are integer [N], codes float32 [N, K − 1].
     """
     return tf.cast(tf.range(classes - 1) < tf.cast(labels, tf.int32)[:, tf.newaxis], tf.float32)
 
 
 def ordinal_outputs(logits: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Answers of an ordinal classifier.
+    """Answers of an ordinal classifier to logits z [N, K − 1].
 
     The class is the number of thresholds passed, σ(z) > ½. P(k) = P(pass k) − P(pass k + 1), where
     a threshold counts as passed at most as surely as the one below it (a running minimum), so
-    that no difference is negative where the outputs contradict each other.
-
-    Args:
-        logits: z, float [N, K − 1].
-
-    Returns:
-        `probabilities` float32 [N, K], rows sum to 1; `class_id` int32 [N].
+    that no difference is negative where the outputs contradict each other. `probabilities` are
+    float32 [N, K], whose rows sum to 1, `class_id` int32 [N].
     """
     class_id = tf.reduce_sum(tf.cast(logits > 0.0, tf.int32), axis=-1)
     passed = [tf.ones_like(logits[:, 0])]
@@ -309,10 +291,6 @@ def dice(masks: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def segmentation_outputs(logits: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Answers of a U-Net to logits [N, H, W, C].
-
-    Returns:
-        `probabilities` float32 [N, H, W, C]; `mask` uint8 [N, H, W], the likeliest class.
-    """
+    """Answers of a U-Net: `probabilities` float32 [N, H, W, C]; `mask`, the likeliest, uint8."""
     mask = tf.cast(tf.argmax(logits, axis=-1), tf.uint8)
     return {"probabilities": tf.nn.softmax(logits), "mask": mask}

@@ -84,7 +84,7 @@ def write_report(study: Study, folder: Path, difficulty: str | None = None) -> N
     write_text(folder / "report.html", _render("study.html.jinja", content | pictures))
     write_text(folder / "report.md", _render("study.md.jinja", content))
     write_text(folder / "table2.csv", formats.table2_csv(table))
-    write_text(folder / "table2.tex", formats.table2_tex(table, note))
+    write_text(folder / "table2.tex", _render("table2.tex.jinja", content | _table2(table)))
     write_text(folder / "comparisons.csv", formats.comparisons_csv(compared))
 
 
@@ -160,6 +160,15 @@ def _task(task: str, table: Sequence[Entry], compared: Sequence[Compared]) -> di
     }
 
 
+def _table2(table: Sequence[Entry]) -> dict:
+    """Table 2 of all tasks, a row for each arm and state, by what is at rows and columns."""
+    return {
+        "columns": list(dict.fromkeys((e.task, e.fraction) for e in table)),
+        "rows": list(dict.fromkeys((e.arm, e.frozen) for e in table)),
+        "cells": {(e.task, e.arm, e.frozen, e.fraction): e for e in table},
+    }
+
+
 def _charts(
     tasks: Sequence[str], table: Sequence[Entry], compared: Sequence[Compared]
 ) -> list[tuple[str, Markup]]:
@@ -197,7 +206,7 @@ def _render(template: str, content: dict) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    names = ("number", "signed", "p_value", "percent", "state", "interval", "markdown")
+    names = ("number", "signed", "p_value", "percent", "state", "interval", "markdown", "latex")
     environment.filters |= {name: getattr(formats, name) for name in names}
     environment.globals |= {"signed": formats.signed, "plus_minus": formats.plus_minus}
     return environment.get_template(template).render(content)

@@ -114,12 +114,7 @@ def read_json(path: Path) -> dict:
 def run_job(study: Study, job: Job) -> State:
     """Runs one job to its end, unless it has ended before; what an earlier start left goes on.
 
-    Args:
-        study: The study.
-        job: The job; the one it needs has to be done.
-
-    Returns:
-        DONE or FAILED.
+    The job that it needs has to be done. Tells whether it is now DONE or FAILED.
 
     Raises:
         UserError: It saw other data than jobs of its kind that were done before.
@@ -182,10 +177,10 @@ def _run_open(study: Study, parallel: int) -> None:
     threads = {"TF_NUM_INTRAOP_THREADS": threads, "OMP_NUM_THREADS": threads}
     environment = os.environ | threads | {"TF_NUM_INTEROP_THREADS": "1"}
     console = Console(stderr=True, highlight=False)
-    jobs, seconds = study.jobs, []
-    open_jobs = [job for job in jobs if study.state(job) is State.OPEN]
-    if len(open_jobs) < len(jobs):
-        console.print(f"{len(jobs) - len(open_jobs)} of {len(jobs)} jobs ended before.")
+    seconds = []
+    open_jobs = [job for job in study.jobs if study.state(job) is State.OPEN]
+    if ended := len(study.jobs) - len(open_jobs):
+        console.print(f"{ended} of {len(study.jobs)} jobs ended before.")
     running: dict[Child, tuple[Job, float]] = {}
     try:
         while True:
