@@ -25,13 +25,9 @@ class StepOrder:
 
     Args:
         rows: Row numbers, int [N].
-        batch_size: Rows per step.
+        batch_size: Rows per step; the attribute is less only where there are fewer rows.
         seed: Seed of the run.
         probabilities: Of drawing each of `rows`, float [N], sum 1, as from `balanced`.
-
-    Attributes:
-        batch_size: Rows per step, fewer than asked for only where there are fewer rows.
-        steps_per_epoch: At least 1.
     """
 
     def __init__(
@@ -75,14 +71,10 @@ def balanced(y: np.ndarray) -> np.ndarray:
 def kept_tags(
     spans: Sequence[int], rate: float, seed: int, step: tf.Tensor, examples: tf.Tensor
 ) -> tf.Tensor:
-    """Which tags of which examples training may know of, a pure function of (seed, step).
+    """Which tags of N examples training may know of, a pure function of (seed, step).
 
-    Args:
-        spans: Number of labels of each tag, in the order of y.
-        rate: Probability with which a tag is taken as absent, over its whole span.
-        seed: Seed of the run.
-        step: Number of the step, int64 scalar.
-        examples: N, int scalar.
+    A tag is taken as absent with the probability `rate`, over its whole span; `spans` are the
+    number of labels of each, in the order of y.
 
     Returns:
         float32 [N, L], 1 where kept, 0 where not; L is the sum of `spans`.

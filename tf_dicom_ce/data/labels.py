@@ -33,23 +33,14 @@ _SUFFIX = re.compile(r"[ _.-]?(mask|seg|segmentation|label)$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Example:
-    """One row of the labels CSV.
+    """One row of the labels CSV."""
 
-    Attributes:
-        where: File and line, for messages.
-        path: The image, relative to the data folder; `./0.png` is `0.png`.
-        frame: Of a cine, from 0; None for the middle one.
-        target: Class (classification) or mask relative to the data folder (segmentation).
-        patient: As in the column `patient`; empty where that says nothing.
-        split: `train`, `validation`, `test`, or None where there is no such column.
-    """
-
-    where: str
-    path: str
-    frame: int | None
-    target: str
-    patient: str
-    split: str | None
+    where: str  # file and line, for messages
+    path: str  # the image, relative to the data folder; `./0.png` is `0.png`
+    frame: int | None  # of a cine, from 0; None for the middle one
+    target: str  # class (classification) or mask relative to the data folder (segmentation)
+    patient: str  # as in the column `patient`; empty where that says nothing
+    split: str | None  # `train`, `validation`, `test`; None where there is no such column
 
 
 def read_labels(
@@ -116,15 +107,10 @@ def _example(line: Line, data: Path, target: str) -> Example:
 def class_labels(
     examples: tuple[Example, ...], order: tuple[str, ...] | None, ordinal: bool
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names of the classes, and the class of every example.
+    """Names of the classes, and the class of every example, int32 [N].
 
-    Args:
-        examples: With class names or integers as targets.
-        order: Names in their order; None takes integers by size and names by the alphabet.
-        ordinal: Whether the order means something: then names need `order`.
-
-    Returns:
-        Names, and int32 [N].
+    `order` names them in their order; None takes integers by size and names by the alphabet, which
+    will not do where the order means something (`ordinal`).
 
     Raises:
         UserError: A class that `order` does not name, that looks like a missing value, that differs
@@ -167,16 +153,10 @@ def _found_classes(examples: tuple[Example, ...], ordinal: bool) -> tuple[str, .
 
 
 def match_masks(data: Path, masks: Path) -> dict[str, str]:
-    """Finds the mask of each image by the file's name.
+    """Finds the mask of each image by the file's name: image's path below `data` to mask's path.
 
     `masks/007.png` and `masks/007_mask.png` are the mask of `anywhere/007.dcm`, `007.png` or `007`.
-
-    Args:
-        data: Folder of the images.
-        masks: Folder of the masks, PNG files; may lie within `data`.
-
-    Returns:
-        Path of the image, relative to `data`, to the mask's path.
+    The folder `masks` may lie within `data`.
 
     Raises:
         UserError: There is no mask, one has no image, or a name stands for two.
@@ -224,13 +204,8 @@ def read_masks(
 ) -> tuple[list[np.ndarray], tuple[str, ...]]:
     """The masks of examples, cropped as the reader cropped their images, and their classes.
 
-    Masks that hold 0 and 255 alone have one class, as pictures in black and white do.
-
-    Args:
-        examples: With masks as targets.
-        data: The data folder.
-        places: Of each example's frame, as `Store.place` gives it.
-        class_names: Names of the classes from 1 on, or None.
+    Masks that hold 0 and 255 alone have one class, as pictures in black and white do. `places` are
+    those of the examples' frames, see `Store.place`; `class_names` are of the classes from 1 on.
 
     Returns:
         Class of every pixel, uint8 [H, W] each, 0 is background; names, `background` first.
@@ -239,10 +214,8 @@ def read_masks(
         UserError: A mask is unreadable, not an 8-bit picture of one channel, or of another size
             than its image; all are empty; or their classes have a gap or are more than named.
     """
-    masks = [
-        _read_mask(example, data, shape)[region.slices]
-        for example, (shape, region) in zip(examples, places, strict=True)
-    ]
+    pairs = zip(examples, places, strict=True)
+    masks = [_read_mask(e, data, shape)[region.slices] for e, (shape, region) in pairs]
     found = np.unique(np.concatenate([np.unique(mask) for mask in masks]))
     if not found.any():
         raise UserError("All masks are empty: 0 is background, classes count from 1.")

@@ -17,17 +17,11 @@ from tf_dicom_ce.whole_files import write_table
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of the sides, ascending int64 arrays without common element.
-
-    Attributes:
-        train: Training.
-        validation: Chooses the epoch.
-        test: Labelled images that nothing is chosen by; None in pretraining.
-    """
+    """Row numbers of the sides, ascending int64 arrays without common element."""
 
     train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray | None = None
+    validation: np.ndarray  # chooses the epoch
+    test: np.ndarray | None = None  # labelled images that nothing is chosen by
 
     @property
     def sides(self) -> dict[str, np.ndarray]:
@@ -102,10 +96,7 @@ def split_rows(
 def split_labelled(groups: np.ndarray, strata: np.ndarray, seed: int) -> Split:
     """80/10/10 of the patients, with every class on every side as far as it goes.
 
-    Args:
-        groups: Patient of each row, int [N].
-        strata: Class of each row, int [N] (zeros where there is none).
-        seed: Same seed, same split.
+    `groups` are the patient of each row, `strata` its class (zeros where there is none), int [N].
 
     Raises:
         UserError: Fewer than ten patients, or no class of ten images.
@@ -130,14 +121,9 @@ def nested_fraction(
     """The rows of a share of the patients; a smaller share is part of every larger one.
 
     Patients stand in one order by the seed, in which each class of patient (by its commonest
-    row) is spread evenly, and a share is the first part of that order.
-
-    Args:
-        rows: Training rows, int [N]; those that are chosen are returned, ascending.
-        groups: Patient of each of `rows`, int [N].
-        strata: Class of each of `rows`, int [N].
-        fraction: Above 0, at most 1.
-        seed: Same seed, same order.
+    row) is spread evenly, and a share is the first part of that order. `groups` are the patient of
+    each of `rows`, `strata` its class, int [N]; `fraction` is above 0, at most 1. The result is
+    ascending.
     """
     rng = np.random.default_rng(seed)
     names = rng.permutation(np.unique(groups))

@@ -32,24 +32,14 @@ _VERSION = 4  # raise when reader or resize give other pixels
 
 @dataclass(frozen=True)
 class Store:
-    """Frames by row number.
+    """Frames by row number."""
 
-    Attributes:
-        images: uint8 [rows, H, W], mapped from the disk; rows of refused files are zeros.
-        places: int32 [rows, 6], where the frame was in its source: rows and columns of the source,
-            then top, bottom, left and right of the frame in it.
-        refusals: Refusal by row number, for files whose pixels could not be decoded.
-        fingerprint: Of the data, see `data_fingerprint`.
-        built: Whether this call decoded the files (False: found ready).
-        flags: Flags by row number, where decoding told any that the header does not.
-    """
-
-    images: tf.Tensor
-    places: np.ndarray
-    refusals: dict[int, Refusal]
-    fingerprint: str
-    built: bool
-    flags: dict[int, tuple[Flag, ...]] = field(default_factory=dict)
+    images: tf.Tensor  # uint8 [rows, H, W], mapped from the disk; zeros where a file was refused
+    places: np.ndarray  # int32 [rows, 6]: the source's rows and columns, the frame's sides
+    refusals: dict[int, Refusal]  # by row number, of files whose pixels could not be decoded
+    fingerprint: str  # of the data, see `data_fingerprint`
+    built: bool  # whether this call decoded the files (False: found ready)
+    flags: dict[int, tuple[Flag, ...]] = field(default_factory=dict)  # that decoding alone tells
     at_once: ClassVar[int] = 3  # two compute, one hands over
 
     def place(self, row: int) -> tuple[tuple[int, int], Region]:
@@ -127,13 +117,9 @@ def default_cache() -> Path:
 def open_store(
     reader: ImageReader, images: Sequence[Image], image_size: tuple[int, int], cache: Path
 ) -> Store:
-    """Opens the store of some images at an image size, building it first where there is none.
+    """Opens the store of images at an image size, building it first where there is none.
 
-    Args:
-        reader: How files become frames.
-        images: What to decode; their order numbers the rows.
-        image_size: Height and width in pixels.
-        cache: Folder of all stores.
+    The order of the images numbers the rows; `cache` is the folder of all stores.
 
     Raises:
         UserError: A file was changed while it was decoded.

@@ -38,34 +38,20 @@ Labels = Mapping[str, Sequence[str]] | Sequence[str]
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Source:
-    """All images that there are; a row number stands for the same image everywhere.
+    """All images that there are; a row number stands for the same image everywhere."""
 
-    Attributes:
-        samples: The file and the frame of every image.
-        y: Encoded tags, float32 [rows, L], 0 to 1; 0 over the span of an unknown tag.
-        known: 1 over the span of a tag that is known, float32 [rows, L].
-        patients: Number of each one's patient, by first appearance, int [rows].
-        pseudonyms: Of these patients, by row.
-        tags: Name -> labels of every tag, in the order of y.
-        schema: Name and fingerprint of what encoded the tags.
-        settings: Those of `PretrainConfig` that are settled with the images.
-        open: Decodes the files, or finds them decoded.
-        index: Of the files, and `reader`, how they become frames; None where there are no files.
-        synthetic: Whether the images are the phantom's.
-    """
-
-    samples: Sequence[Sample]
-    y: np.ndarray
-    known: np.ndarray
-    patients: np.ndarray
-    pseudonyms: Sequence[str]
-    tags: Mapping[str, tuple[str, ...]]
-    schema: Mapping[str, str]
-    settings: Mapping[str, Any]
-    open: Callable[[], "Frames"]
-    index: Index | None = None
-    reader: ImageReader | None = None
-    synthetic: bool = False
+    samples: Sequence[Sample]  # the file and the frame of every image
+    y: np.ndarray  # encoded tags, float32 [rows, L], 0 to 1; 0 over the span of an unknown tag
+    known: np.ndarray  # 1 over the span of a tag that is known, float32 [rows, L]
+    patients: np.ndarray  # number of each one's patient, by first appearance, int [rows]
+    pseudonyms: Sequence[str]  # of these patients, by row
+    tags: Mapping[str, tuple[str, ...]]  # name -> labels of every tag, in the order of y
+    schema: Mapping[str, str]  # name and fingerprint of what encoded the tags
+    settings: Mapping[str, Any]  # those of `PretrainConfig` that are settled with the images
+    open: Callable[[], "Frames"]  # decodes the files, or finds them decoded
+    index: Index | None = None  # of the files; None where there are none
+    reader: ImageReader | None = None  # how files become frames
+    synthetic: bool = False  # whether the images are the phantom's
 
     @property
     def spans(self) -> list[int]:

@@ -15,19 +15,8 @@ RECOMPUTED_FROM = 2**20
 class ConvBNReLU(layers.Layer):
     """ReLU(BatchNorm(convolution(x))); the convolution has no bias: BatchNorm's β takes its place.
 
-    Args:
-        filters: Channels of the result.
-        kernel_size: Height and width of the kernel.
-        strides: Of the convolution; an up-convolution enlarges by it.
-        transpose: Whether it is an up-convolution.
-        **kwargs: `name` and `dtype`, Keras' dtype policy.
-
-    Call:
-        x: float [N, H, W, C].
-
-    Returns:
-        float [N, H', W', filters] in the policy's compute dtype, H' and W' divided by `strides`, or
-        multiplied.
+    From float [N, H, W, C] to [N, H', W', filters] in the compute dtype of `dtype`, Keras' policy,
+    H' and W' divided by `strides`, or multiplied by an up-convolution (`transpose`).
     """
 
     def __init__(
@@ -64,21 +53,11 @@ class ConvBNReLU(layers.Layer):
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
 class Block(layers.Layer):
-    """n × `ConvBNReLU` and a 2×2 max pool; in training with half of the memory.
+    """n × `ConvBNReLU` and a 2×2 max pool: float [N, H, W, C] to [N, H/2, W/2, filters].
 
-    Where an image has `RECOMPUTED_FROM` values and every BatchNorm is trained, what comes out of a
-    ReLU is not kept for the gradient but computed again. The result is the same.
-
-    Args:
-        convolutions: n.
-        filters: Channels of each.
-        **kwargs: `name` and `dtype`, Keras' dtype policy.
-
-    Call:
-        x: float [N, H, W, C].
-
-    Returns:
-        float [N, H/2, W/2, filters].
+    In training it takes half of the memory: where an image has `RECOMPUTED_FROM` values and every
+    BatchNorm is trained, what comes out of a ReLU is not kept for the gradient but computed again.
+    The result is the same.
     """
 
     def __init__(self, convolutions: int, filters: int, **kwargs):

@@ -27,9 +27,6 @@ class Exportable(keras.Model):
 
     task: str
 
-    def description(self) -> dict:
-        raise NotImplementedError
-
     def answer(self, found):
         """What is answered of what a call gives."""
         return found

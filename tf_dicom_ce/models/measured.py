@@ -25,7 +25,12 @@ class MeasuredModel(keras.Model):
         sides: Of `g` and `d`, those that have an optimizer: `g_optimizer`, `d_optimizer`.
         labels: Length L of y.
 
-    A subclass has an attribute for each of its arguments: `get_config` is made of them.
+    A subclass has an attribute for each of its arguments, of which `get_config` is made, and
+
+    - `variables_of(side)`: what a side trains;
+    - `step(x, y, known)`: updates it, and returns the means of all measures so far;
+    - `measure(x, y, known, training)`: losses and the like of a batch by name, float32 [N] each but
+      `tags_accuracy`, 0 or 1, [N, L]; and the weights of those that have some.
     """
 
     def __init__(self, measures: tuple[str, ...], sides: tuple[str, ...], labels: int, name: str):
@@ -39,10 +44,6 @@ class MeasuredModel(keras.Model):
         for part, shape in parts.items():
             if not part.built:
                 part.build(shape)
-
-    def variables_of(self, side: str) -> list[keras.Variable]:
-        """What a side trains."""
-        raise NotImplementedError
 
     def compile(self, g_optimizer="adam", d_optimizer="adam", **kwargs):
         """Takes F's optimizer and, where there is a D, D's: Keras optimizers or their names.
@@ -95,17 +96,6 @@ class MeasuredModel(keras.Model):
     def test_step(self, data):
         """The same measures without an update, BatchNorm at its moving statistics."""
         return self.log(*self.measure(*self.unpack(data), training=False))
-
-    def step(self, x, y, known) -> dict[str, tf.Tensor]:
-        """Updates what is trained; returns the means of all measures so far."""
-        raise NotImplementedError
-
-    def measure(self, x, y, known, training: bool) -> tuple[dict, dict]:
-        """Losses and the like of a batch by name, and the weights of those that have some.
-
-        float32 [N] each but `tags_accuracy`, 0 or 1, [N, L].
-        """
-        raise NotImplementedError
 
     def unpack(self, data):
         """Images, y and the mask of what is known of y; the first batch builds the model."""

@@ -64,6 +64,7 @@ def write_report(study: Study, folder: Path, difficulty: str | None = None) -> N
         "summary": _summary(compared),
         "warnings": _warnings(table, compared),
         "tasks": [_task(task, table, compared) for task in tasks],
+        **_table2(table),
         "arms": [(arm, _WORDS[arm]) for arm in ARMS if arm in {e.arm for e in table}],
         "measures": MEASURES,
         "losses": _matrix(exhibits.losses(study)),
@@ -84,7 +85,7 @@ def write_report(study: Study, folder: Path, difficulty: str | None = None) -> N
     write_text(folder / "report.html", _render("study.html.jinja", content | pictures))
     write_text(folder / "report.md", _render("study.md.jinja", content))
     write_text(folder / "table2.csv", formats.table2_csv(table))
-    write_text(folder / "table2.tex", _render("table2.tex.jinja", content | _table2(table)))
+    write_text(folder / "table2.tex", _render("table2.tex.jinja", content))
     write_text(folder / "comparisons.csv", formats.comparisons_csv(compared))
 
 
@@ -135,37 +136,25 @@ def _warnings(table: Sequence[Entry], compared: Sequence[Compared]) -> list[str]
     return warnings
 
 
-def _task(task: str, table: Sequence[Entry], compared: Sequence[Compared]) -> dict:
-    """A task's Table 2, a row for each arm and state, and its comparisons."""
-    of_task = {(e.arm, e.frozen, e.fraction): e for e in table if e.task == task}
-    rows = list(dict.fromkeys((arm, frozen) for arm, frozen, _ in of_task))
-    fractions = sorted({fraction for *_, fraction in of_task})
-    in_paper = [f for f in fractions if any(of_task[*row, f].paper for row in rows)]
-    return {
-        "name": task,
-        "measure": MEASURES[task],
-        "fractions": fractions,
-        "in_paper": in_paper,
-        "rows": [
-            {
-                "arm": arm,
-                "frozen": frozen,
-                "cells": [of_task[arm, frozen, f] for f in fractions],
-                "paper": [of_task[arm, frozen, f].paper for f in in_paper],
-            }
-            for arm, frozen in rows
-        ],
-        "compared": [c for c in compared if c.task == task],
-        "tests": sorted({c.test.test for c in compared if c.task == task and c.test}),
-    }
-
-
 def _table2(table: Sequence[Entry]) -> dict:
     """Table 2 of all tasks, a row for each arm and state, by what is at rows and columns."""
     return {
         "columns": list(dict.fromkeys((e.task, e.fraction) for e in table)),
         "rows": list(dict.fromkeys((e.arm, e.frozen) for e in table)),
         "cells": {(e.task, e.arm, e.frozen, e.fraction): e for e in table},
+    }
+
+
+def _task(task: str, table: Sequence[Entry], compared: Sequence[Compared]) -> dict:
+    """A task's columns of Table 2, ours and the paper's, and its comparisons."""
+    compared = [c for c in compared if c.task == task]
+    return {
+        "name": task,
+        "measure": MEASURES[task],
+        "fractions": sorted({e.fraction for e in table if e.task == task}),
+        "in_paper": sorted({e.fraction for e in table if e.task == task and e.paper}),
+        "compared": compared,
+        "tests": sorted({c.test.test for c in compared if c.test}),
     }
 
 
