@@ -43,16 +43,12 @@ def write_split(path: Path, images: Sequence[Image], patients: Sequence[str], sp
     """
     side_of = {int(row): side for side, rows in split.sides.items() for row in rows}
     cines = any(image.frame is not None for image in images)
-    write_table(
-        path,
-        ("path", *(("frame",) if cines else ()), "patient", "split"),
-        (
-            {"path": image.path, "patient": patient, "split": side_of.get(row, "unused")}
-            | ({"frame": image.frame} if cines else {})
-            for row, (image, patient) in enumerate(zip(images, patients, strict=True))
-        ),
-        private=True,
-    )
+    rows = []
+    for row, (image, patient) in enumerate(zip(images, patients, strict=True)):
+        frame = {"frame": image.frame} if cines else {}
+        side = side_of.get(row, "unused")
+        rows.append({"path": image.path, **frame, "patient": patient, "split": side})
+    write_table(path, tuple(rows[0]), rows, private=True)
 
 
 def split_rows(

@@ -192,6 +192,12 @@ class UltrasoundDataset:
         numbers = {name: number for number, name in enumerate(dict.fromkeys(names.tolist()))}
         numbered = np.array([numbers[name] for name in names.tolist()])
         config = PretrainConfig(tags="arrays", image_size=images.shape[1:])
+
+        def open_frames():
+            from tf_dicom_ce.data.store import held
+
+            return held(images)
+
         source = Source(
             [Sample(str(row), row, None) for row in range(count)],
             (y * known).astype(np.float32),
@@ -201,7 +207,7 @@ class UltrasoundDataset:
             spans,
             {"name": config.tags, "fingerprint": hashlib.sha256(repr(spans).encode()).hexdigest()},
             {"tags": config.tags, "image_size": config.image_size},
-            functools.partial(_held, images),
+            open_frames,
         )
         return cls(source)
 
@@ -365,12 +371,6 @@ def _of_files(
         index,
         reader,
     )
-
-
-def _held(images: np.ndarray) -> "Frames":
-    from tf_dicom_ce.data.store import held
-
-    return held(images)
 
 
 def _named(labels: Labels | None, columns: int) -> dict[str, tuple[str, ...]]:

@@ -3,13 +3,8 @@
 import keras
 import tensorflow as tf
 
+from tf_dicom_ce.models import losses
 from tf_dicom_ce.models.decoder import Decoder
-from tf_dicom_ce.models.losses import (
-    adversarial_loss,
-    discriminator_loss,
-    joint_loss,
-    reconstruction_loss,
-)
 from tf_dicom_ce.models.measured import MeasuredModel
 from tf_dicom_ce.models.tag_head import TagHead
 
@@ -122,16 +117,16 @@ class ContextEncoderGAN(MeasuredModel):
         real = self.discriminator(self.seen_by_d(x, patch), y)
         fake = self.discriminator(self.seen_by_d(x, patch_hat), y)
         on_tags = self.discriminator.tag_losses(real, fake, y, known)
-        rec = reconstruction_loss(patch, patch_hat)
-        adv = adversarial_loss(fake["logit"], self.adversarial)
-        disc = discriminator_loss(real["logit"], fake["logit"], self.adversarial)
+        rec = losses.reconstruction_loss(patch, patch_hat)
+        adv = losses.adversarial_loss(fake["logit"], self.adversarial)
+        disc = losses.discriminator_loss(real["logit"], fake["logit"], self.adversarial)
         if on_tags:
             adv += TAG_WEIGHT * on_tags["tags_fake"]
             disc += TAG_WEIGHT * (on_tags["tags_real"] + on_tags["tags_fake"])
         values = {
-            "joint": joint_loss(rec, adv, self.lambda_rec, self.lambda_adv),
+            "joint": losses.joint_loss(rec, adv, self.lambda_rec, self.lambda_adv),
             "rec": rec,
-            "rec_of_mean": reconstruction_loss(patch, tf.zeros_like(patch)),
+            "rec_of_mean": losses.reconstruction_loss(patch, tf.zeros_like(patch)),
             "adv": adv,
             "disc": disc,
             "d_real": tf.sigmoid(real["logit"]),

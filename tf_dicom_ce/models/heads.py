@@ -125,7 +125,10 @@ class Classifier(Head):
         return self.head(self.encoder(x, training=training)["P5"], training=training)
 
     def answer(self, logits):
-        return ordinal_outputs(logits) if self.ordinal else categorical_outputs(logits)
+        if self.ordinal:
+            return ordinal_outputs(logits)
+        class_id = tf.argmax(logits, axis=-1, output_type=tf.int32)
+        return {"probabilities": tf.nn.softmax(logits), "class_id": class_id}
 
     def default_loss(self):
         """Weighted binary cross-entropy on the ordinal codes; of nominal classes cross-entropy."""
@@ -205,12 +208,6 @@ def ordinal_outputs(logits: tf.Tensor) -> dict[str, tf.Tensor]:
         passed.append(tf.minimum(passed[-1], tf.sigmoid(z)))
     passed = tf.stack([*passed, tf.zeros_like(passed[0])], axis=-1)
     return {"probabilities": passed[:, :-1] - passed[:, 1:], "class_id": class_id}
-
-
-def categorical_outputs(logits: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Answers of a nominal classifier: the softmax and its largest entry, as `ordinal_outputs`."""
-    class_id = tf.argmax(logits, axis=-1, output_type=tf.int32)
-    return {"probabilities": tf.nn.softmax(logits), "class_id": class_id}
 
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
