@@ -14,18 +14,11 @@ class Decoder(keras.Model):
     """Four blocks of [3×3 up-convolution, BatchNorm, ReLU], and a 3×3 convolution to one channel.
 
     Four doublings after the encoder's five halvings give half the height and half the width:
-    exactly the patch. F(x̂) = decoder(encoder(x̂)).
+    exactly the patch. F(x̂) = decoder(encoder(x̂)): from the encoder's `P5`, float
+    [N, H/32, W/32, C], to float32 [N, H/2, W/2, 1]: 256×384 → 8×12×512 → 128×192.
 
-    Args:
-        width_multiplier: Multiplies every channel count.
-        name: Of the model.
-        dtype: As in `VGG16Encoder`; the last convolution is float32 under every one.
-
-    Call:
-        p5: float [N, H/32, W/32, C], the encoder's `P5`.
-
-    Returns:
-        float32 [N, H/2, W/2, 1], the patch: 256×384 → 8×12×512 → 128×192.
+    `width_multiplier` multiplies every channel count; `dtype` is as in `VGG16Encoder`, but the last
+    convolution is float32 under every one.
     """
 
     def __init__(self, width_multiplier: float = 1.0, name: str = "decoder", dtype=None):

@@ -10,16 +10,9 @@ from tf_dicom_ce.models.measured import MeasuredModel
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
 class TagHead(keras.Model):
-    """z = W average(P5) + b, the logits of y; float32 under every policy of the encoder.
+    """z = W average(P5) + b, the logits of y, from the encoder's `P5`, float [N, h, w, C].
 
-    Args:
-        labels: Length L of y.
-
-    Call:
-        p5: float [N, h, w, C], the encoder's `P5`.
-
-    Returns:
-        Logits, float32 [N, L].
+    They are float32 [N, L] under every policy of the encoder; L is `labels`.
     """
 
     def __init__(self, labels: int, name: str = "tag_head"):
@@ -53,12 +46,7 @@ class TagPredictor(MeasuredModel):
     """The encoder sees whole images, without a hole, and a head on it predicts their tags.
 
     Logged per step: `tags`, `tags_accuracy` and `g_norm` as in `ContextEncoderGAN`, and `joint`,
-    λ_tags L_tags. Batches are as there.
-
-    Args:
-        encoder: Any Keras model from images to a dict with `P5`.
-        tag_head: The head.
-        lambda_tags: λ_tags.
+    λ_tags L_tags. Batches and encoder are as there.
     """
 
     def __init__(

@@ -67,22 +67,16 @@ class Job:
 class Protocol:
     """A study.
 
-    Attributes:
-        arms: Names of `ARMS`.
-        seeds: Seeds of pretraining and head.
-        freeze: States of the encoder.
-        tasks: Names of `TASKS`.
-        fractions: Task -> shares of its labelled patients; a task may have its own.
-        options: "pretraining" and each task -> options of the command; "imagenet", where that is
-            an arm -> options of its heads, above their task's.
+    `options` are, of "pretraining" and of each task, those of the command; of "imagenet", where
+    that is an arm, those of its heads, above their task's.
     """
 
     name: str
-    arms: tuple[str, ...]
-    seeds: tuple[int, ...]
-    freeze: tuple[bool, ...]
-    tasks: tuple[str, ...]
-    fractions: dict[str, tuple[float, ...]]
+    arms: tuple[str, ...]  # names of `ARMS`
+    seeds: tuple[int, ...]  # of pretraining and head
+    freeze: tuple[bool, ...]  # states of the encoder
+    tasks: tuple[str, ...]  # names of `TASKS`
+    fractions: dict[str, tuple[float, ...]]  # task -> shares of its labelled patients
     options: dict[str, dict[str, Any]]
 
     def jobs(self) -> tuple[Job, ...]:

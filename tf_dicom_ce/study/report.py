@@ -42,10 +42,8 @@ _FEW_SEEDS = 5  # of fewer only differences many times their standard error are 
 def write_report(study: Study, folder: Path, difficulty: str | None = None) -> None:
     """Writes `report.html`, `report.md`, `table2.csv`, `table2.tex` and `comparisons.csv`.
 
-    Args:
-        study: The study; what is done of it is reported.
-        folder: Receives the files, each whole at any moment.
-        difficulty: Markdown table of how far simple methods get on the data.
+    What is done of the study is reported; each file in `folder` is whole at any moment.
+    `difficulty` is a Markdown table of how far simple methods get on the data.
 
     Raises:
         UserError: What `collect` refuses.

@@ -45,20 +45,15 @@ class Condition:
 class Cell(Condition):
     """What is known of a cell of the table: all seeds of an arm under one condition.
 
-    Attributes:
-        arm: Name of the arm.
-        seeds: Seeds that are done, [S].
-        scores: Of every test image that has one, float [S, N]: Dice, or 1 where the class is right
-            and 0 where not.
-        patients: Patient of each of these images, str [N].
-        left_out: Number of test images without a score: Dice needs a class in the truth.
+    `scores` are, of every test image that has one, Dice, or 1 where the class is right and 0 where
+    not.
     """
 
     arm: str
-    seeds: tuple[int, ...]
-    scores: np.ndarray
-    patients: np.ndarray
-    left_out: int
+    seeds: tuple[int, ...]  # that are done, [S]
+    scores: np.ndarray  # float [S, N]
+    patients: np.ndarray  # of each of these images, str [N]
+    left_out: int  # number of test images without a score: Dice needs a class in the truth
 
 
 def collect(study: Study) -> tuple[Cell, ...]:

@@ -34,15 +34,10 @@ class State(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A study's folder.
+    """A study's folder."""
 
-    Attributes:
-        folder: Holds `jobs/<name>/` and the report.
-        jobs: All jobs, in an order in which they can run.
-    """
-
-    folder: Path
-    jobs: tuple[Job, ...]
+    folder: Path  # holds `jobs/<name>/` and the report
+    jobs: tuple[Job, ...]  # all of them, in an order in which they can run
 
     def place(self, name: str) -> Path:
         """The folder of a job: the run's folder, as `train` and `finetune` leave it."""
@@ -155,10 +150,7 @@ def _finish(study: Study, job: Job, child: Child) -> State:
 def run_all(study: Study, parallel: int, retry_failed: bool) -> None:
     """Runs all jobs that are open, several at a time, and tells of each as it ends.
 
-    Args:
-        study: The study.
-        parallel: Jobs at a time; each gets its share of the cores.
-        retry_failed: Run those that have failed again.
+    Each of the `parallel` jobs at a time gets its share of the cores.
 
     Raises:
         UserError: Another process runs this study, or a job saw other data than those before it.
