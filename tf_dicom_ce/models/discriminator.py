@@ -37,7 +37,6 @@ class Discriminator(keras.Model):
     Args:
         labels: Length L of y.
         width_multiplier: Multiplies every channel count.
-        name: Of the model.
         dtype: Keras' dtype policy of the convolutions, as in `VGG16Encoder`; everything after the
             average is float32 under every one.
 

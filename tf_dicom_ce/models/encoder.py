@@ -76,7 +76,6 @@ class VGG16Encoder(Encoder):
     Args:
         width_multiplier: Multiplies every channel count; 1.0 is VGG16.
         trainable: Whether it is trained, BatchNorm's statistics included.
-        name: Of the model.
         dtype: Keras' dtype policy, by default the global one: `float32`, `mixed_bfloat16` or
             `mixed_float16`; the variables are float32 under every one.
 

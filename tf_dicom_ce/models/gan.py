@@ -49,7 +49,6 @@ class ContextEncoderGAN(MeasuredModel):
         tag_head: A head on P5, of the same forward pass, that predicts y and is trained with F.
         lambda_tags: Weight of its `tag_loss` beside Eq. 3.
         decoder: By default one of the encoder's `width_multiplier` and dtype policy.
-        name: Of the model.
     """
 
     def __init__(

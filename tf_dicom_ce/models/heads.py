@@ -25,7 +25,6 @@ class Head(Exportable):
         classes: Number of classes.
         width_multiplier: Multiplies the head's channel counts, not the encoder's.
         dtype: Keras' dtype policy of the head; its logits are float32 under every one.
-        name: Of the model.
     """
 
     def __init__(self, encoder, classes, width_multiplier, dtype, name, **kwargs):

@@ -9,7 +9,6 @@ from markupsafe import Markup
 from scipy import stats
 
 from tf_dicom_ce.study import charts, exhibits, formats
-from tf_dicom_ce.study.protocol import ARMS
 from tf_dicom_ce.study.results import (
     MEASURES,
     PAIRS,
@@ -23,6 +22,7 @@ from tf_dicom_ce.study.results import (
 from tf_dicom_ce.study.runner import State, Study, read_json
 from tf_dicom_ce.whole_files import write_text
 
+#: Each of `protocol.ARMS`, in their order, in words.
 _WORDS = {
     "none": "no pretraining",
     "ce": "context encoder (inpainting), no tags",
@@ -63,7 +63,7 @@ def write_report(study: Study, folder: Path, difficulty: str | None = None) -> N
         "warnings": _warnings(table, compared),
         "tasks": [_task(task, table, compared) for task in tasks],
         **_table2(table),
-        "arms": [(arm, _WORDS[arm]) for arm in ARMS if arm in {e.arm for e in table}],
+        "arms": [(arm, words) for arm, words in _WORDS.items() if arm in {e.arm for e in table}],
         "measures": MEASURES,
         "losses": _matrix(exhibits.losses(study)),
         "sensitivities": _matrix(exhibits.sensitivities(study)),
