@@ -1,6 +1,6 @@
 """The one layer of encoder, decoder and U-Net, a block of several, and what makes them fast."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import keras
 import tensorflow as tf
@@ -9,6 +9,13 @@ from keras import layers
 #: Values of an image after a convolution from which BatchNorm and ReLU are computed again for the
 #: gradient, see `_relu_of_norm`: with fewer it saves little.
 RECOMPUTED_FROM = 2**20
+
+
+def build_in_turn(chain: Iterable[keras.Layer], shape: tuple) -> None:
+    """Creates the variables of layers, each of which takes what the one before it gives."""
+    for layer in chain:
+        layer.build(shape)
+        shape = layer.compute_output_shape(shape)
 
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
@@ -70,9 +77,7 @@ class Block(layers.Layer):
         self.pool = layers.MaxPooling2D(2, name="pool", dtype=self.dtype_policy)
 
     def build(self, input_shape):
-        for layer in self.convolutions:
-            layer.build(input_shape)
-            input_shape = layer.compute_output_shape(input_shape)
+        build_in_turn(self.convolutions, input_shape)
 
     def compute_output_shape(self, input_shape):
         return self.pool.compute_output_shape((*input_shape[:-1], self.filters))

@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from tf_dicom_ce.models.conv_bn_relu import ConvBNReLU
+from tf_dicom_ce.models.conv_bn_relu import ConvBNReLU, build_in_turn
 from tf_dicom_ce.models.encoder import channels
 
 DECODER_CHANNELS = (256, 128, 64, 32)
@@ -32,9 +32,7 @@ class Decoder(keras.Model):
         self.patch = layers.Conv2D(1, 3, padding="same", name="patch", dtype="float32")
 
     def build(self, input_shape):
-        for layer in (*self.ups, self.patch):
-            layer.build(input_shape)
-            input_shape = layer.compute_output_shape(input_shape)
+        build_in_turn((*self.ups, self.patch), input_shape)
 
     def call(self, p5, training=False):
         for up in self.ups:

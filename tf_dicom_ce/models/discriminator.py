@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from tf_dicom_ce.models.conv_bn_relu import build_in_turn
 from tf_dicom_ce.models.encoder import channels
 from tf_dicom_ce.models.losses import tag_loss
 
@@ -73,9 +74,7 @@ class Discriminator(keras.Model):
         self.c_rf = layers.Dense(1, name="c_rf", dtype="float32")
 
     def build(self, x_shape, y_shape=None):
-        for layer in (*self.d_tilde, self.c_rf):
-            layer.build(x_shape)
-            x_shape = layer.compute_output_shape(x_shape)
+        build_in_turn((*self.d_tilde, self.c_rf), x_shape)
 
     def call(self, x, y=None):
         for layer in self.d_tilde:

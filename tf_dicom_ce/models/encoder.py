@@ -4,7 +4,7 @@ from pathlib import Path
 
 import keras
 
-from tf_dicom_ce.models.conv_bn_relu import Block
+from tf_dicom_ce.models.conv_bn_relu import Block, build_in_turn
 from tf_dicom_ce.saved_model import write_model
 
 #: Convolutions per block and their channels at width 1 (Simonyan & Zisserman, 2014, column D).
@@ -100,10 +100,7 @@ class VGG16Encoder(Encoder):
         self.trainable = trainable
 
     def build(self, input_shape):
-        shape = (None, None, None, input_shape[-1])
-        for block in self.blocks:
-            block.build(shape)
-            shape = block.compute_output_shape(shape)
+        build_in_turn(self.blocks, (None, None, None, input_shape[-1]))
 
     def call(self, x, training=False):
         scales = {}
