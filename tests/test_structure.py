@@ -28,7 +28,7 @@ ALLOWED = {
     "saved_model": {"whole_files", "errors", "preprocessing", "wording"},
     "models": {"config", "errors", "whole_files", "saved_model"},
     "data": {
-        *("whole_files", "user_tables", "config", "errors", "dicom", "intake", "workers"),
+        *("whole_files", "user_tables", "config", "errors", "dicom", "intake"),
         *("phantom", "preprocessing"),
     },
     "training": {

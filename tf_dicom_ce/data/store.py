@@ -53,17 +53,20 @@ class Store:
             return tf.gather(self.images, rows)[..., tf.newaxis]
 
 
-@dataclass(frozen=True)
 class DirectReader:
-    """Reads and resizes each image at every access; the same interface and pixels as `Store`."""
+    """Reads and resizes each image at every access; the same interface and pixels as `Store`.
 
-    reader: ImageReader
-    images: Sequence[Image]
-    image_size: tuple[int, int]
-    refusals: dict[int, Refusal]
-    fingerprint: str
-    flags: dict[int, tuple[Flag, ...]] = field(default_factory=dict)
-    at_once: ClassVar[int] = 1  # a process can hang at its end with several `py_function`
+    At first it decodes each once to learn which cannot be read, and keeps no pixels.
+    """
+
+    at_once = 1  # a process can hang at its end with several `py_function`
+
+    def __init__(self, reader: ImageReader, images: Sequence[Image], image_size: tuple[int, int]):
+        self._reader, self._images, self._image_size = reader, images, image_size
+        self.refusals, self.flags = {}, {}
+        for _ in _readable(reader, images, self.refusals, self.flags):
+            pass
+        self.fingerprint = data_fingerprint(reader, images)
 
     def read(self, rows: tf.Tensor) -> tf.Tensor:
         """Frames of the given rows (int [n]), uint8 [n, H, W, 1].
@@ -75,29 +78,18 @@ class DirectReader:
         frames = tf.py_function(
             lambda rows: np.stack([self._decode(int(row)) for row in rows]), [rows], tf.uint8
         )
-        return tf.ensure_shape(frames, (*rows.shape, *self.image_size, 1))
+        return tf.ensure_shape(frames, (*rows.shape, *self._image_size, 1))
 
     def _decode(self, row: int) -> np.ndarray:
-        image = self.images[row]
-        (frame,) = self.reader.read(image.path, [image.frame])
+        image = self._images[row]
+        (frame,) = self._reader.read(image.path, [image.frame])
         if isinstance(frame, Refusal):
             raise RuntimeError(f"row {row} of the index can no longer be read: {frame.code}")
-        return _resized(frame, self.image_size)
+        return _resized(frame, self._image_size)
 
 
 #: Frames by row number; `at_once` is how many batches are best prepared at a time.
 Frames = Store | DirectReader
-
-
-def open_direct(
-    reader: ImageReader, images: Sequence[Image], image_size: tuple[int, int]
-) -> DirectReader:
-    """Decodes every image once to learn which cannot be read, and keeps no pixels."""
-    refusals, flags = {}, {}
-    for _ in _readable(reader, images, refusals, flags):
-        pass
-    fingerprint = data_fingerprint(reader, images)
-    return DirectReader(reader, images, image_size, refusals, fingerprint, flags)
 
 
 def held(images: np.ndarray) -> Store:

@@ -355,7 +355,7 @@ def _of_files(
         from tf_dicom_ce.data import store
 
         if config.direct:
-            return store.open_direct(reader, samples, config.image_size)
+            return store.DirectReader(reader, samples, config.image_size)
         return store.open_store(reader, samples, config.image_size, store.default_cache())
 
     return Source(
