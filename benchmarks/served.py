@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 
 from tf_dicom_ce.config import FinetuneConfig
-from tf_dicom_ce.models.loading import describe_encoder, load_encoder
+from tf_dicom_ce.models.backbones import describe_encoder, load_encoder
 from tf_dicom_ce.training.networks import build_head
 
 CLASSES = {

@@ -47,7 +47,7 @@ def tasks(preset: dict, way: str) -> dict:
 
     from benchmarks.step import ours
     from tf_dicom_ce.models import conv_bn_relu
-    from tf_dicom_ce.models.normalization import FusedBatchNormalization
+    from tf_dicom_ce.models.conv_bn_relu import FusedBatchNormalization
 
     if way != "ours":
         conv_bn_relu.in_halves = lambda layer, x: layer(x)

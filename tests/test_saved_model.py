@@ -14,8 +14,8 @@ import tensorflow as tf
 from PIL import Image
 
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.models.backbones import describe_encoder
 from tf_dicom_ce.models.encoder import SCALES, VGG16Encoder
-from tf_dicom_ce.models.loading import describe_encoder
 from tf_dicom_ce.preprocessing import resize, standardise
 from tf_dicom_ce.saved_model.card import model_card
 from tf_dicom_ce.saved_model.reading import digest_of, read_encoder, weights_digest
@@ -199,7 +199,7 @@ import sys
 from pathlib import Path
 import keras
 from tf_dicom_ce.models.encoder import VGG16Encoder
-from tf_dicom_ce.models.loading import load_encoder
+from tf_dicom_ce.models.backbones import load_encoder
 from tf_dicom_ce.saved_model.reading import weights_digest
 from tf_dicom_ce.training.networks import build_head
 from tf_dicom_ce.config import FinetuneConfig

@@ -30,7 +30,7 @@ ALLOWED = {
     "saved_model": {"whole_files", "errors", "preprocessing", "wording", "templates"},
     "models": {"config", "errors", "whole_files", "saved_model"},
     "data": {
-        *("whole_files", "user_tables", "config", "errors", "dicom", "tags", "intake", "workers"),
+        *("whole_files", "user_tables", "config", "errors", "dicom", "tags", "intake"),
         *("phantom", "preprocessing"),
     },
     "training": {

@@ -16,11 +16,11 @@ _PUBLIC = {
     "ContextEncoderGAN": "models.gan",
     "VGG16Encoder": "models.encoder",
     "ProjectionDiscriminator": "models.discriminator",
-    "UNet": "models.unet",
-    "Classifier": "models.classifier",
+    "UNet": "models.heads",
+    "Classifier": "models.heads",
     "pretrain": "training.pretrain",
     "finetune": "training.finetune",
-    "load_encoder": "models.loading",
+    "load_encoder": "models.backbones",
     "load_head": "saved_model.reading",
 }
 __all__ = list(_PUBLIC)

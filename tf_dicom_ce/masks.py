@@ -15,12 +15,7 @@ def likeliest_classes(probabilities: np.ndarray, shape: tuple[int, int]) -> np.n
     distance of the new centres (antialiasing). `tf.image.resize(antialias=True)` does the same in
     float32. Of equally likely classes the first is taken.
 
-    Args:
-        probabilities: p, float32 [h, w, C].
-        shape: Height and width of the result.
-
-    Returns:
-        uint8 [height, width].
+    p is float32 [h, w, C], the result uint8 of `shape`, height and width.
     """
     height, width = shape
     mask, highest = np.zeros(shape, np.uint8), np.full(shape, -np.inf, np.float32)
@@ -38,11 +33,7 @@ def colour(label: int) -> tuple[int, int, int]:
 
 
 def outline(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Draws the border of every class of a mask.
-
-    Args:
-        image: Gray levels, uint8 [H, W].
-        mask: Classes, integer [H, W]; 0 is not drawn.
+    """Gray levels, uint8 [H, W], with the border of every class of a mask but 0, integer [H, W].
 
     Returns:
         uint8 [H, W, 3].

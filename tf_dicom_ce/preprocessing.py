@@ -17,10 +17,7 @@ def resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
 
     Args:
         image: Gray levels 0…255, uint8 or float, [..., H, W, 1] (3 or 4 dimensions).
-        size: Height and width of the result.
-
-    Returns:
-        float32 [..., height, width, 1], whole numbers 0…255.
+        size: Height and width of the result, float32 [..., height, width, 1], whole numbers 0…255.
     """
     height, width = size
     shape = tf.shape(image)
@@ -44,14 +41,9 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def standardise(image: tf.Tensor) -> tf.Tensor:
     """Per-image z-score: (x − mean) / sd (section 4.3); a constant image gives zeros.
 
-    The minimum is taken off first: it leaves the z-score as it is, and makes the mean of a
-    constant image an exact 0 in float32.
-
-    Args:
-        image: Gray levels, float or uint8, [N, H, W, 1].
-
-    Returns:
-        float32 of the same shape, mean 0 and standard deviation 1 over H, W and the channel.
+    Gray levels, float or uint8, [N, H, W, 1], become float32 of mean 0 and standard deviation 1
+    over H, W and the channel. The minimum is taken off first: it leaves the z-score as it is, and
+    makes the mean of a constant image an exact 0 in float32.
     """
     image = tf.cast(image, tf.float32)
     image -= tf.reduce_min(image, axis=[1, 2, 3], keepdims=True)
@@ -61,16 +53,10 @@ def standardise(image: tf.Tensor) -> tf.Tensor:
 
 
 def decode_image_bytes(contents: tf.Tensor) -> tf.Tensor:
-    """Decodes one PNG or JPEG to gray levels.
+    """Decodes one PNG or JPEG, the file's bytes, to gray levels, uint8 [H, W, 1].
 
     Colour becomes luma as in `tf_dicom_ce.dicom.reader`. JPEG uses the integer-accurate inverse
     DCT, which gives the pixels that other decoders give.
-
-    Args:
-        contents: string scalar, the file's bytes.
-
-    Returns:
-        uint8 [H, W, 1].
 
     Raises:
         tf.errors.InvalidArgumentError: Neither PNG nor JPEG, damaged, or a 16-bit PNG (TensorFlow

@@ -6,9 +6,8 @@ import tensorflow as tf
 
 from benchmarks.sizes import LABELS, from_json
 from benchmarks.step.ours import batch, compiled
-from tf_dicom_ce.models.gan import ContextEncoderGAN
+from tf_dicom_ce.models.gan import ContextEncoderGAN, centre_patch, mask_centre
 from tf_dicom_ce.models.losses import adversarial_loss, discriminator_loss
-from tf_dicom_ce.models.patch import centre_patch, mask_centre
 
 
 def tasks(preset: dict) -> dict:

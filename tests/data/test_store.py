@@ -86,7 +86,7 @@ def test_of_two_runs_the_faster_one_gives_the_store(files, tmp_path, monkeypatch
 
 
 def test_direct_reading_gives_the_same_pixels(files, tmp_path):
-    direct = store.open_direct(*images(tmp_path), SIZE)
+    direct = store.DirectReader(*images(tmp_path), SIZE)
     rows = np.arange(3)
     np.testing.assert_array_equal(direct.read(rows), open_store(tmp_path).read(rows))
 
@@ -98,7 +98,7 @@ def test_frames_of_a_cine_are_rows_of_their_own(write, tmp_path):
     opened = open_store(tmp_path, (40, 60), "all")
     np.testing.assert_array_equal(opened.images, [*cine, cine[5]])
     np.testing.assert_array_equal(open_store(tmp_path, (40, 60)).images, cine[[10, 5]])
-    direct = store.open_direct(*images(tmp_path, "every:9"), (40, 60))
+    direct = store.DirectReader(*images(tmp_path, "every:9"), (40, 60))
     np.testing.assert_array_equal(direct.read([0, 1, 2, 3])[..., 0], cine[[0, 9, 18, 5]])
 
 
@@ -147,7 +147,7 @@ def test_the_fingerprint_is_of_bytes_and_frames(files, tmp_path):
     ]
     content = json.dumps([[digest, None] for digest in digests])
     assert open_store(tmp_path).fingerprint == hashlib.sha256(content.encode()).hexdigest()
-    direct = store.open_direct(*images(tmp_path), SIZE)
+    direct = store.DirectReader(*images(tmp_path), SIZE)
     assert direct.fingerprint == open_store(tmp_path).fingerprint
 
 
@@ -236,7 +236,7 @@ def test_what_decoding_told_is_kept(files, write, tmp_path):
     for built in (True, False):
         found = store.open_store(reader, chosen, SIZE, tmp_path / "cache")
         assert (found.built, found.flags) == (built, told)
-    assert store.open_direct(reader, chosen, SIZE).flags == told
+    assert store.DirectReader(reader, chosen, SIZE).flags == told
     without = dataclasses.replace(reader, exclude=frozenset({Flag.NO_END_MARKER}))
     found = store.open_store(without, chosen, SIZE, tmp_path / "cache")
     assert found.refusals == {1: Refusal(Code.EXCLUDED)}

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tf_dicom_ce.config import PretrainConfig
-from tf_dicom_ce.models.patch import centre_patch, mask_centre, paste_patch
+from tf_dicom_ce.models.gan import centre_patch, mask_centre, paste_patch
 from tf_dicom_ce.models.spectral import power_iteration
 from tf_dicom_ce.training.networks import build_pretraining
 

@@ -8,9 +8,8 @@ import pytest
 import tensorflow as tf
 
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.models.classifier import Classifier
-from tf_dicom_ce.models.loading import load_encoder
-from tf_dicom_ce.models.unet import UNet
+from tf_dicom_ce.models.backbones import load_encoder
+from tf_dicom_ce.models.heads import Classifier, UNet
 from tf_dicom_ce.preprocessing import resize, standardise
 from tf_dicom_ce.saved_model.reading import load_head
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_dicom_ce.models.normalization import FusedBatchNormalization
+from tf_dicom_ce.models.conv_bn_relu import FusedBatchNormalization
 
 SHAPE = (3, 4, 5, 6)
 

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from tf_dicom_ce.metrics import rank_inconsistency
-from tf_dicom_ce.models.outputs import ordinal_codes, ordinal_outputs, segmentation_outputs
+from tf_dicom_ce.models.heads import ordinal_codes, ordinal_outputs, segmentation_outputs
 
 
 def test_the_five_codes_of_the_appendix():

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tf_dicom_ce.models.patch import centre_patch, mask_centre, paste_patch
+from tf_dicom_ce.models.gan import centre_patch, mask_centre, paste_patch
 
 RNG = np.random.default_rng(0)
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.dicom.reader import read_frame
+from tf_dicom_ce.models.backbones import load_encoder
 from tf_dicom_ce.models.encoder import VGG16Encoder
-from tf_dicom_ce.models.loading import load_encoder
 from tf_dicom_ce.preprocessing import resize, standardise
 from tf_dicom_ce.saved_model.writing import in_float32
 from tf_dicom_ce.training.networks import build_head

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tf_dicom_ce.errors import StoppedError, UserError
-from tf_dicom_ce.models.classifier import Dropout
+from tf_dicom_ce.models.heads import Dropout
 from tf_dicom_ce.training.checkpoints import (
     BestWeights,
     Checkpoint,

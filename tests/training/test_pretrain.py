@@ -8,7 +8,7 @@ import pytest
 
 from tf_dicom_ce.data.ultrasound import UltrasoundDataset
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.models.loading import load_encoder
+from tf_dicom_ce.models.backbones import load_encoder
 from tf_dicom_ce.training.pretrain import pretrain
 
 SIZE = (32, 32)

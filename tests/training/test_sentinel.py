@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tf_dicom_ce.config import PretrainConfig
-from tf_dicom_ce.models.patch import mask_centre, paste_patch
+from tf_dicom_ce.models.gan import mask_centre, paste_patch
 from tf_dicom_ce.training.networks import build_pretraining
 from tf_dicom_ce.training.sentinel import (
     Alarms,

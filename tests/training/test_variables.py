@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from tf_dicom_ce.config import FinetuneConfig, PretrainConfig
-from tf_dicom_ce.models.classifier import Dropout
-from tf_dicom_ce.models.loading import load_encoder
+from tf_dicom_ce.models.backbones import load_encoder
+from tf_dicom_ce.models.heads import Dropout
 from tf_dicom_ce.training.checkpoints import Checkpoints, by_path, state_variables
 from tf_dicom_ce.training.finetune import fit_head
 from tf_dicom_ce.training.loop import Data, Schedule

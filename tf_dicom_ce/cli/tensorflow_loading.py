@@ -16,7 +16,7 @@ def load_tensorflow(start_devices: bool = True, training: PretrainConfig | None 
 
     Steps of less than some 32 GFLOP of a `training` that follows, as of `quick`, have ops too small
     to be shared by threads: on two cores they run beside each other, each on one core (see
-    `models.halves`); a number of threads in the environment stands. (More cores: not measured.)
+    `in_halves`); a number of threads in the environment stands. (More cores: not measured.)
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     one_thread = (

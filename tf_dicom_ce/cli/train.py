@@ -58,8 +58,7 @@ def run(options: argparse.Namespace) -> None:
 
     warm_up()
     from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
-    from tf_dicom_ce.data.source import SETTINGS
-    from tf_dicom_ce.data.ultrasound import UltrasoundDataset
+    from tf_dicom_ce.data.ultrasound import SETTINGS, UltrasoundDataset
     from tf_dicom_ce.intake.coverage import require_tags
 
     reading = {name: getattr(config, name) for name in SETTINGS}

@@ -5,29 +5,16 @@ augmentation. So a run can start at any step and sees what an uninterrupted run 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from tf_dicom_ce.data.augmentation import augment as augment_images
+from tf_dicom_ce.data.store import Frames
 from tf_dicom_ce.preprocessing import standardise
 
 #: An array by row number, or a dict of such arrays.
 Targets = np.ndarray | dict[str, np.ndarray]
-
-
-class Frames(Protocol):
-    """Frames by row number: `Store` and `DirectReader`.
-
-    Attributes:
-        at_once: How many batches are best prepared at a time.
-    """
-
-    at_once: int
-
-    def read(self, rows: tf.Tensor) -> tf.Tensor:
-        """Frames of the given rows (int [n]), uint8 [n, H, W, 1]."""
 
 
 class StepOrder:
@@ -38,13 +25,9 @@ class StepOrder:
 
     Args:
         rows: Row numbers, int [N].
-        batch_size: Rows per step.
+        batch_size: Rows per step; the attribute is less only where there are fewer rows.
         seed: Seed of the run.
         probabilities: Of drawing each of `rows`, float [N], sum 1, as from `balanced`.
-
-    Attributes:
-        batch_size: Rows per step, fewer than asked for only where there are fewer rows.
-        steps_per_epoch: At least 1.
     """
 
     def __init__(
@@ -65,8 +48,8 @@ class StepOrder:
             rows = rng.permutation(self._rows)
         else:
             rows = rng.choice(self._rows, len(self._rows), p=self._probabilities)
-        shape = self.steps_per_epoch, self.batch_size
-        return rows[: shape[0] * shape[1]].reshape(shape).astype(np.int64)
+        used = rows[: self.steps_per_epoch * self.batch_size]
+        return used.reshape(-1, self.batch_size).astype(np.int64)
 
     def rows_at(self, step: int) -> np.ndarray:
         """Row numbers of a step, int64 [batch_size]."""
@@ -75,16 +58,11 @@ class StepOrder:
 
 
 def balanced(y: np.ndarray) -> np.ndarray:
-    """Probabilities that make every combination of labels equally likely.
+    """Probabilities, float64 [N], sum 1, that make every combination of labels equally likely.
 
-    p_i = 1 / (C n_i), where C is the number of combinations (distinct rows of y) and n_i how many
-    rows have that of row i. All zeros, where nothing is known, are a combination like the others.
-
-    Args:
-        y: Encoded tags, float [N, L].
-
-    Returns:
-        float64 [N], sum 1.
+    p_i = 1 / (C n_i), where C is the number of combinations (distinct rows of y, the encoded tags,
+    float [N, L]) and n_i how many rows have that of row i. All zeros, where nothing is known, are
+    a combination like the others.
     """
     _, combination, counts = np.unique(y, axis=0, return_inverse=True, return_counts=True)
     return 1.0 / (len(counts) * counts[combination.reshape(-1)])
@@ -93,14 +71,10 @@ def balanced(y: np.ndarray) -> np.ndarray:
 def kept_tags(
     spans: Sequence[int], rate: float, seed: int, step: tf.Tensor, examples: tf.Tensor
 ) -> tf.Tensor:
-    """Which tags of which examples training may know of, a pure function of (seed, step).
+    """Which tags of N examples training may know of, a pure function of (seed, step).
 
-    Args:
-        spans: Number of labels of each tag, in the order of y.
-        rate: Probability with which a tag is taken as absent, over its whole span.
-        seed: Seed of the run.
-        step: Number of the step, int64 scalar.
-        examples: N, int scalar.
+    A tag is taken as absent with the probability `rate`, over its whole span; `spans` are the
+    number of labels of each, in the order of y.
 
     Returns:
         float32 [N, L], 1 where kept, 0 where not; L is the sum of `spans`.

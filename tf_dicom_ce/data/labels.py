@@ -5,7 +5,7 @@ An example is an image, its class or mask, its patient, and perhaps its split.
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from pydicom.misc import is_dicom
 
 from tf_dicom_ce.dicom.pictures import picture_format
+from tf_dicom_ce.dicom.regions import Region
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.user_tables import Line, read_table
 
@@ -32,33 +33,24 @@ _SUFFIX = re.compile(r"[ _.-]?(mask|seg|segmentation|label)$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Example:
-    """One row of the labels CSV.
+    """One row of the labels CSV."""
 
-    Attributes:
-        where: File and line, for messages.
-        path: The image, relative to the data folder; `./0.png` is `0.png`.
-        frame: Of a cine, from 0; None for the middle one.
-        target: Class (classification) or mask relative to the data folder (segmentation).
-        patient: As in the column `patient`; empty where that says nothing.
-        split: `train`, `validation`, `test`, or None where there is no such column.
-    """
-
-    where: str
-    path: str
-    frame: int | None
-    target: str
-    patient: str
-    split: str | None
+    where: str  # file and line, for messages
+    path: str  # the image, relative to the data folder; `./0.png` is `0.png`
+    frame: int | None  # of a cine, from 0; None for the middle one
+    target: str  # class (classification) or mask relative to the data folder (segmentation)
+    patient: str  # as in the column `patient`; empty where that says nothing
+    split: str | None  # `train`, `validation`, `test`; None where there is no such column
 
 
 def read_labels(
-    path: Path, data: Path, target: str, masks: Mapping[str, str] | None = None
+    path: Path | None, data: Path, target: str, masks: Mapping[str, str] | None = None
 ) -> tuple[Example, ...]:
     """Reads a labels CSV and checks it against the data folder.
 
     Args:
         path: The CSV (`user_tables.read_table`): column `path`, column `target`, optional `frame`,
-            `patient` and `split`.
+            `patient` and `split`; None: the examples are those of `masks`.
         data: Folder that `path` (and `mask`) are relative to.
         target: `label` or `mask`.
         masks: Path of an image to its mask, where the CSV has no column `mask`.
@@ -70,6 +62,11 @@ def read_labels(
         UserError: A missing file or column, an unknown split, or an image twice; the message names
             the line.
     """
+    if path is None:
+        return tuple(
+            Example(f"mask '{Path(mask).name}'", image, None, mask, "", None)
+            for image, mask in masks.items()
+        )
     _, lines = read_table(path, "path", *([] if masks else [target]))
     for line in lines if masks else ():
         line.cells.setdefault(target, masks.get(line.cells["path"], ""))
@@ -84,18 +81,6 @@ def read_labels(
         if first is not example:
             raise UserError(f"{example.where}: '{example.path}' stands in {first.where} already.")
     return examples
-
-
-def listed(masks: Mapping[str, str]) -> tuple[Example, ...]:
-    """The examples of images that have a mask, where there is no CSV.
-
-    Args:
-        masks: Path of an image to its mask.
-    """
-    return tuple(
-        Example(f"mask '{Path(mask).name}'", path, None, mask, "", None)
-        for path, mask in masks.items()
-    )
 
 
 def _example(line: Line, data: Path, target: str) -> Example:
@@ -122,15 +107,10 @@ def _example(line: Line, data: Path, target: str) -> Example:
 def class_labels(
     examples: tuple[Example, ...], order: tuple[str, ...] | None, ordinal: bool
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names of the classes, and the class of every example.
+    """Names of the classes, and the class of every example, int32 [N].
 
-    Args:
-        examples: With class names or integers as targets; `1.0` is 1.
-        order: Names in their order; None takes integers by size and names by the alphabet.
-        ordinal: Whether the order means something: then names need `order`.
-
-    Returns:
-        Names, and int32 [N].
+    `order` names them in their order; None takes integers by size and names by the alphabet, which
+    will not do where the order means something (`ordinal`).
 
     Raises:
         UserError: A class that `order` does not name, that looks like a missing value, that differs
@@ -173,16 +153,10 @@ def _found_classes(examples: tuple[Example, ...], ordinal: bool) -> tuple[str, .
 
 
 def match_masks(data: Path, masks: Path) -> dict[str, str]:
-    """Finds the mask of each image by the file's name.
+    """Finds the mask of each image by the file's name: image's path below `data` to mask's path.
 
     `masks/007.png` and `masks/007_mask.png` are the mask of `anywhere/007.dcm`, `007.png` or `007`.
-
-    Args:
-        data: Folder of the images.
-        masks: Folder of the masks, PNG files; may lie within `data`.
-
-    Returns:
-        Path of the image, relative to `data`, to the mask's path.
+    The folder `masks` may lie within `data`.
 
     Raises:
         UserError: There is no mask, one has no image, or a name stands for two.
@@ -225,18 +199,13 @@ def match_masks(data: Path, masks: Path) -> dict[str, str]:
 def read_masks(
     examples: Sequence[Example],
     data: Path,
-    places: np.ndarray,
+    places: Iterable[tuple[tuple[int, int], Region]],
     class_names: tuple[str, ...] | None,
 ) -> tuple[list[np.ndarray], tuple[str, ...]]:
     """The masks of examples, cropped as the reader cropped their images, and their classes.
 
-    Masks that hold 0 and 255 alone have one class, as pictures in black and white do.
-
-    Args:
-        examples: With masks as targets.
-        data: The data folder.
-        places: Where the frames were in their sources, as in `Store.places`.
-        class_names: Names of the classes from 1 on, or None.
+    Masks that hold 0 and 255 alone have one class, as pictures in black and white do. `places` are
+    those of the examples' frames, see `Store.place`; `class_names` are of the classes from 1 on.
 
     Returns:
         Class of every pixel, uint8 [H, W] each, 0 is background; names, `background` first.
@@ -246,7 +215,7 @@ def read_masks(
             than its image; all are empty; or their classes have a gap or are more than named.
     """
     pairs = zip(examples, places, strict=True)
-    masks = [_read_mask(example, data, *place) for example, place in pairs]
+    masks = [_read_mask(e, data, shape)[region.slices] for e, (shape, region) in pairs]
     found = np.unique(np.concatenate([np.unique(mask) for mask in masks]))
     if not found.any():
         raise UserError("All masks are empty: 0 is background, classes count from 1.")
@@ -270,8 +239,7 @@ def read_masks(
     return masks, ("background", *names)
 
 
-def _read_mask(example: Example, data: Path, *place: int) -> np.ndarray:
-    rows, columns, top, bottom, left, right = place
+def _read_mask(example: Example, data: Path, shape: tuple[int, int]) -> np.ndarray:
     try:
         with Image.open(data / example.target) as image:
             mask = np.asarray(image)
@@ -283,9 +251,9 @@ def _read_mask(example: Example, data: Path, *place: int) -> np.ndarray:
         raise UserError(
             f"{example.where}: mask '{example.target}' is not an 8-bit indexed picture."
         )
-    if mask.shape != (rows, columns):
+    if mask.shape != shape:
         raise UserError(
             f"{example.where}: the mask has {mask.shape[0]}×{mask.shape[1]} pixels, the image "
-            f"{rows}×{columns}."
+            f"{shape[0]}×{shape[1]}."
         )
-    return mask[top:bottom, left:right]
+    return mask

@@ -1,7 +1,14 @@
 """Tags made wrong on purpose: controls that tell what the tags themselves are worth.
 
 Both functions work on each side of a split by itself, so that nothing leaks across, and are pure
-functions of their arguments: the wrong tags stay the same over all of a training.
+functions of their arguments: the wrong tags stay the same over all of a training. Both take
+
+- `y`: encoded tags, float [rows, L];
+- `present`: 1 over the span of a tag that is known, float [rows, L];
+- `sides`: row numbers of each side; rows on none stay as they are;
+- `seed`: the same seed makes the same wrong tags;
+
+and return y and present, new arrays.
 """
 
 from collections.abc import Sequence
@@ -24,17 +31,8 @@ def shuffle_among_patients(
     The patients of a side stand in a circle at random, and each gets the tags of the next, q:
     his image k, counted from 0 in the order of rows, those of image k mod n_q of q's n_q. So
     each patient's tags are used once, and tags that agree within q agree within him. Another
-    patient may have the same tags. A side of one patient stays as it is.
-
-    Args:
-        y: Encoded tags, float [rows, L].
-        present: 1 over the span of a tag that is known, float [rows, L].
-        patients: Patient of each row, int [rows].
-        sides: Row numbers of each side; rows on none stay as they are.
-        seed: Same seed, same circles.
-
-    Returns:
-        y and present, new arrays.
+    patient may have the same tags. A side of one patient stays as it is. `patients` are the
+    patient of each row, int [rows].
     """
     source = np.arange(len(y))
     for side, rows in enumerate(sides):
@@ -59,18 +57,8 @@ def add_tag_noise(
     Every tag of every image by itself, with probability `rate`, value and presence together. The
     other image may have the same tag: where v has the share s_v, a tag changes with probability
     rate · (1 − Σ s_v²). What is replaced at one rate is replaced alike at every higher one. A
-    side of one image stays as it is.
-
-    Args:
-        y: Encoded tags, float [rows, L].
-        present: 1 over the span of a tag that is known, float [rows, L].
-        spans: Number of labels of each tag, in the order of y.
-        sides: Row numbers of each side; rows on none stay as they are.
-        rate: Probability, 0 to 1.
-        seed: Same seed, same noise.
-
-    Returns:
-        y and present, new arrays.
+    side of one image stays as it is. `spans` are the number of labels of each tag, in the order
+    of y.
     """
     source = np.tile(np.arange(len(y))[:, np.newaxis], len(spans))
     for side, rows in enumerate(sides):

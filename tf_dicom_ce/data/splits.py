@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +17,11 @@ from tf_dicom_ce.whole_files import write_table
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of the sides, ascending int64 arrays without common element.
-
-    Attributes:
-        train: Training.
-        validation: Chooses the epoch.
-        test: Labelled images that nothing is chosen by; None in pretraining.
-    """
+    """Row numbers of the sides, ascending int64 arrays without common element."""
 
     train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray | None = None
+    validation: np.ndarray  # chooses the epoch
+    test: np.ndarray | None = None  # labelled images that nothing is chosen by
 
     @property
     def sides(self) -> dict[str, np.ndarray]:
@@ -43,24 +38,17 @@ class Split:
 def write_split(path: Path, images: Sequence[Image], patients: Sequence[str], split: Split) -> None:
     """Writes which image is on which side, for this user alone, as paths may name a patient.
 
-    Args:
-        path: The CSV: columns path, frame (where there are cines), patient, split.
-        images: All images.
-        patients: The patient of each.
-        split: Sides; an image on none is `unused`.
+    The CSV has the columns path, frame (where there are cines), patient and split; an image on no
+    side is `unused`.
     """
     side_of = {int(row): side for side, rows in split.sides.items() for row in rows}
     cines = any(image.frame is not None for image in images)
-    write_table(
-        path,
-        ("path", *(("frame",) if cines else ()), "patient", "split"),
-        (
-            {"path": image.path, "patient": patient, "split": side_of.get(row, "unused")}
-            | ({"frame": image.frame} if cines else {})
-            for row, (image, patient) in enumerate(zip(images, patients, strict=True))
-        ),
-        private=True,
-    )
+    rows = []
+    for row, (image, patient) in enumerate(zip(images, patients, strict=True)):
+        frame = {"frame": image.frame} if cines else {}
+        side = side_of.get(row, "unused")
+        rows.append({"path": image.path, **frame, "patient": patient, "split": side})
+    write_table(path, tuple(rows[0]), rows, private=True)
 
 
 def split_rows(
@@ -77,9 +65,6 @@ def split_rows(
             (section 4.3 splits by image, which lets one patient be on both sides).
         validation_fraction: Share of the rows for validation, above 0 and below 1.
         seed: Same seed, same split.
-
-    Returns:
-        Split, both sides non-empty.
 
     Raises:
         UserError: Fewer than two groups.
@@ -107,10 +92,7 @@ def split_rows(
 def split_labelled(groups: np.ndarray, strata: np.ndarray, seed: int) -> Split:
     """80/10/10 of the patients, with every class on every side as far as it goes.
 
-    Args:
-        groups: Patient of each row, int [N].
-        strata: Class of each row, int [N] (zeros where there is none).
-        seed: Same seed, same split.
+    `groups` are the patient of each row, `strata` its class (zeros where there is none), int [N].
 
     Raises:
         UserError: Fewer than ten patients, or no class of ten images.
@@ -135,25 +117,16 @@ def nested_fraction(
     """The rows of a share of the patients; a smaller share is part of every larger one.
 
     Patients stand in one order by the seed, in which each class of patient (by its commonest
-    row) is spread evenly, and a share is the first part of that order.
-
-    Args:
-        rows: Training rows, int [N].
-        groups: Patient of each of `rows`, int [N].
-        strata: Class of each of `rows`, int [N].
-        fraction: Above 0, at most 1.
-        seed: Same seed, same order.
-
-    Returns:
-        Chosen rows, ascending.
+    row) is spread evenly, and a share is the first part of that order. `groups` are the patient of
+    each of `rows`, `strata` its class, int [N]; `fraction` is above 0, at most 1. The result is
+    ascending.
     """
     rng = np.random.default_rng(seed)
     names = rng.permutation(np.unique(groups))
     kind = {name: np.bincount(strata[groups == name]).argmax() for name in names}
-    total = {k: sum(1 for name in names if kind[name] == k) for k in set(kind.values())}
-    seen, position = dict.fromkeys(total, 0), {}
-    for name in names:
-        k = kind[name]
+    total, seen = Counter(kind.values()), Counter()
+    position = {}
+    for name, k in kind.items():
         position[name] = (seen[k] + rng.uniform()) / total[k]
         seen[k] += 1
     order = sorted(names, key=position.get)

@@ -6,7 +6,6 @@ again find their store, and other data never do, whatever their names, sizes and
 pixels, flags and codes of errors by row number: no names, tags or paths.
 """
 
-import collections
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ import tensorflow as tf
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Code, Refusal
+from tf_dicom_ce.dicom.regions import Region
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.contents import digests
 from tf_dicom_ce.intake.decoding import Image, ImageReader, decode_images
@@ -32,25 +32,20 @@ _VERSION = 4  # raise when reader or resize give other pixels
 
 @dataclass(frozen=True)
 class Store:
-    """Frames by row number.
+    """Frames by row number."""
 
-    Attributes:
-        images: uint8 [rows, H, W], mapped from the disk; rows of refused files are zeros.
-        places: int32 [rows, 6], where the frame was in its source: rows and columns of the source,
-            then top, bottom, left and right of the frame in it.
-        refusals: Refusal by row number, for files whose pixels could not be decoded.
-        fingerprint: Of the data, see `data_fingerprint`.
-        built: Whether this call decoded the files (False: found ready).
-        flags: Flags by row number, where decoding told any that the header does not.
-    """
-
-    images: tf.Tensor
-    places: np.ndarray
-    refusals: dict[int, Refusal]
-    fingerprint: str
-    built: bool
-    flags: dict[int, tuple[Flag, ...]] = field(default_factory=dict)
+    images: tf.Tensor  # uint8 [rows, H, W], mapped from the disk; zeros where a file was refused
+    places: np.ndarray  # int32 [rows, 6]: the source's rows and columns, the frame's sides
+    refusals: dict[int, Refusal]  # by row number, of files whose pixels could not be decoded
+    fingerprint: str  # of the data, see `data_fingerprint`
+    built: bool  # whether this call decoded the files (False: found ready)
+    flags: dict[int, tuple[Flag, ...]] = field(default_factory=dict)  # that decoding alone tells
     at_once: ClassVar[int] = 3  # two compute, one hands over
+
+    def place(self, row: int) -> tuple[tuple[int, int], Region]:
+        """Rows and columns of a row's source, and the region of it that the frame is."""
+        rows, columns, top, bottom, left, right = self.places[row].tolist()
+        return (rows, columns), Region(top, left, bottom - top, right - left)
 
     def read(self, rows: tf.Tensor) -> tf.Tensor:
         """Frames of the given rows (int [n]), uint8 [n, H, W, 1]."""
@@ -58,17 +53,20 @@ class Store:
             return tf.gather(self.images, rows)[..., tf.newaxis]
 
 
-@dataclass(frozen=True)
 class DirectReader:
-    """Reads and resizes each image at every access; the same interface and pixels as `Store`."""
+    """Reads and resizes each image at every access; the same interface and pixels as `Store`.
 
-    reader: ImageReader
-    images: Sequence[Image]
-    image_size: tuple[int, int]
-    refusals: dict[int, Refusal]
-    fingerprint: str
-    flags: dict[int, tuple[Flag, ...]] = field(default_factory=dict)
-    at_once: ClassVar[int] = 1  # a process can hang at its end with several `py_function`
+    At first it decodes each once to learn which cannot be read, and keeps no pixels.
+    """
+
+    at_once = 1  # a process can hang at its end with several `py_function`
+
+    def __init__(self, reader: ImageReader, images: Sequence[Image], image_size: tuple[int, int]):
+        self._reader, self._images, self._image_size = reader, images, image_size
+        self.refusals, self.flags = {}, {}
+        for _ in _readable(reader, images, self.refusals, self.flags):
+            pass
+        self.fingerprint = data_fingerprint(reader, images)
 
     def read(self, rows: tf.Tensor) -> tf.Tensor:
         """Frames of the given rows (int [n]), uint8 [n, H, W, 1].
@@ -80,24 +78,18 @@ class DirectReader:
         frames = tf.py_function(
             lambda rows: np.stack([self._decode(int(row)) for row in rows]), [rows], tf.uint8
         )
-        return tf.ensure_shape(frames, (*rows.shape, *self.image_size, 1))
+        return tf.ensure_shape(frames, (*rows.shape, *self._image_size, 1))
 
     def _decode(self, row: int) -> np.ndarray:
-        image = self.images[row]
-        (frame,) = self.reader.read(image.path, [image.frame])
+        image = self._images[row]
+        (frame,) = self._reader.read(image.path, [image.frame])
         if isinstance(frame, Refusal):
             raise RuntimeError(f"row {row} of the index can no longer be read: {frame.code}")
-        return _resized(frame, self.image_size)
+        return _resized(frame, self._image_size)
 
 
-def open_direct(
-    reader: ImageReader, images: Sequence[Image], image_size: tuple[int, int]
-) -> DirectReader:
-    """Decodes every image once to learn which cannot be read, and keeps no pixels."""
-    refusals, flags = {}, {}
-    collections.deque(_readable(reader, images, refusals, flags), maxlen=0)
-    fingerprint = data_fingerprint(reader, images)
-    return DirectReader(reader, images, image_size, refusals, fingerprint, flags)
+#: Frames by row number; `at_once` is how many batches are best prepared at a time.
+Frames = Store | DirectReader
 
 
 def held(images: np.ndarray) -> Store:
@@ -117,16 +109,9 @@ def default_cache() -> Path:
 def open_store(
     reader: ImageReader, images: Sequence[Image], image_size: tuple[int, int], cache: Path
 ) -> Store:
-    """Opens the store of some images at an image size, building it first where there is none.
+    """Opens the store of images at an image size, building it first where there is none.
 
-    Args:
-        reader: How files become frames.
-        images: What to decode; their order numbers the rows.
-        image_size: Height and width in pixels.
-        cache: Folder of all stores.
-
-    Returns:
-        The store, its images mapped.
+    The order of the images numbers the rows; `cache` is the folder of all stores.
 
     Raises:
         UserError: A file was changed while it was decoded.

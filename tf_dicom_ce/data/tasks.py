@@ -1,55 +1,45 @@
-"""The labelled images of a task: frames, targets and splits."""
+"""The labelled images of a task: frames, targets, whose they are, and splits."""
 
+import collections
 import dataclasses
 import hashlib
 import json
+import operator
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.data import splits, store
-from tf_dicom_ce.data.labels import (
-    Example,
-    class_labels,
-    listed,
-    match_masks,
-    read_labels,
-    read_masks,
-)
-from tf_dicom_ce.data.patients import with_patients
+from tf_dicom_ce.data.labels import Example, class_labels, match_masks, read_labels, read_masks
+from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.reader import ULTRASOUND
+from tf_dicom_ce.dicom.refusals import Refusal
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake.contents import digests
+from tf_dicom_ce.intake.contents import digests, find_copies
 from tf_dicom_ce.intake.decoding import ImageReader
+from tf_dicom_ce.intake.examination import examine_all
+from tf_dicom_ce.intake.file_cache import stamps_of
+from tf_dicom_ce.intake.identity import Identity, Patient, Told, tell_apart
+from tf_dicom_ce.intake.secret import load_secret, pseudonym
 from tf_dicom_ce.preprocessing import resize_mask
+from tf_dicom_ce.tags.schema import TagSchema
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """Labelled images.
+    """Labelled images."""
 
-    Attributes:
-        examples: The rows of the labels that count, each with its patient.
-        frames: Frames by row.
-        targets: Classes int32 [N], or masks uint8 [N, height, width] at the model's size.
-        source_masks: Masks as large as their (cropped) sources, for the test rows; else empty.
-        classes: Names; in segmentation with `background` first.
-        patients: Patient of each row, int [N].
-        split: Rows of the three sides; of the training side, the labelled fraction.
-        labels_fingerprint: SHA-256 (hex) of targets and of who is of one patient; that of the
-            images is the frames'.
-    """
-
-    examples: tuple[Example, ...]
+    examples: tuple[Example, ...]  # the rows of the labels that count, each with its patient
     frames: store.Store
-    targets: np.ndarray
-    source_masks: dict[int, np.ndarray]
-    classes: tuple[str, ...]
-    patients: np.ndarray
-    split: splits.Split
-    labels_fingerprint: str
+    targets: np.ndarray  # classes int32 [N], or masks uint8 [N, height, width] at the model's size
+    source_masks: dict[int, np.ndarray]  # of test rows, as large as their (cropped) sources
+    classes: tuple[str, ...]  # names; in segmentation with `background` first
+    patients: np.ndarray  # patient of each row, int [N]
+    split: splits.Split  # rows of the three sides; of the training side, the labelled fraction
+    labels_fingerprint: str  # SHA-256 (hex) of targets and of who is of one patient
 
 
 def load_task(
@@ -77,13 +67,10 @@ def load_task(
         raise UserError(f"--class-names {' '.join(class_names)}: a name stands twice.")
     segmentation = config.task == "segmentation"
     found = match_masks(data, masks) if masks else None
-    if labels:
-        examples = read_labels(labels, data, "mask" if segmentation else "label", found)
-    else:
-        examples = listed(found)
+    examples = read_labels(labels, data, "mask" if segmentation else "label", found)
     names = [example.target for example in examples]
     targets = digests(data, names) if segmentation else dict(zip(names, names, strict=True))
-    examples, patients = with_patients(examples, data, targets)
+    examples, patients = _with_patients(examples, data, targets)
     held = [targets[example.target] for example in examples]
     reader = ImageReader(data, ULTRASOUND, config.find_sector, config.blank_outside)
     frames = store.open_store(reader, examples, config.image_size, cache)
@@ -91,7 +78,8 @@ def load_task(
         where = examples[row].where
         raise UserError(f"{where}: the image cannot be read. {refusal.code}: {refusal.code.remedy}")
     if segmentation:
-        masks, classes = read_masks(examples, data, frames.places, class_names)
+        places = map(frames.place, range(len(examples)))
+        masks, classes = read_masks(examples, data, places, class_names)
         targets = np.stack([resize_mask(mask, config.image_size) for mask in masks])
         strata = np.zeros(len(examples), int)
     else:
@@ -119,19 +107,13 @@ def _split(config, examples: tuple[Example, ...], patients, strata) -> splits.Sp
         split = splits.split_labelled(patients, strata, config.seed)
     else:
         sides = np.array([example.split for example in examples])
-        split = splits.Split(
-            *(np.flatnonzero(sides == side) for side in ("train", "validation", "test"))
-        )
-        for side in ("train", "validation", "test"):
-            if not len(getattr(split, side)):
+        names = ("train", "validation", "test")
+        split = splits.Split(*(np.flatnonzero(sides == side) for side in names))
+        for side, rows in split.sides.items():
+            if not len(rows):
                 raise UserError(f"The column 'split' of the labels has no row for {side}.")
-    train = splits.nested_fraction(
-        split.train,
-        patients[split.train],
-        strata[split.train],
-        config.label_fraction,
-        config.seed,
-    )
+    of_train = (split.train, patients[split.train], strata[split.train])
+    train = splits.nested_fraction(*of_train, config.label_fraction, config.seed)
     return dataclasses.replace(split, train=train)
 
 
@@ -147,3 +129,92 @@ def _check_classes(classes, targets, split) -> None:
             f"No training example of class {', '.join(absent)}: it will hardly be found. {remedy}",
             file=sys.stderr,
         )
+
+
+def _with_patients(
+    examples: Sequence[Example], data: Path, targets: Mapping[str, str]
+) -> tuple[tuple[Example, ...], np.ndarray]:
+    """Tells whose every example is; copies of an image with the same target count once.
+
+    `targets` are `Example.target` to what it holds, equal for equal targets. Files that the labels
+    do not list are not looked at. What is odd is printed on standard error. Returns the examples,
+    `patient` filled in, as in the labels or else the pseudonym of the header's; and the number of
+    each one's patient, int [N], by first appearance.
+    """
+    files, copies = _files(examples, data)
+    found = tell_apart(files, copies)
+    _tell(found, files)
+    kept = _without_copies(examples, copies, targets)
+    keys = [found[example.path].pseudonym for example in kept]
+    own = list(zip(keys, kept, strict=True))
+    names = {key: example.patient for key, example in reversed(own) if example.patient}
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    firsts: dict[str, Example] = {}
+    for key, example in own:
+        first = firsts.setdefault(key, example)
+        if first.split != example.split:
+            raise UserError(
+                f"{example.where}: this patient is in {example.split}, and in {first.split} in "
+                f"{first.where}. Keep all images of a patient in one split."
+            )
+    named = (dataclasses.replace(example, patient=names.get(key, key)) for key, example in own)
+    return tuple(named), np.array([numbers[key] for key in keys])
+
+
+def _files(examples: Sequence[Example], data: Path) -> tuple[dict[str, Identity], dict[str, str]]:
+    """Path to what headers and labels say of its patient; and copies to their originals."""
+    schema, secret = TagSchema.load("ultrasound"), load_secret()
+    stamps = stamps_of(data, (example.path for example in examples))
+    facts, _ = examine_all(data, schema, stamps)
+    images = {path: found for path, found in facts.items() if not isinstance(found, Refusal)}
+    files = {path: Identity(pseudonym(secret, "path", path)) for path in facts}
+    files |= {path: found.identity for path, found in images.items()}
+    given: dict[str, Example] = {}
+    for example in filter(operator.attrgetter("patient"), examples):
+        first = given.setdefault(example.path, example)
+        if first.patient != example.patient:
+            raise UserError(
+                f"{example.where}: '{example.path}' has another patient than in {first.where}. "
+                "Correct one of them."
+            )
+        files[example.path] = files[example.path].given_by_table(example.patient, secret)
+    return files, find_copies(ImageReader(data, schema.sop_classes), images)
+
+
+def _tell(found: Mapping[str, Patient], files: Mapping[str, Identity]) -> None:
+    without = [path for path, file in files.items() if not (file.patient or file.study)]
+    alone = sum(found[path].told is Told.FILE for path in without)
+    if alone:
+        print(
+            f"WARNING: {alone} images have no patient, neither in a header nor in the labels: each "
+            "is taken as a patient of its own. If some are of one patient, give the labels a "
+            "column patient.",
+            file=sys.stderr,
+        )
+    untold = (Flag.FROM_TABLE, Flag.BY_FILE)
+    flags = (flag for patient in found.values() for flag in patient.flags if flag not in untold)
+    for flag, count in collections.Counter(flags).most_common():
+        print(f"{count} files: {flag}", file=sys.stderr)
+
+
+def _without_copies(
+    examples: Sequence[Example], copies: Mapping[str, str], targets: Mapping[str, str]
+) -> list[Example]:
+    firsts: dict[tuple, Example] = {}
+    kept = []
+    for example in examples:
+        image = (copies.get(example.path, example.path), example.frame)
+        first = firsts.setdefault(image, example)
+        same = targets[first.target] == targets[example.target]
+        if first is example or not same:
+            kept.append(example)
+        if not same:
+            print(
+                f"WARNING: {example.where}: the same image as in {first.where} with another "
+                "target. Both are kept, on one side.",
+                file=sys.stderr,
+            )
+    if len(kept) < len(examples):
+        number = len(examples) - len(kept)
+        print(f"{number} images are copies of others, which count once.", file=sys.stderr)
+    return kept

@@ -1,8 +1,9 @@
-"""Other networks as encoders: any functional Keras model that halves five times."""
+"""Encoders by name or from a file, and other networks as encoders."""
 
 import contextlib
+import json
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -11,6 +12,13 @@ from platformdirs import user_cache_path
 from tf_dicom_ce.config import require_weights
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.models.encoder import SCALES, Encoder, VGG16Encoder
+from tf_dicom_ce.saved_model.reading import (
+    EncoderLayer,
+    digest_of,
+    json_of_encoder,
+    read_encoder,
+    with_digest,
+)
 from tf_dicom_ce.whole_files import sole
 
 #: Mean and sd of the pixels of ImageNet on a scale of 0…1, each the mean over the three channels
@@ -140,9 +148,6 @@ def build_encoder(
             a model of `keras.applications` saved, with or without its classifier.
         dtype: Keras' dtype policy; None for the global one.
 
-    Returns:
-        The encoder, see `Backbone`.
-
     Raises:
         UserError: There are no such weights, or they are another network's.
     """
@@ -162,25 +167,60 @@ def build_encoder(
     return encoder
 
 
+def load_encoder(path: str | Path, trainable: bool = True) -> keras.Layer:
+    """Loads an exported encoder, to put a head on it.
+
+    Args:
+        path: Folder of one version, or of all versions: then the newest, as a layer around the
+            SavedModel, see `EncoderLayer`. Or its `encoder.keras`, as a Keras model.
+        trainable: Whether `fit` changes it; if not, BatchNorm's statistics stay, too.
+
+    Returns:
+        From z-scored images, float [N, height, width, 1], to the dict of scales.
+
+    Raises:
+        UserError: There is none, or its weights are not those that were exported.
+    """
+    path = Path(path)
+    if path.suffix != ".keras":
+        return EncoderLayer(read_encoder(path)[0], trainable)
+    encoder, _ = _of_file(path)
+    encoder.trainable = trainable  # as an argument it would not reach the blocks
+    return encoder
+
+
+def describe_encoder(path: str | Path) -> dict:
+    """What an exported encoder says of itself; `path` and errors are those of `load_encoder`.
+
+    The content of its `encoder.json`, with `weights_digest` even if an older export lacks it.
+    """
+    path = Path(path)
+    return (_of_file(path) if path.suffix == ".keras" else read_encoder(path))[1]
+
+
+def _of_file(path: Path) -> tuple[keras.Model, dict]:
+    content = json.loads(json_of_encoder(path.parent).read_text())
+    encoder = keras.saving.load_model(path)
+    return encoder, with_digest(content, digest_of(encoder.get_weights()), path)
+
+
 def _application(backbone: str, imagenet: bool) -> Backbone:
+    """A network of `keras.applications`; one process downloads, others wait for the file."""
     create, preprocessing = APPLICATIONS[backbone]
     like = {"include_top": False, "input_shape": (None, None, 3)}
-    network = _download(backbone, create, **like) if imagenet else create(weights=None, **like)
-    return Backbone(network, preprocessing=preprocessing)
-
-
-def _download(backbone: str, create: Callable[..., keras.Model], **like) -> keras.Model:
-    """The network with ImageNet's weights; one process downloads, others wait for the file."""
+    if not imagenet:
+        return Backbone(create(weights=None, **like), preprocessing=preprocessing)
     cache = user_cache_path("tf-dicom-ce", ensure_exists=True)
     try:
         with sole(cache / "download.lock", busy=None):
-            return create(weights="imagenet", **like)
+            network = create(weights="imagenet", **like)
     except Exception as error:  # Keras has no class for a download that fails
         raise UserError(
             f"--encoder-weights imagenet: the download failed ({error}). Where there is a network, "
             f'keras.applications.{create.__name__}(include_top=False).save("{backbone}.keras"); '
             f"here, --encoder-weights {backbone}.keras."
         ) from None
+    return Backbone(network, preprocessing=preprocessing)
 
 
 def _copy_weights(path: Path, encoder: keras.Model) -> None:

@@ -1,35 +1,29 @@
-"""The one layer of encoder, decoder and U-Net, and a block of several."""
+"""The one layer of encoder, decoder and U-Net, a block of several, and what makes them fast."""
+
+from collections.abc import Callable, Iterable
 
 import keras
 import tensorflow as tf
 from keras import layers
 
-from tf_dicom_ce.models.halves import in_halves
-from tf_dicom_ce.models.normalization import FusedBatchNormalization
-from tf_dicom_ce.models.recomputing import relu_of_norm
-
 #: Values of an image after a convolution from which BatchNorm and ReLU are computed again for the
-#: gradient, see `relu_of_norm`: with fewer it saves little.
+#: gradient, see `_relu_of_norm`: with fewer it saves little.
 RECOMPUTED_FROM = 2**20
+
+
+def build_in_turn(chain: Iterable[keras.Layer], shape: tuple) -> None:
+    """Creates the variables of layers, each of which takes what the one before it gives."""
+    for layer in chain:
+        layer.build(shape)
+        shape = layer.compute_output_shape(shape)
 
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
 class ConvBNReLU(layers.Layer):
     """ReLU(BatchNorm(convolution(x))); the convolution has no bias: BatchNorm's β takes its place.
 
-    Args:
-        filters: Channels of the result.
-        kernel_size: Height and width of the kernel.
-        strides: Of the convolution; an up-convolution enlarges by it.
-        transpose: Whether it is an up-convolution.
-        **kwargs: `name` and `dtype`, Keras' dtype policy.
-
-    Call:
-        x: float [N, H, W, C].
-
-    Returns:
-        float [N, H', W', filters] in the policy's compute dtype, H' and W' divided by `strides`, or
-        multiplied.
+    From float [N, H, W, C] to [N, H', W', filters] in the compute dtype of `dtype`, Keras' policy,
+    H' and W' divided by `strides`, or multiplied by an up-convolution (`transpose`).
     """
 
     def __init__(
@@ -49,12 +43,10 @@ class ConvBNReLU(layers.Layer):
         self.norm = FusedBatchNormalization(name="bn", dtype=self.dtype_policy)
 
     def build(self, input_shape):
-        """Creates kernel, γ, β and the moving statistics."""
         self.conv.build(input_shape)
         self.norm.build(self.compute_output_shape(input_shape))
 
     def compute_output_shape(self, input_shape):
-        """That of the convolution."""
         return self.conv.compute_output_shape(input_shape)
 
     def call(self, x, training=False):
@@ -62,32 +54,17 @@ class ConvBNReLU(layers.Layer):
         return tf.nn.relu(self.norm(x, training=training))
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "kernel_size": self.kernel_size,
-            "strides": self.strides,
-            "transpose": self.transpose,
-        }
+        own = ("filters", "kernel_size", "strides", "transpose")
+        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
 class Block(layers.Layer):
-    """n × `ConvBNReLU` and a 2×2 max pool; in training with half of the memory.
+    """n × `ConvBNReLU` and a 2×2 max pool: float [N, H, W, C] to [N, H/2, W/2, filters].
 
-    Where an image has `RECOMPUTED_FROM` values and every BatchNorm is trained, what comes out of a
-    ReLU is not kept for the gradient but computed again. The result is the same.
-
-    Args:
-        convolutions: n.
-        filters: Channels of each.
-        **kwargs: `name` and `dtype`, Keras' dtype policy.
-
-    Call:
-        x: float [N, H, W, C].
-
-    Returns:
-        float [N, H/2, W/2, filters].
+    In training it takes half of the memory: where an image has `RECOMPUTED_FROM` values and every
+    BatchNorm is trained, what comes out of a ReLU is not kept for the gradient but computed again.
+    The result is the same.
     """
 
     def __init__(self, convolutions: int, filters: int, **kwargs):
@@ -100,13 +77,9 @@ class Block(layers.Layer):
         self.pool = layers.MaxPooling2D(2, name="pool", dtype=self.dtype_policy)
 
     def build(self, input_shape):
-        """Creates the variables of all convolutions."""
-        for layer in self.convolutions:
-            layer.build(input_shape)
-            input_shape = layer.compute_output_shape(input_shape)
+        build_in_turn(self.convolutions, input_shape)
 
     def compute_output_shape(self, input_shape):
-        """Half the height and width."""
         return self.pool.compute_output_shape((*input_shape[:-1], self.filters))
 
     def call(self, x, training=False):
@@ -128,9 +101,132 @@ class Block(layers.Layer):
             x, before = before(x), tf.identity
         afters = [*(layer.conv for layer in self.convolutions[1:]), self.pool]
         for layer, after in zip(self.convolutions, afters, strict=True):
-            x, before = relu_of_norm(x, before, layer.norm, after), tf.identity
+            x, before = _relu_of_norm(x, before, layer.norm, after), tf.identity
         return x
 
     def get_config(self):
         config = {"convolutions": len(self.convolutions), "filters": self.filters}
         return super().get_config() | config
+
+
+@keras.saving.register_keras_serializable("tf_dicom_ce")
+class FusedBatchNormalization(layers.BatchNormalization):
+    """y = γ (x − μ) / √(σ² + ε) + β by TensorFlow's fused op: one pass forward and one back.
+
+    Keras' layer computes the same of some ten element-wise ops, which take a tenth of a training
+    step on a CPU. As there, the moving statistics take the batch's biased σ². μ, σ, γ and β are
+    float32 under every policy; images of half precision go in and come out without a cast.
+    At moving statistics it is Keras' layer: there the fused op is no faster. Momentum and ε are
+    those of the VGG16-BN in common use (torchvision).
+
+    Call:
+        inputs: float [N, H, W, C], in the policy's compute dtype, which is that of the result.
+    """
+
+    def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs):
+        super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
+
+    def call(self, inputs, training=None):
+        if not (training and self.trainable):
+            return super().call(inputs, training=False)
+        y, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs, self.gamma.value, self.beta.value, epsilon=self.epsilon
+        )
+        self.move(mean, self.biased(variance, inputs))
+        return y
+
+    def biased(self, variance, x):
+        """σ² of the batch x from the op's, which divides by n − 1."""
+        count = tf.cast(tf.size(x) / tf.shape(x)[-1], tf.float32)
+        return variance * (count - 1.0) / count
+
+    def move(self, mean, variance):
+        """The moving statistics go towards μ and σ² of a batch."""
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+
+
+def _relu_of_norm(
+    inputs: tf.Tensor,
+    before: Callable[[tf.Tensor], tf.Tensor],
+    norm: FusedBatchNormalization,
+    after: keras.Layer,
+) -> tf.Tensor:
+    """after(ReLU(norm(before(inputs)))), of which `inputs` alone are kept for the gradient.
+
+    A stack of convolutions would keep what comes before BatchNorm, for BatchNorm's gradient, and
+    what comes after its ReLU, for the next layer's. Here both are computed again when their
+    gradient is wanted, BatchNorm by the μ and σ² that are known: one pass over memory. `before` is
+    the identity, or a convolution as cheap as that of an image of one channel; `norm` takes the
+    statistics of the batch; `after` is a convolution or a pool.
+    """
+
+    @tf.custom_gradient
+    def recomputing(inputs, gamma, beta):
+        op = {"scale": gamma, "offset": beta, "epsilon": norm.epsilon}
+        x = before(inputs)
+        y, mean, variance, *saved = tf.raw_ops.FusedBatchNormV3(x=x, mean=[], variance=[], **op)
+        variance = norm.biased(variance, x)
+
+        def gradient(d_out, _mean, _variance, variables=()):
+            with tf.control_dependencies([d_out]):  # not sooner
+                again = tf.identity(inputs)
+            with tf.GradientTape() as tape:
+                tape.watch(again)
+                x = before(again)
+            y = tf.raw_ops.FusedBatchNormV3(
+                x=x, mean=mean, variance=variance, is_training=False, **op
+            ).y
+            with tf.GradientTape() as tape_after:
+                tape_after.watch(y)
+                out = after(tf.nn.relu(y))
+            d_y, d_after = tape_after.gradient(out, (y, list(variables)), d_out)
+            with tf.control_dependencies([d for d in d_after if d is not None]):
+                d_y = tf.identity(d_y)  # y and d_out are free before what follows is computed
+            d_x, d_gamma, d_beta, *_ = tf.raw_ops.FusedBatchNormGradV3(
+                y_backprop=d_y,
+                x=x,
+                scale=gamma,
+                epsilon=norm.epsilon,
+                **{f"reserve_space_{k}": space for k, space in enumerate(saved, start=1)},
+            )
+            d_inputs, d_before = tape.gradient(x, (again, list(variables)), d_x)
+            d_variables = [b if a is None else a for a, b in zip(d_after, d_before, strict=True)]
+            return (d_inputs, d_gamma, d_beta), d_variables
+
+        return (after(tf.nn.relu(y)), mean, variance), gradient
+
+    out, mean, variance = recomputing(inputs, norm.gamma.value, norm.beta.value)
+    norm.move(mean, variance)
+    return out
+
+
+def in_halves(layer: keras.Layer, x: tf.Tensor) -> tf.Tensor:
+    """layer(x); where an op has one thread, by two ops beside each other, a half of the batch each.
+
+    Forward, an encoder is a chain of ops of which each waits for the one before: with one thread
+    an op, one core would work. The gradient is taken of the whole batch, for those of x and of
+    the layer's weights run beside each other as they are.
+
+    Args:
+        layer: Treats every example alike: a convolution.
+        x: float [N, …].
+
+    Returns:
+        What `layer` gives.
+    """
+    one_thread = tf.config.threading.get_intra_op_parallelism_threads() == 1
+    if not one_thread or x.shape[0] is None or x.shape[0] % 2:
+        return layer(x)
+
+    @tf.custom_gradient
+    def both(x):
+        def gradient(d_out, variables=()):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                out = layer(x)
+            return tape.gradient(out, (x, list(variables)), d_out)
+
+        return tf.concat([layer(half) for half in tf.split(x, 2)], 0), gradient
+
+    return both(x)

@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from tf_dicom_ce.models.conv_bn_relu import ConvBNReLU
+from tf_dicom_ce.models.conv_bn_relu import ConvBNReLU, build_in_turn
 from tf_dicom_ce.models.encoder import channels
 
 DECODER_CHANNELS = (256, 128, 64, 32)
@@ -14,40 +14,25 @@ class Decoder(keras.Model):
     """Four blocks of [3×3 up-convolution, BatchNorm, ReLU], and a 3×3 convolution to one channel.
 
     Four doublings after the encoder's five halvings give half the height and half the width:
-    exactly the patch. F(x̂) = decoder(encoder(x̂)).
+    exactly the patch. F(x̂) = decoder(encoder(x̂)): from the encoder's `P5`, float
+    [N, H/32, W/32, C], to float32 [N, H/2, W/2, 1]: 256×384 → 8×12×512 → 128×192.
 
-    Args:
-        width_multiplier: Multiplies every channel count.
-        name: Of the model.
-        dtype: As in `VGG16Encoder`; the last convolution is float32 under every one.
-
-    Call:
-        p5: float [N, H/32, W/32, C], the encoder's `P5`.
-
-    Returns:
-        float32 [N, H/2, W/2, 1], the patch: 256×384 → 8×12×512 → 128×192.
+    `width_multiplier` multiplies every channel count; `dtype` is as in `VGG16Encoder`, but the last
+    convolution is float32 under every one.
     """
 
     def __init__(self, width_multiplier: float = 1.0, name: str = "decoder", dtype=None):
         super().__init__(name=name, dtype=dtype)
         self.width_multiplier = width_multiplier
+        like = {"strides": 2, "transpose": True, "dtype": self.dtype_policy}
         self.ups = [
-            ConvBNReLU(
-                channels(count, width_multiplier),
-                strides=2,
-                transpose=True,
-                name=f"up{k}",
-                dtype=self.dtype_policy,
-            )
+            ConvBNReLU(channels(count, width_multiplier), name=f"up{k}", **like)
             for k, count in enumerate(DECODER_CHANNELS, start=1)
         ]
         self.patch = layers.Conv2D(1, 3, padding="same", name="patch", dtype="float32")
 
     def build(self, input_shape):
-        """Creates all variables."""
-        for layer in (*self.ups, self.patch):
-            layer.build(input_shape)
-            input_shape = layer.compute_output_shape(input_shape)
+        build_in_turn((*self.ups, self.patch), input_shape)
 
     def call(self, p5, training=False):
         for up in self.ups:

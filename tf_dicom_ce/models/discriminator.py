@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from tf_dicom_ce.models.conv_bn_relu import build_in_turn
 from tf_dicom_ce.models.encoder import channels
 from tf_dicom_ce.models.losses import tag_loss
 
@@ -37,7 +38,6 @@ class Discriminator(keras.Model):
     Args:
         labels: Length L of y.
         width_multiplier: Multiplies every channel count.
-        name: Of the model.
         dtype: Keras' dtype policy of the convolutions, as in `VGG16Encoder`; everything after the
             average is float32 under every one.
 
@@ -62,28 +62,19 @@ class Discriminator(keras.Model):
         super().__init__(name=name, dtype=dtype)
         self.labels, self.width_multiplier = labels, width_multiplier
         self.features = channels(FEATURE_CHANNELS[-1], width_multiplier)
-        self.d_tilde = [
-            layer
-            for k, count in enumerate(FEATURE_CHANNELS, start=1)
-            for layer in (
-                layers.Conv2D(
-                    channels(count, width_multiplier),
-                    4,
-                    strides=2,
-                    padding="same",
-                    name=f"conv{k}",
-                    dtype=self.dtype_policy,
-                ),
+        of_conv = {"kernel_size": 4, "strides": 2, "padding": "same", "dtype": self.dtype_policy}
+        d_tilde = []
+        for k, count in enumerate(FEATURE_CHANNELS, start=1):
+            d_tilde += [
+                layers.Conv2D(channels(count, width_multiplier), name=f"conv{k}", **of_conv),
                 layers.Activation(leaky_relu, name=f"leaky_relu{k}", dtype=self.dtype_policy),
-            )
-        ] + [layers.GlobalAveragePooling2D(name="average", dtype="float32")]
+            ]
+        average = layers.GlobalAveragePooling2D(name="average", dtype="float32")
+        self.d_tilde = [*d_tilde, average]
         self.c_rf = layers.Dense(1, name="c_rf", dtype="float32")
 
     def build(self, x_shape, y_shape=None):
-        """Creates all variables."""
-        for layer in (*self.d_tilde, self.c_rf):
-            layer.build(x_shape)
-            x_shape = layer.compute_output_shape(x_shape)
+        build_in_turn((*self.d_tilde, self.c_rf), x_shape)
 
     def call(self, x, y=None):
         for layer in self.d_tilde:
@@ -112,12 +103,8 @@ class Discriminator(keras.Model):
 class ProjectionDiscriminator(Discriminator):
     """D(x, y) = C_rf(D̃(x)) + P(D̃(x), y) with P(D̃(x), y) = D̃(x)ᵀ W y.
 
-    Where y is all zeros, P is 0 and D(x, y) is the D(x) of Eq. 1.
-
-    Args:
-        labels: Length L of y.
-        width_multiplier: As in `Discriminator`, like `name` and `dtype`.
-        **kwargs: `name`, `dtype`.
+    Where y is all zeros, P is 0 and D(x, y) is the D(x) of Eq. 1. Its arguments are those of
+    `Discriminator`.
     """
 
     def __init__(self, labels: int, width_multiplier: float = 1.0, **kwargs):
@@ -125,7 +112,6 @@ class ProjectionDiscriminator(Discriminator):
         self._initializer = keras.initializers.GlorotUniform()
 
     def build(self, x_shape, y_shape=None):
-        """Creates all variables, W among them."""
         super().build(x_shape)
         self.w = self.add_weight(
             (self.features, self.labels), self._initializer, autocast=False, name="w"
@@ -141,12 +127,8 @@ class ProjectionDiscriminator(Discriminator):
 class AuxiliaryDiscriminator(Discriminator):
     """AC-GAN's D (Odena et al., 2017): it does not see y, and a dense layer on D̃(x) predicts it.
 
-    Its answer has `tags` too, float32 [N, L], the logits of y.
-
-    Args:
-        labels: Length L of y.
-        width_multiplier: As in `Discriminator`, like `name` and `dtype`.
-        **kwargs: `name`, `dtype`.
+    Its answer has `tags` too, float32 [N, L], the logits of y. Its arguments are those of
+    `Discriminator`.
     """
 
     measures = ("tags_real", "tags_fake")
@@ -156,7 +138,6 @@ class AuxiliaryDiscriminator(Discriminator):
         self.tags = layers.Dense(labels, name="tags", dtype="float32")
 
     def build(self, x_shape, y_shape=None):
-        """Creates all variables."""
         super().build(x_shape)
         self.tags.build((None, self.features))
 

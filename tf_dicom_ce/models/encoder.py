@@ -4,7 +4,7 @@ from pathlib import Path
 
 import keras
 
-from tf_dicom_ce.models.conv_bn_relu import Block
+from tf_dicom_ce.models.conv_bn_relu import Block, build_in_turn
 from tf_dicom_ce.saved_model.writing import write_model
 
 #: Convolutions per block and their channels at width 1 (Simonyan & Zisserman, 2014, column D).
@@ -19,14 +19,17 @@ def channels(count: int, width_multiplier: float) -> int:
     return max(1, round(count * width_multiplier))
 
 
-class Encoder(keras.Model):
-    """From z-scored images, float [N, H, W, 1], to the dict of the five scales `P1`…`P5`.
+class Exportable(keras.Model):
+    """A network that can be written as a SavedModel: an encoder, or a head with its encoder inside.
 
-    Attributes:
-        width_multiplier: Of the channels, for the networks that stand on it.
+    A subclass says what it is, `task`, and what its JSON file has beside metadata, `description`.
     """
 
-    width_multiplier = 1.0
+    task: str
+
+    def answer(self, found):
+        """What is answered of what a call gives."""
+        return found
 
     def export(
         self,
@@ -39,16 +42,31 @@ class Encoder(keras.Model):
         Args:
             path: Folder of all versions, whose name is the model's: `export/encoder`.
             image_size: Height and width that images are resized to; by default those of `build`.
-            metadata: More for `encoder.json`; plain values without identifiers.
+            metadata: More for `<task>.json`, such as `classes`, their names (else their numbers);
+                plain values without identifiers.
 
         Returns:
             The folder of the version, `path`/<version>.
 
         Raises:
-            UserError: No size is given, and the encoder was built for any.
+            UserError: No size is given, and it was built for any.
         """
-        content = {"width": self.width_multiplier, **(metadata or {})}
-        return write_model(self, Path(path), "encoder", image_size, content)
+        content = {**self.description(), **(metadata or {})}
+        return write_model(self, Path(path), self.task, image_size, content, self.answer)
+
+
+class Encoder(Exportable):
+    """From z-scored images, float [N, H, W, 1], to the dict of the five scales `P1`…`P5`.
+
+    Attributes:
+        width_multiplier: Of the channels, for the networks that stand on it.
+    """
+
+    task = "encoder"
+    width_multiplier = 1.0
+
+    def description(self):
+        return {"width": self.width_multiplier}
 
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
@@ -58,7 +76,6 @@ class VGG16Encoder(Encoder):
     Args:
         width_multiplier: Multiplies every channel count; 1.0 is VGG16.
         trainable: Whether it is trained, BatchNorm's statistics included.
-        name: Of the model.
         dtype: Keras' dtype policy, by default the global one: `float32`, `mixed_bfloat16` or
             `mixed_float16`; the variables are float32 under every one.
 
@@ -83,11 +100,7 @@ class VGG16Encoder(Encoder):
         self.trainable = trainable
 
     def build(self, input_shape):
-        """Creates all variables, so that weights can be loaded before the first call."""
-        shape = (None, None, None, input_shape[-1])
-        for block in self.blocks:
-            block.build(shape)
-            shape = block.compute_output_shape(shape)
+        build_in_turn(self.blocks, (None, None, None, input_shape[-1]))
 
     def call(self, x, training=False):
         scales = {}

@@ -3,15 +3,9 @@
 import keras
 import tensorflow as tf
 
+from tf_dicom_ce.models import losses
 from tf_dicom_ce.models.decoder import Decoder
-from tf_dicom_ce.models.losses import (
-    adversarial_loss,
-    discriminator_loss,
-    joint_loss,
-    reconstruction_loss,
-)
 from tf_dicom_ce.models.measured import MeasuredModel
-from tf_dicom_ce.models.patch import centre_patch, mask_centre, paste_patch
 from tf_dicom_ce.models.tag_head import TagHead
 
 #: Weight of D's loss on tags beside L_adv: that of AC-GAN's L_C beside L_S.
@@ -55,7 +49,6 @@ class ContextEncoderGAN(MeasuredModel):
         tag_head: A head on P5, of the same forward pass, that predicts y and is trained with F.
         lambda_tags: Weight of its `tag_loss` beside Eq. 3.
         decoder: By default one of the encoder's `width_multiplier` and dtype policy.
-        name: Of the model.
     """
 
     def __init__(
@@ -83,7 +76,6 @@ class ContextEncoderGAN(MeasuredModel):
         self.adversarial, self.composite = adversarial, composite
 
     def build(self, input_shape):
-        """Creates all variables."""
         self.build_parts({self.encoder: input_shape})
         p5 = self.encoder(keras.KerasTensor(input_shape))["P5"].shape
         self.build_parts({self.decoder: p5, self.discriminator: input_shape})
@@ -124,16 +116,16 @@ class ContextEncoderGAN(MeasuredModel):
         real = self.discriminator(self.seen_by_d(x, patch), y)
         fake = self.discriminator(self.seen_by_d(x, patch_hat), y)
         on_tags = self.discriminator.tag_losses(real, fake, y, known)
-        rec = reconstruction_loss(patch, patch_hat)
-        adv = adversarial_loss(fake["logit"], self.adversarial)
-        disc = discriminator_loss(real["logit"], fake["logit"], self.adversarial)
+        rec = losses.reconstruction_loss(patch, patch_hat)
+        adv = losses.adversarial_loss(fake["logit"], self.adversarial)
+        disc = losses.discriminator_loss(real["logit"], fake["logit"], self.adversarial)
         if on_tags:
             adv += TAG_WEIGHT * on_tags["tags_fake"]
             disc += TAG_WEIGHT * (on_tags["tags_real"] + on_tags["tags_fake"])
         values = {
-            "joint": joint_loss(rec, adv, self.lambda_rec, self.lambda_adv),
+            "joint": losses.joint_loss(rec, adv, self.lambda_rec, self.lambda_adv),
             "rec": rec,
-            "rec_of_mean": reconstruction_loss(patch, tf.zeros_like(patch)),
+            "rec_of_mean": losses.reconstruction_loss(patch, tf.zeros_like(patch)),
             "adv": adv,
             "disc": disc,
             "d_real": tf.sigmoid(real["logit"]),
@@ -150,3 +142,29 @@ class ContextEncoderGAN(MeasuredModel):
     def seen_by_d(self, x, patch):
         """What D sees of a patch, true or predicted: the patch, or the whole image with it."""
         return paste_patch(x, patch) if self.composite else patch
+
+
+def centre_patch(image: tf.Tensor) -> tf.Tensor:
+    """The patch x that F predicts: half of height and width, at the centre (section 3.1).
+
+    Args:
+        image: [N, H, W, C], H and W multiples of 4.
+
+    Returns:
+        [N, H/2, W/2, C].
+    """
+    height, width = image.shape[1:3]
+    return image[:, height // 4 : height * 3 // 4, width // 4 : width * 3 // 4, :]
+
+
+def paste_patch(image: tf.Tensor, patch: tf.Tensor) -> tf.Tensor:
+    """The image with `patch` ([N, H/2, W/2, C]) in place of its centre, differentiable in both."""
+    height, width = image.shape[1:3]
+    margins = [[0, 0], [height // 4] * 2, [width // 4] * 2, [0, 0]]
+    hole = tf.pad(tf.ones_like(patch), margins)
+    return image * (1.0 - hole) + tf.pad(patch, margins)
+
+
+def mask_centre(image: tf.Tensor) -> tf.Tensor:
+    """The input x̂ of F: the centre set to 0, the mean of a z-scored image (section 3.1)."""
+    return paste_patch(image, tf.zeros_like(centre_patch(image)))

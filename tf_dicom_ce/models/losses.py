@@ -13,14 +13,10 @@ def _require_same_shape(a: tf.Tensor, b: tf.Tensor) -> None:
 
 
 def reconstruction_loss(x: tf.Tensor, x_hat: tf.Tensor) -> tf.Tensor:
-    """L_rec = mean over the pixels of (x − x̂)² (section 3.1, the L2 distance).
+    """L_rec = mean over the pixels of (x − x̂)² (section 3.1, the L2 distance), float [N].
 
-    Args:
-        x: True patches, float [N, h, w, 1], z-scored.
-        x_hat: Predicted patches F(x̂), same shape.
-
-    Returns:
-        float [N]. The mean over pixels keeps λ_rec independent of the image size.
+    x are the true patches and x̂ those that F predicts, float [N, h, w, 1], z-scored. The mean over
+    pixels keeps λ_rec independent of the image size.
     """
     _require_same_shape(x, x_hat)
     return tf.reduce_mean(tf.square(x - x_hat), axis=[1, 2, 3])
@@ -29,16 +25,15 @@ def reconstruction_loss(x: tf.Tensor, x_hat: tf.Tensor) -> tf.Tensor:
 def discriminator_loss(
     real_logits: tf.Tensor, fake_logits: tf.Tensor, form: str = "nonsaturating"
 ) -> tf.Tensor:
-    """−[log D(x, y) + log(1 − D(F(x̂), y))], which D minimises (Eqs. 1 and 2).
+    """−[log D(x, y) + log(1 − D(F(x̂), y))], which D minimises (Eqs. 1 and 2), float [N].
+
+    2 log 2 where D cannot tell (both logits 0), 2 in the hinge form.
 
     Args:
         real_logits: D's logits on true patches, float [N].
         fake_logits: D's logits on predicted patches, float [N].
         form: As in `adversarial_loss`; `hinge`: max(0, 1 − D(x, y)) + max(0, 1 + D(F(x̂), y)) on
             the logits themselves (Miyato & Koyama, 2018).
-
-    Returns:
-        float [N]; 2 log 2 where D cannot tell (both logits 0), 2 in the hinge form.
     """
     _require_same_shape(real_logits, fake_logits)
     if form == "hinge":
@@ -47,7 +42,7 @@ def discriminator_loss(
 
 
 def adversarial_loss(fake_logits: tf.Tensor, form: str = "nonsaturating") -> tf.Tensor:
-    """L_adv as F minimises it (Eqs. 1 and 2).
+    """L_adv as F minimises it (Eqs. 1 and 2), float [N].
 
     Args:
         fake_logits: D's logits on predicted patches, float [N].
@@ -55,9 +50,6 @@ def adversarial_loss(fake_logits: tf.Tensor, form: str = "nonsaturating") -> tf.
             `nonsaturating`: −log D(F(x̂), y), the same fixed point with a gradient that does not
             vanish while D wins (Goodfellow et al., 2014, section 3);
             `hinge`: −D(F(x̂), y) on the logit itself (Miyato & Koyama, 2018).
-
-    Returns:
-        float [N].
 
     Raises:
         ValueError: `form` is none of these.
@@ -82,7 +74,7 @@ def tag_loss(y: tf.Tensor, present: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     Args:
         y: Encoded tags, float [N, L], 0 or 1.
         present: 1 over the span of a tag that is known, 0 elsewhere, float [N, L].
-        logits: z, D's logits of y, float [N, L].
+        logits: z, the logits of y, float [N, L].
 
     Returns:
         float [N]; 0 where no tag is known.
@@ -101,15 +93,10 @@ def joint_loss(l_rec, l_adv, lambda_rec: float = 0.99, lambda_adv: float = 0.01)
 
 
 def weighted_bce(codes: tf.Tensor, logits: tf.Tensor, positive_weight: float = 2.0) -> tf.Tensor:
-    """Mean over the outputs of −[w c log σ(z) + (1 − c) log(1 − σ(z))] (Appendix A.2.1).
+    """Mean over the outputs of −[w c log σ(z) + (1 − c) log(1 − σ(z))] (Appendix A.2.1), float [N].
 
-    Args:
-        codes: Ordinal codes c, float [N, K], 0 or 1.
-        logits: z, float [N, K].
-        positive_weight: w, the weight of a 1 against a 0.
-
-    Returns:
-        float [N].
+    c are ordinal codes, 0 or 1, and z their logits, both float [N, K]; w is the weight of a 1
+    against a 0.
     """
     _require_same_shape(codes, logits)
     losses = tf.nn.weighted_cross_entropy_with_logits(codes, logits, positive_weight)

@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 import keras
 import tensorflow as tf
+from keras.optimizers import LossScaleOptimizer
 
 
 class MeasuredModel(keras.Model):
@@ -23,9 +24,13 @@ class MeasuredModel(keras.Model):
         measures: Names of what a step measures.
         sides: Of `g` and `d`, those that have an optimizer: `g_optimizer`, `d_optimizer`.
         labels: Length L of y.
-        name: Of the model.
 
-    A subclass has an attribute for each of its arguments: `get_config` is made of them.
+    A subclass has an attribute for each of its arguments, of which `get_config` is made, and
+
+    - `variables_of(side)`: what a side trains;
+    - `step(x, y, known)`: updates it, and returns the means of all measures so far;
+    - `measure(x, y, known, training)`: losses and the like of a batch by name, float32 [N] each but
+      `tags_accuracy`, 0 or 1, [N, L]; and the weights of those that have some.
     """
 
     def __init__(self, measures: tuple[str, ...], sides: tuple[str, ...], labels: int, name: str):
@@ -40,31 +45,20 @@ class MeasuredModel(keras.Model):
             if not part.built:
                 part.build(shape)
 
-    def variables_of(self, side: str) -> list[keras.Variable]:
-        """What a side trains."""
-        raise NotImplementedError
-
     def compile(self, g_optimizer="adam", d_optimizer="adam", **kwargs):
-        """Takes the optimizers.
+        """Takes F's optimizer and, where there is a D, D's: Keras optimizers or their names.
 
         Where the encoder computes in float16 each scales its loss, and skips a step whose gradient
-        is not finite.
-
-        Args:
-            g_optimizer: F's; a Keras optimizer or its name.
-            d_optimizer: D's, where there is a D.
-            **kwargs: As `keras.Model.compile` has them; no `loss`, no `metrics`.
+        is not finite. `kwargs` are those of `keras.Model.compile`; no `loss`, no `metrics`.
         """
         super().compile(optimizer=None, **kwargs)
         given = {"g": g_optimizer, "d": d_optimizer}
-        self.optimizer = Optimizers(self)
+        self.optimizer = _Optimizers(self)
         for side in self.sides:
             optimizer = keras.optimizers.get(given[side])
             half = self.encoder.compute_dtype == "float16"
-            if half and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-                optimizer = keras.optimizers.LossScaleOptimizer(
-                    optimizer, name=f"{side}_loss_scale"
-                )
+            if half and not isinstance(optimizer, LossScaleOptimizer):
+                optimizer = LossScaleOptimizer(optimizer, name=f"{side}_loss_scale")
             setattr(self, f"{side}_optimizer", optimizer)
         if self.built:
             self.optimizer.build()
@@ -84,13 +78,12 @@ class MeasuredModel(keras.Model):
 
     @property
     def metrics(self):
-        """The trackers, reset by Keras at the start of every epoch."""
         return list(self.trackers.values())
 
     def train_step(self, data):
         """One `step`; under float16 one that F skips leaves no trace in BatchNorm's statistics."""
         batch = self.unpack(data)
-        if not isinstance(self.g_optimizer, keras.optimizers.LossScaleOptimizer):
+        if not isinstance(self.g_optimizer, LossScaleOptimizer):
             return self.step(*batch)
         taken = self.g_optimizer.inner_optimizer.iterations
         statistics = [v for v in self.non_trainable_variables if v.name.startswith("moving_")]
@@ -103,19 +96,6 @@ class MeasuredModel(keras.Model):
     def test_step(self, data):
         """The same measures without an update, BatchNorm at its moving statistics."""
         return self.log(*self.measure(*self.unpack(data), training=False))
-
-    def step(self, x, y, known) -> dict[str, tf.Tensor]:
-        """Updates what is trained; returns the means of all measures so far."""
-        raise NotImplementedError
-
-    def measure(self, x, y, known, training: bool) -> tuple[dict, dict]:
-        """Losses and the like of a batch.
-
-        Returns:
-            Values by name, float32 [N] each but `tags_accuracy`, 0 or 1, [N, L]; and the weights of
-            those that have some.
-        """
-        raise NotImplementedError
 
     def unpack(self, data):
         """Images, y and the mask of what is known of y; the first batch builds the model."""
@@ -148,7 +128,7 @@ class MeasuredModel(keras.Model):
         if replicas > 1:
             gradients = [g / replicas for g in gradients]
         optimizer.apply(gradients, self.variables_of(side))
-        if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        if not isinstance(optimizer, LossScaleOptimizer):
             return self.log({f"{side}_norm": norm})
         finite = tf.math.is_finite(norm)
         share = tf.cast(finite, tf.float32)
@@ -170,28 +150,21 @@ class MeasuredModel(keras.Model):
         return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
 
 
-class Optimizers:
-    """Both optimizers as Keras' callbacks ask for them: a scheduler sets the rate of each.
-
-    Args:
-        model: Whose they are.
-    """
+class _Optimizers:
+    """Both optimizers as Keras' callbacks ask for them: a scheduler sets the rate of each."""
 
     def __init__(self, model: MeasuredModel):
         self._model = model
 
     @property
     def optimizers(self) -> list[keras.optimizers.Optimizer]:
-        """F's, then D's."""
         return [getattr(self._model, f"{side}_optimizer") for side in self._model.sides]
 
     @property
     def built(self) -> bool:
-        """Whether all have their variables."""
         return all(optimizer.built for optimizer in self.optimizers)
 
     def build(self, variables=None) -> None:
-        """Creates their variables, each for what its side trains."""
         for side, optimizer in zip(self._model.sides, self.optimizers, strict=True):
             optimizer.build(self._model.variables_of(side))
 

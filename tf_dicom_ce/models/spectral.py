@@ -16,9 +16,6 @@ class SpectralNormalization(keras.Model):
     """A discriminator of which every weight, W too, is divided by its largest singular value.
 
     Biases stay as they are. It answers, and is asked, like the discriminator.
-
-    Args:
-        discriminator: Any of `models.discriminator`.
     """
 
     def __init__(self, discriminator: Discriminator):
@@ -29,7 +26,6 @@ class SpectralNormalization(keras.Model):
         self._initializer = keras.initializers.RandomNormal()
 
     def build(self, x_shape, y_shape=None):
-        """Creates all variables, the singular vectors u among them."""
         if not self.discriminator.built:
             self.discriminator.build(x_shape, y_shape)
         self.u = [
@@ -70,14 +66,9 @@ class SpectralNormalization(keras.Model):
 
 
 def power_iteration(kernel: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
-    """The next estimate of the first right singular vector: u ← MᵀMu / ‖MᵀMu‖.
+    """The next estimate of the first right singular vector: u ← MᵀMu / ‖MᵀMu‖, float32 [C].
 
-    Args:
-        kernel: Weight, float32 [..., C]; M is its matrix [·, C].
-        u: The estimate, float32 [C].
-
-    Returns:
-        float32 [C], of length 1.
+    M [·, C] is the matrix of the weight, float32 [..., C].
     """
     matrix = _matrix(kernel)
     v = tf.math.l2_normalize(tf.linalg.matvec(matrix, u))
@@ -87,12 +78,7 @@ def power_iteration(kernel: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
 def spectrally_normalised(kernel: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
     """W / σ(W) with σ(W) = vᵀMu and v = Mu / ‖Mu‖; u and v are constants to the gradient.
 
-    Args:
-        kernel: Weight W, float32 [..., C].
-        u: Right singular vector, float32 [C].
-
-    Returns:
-        float32, the shape of `kernel`; its largest singular value is 1 as far as u is right.
+    Its largest singular value is 1 as far as u, a right singular vector, float32 [C], is right.
     """
     mu = tf.linalg.matvec(_matrix(kernel), u)
     v = tf.stop_gradient(tf.math.l2_normalize(mu))

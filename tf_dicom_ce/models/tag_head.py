@@ -10,17 +10,9 @@ from tf_dicom_ce.models.measured import MeasuredModel
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
 class TagHead(keras.Model):
-    """z = W average(P5) + b, the logits of y; float32 under every policy of the encoder.
+    """z = W average(P5) + b, the logits of y, from the encoder's `P5`, float [N, h, w, C].
 
-    Args:
-        labels: Length L of y.
-        name: Of the model.
-
-    Call:
-        p5: float [N, h, w, C], the encoder's `P5`.
-
-    Returns:
-        Logits, float32 [N, L].
+    They are float32 [N, L] under every policy of the encoder; L is `labels`.
     """
 
     def __init__(self, labels: int, name: str = "tag_head"):
@@ -30,7 +22,6 @@ class TagHead(keras.Model):
         self.logits = layers.Dense(labels, name="logits", dtype="float32")
 
     def build(self, input_shape):
-        """Creates W and b."""
         self.logits.build((None, input_shape[-1]))
 
     def call(self, p5):
@@ -43,9 +34,8 @@ class TagHead(keras.Model):
         """
         logits = self(p5)
         right = tf.cast((logits > 0) == (y > 0), tf.float32)
-        return {"tags": tag_loss(y, known, logits), "tags_accuracy": right}, {
-            "tags_accuracy": known
-        }
+        values = {"tags": tag_loss(y, known, logits), "tags_accuracy": right}
+        return values, {"tags_accuracy": known}
 
     def get_config(self):
         return {"labels": self.labels, "name": self.name}
@@ -56,13 +46,7 @@ class TagPredictor(MeasuredModel):
     """The encoder sees whole images, without a hole, and a head on it predicts their tags.
 
     Logged per step: `tags`, `tags_accuracy` and `g_norm` as in `ContextEncoderGAN`, and `joint`,
-    λ_tags L_tags. Batches are as there.
-
-    Args:
-        encoder: Any Keras model from images to a dict with `P5`.
-        tag_head: The head.
-        lambda_tags: λ_tags.
-        name: Of the model.
+    λ_tags L_tags. Batches and encoder are as there.
     """
 
     def __init__(
@@ -77,13 +61,11 @@ class TagPredictor(MeasuredModel):
         self.encoder, self.tag_head, self.lambda_tags = encoder, tag_head, lambda_tags
 
     def build(self, input_shape):
-        """Creates all variables."""
         self.build_parts({self.encoder: input_shape})
         p5 = self.encoder(keras.KerasTensor(input_shape))["P5"].shape
         self.build_parts({self.tag_head: p5})
 
     def variables_of(self, side):
-        """Those of the encoder and of its head."""
         return [*self.encoder.trainable_variables, *self.tag_head.trainable_variables]
 
     def call(self, x, training=False):
@@ -91,7 +73,6 @@ class TagPredictor(MeasuredModel):
         return self.tag_head(self.encoder(x, training=training)["P5"])
 
     def step(self, x, y, known):
-        """One update of encoder and head."""
         with tf.GradientTape() as tape:
             values, weights = self.measure(x, y, known, training=True)
             loss = self.g_optimizer.scale_loss(self.mean(values["joint"]))
@@ -99,7 +80,6 @@ class TagPredictor(MeasuredModel):
         return self.log(values, weights) | self.update("g", gradients)
 
     def measure(self, x, y, known, training):
-        """What the head makes of a batch."""
         p5 = self.encoder(x, training=training)["P5"]
         values, weights = self.tag_head.measure(p5, y, known)
         return {"joint": self.lambda_tags * values["tags"], **values}, weights

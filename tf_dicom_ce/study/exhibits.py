@@ -4,10 +4,9 @@ import base64
 import collections
 import csv
 import io
-import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ _KIND = 1_500_000  # bytes of all pictures of one kind, before base64
 _WIDTHS = (900, 700, 500, 350)  # pixels
 _FINGERPRINTS = ("data_fingerprint", "labels_fingerprint", "split_fingerprint")
 
+#: Arm -> name -> mean over its pretrainings, and their number.
 Numbers = dict[str, dict[str, tuple[float, int]]]
 
 
@@ -42,37 +42,48 @@ def overlays(study: Study) -> tuple[tuple[bool, float] | None, dict[str, str]]:
     or None without a segmentation.
     """
     jobs = [job for job in study.jobs if job.cell["task"] == "segmentation"]
-    if not jobs:
-        return None, {}
-    condition = min((job.cell["frozen"], job.cell["fraction"]) for job in jobs)
+    conditions = [(job.cell["frozen"], job.cell["fraction"]) for job in jobs]
+    condition = min(conditions, default=None)
     found: dict[str, Path] = {}
-    for job in jobs:
+    for job, its_condition in zip(jobs, conditions, strict=True):
         picture = study.place(job.name) / "segmentations.png"
-        if (job.cell["frozen"], job.cell["fraction"]) == condition and picture.exists():
+        if its_condition == condition and picture.exists():
             found.setdefault(job.cell["arm"], picture)
     return condition, _embed(found)
 
 
 def losses(study: Study) -> Numbers:
     """Arm -> validation measure -> mean over its pretrainings, and their number."""
-    found: dict[str, list[dict]] = {}
-    for job, place in study.done("pretraining"):
-        result = json.loads((place / "result.json").read_text())
-        found.setdefault(job.cell["arm"], []).append(result["validation"])
-    return {arm: _mean(runs) for arm, runs in found.items()}
+    return _means(study, lambda place: read_json(place / "result.json")["validation"])
 
 
 def sensitivities(study: Study) -> Numbers:
     """Arm -> tag -> what `sentinel.csv` says last, mean over its pretrainings, and their number."""
-    found: dict[str, list[dict]] = {}
+    found = _means(study, _last_sensitivities)
+    return {arm: numbers for arm, numbers in found.items() if numbers}
+
+
+def _last_sensitivities(place: Path) -> dict[str, float]:
+    if not (path := place / "sentinel.csv").exists():
+        return {}
+    with path.open(newline="") as file:
+        last = [{}, *csv.DictReader(file)][-1]
+    mark = "sensitivity "
+    return {k.removeprefix(mark): float(v) for k, v in last.items() if k.startswith(mark)}
+
+
+def _means(study: Study, read: Callable[[Path], dict[str, float | None]]) -> Numbers:
+    """Arm -> name -> mean over the pretrainings that have a finite number, and how many have."""
+    found: dict[str, dict[str, list[float]]] = {}
     for job, place in study.done("pretraining"):
-        if (path := place / "sentinel.csv").exists():
-            with path.open(newline="") as file:
-                last = [{}, *csv.DictReader(file)][-1]
-            mark = "sensitivity "
-            tags = {k.removeprefix(mark): float(v) for k, v in last.items() if k.startswith(mark)}
-            found.setdefault(job.cell["arm"], []).append(tags)
-    return {arm: numbers for arm, runs in found.items() if (numbers := _mean(runs))}
+        of_arm = found.setdefault(job.cell["arm"], {})
+        for name, value in read(place).items():
+            if value is not None and math.isfinite(value):
+                of_arm.setdefault(name, []).append(value)
+    return {
+        arm: {name: (float(np.mean(values)), len(values)) for name, values in of_arm.items()}
+        for arm, of_arm in found.items()
+    }
 
 
 def failures(study: Study) -> list[tuple[str, str]]:
@@ -123,14 +134,15 @@ def difficulty(protocol: Protocol) -> str | None:
 
 def _times(study: Study) -> list[tuple[str, str]]:
     """By the files' times: `config.json` is of a run's start, `result.json` of its end."""
-    starts, ends = [], []
-    for _, place in study.done():
-        if (config := place / "config.json").exists():
-            starts.append(config.stat().st_mtime)
-            ends.append((place / "result.json").stat().st_mtime)
-    if not starts:
+    spans = [
+        [(place / name).stat().st_mtime for name in ("config.json", "result.json")]
+        for _, place in study.done()
+        if (place / "config.json").exists()
+    ]
+    if not spans:
         return []
-    minutes = sum(max(0, e - s) for s, e in zip(starts, ends, strict=True)) / 60
+    minutes = sum(max(0, end - start) for start, end in spans) / 60
+    starts, ends = zip(*spans, strict=True)
     limits = (time.gmtime(t) for t in (min(starts), max(ends)))
     first, last = (time.strftime("%Y-%m-%d %H:%M", t) for t in limits)
     return [
@@ -154,16 +166,6 @@ def _line(value: object) -> str:
     if isinstance(value, list):
         return " ".join(map(_line, value))
     return without_paths(str(value))
-
-
-def _mean(runs: Sequence[dict[str, float]]) -> dict[str, tuple[float, int]]:
-    """Name -> mean over the runs that have a finite number, and how many have."""
-    found: dict[str, list[float]] = {}
-    for run in runs:
-        for name, value in run.items():
-            if value is not None and math.isfinite(value):
-                found.setdefault(name, []).append(value)
-    return {name: (float(np.mean(values)), len(values)) for name, values in found.items()}
 
 
 def _embed(pictures: dict[str, Path]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Numbers as text, and the tables as CSV and LaTeX."""
+"""Numbers as text, and the tables as CSV."""
 
 import csv
 import functools
@@ -118,42 +118,6 @@ def _row(entry: Entry | Compared, found: CellSummary | PairedTest | None) -> dic
     low, high = (found and found.interval_95) or (None, None)
     row = vars(entry) | (vars(found) if found else {}) | {"low_95": low, "high_95": high}
     return row | {"measure": MEASURES[entry.task], "freeze": str(entry.frozen).lower()}
-
-
-def table2_tex(table: Sequence[Entry], note: str) -> str:
-    """Table 2 as a LaTeX table: mean ± sd of ten bootstraps, sd over images, the paper's beside it.
-
-    Args:
-        table: The cells.
-        note: What a reader has to know first.
-    """
-    cells = {(e.task, e.arm, e.frozen, e.fraction): e for e in table}
-    rows = list(dict.fromkeys((e.arm, e.frozen) for e in table))
-    columns = list(dict.fromkeys((e.task, e.fraction) for e in table))
-    heads = [f"{task} ({MEASURES[task]}), {percent(fraction)}" for task, fraction in columns]
-    lines = [
-        r"\begin{table}",
-        r"\caption{Mean $\pm$ standard deviation of ten bootstraps on the test images, and in "
-        r"brackets the standard deviation over the images; the paper's own values in parentheses "
-        r"are of another data set, not comparable in level. " + latex(note) + "}",
-        rf"\begin{{tabular}}{{ll{'l' * len(columns)}}}",
-        r"\hline",
-        " & ".join(["Pretraining", "Encoder", *map(latex, heads)]) + r" \\",
-        r"\hline",
-    ]
-    for arm, frozen in rows:
-        shown = [_tex_cell(cells.get((task, arm, frozen, f))) for task, f in columns]
-        lines.append(" & ".join([latex(arm), state(frozen), *shown]) + r" \\")
-    return "\n".join([*lines, r"\hline", r"\end{tabular}", r"\end{table}", ""])
-
-
-def _tex_cell(entry: Entry | None) -> str:
-    ours = NOTHING
-    if entry and entry.summary:
-        s = entry.summary
-        ours = f"{plus_minus(s.bootstrap_mean, s.bootstrap_sd)} [{number(s.sd_images, 2)}]"
-    paper = f" ({plus_minus(*entry.paper[:2], 2)})" if entry and entry.paper else ""
-    return latex(ours + paper)
 
 
 def _csv(columns: str, rows: Sequence[dict]) -> str:

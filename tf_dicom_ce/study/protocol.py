@@ -22,10 +22,7 @@ ARMS: dict[str, tuple[str, ...] | None] = {
     "ce": ("--no-use-dicom",),
     "ce+dicom": ("--use-dicom",),
     "ce+shuffled": ("--use-dicom", "--shuffle-tags"),
-    "tags": (
-        *("--no-use-dicom", "--lambda-rec", "0", "--lambda-adv", "0"),
-        *("--lambda-tags", "1"),
-    ),
+    "tags": ("--no-use-dicom", "--lambda-rec", "0", "--lambda-adv", "0", "--lambda-tags", "1"),
     "ce+tags": ("--no-use-dicom", "--lambda-tags", "1"),
     "ce+tags shuffled": ("--no-use-dicom", "--lambda-tags", "1", "--shuffle-tags"),
     "ce+acgan": ("--use-dicom", "--conditioning", "auxiliary"),
@@ -58,42 +55,28 @@ def decided(part: str) -> set[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One command.
+    """One command."""
 
-    Attributes:
-        name: Path of its folder below `jobs/`, e.g. "segmentation/ce/frozen/0.05/seed-0".
-        command: Words after `tf-dicom-ce`, without those that name folders.
-        needs: Name of the job whose encoder it uses, or None.
-        cell: Arm, task (or "pretraining"), frozen, fraction, seed.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    needs: str | None
-    cell: dict[str, Any]
+    name: str  # path of its folder below `jobs/`, e.g. "segmentation/ce/frozen/0.05/seed-0"
+    command: tuple[str, ...]  # words after `tf-dicom-ce`, without those that name folders
+    needs: str | None  # name of the job whose encoder it uses
+    cell: dict[str, Any]  # arm, task (or "pretraining"), frozen, fraction, seed
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
     """A study.
 
-    Attributes:
-        name: Its name.
-        arms: Names of `ARMS`.
-        seeds: Seeds of pretraining and head.
-        freeze: States of the encoder.
-        tasks: Names of `TASKS`.
-        fractions: Task -> shares of its labelled patients; a task may have its own.
-        options: "pretraining" and each task -> options of the command; "imagenet", where that is
-            an arm -> options of its heads, above their task's.
+    `options` are, of "pretraining" and of each task, those of the command; of "imagenet", where
+    that is an arm, those of its heads, above their task's.
     """
 
     name: str
-    arms: tuple[str, ...]
-    seeds: tuple[int, ...]
-    freeze: tuple[bool, ...]
-    tasks: tuple[str, ...]
-    fractions: dict[str, tuple[float, ...]]
+    arms: tuple[str, ...]  # names of `ARMS`
+    seeds: tuple[int, ...]  # of pretraining and head
+    freeze: tuple[bool, ...]  # states of the encoder
+    tasks: tuple[str, ...]  # names of `TASKS`
+    fractions: dict[str, tuple[float, ...]]  # task -> shares of its labelled patients
     options: dict[str, dict[str, Any]]
 
     def jobs(self) -> tuple[Job, ...]:

@@ -8,7 +8,6 @@ from markupsafe import Markup
 from scipy import stats
 
 from tf_dicom_ce.study import charts, exhibits, formats
-from tf_dicom_ce.study.protocol import ARMS
 from tf_dicom_ce.study.results import (
     MEASURES,
     PAIRS,
@@ -23,6 +22,7 @@ from tf_dicom_ce.study.runner import State, Study, read_json
 from tf_dicom_ce.templates import fill
 from tf_dicom_ce.whole_files import write_text
 
+#: Each of `protocol.ARMS`, in their order, in words.
 _WORDS = {
     "none": "no pretraining",
     "ce": "context encoder (inpainting), no tags",
@@ -42,10 +42,8 @@ _FEW_SEEDS = 5  # of fewer only differences many times their standard error are 
 def write_report(study: Study, folder: Path, difficulty: str | None = None) -> None:
     """Writes `report.html`, `report.md`, `table2.csv`, `table2.tex` and `comparisons.csv`.
 
-    Args:
-        study: The study; what is done of it is reported.
-        folder: Receives the files, each whole at any moment.
-        difficulty: Markdown table of how far simple methods get on the data.
+    What is done of the study is reported; each file in `folder` is whole at any moment.
+    `difficulty` is a Markdown table of how far simple methods get on the data.
 
     Raises:
         UserError: What `collect` refuses.
@@ -64,7 +62,8 @@ def write_report(study: Study, folder: Path, difficulty: str | None = None) -> N
         "summary": _summary(compared),
         "warnings": _warnings(table, compared),
         "tasks": [_task(task, table, compared) for task in tasks],
-        "arms": [(arm, _WORDS[arm]) for arm in ARMS if arm in {e.arm for e in table}],
+        **_table2(table),
+        "arms": [(arm, words) for arm, words in _WORDS.items() if arm in {e.arm for e in table}],
         "measures": MEASURES,
         "losses": _matrix(exhibits.losses(study)),
         "sensitivities": _matrix(exhibits.sensitivities(study)),
@@ -84,7 +83,7 @@ def write_report(study: Study, folder: Path, difficulty: str | None = None) -> N
     write_text(folder / "report.html", _render("study.html.jinja", content | pictures))
     write_text(folder / "report.md", _render("study.md.jinja", content))
     write_text(folder / "table2.csv", formats.table2_csv(table))
-    write_text(folder / "table2.tex", formats.table2_tex(table, note))
+    write_text(folder / "table2.tex", _render("table2.tex.jinja", content))
     write_text(folder / "comparisons.csv", formats.comparisons_csv(compared))
 
 
@@ -135,28 +134,25 @@ def _warnings(table: Sequence[Entry], compared: Sequence[Compared]) -> list[str]
     return warnings
 
 
+def _table2(table: Sequence[Entry]) -> dict:
+    """Table 2 of all tasks, a row for each arm and state, by what is at rows and columns."""
+    return {
+        "columns": list(dict.fromkeys((e.task, e.fraction) for e in table)),
+        "rows": list(dict.fromkeys((e.arm, e.frozen) for e in table)),
+        "cells": {(e.task, e.arm, e.frozen, e.fraction): e for e in table},
+    }
+
+
 def _task(task: str, table: Sequence[Entry], compared: Sequence[Compared]) -> dict:
-    """A task's Table 2, a row for each arm and state, and its comparisons."""
-    of_task = {(e.arm, e.frozen, e.fraction): e for e in table if e.task == task}
-    rows = list(dict.fromkeys((arm, frozen) for arm, frozen, _ in of_task))
-    fractions = sorted({fraction for *_, fraction in of_task})
-    in_paper = [f for f in fractions if any(of_task[*row, f].paper for row in rows)]
+    """A task's columns of Table 2, ours and the paper's, and its comparisons."""
+    compared = [c for c in compared if c.task == task]
     return {
         "name": task,
         "measure": MEASURES[task],
-        "fractions": fractions,
-        "in_paper": in_paper,
-        "rows": [
-            {
-                "arm": arm,
-                "frozen": frozen,
-                "cells": [of_task[arm, frozen, f] for f in fractions],
-                "paper": [of_task[arm, frozen, f].paper for f in in_paper],
-            }
-            for arm, frozen in rows
-        ],
-        "compared": [c for c in compared if c.task == task],
-        "tests": sorted({c.test.test for c in compared if c.task == task and c.test}),
+        "fractions": sorted({e.fraction for e in table if e.task == task}),
+        "in_paper": sorted({e.fraction for e in table if e.task == task and e.paper}),
+        "compared": compared,
+        "tests": sorted({c.test.test for c in compared if c.test}),
     }
 
 
@@ -189,7 +185,7 @@ def _matrix(numbers: exhibits.Numbers) -> dict:
 
 
 def _render(template: str, content: dict) -> str:
-    names = ("number", "signed", "p_value", "percent", "state", "interval", "markdown")
+    names = ("number", "signed", "p_value", "percent", "state", "interval", "markdown", "latex")
     functions = {"signed": formats.signed, "plus_minus": formats.plus_minus}
     filters = {name: getattr(formats, name) for name in names}
     return fill(f"study/{template}", functions | content, filters)

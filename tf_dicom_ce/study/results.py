@@ -34,37 +34,26 @@ _SEED = 0  # of resampling and flips: a report of the same runs is the same
 
 @dataclass(frozen=True)
 class Condition:
-    """What arms are compared under.
-
-    Attributes:
-        task: Name of the task.
-        frozen: Whether the encoder stayed as it was.
-        fraction: Share of the labelled patients.
-    """
+    """What arms are compared under."""
 
     task: str
-    frozen: bool
-    fraction: float
+    frozen: bool  # whether the encoder stayed as it was
+    fraction: float  # of the labelled patients
 
 
 @dataclass(frozen=True)
 class Cell(Condition):
-    """One entry of the table: all seeds of an arm under one condition.
+    """What is known of a cell of the table: all seeds of an arm under one condition.
 
-    Attributes:
-        arm: Name of the arm.
-        seeds: Seeds that are done, [S].
-        scores: Of every test image that has one, float [S, N]: Dice, or 1 where the class is right
-            and 0 where not.
-        patients: Patient of each of these images, str [N].
-        left_out: Number of test images without a score: Dice needs a class in the truth.
+    `scores` are, of every test image that has one, Dice, or 1 where the class is right and 0 where
+    not.
     """
 
     arm: str
-    seeds: tuple[int, ...]
-    scores: np.ndarray
-    patients: np.ndarray
-    left_out: int
+    seeds: tuple[int, ...]  # that are done, [S]
+    scores: np.ndarray  # float [S, N]
+    patients: np.ndarray  # of each of these images, str [N]
+    left_out: int  # number of test images without a score: Dice needs a class in the truth
 
 
 def collect(study: Study) -> tuple[Cell, ...]:
@@ -115,12 +104,8 @@ def collect(study: Study) -> tuple[Cell, ...]:
 def _read_table(path: Path) -> tuple[list[tuple[str, ...]], np.ndarray]:
     """A head's `test.csv`, in the order of patients and paths.
 
-    Returns:
-        Of each test image patient, path, frame and true class, where the table has them; and its
-        score, float [N]: `dice`, NaN where it is empty, or whether `predicted` is `true`.
-
-    Raises:
-        UserError: A column is missing.
+    Of each test image patient, path, frame and true class, where the table has them; and its score,
+    float [N]: `dice`, NaN where it is empty, or whether `predicted` is `true`.
     """
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
@@ -148,40 +133,24 @@ def _key(cell: Mapping[str, Any]) -> tuple[str, bool, float, str]:
 
 @dataclass(frozen=True)
 class Entry(Condition):
-    """One cell of Table 2.
-
-    Attributes:
-        arm: Name of the arm.
-        planned: Number of seeds that the study asks for.
-        summary: Of the runs that are done; None where there is none.
-        paper: The paper's mean and sd, or None.
-    """
+    """One cell of Table 2 as it is shown."""
 
     arm: str
-    planned: int
-    summary: CellSummary | None
-    paper: tuple[float, float] | None
+    planned: int  # number of seeds that the study asks for
+    summary: CellSummary | None  # of the runs that are done; None where there is none
+    paper: tuple[float, float] | None  # the paper's mean and sd
 
 
 @dataclass(frozen=True)
 class Compared(Condition):
-    """Arm a against arm b under one condition.
-
-    Attributes:
-        a: Name of an arm.
-        b: Name of an arm.
-        test: Over the seeds that both arms have done; None where there is none.
-        p_holm: Adjusted over the conditions of the task, done or not.
-        verdict: "better", "worse" or "not shown", of a against b; None without a test.
-        paper: The paper's difference, or None.
-    """
+    """Arm a against arm b under one condition."""
 
     a: str
     b: str
-    test: PairedTest | None
-    p_holm: float | None
-    verdict: str | None
-    paper: float | None
+    test: PairedTest | None  # over the seeds that both arms have done; None where there is none
+    p_holm: float | None  # adjusted over the conditions of the task, done or not
+    verdict: str | None  # "better", "worse" or "not shown", of a against b; None without a test
+    paper: float | None  # the paper's difference
 
 
 def entries(study: Study, cells: Sequence[Cell]) -> tuple[Entry, ...]:
@@ -202,10 +171,6 @@ def comparisons(table: Sequence[Entry], cells: Sequence[Cell]) -> tuple[Compared
     """All pairs of `PAIRS` of which the study has both arms.
 
     A question about a task, under all its conditions, is a family of its own.
-
-    Args:
-        table: What `entries` gives.
-        cells: What is done.
     """
     conditions = list(dict.fromkeys((e.task, e.frozen, e.fraction) for e in table))
     arms = {entry.arm for entry in table}

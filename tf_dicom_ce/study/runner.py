@@ -34,15 +34,10 @@ class State(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A study's folder.
+    """A study's folder."""
 
-    Attributes:
-        folder: Holds `jobs/<name>/` and the report.
-        jobs: All jobs, in an order in which they can run.
-    """
-
-    folder: Path
-    jobs: tuple[Job, ...]
+    folder: Path  # holds `jobs/<name>/` and the report
+    jobs: tuple[Job, ...]  # all of them, in an order in which they can run
 
     def place(self, name: str) -> Path:
         """The folder of a job: the run's folder, as `train` and `finetune` leave it."""
@@ -114,12 +109,7 @@ def read_json(path: Path) -> dict:
 def run_job(study: Study, job: Job) -> State:
     """Runs one job to its end, unless it has ended before; what an earlier start left goes on.
 
-    Args:
-        study: The study.
-        job: The job; the one it needs has to be done.
-
-    Returns:
-        DONE or FAILED.
+    The job that it needs has to be done. Tells whether it is now DONE or FAILED.
 
     Raises:
         UserError: It saw other data than jobs of its kind that were done before.
@@ -160,10 +150,7 @@ def _finish(study: Study, job: Job, child: Child) -> State:
 def run_all(study: Study, parallel: int, retry_failed: bool) -> None:
     """Runs all jobs that are open, several at a time, and tells of each as it ends.
 
-    Args:
-        study: The study.
-        parallel: Jobs at a time; each gets its share of the cores.
-        retry_failed: Run those that have failed again.
+    Each of the `parallel` jobs at a time gets its share of the cores.
 
     Raises:
         UserError: Another process runs this study, or a job saw other data than those before it.
@@ -182,10 +169,10 @@ def _run_open(study: Study, parallel: int) -> None:
     threads = {"TF_NUM_INTRAOP_THREADS": threads, "OMP_NUM_THREADS": threads}
     environment = os.environ | threads | {"TF_NUM_INTEROP_THREADS": "1"}
     console = Console(stderr=True, highlight=False)
-    jobs, seconds = study.jobs, []
-    open_jobs = [job for job in jobs if study.state(job) is State.OPEN]
-    if len(open_jobs) < len(jobs):
-        console.print(f"{len(jobs) - len(open_jobs)} of {len(jobs)} jobs ended before.")
+    seconds = []
+    open_jobs = [job for job in study.jobs if study.state(job) is State.OPEN]
+    if ended := len(study.jobs) - len(open_jobs):
+        console.print(f"{ended} of {len(study.jobs)} jobs ended before.")
     running: dict[Child, tuple[Job, float]] = {}
     try:
         while True:

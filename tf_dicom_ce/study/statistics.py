@@ -76,10 +76,7 @@ def cell_summary(scores: np.ndarray, patients: np.ndarray, seed: int) -> CellSum
     Where every patient has one image, `bootstrap_sd` is about `sd_images` / √N. Of scores in 0 … 1
     it is at most about √(m (1 − m) / N) ≤ 0.5 / √N.
 
-    Args:
-        scores: float [S, N], none NaN.
-        patients: [N].
-        seed: Of the resampling.
+    Scores are float [S, N], none NaN, patients [N]; `seed` is that of the resampling.
     """
     means = scores.mean(axis=1)
     mean = float(means.mean())
@@ -118,11 +115,8 @@ def paired_test(a: np.ndarray, b: np.ndarray, patients: np.ndarray, seed: int) -
 
     `p_seeds`, `interval_95`: those of `_two_level` on d_sp.
 
-    Args:
-        a: float [S, N], none NaN.
-        b: float [S, N], the same seeds and images in the same order.
-        patients: [N].
-        seed: Of flips and resampling.
+    a and b are float [S, N], none NaN, of the same seeds and images in the same order, patients
+    [N]; `seed` is that of flips and resampling.
     """
     names, sums = _by_patient(np.concatenate([a, b]), patients)
     means = sums / _by_patient(np.ones((1, len(patients))), patients)[1]
@@ -167,15 +161,13 @@ def verdicts(tests: Sequence[PairedTest | None]) -> list[tuple[float | None, str
     interval without 0, and two seeds or more, since one run says nothing about its arm. All else is
     "not shown", which is not "the same".
 
-    Args:
-        tests: The family: all tests that one claim or one table rests on. None stands for one whose
-            runs are not done. It counts as p = 1, so that what is done first is judged no milder,
-            and gets None, None.
+    The family is all tests that one claim or one table rests on. None stands for one whose runs are
+    not done. It counts as p = 1, so that what is done first is judged no milder, and gets None,
+    None.
     """
-    known = [test is not None and test.p_seeds is not None for test in tests]
-    family = holm([max(t.p, t.p_seeds) if k else 1.0 for t, k in zip(tests, known, strict=True)])
+    larger = [max(t.p, t.p_seeds) if t and t.p_seeds is not None else 1.0 for t in tests]
     found: list[tuple[float | None, str | None]] = []
-    for test, p in zip(tests, family, strict=True):
+    for test, p in zip(tests, holm(larger), strict=True):
         if test is None:
             found.append((None, None))
             continue
@@ -239,12 +231,7 @@ def _two_level(x: np.ndarray, seed: int) -> tuple:
     "pigeonhole bootstrap"): skewed scores have a longer side. Assumes effects of seeds that are
     about normal: few cannot show it.
 
-    Args:
-        x: float [S, P].
-        seed: Of the resampling.
-
-    Returns:
-        Low and high end, or None of one patient; p, or None.
+    Of x, float [S, P], the interval, or None of one patient, and p, or None.
     """
     seeds, patients = x.shape
     if patients < 2:

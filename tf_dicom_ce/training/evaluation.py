@@ -160,8 +160,8 @@ def _write_table(task: Task, table: list[dict], run: Path) -> None:
 
 def _image(task: Task, row: int) -> tuple[np.ndarray, tuple[int, int]]:
     """What the head saw, uint8 [h, w], and height and width of that part of the source."""
-    _, _, top, bottom, left, right = task.frames.places[row].tolist()
-    return task.frames.read(np.array([row])).numpy()[0, ..., 0], (bottom - top, right - left)
+    _, region = task.frames.place(row)
+    return task.frames.read(np.array([row])).numpy()[0, ..., 0], (region.height, region.width)
 
 
 def _write_panel(task: Task, shown: dict[str, int], truth, masks, dice, run: Path) -> None:

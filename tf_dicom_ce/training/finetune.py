@@ -14,8 +14,8 @@ from tf_dicom_ce.data.splits import write_split
 from tf_dicom_ce.data.store import default_cache
 from tf_dicom_ce.data.tasks import Task, load_task
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.models.head import Head
-from tf_dicom_ce.models.loading import describe_encoder, load_encoder
+from tf_dicom_ce.models.backbones import describe_encoder, load_encoder
+from tf_dicom_ce.models.heads import Head
 from tf_dicom_ce.phantom.cohort import default_cohort
 from tf_dicom_ce.saved_model.reading import digest_of
 from tf_dicom_ce.saved_model.writing import built_size, in_float32

@@ -4,7 +4,6 @@ import keras
 
 from tf_dicom_ce.config import FinetuneConfig, PretrainConfig
 from tf_dicom_ce.models.backbones import build_encoder
-from tf_dicom_ce.models.classifier import Classifier
 from tf_dicom_ce.models.decoder import Decoder
 from tf_dicom_ce.models.discriminator import (
     AuxiliaryDiscriminator,
@@ -12,11 +11,10 @@ from tf_dicom_ce.models.discriminator import (
     ProjectionDiscriminator,
 )
 from tf_dicom_ce.models.gan import ContextEncoderGAN
-from tf_dicom_ce.models.head import Head
+from tf_dicom_ce.models.heads import Classifier, Head, UNet
 from tf_dicom_ce.models.measured import MeasuredModel
 from tf_dicom_ce.models.spectral import SpectralNormalization
 from tf_dicom_ce.models.tag_head import TagHead, TagPredictor
-from tf_dicom_ce.models.unet import UNet
 from tf_dicom_ce.training.adam import FusedAdam
 
 #: Setting `precision` -> Keras' dtype policy.

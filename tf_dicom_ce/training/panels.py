@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image, ImageDraw
 
 from tf_dicom_ce.masks import outline
-from tf_dicom_ce.models.patch import centre_patch, mask_centre
+from tf_dicom_ce.models.gan import centre_patch, mask_centre
 
 _TITLES = ("input with hole", "prediction in place", "truth")
 _RANGE = 2.5  # standard deviations either side of the mean that are shown as black and white

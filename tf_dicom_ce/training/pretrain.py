@@ -12,9 +12,8 @@ import tensorflow as tf
 
 from tf_dicom_ce.config import PRESETS, PretrainConfig
 from tf_dicom_ce.data import datasets, shuffling
-from tf_dicom_ce.data.source import Source
 from tf_dicom_ce.data.splits import Split, write_split
-from tf_dicom_ce.data.ultrasound import UltrasoundDataset
+from tf_dicom_ce.data.ultrasound import Source, UltrasoundDataset
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake import coverage, coverage_report
 from tf_dicom_ce.preprocessing import standardise

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_dicom_ce.models.patch import centre_patch
+from tf_dicom_ce.models.gan import centre_patch
 
 _AT_ONCE = 8  # images
 

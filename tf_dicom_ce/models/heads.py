@@ -1,0 +1,292 @@
+"""The heads on an encoder: classification and segmentation (section 4.2, Appendix A.2)."""
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from tf_dicom_ce.models.conv_bn_relu import ConvBNReLU
+from tf_dicom_ce.models.encoder import Exportable, channels
+from tf_dicom_ce.models.losses import soft_dice_loss, weighted_bce
+
+HEAD_CHANNELS = 256
+UP_CHANNELS = (256, 128, 64, 32, 16)
+
+
+class Head(Exportable):
+    """A network on an encoder: Keras' `Model`, which knows its loss and its answers.
+
+    A call gives logits; `predict` gives the answers by name. `compile` takes the paper's loss and a
+    metric to watch where none are given, and `export` writes the SavedModel of export/README.md.
+    A subclass has `task`, `default_loss`, `default_metric` and `answer`.
+
+    Args:
+        encoder: Any Keras model or layer from z-scored images, float [N, H, W, 1], to the dict of
+            scales `P1`…`P5` of stride 2…32. Where its `trainable` is False, it stays as it is.
+        classes: Number of classes.
+        width_multiplier: Multiplies the head's channel counts, not the encoder's.
+        dtype: Keras' dtype policy of the head; its logits are float32 under every one.
+    """
+
+    def __init__(self, encoder, classes, width_multiplier, dtype, name, **kwargs):
+        # Layer by layer inputs are cast, and the image itself is none of them.
+        super().__init__(name=name, dtype=dtype, autocast=False, **kwargs)
+        self.encoder = encoder
+        self.classes = classes
+        self.width_multiplier = width_multiplier
+
+    def build(self, input_shape):
+        self.compute_output_spec(keras.KerasTensor(input_shape))
+
+    def compile(self, optimizer="adam", loss=None, *, metrics=None, **kwargs):
+        """As Keras'; None is `default_loss` and `default_metric`."""
+        loss = self.default_loss() if loss is None else loss
+        metrics = [self.default_metric()] if metrics is None else metrics
+        super().compile(optimizer, loss, metrics=metrics, **kwargs)
+
+    def compile_from_config(self, config):
+        """As Keras', which leaves it out where `compile` is overridden."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def predict_step(self, data):
+        """Answers to a batch (x, …) or x."""
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        return self.answer(self(x, training=False))
+
+    def description(self):
+        return {"classes": [str(k) for k in range(self.classes)]}
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "encoder": keras.saving.serialize_keras_object(self.encoder),
+            "classes": self.classes,
+            "width_multiplier": self.width_multiplier,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        encoder = keras.saving.deserialize_keras_object(config["encoder"])
+        return cls(**{**config, "encoder": encoder})
+
+
+@keras.saving.register_keras_serializable("tf_dicom_ce")
+class Classifier(Head):
+    """Encoder, 1×1 convolution with ReLU, dropout, global average, dense layer; see `Head`.
+
+    Args:
+        encoder: From z-scored images to the dict of scales; its `P5` is used.
+        classes: Number of classes K.
+        ordinal: Whether they are in an order: then the logits are those of the ordinal codes.
+        width_multiplier: Multiplies the channels of the 1×1 convolution.
+        dropout: Rate.
+        positive_weight: Of `OrdinalLoss`.
+        dtype: Keras' dtype policy of the 1×1 convolution.
+
+    Call:
+        x: float [N, H, W, 1], z-scored.
+
+    Returns:
+        Logits, float32 [N, K − 1], or [N, K] of nominal classes. Targets are classes 0…K−1, integer
+        [N]; the loss is `OrdinalLoss` or the cross-entropy, the metric `accuracy`; `predict` gives
+        `probabilities` and `class_id`.
+    """
+
+    task = "classification"
+
+    def __init__(
+        self,
+        encoder: keras.Layer,
+        classes: int,
+        ordinal: bool = True,
+        width_multiplier: float = 1.0,
+        dropout: float = 0.5,
+        positive_weight: float = 2.0,
+        dtype=None,
+        name: str = "classifier",
+        **kwargs,
+    ):
+        super().__init__(encoder, classes, width_multiplier, dtype, name, **kwargs)
+        self.ordinal, self.dropout, self.positive_weight = ordinal, dropout, positive_weight
+        filters, policy = channels(HEAD_CHANNELS, width_multiplier), self.dtype_policy
+        outputs = classes - 1 if ordinal else classes
+        self.head = keras.Sequential(
+            [
+                layers.Conv2D(filters, 1, activation="relu", name="conv", dtype=policy),
+                Dropout(dropout, name="dropout"),
+                layers.GlobalAveragePooling2D(name="average", dtype="float32"),
+                layers.Dense(outputs, name="logits", dtype="float32"),
+            ],
+            name="head",
+        )
+
+    def call(self, x, training=False):
+        return self.head(self.encoder(x, training=training)["P5"], training=training)
+
+    def answer(self, logits):
+        if self.ordinal:
+            return ordinal_outputs(logits)
+        class_id = tf.argmax(logits, axis=-1, output_type=tf.int32)
+        return {"probabilities": tf.nn.softmax(logits), "class_id": class_id}
+
+    def default_loss(self):
+        """Weighted binary cross-entropy on the ordinal codes; of nominal classes cross-entropy."""
+        if self.ordinal:
+            return OrdinalLoss(self.positive_weight)
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def default_metric(self):
+        """The share of the images whose class is right."""
+        if self.ordinal:
+            return keras.metrics.MeanMetricWrapper(ordinal_accuracy, "accuracy")
+        return keras.metrics.SparseCategoricalAccuracy("accuracy")
+
+    def get_config(self):
+        own = ("ordinal", "dropout", "positive_weight")
+        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
+
+
+class Dropout(keras.layers.Layer):
+    """Keras' dropout, but its seed's variable has the name of the layer.
+
+    Keras names that variable by how many there were before, and checkpoints need a name that stays.
+    (They hold it; a `.keras` file and BackupAndRestore do not, so the masks begin anew there.)
+    """
+
+    def __init__(self, rate: float, name: str):
+        super().__init__(name=name, dtype="float32")
+        self.rate = rate
+        self.seed_generator = keras.random.SeedGenerator(name=name)
+
+    def call(self, x, training=False):
+        return keras.random.dropout(x, self.rate, seed=self.seed_generator) if training else x
+
+
+@keras.saving.register_keras_serializable("tf_dicom_ce")
+class OrdinalLoss(keras.losses.Loss):
+    """`weighted_bce` on the ordinal codes of classes 0…K−1, any dtype [N] or [N, 1]."""
+
+    def __init__(self, positive_weight: float = 2.0, name: str = "ordinal_loss", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.positive_weight = positive_weight
+
+    def call(self, labels, logits):
+        codes = ordinal_codes(tf.reshape(labels, [-1]), logits.shape[-1] + 1)
+        return weighted_bce(codes, logits, self.positive_weight)
+
+    def get_config(self):
+        return {**super().get_config(), "positive_weight": self.positive_weight}
+
+
+@keras.saving.register_keras_serializable("tf_dicom_ce")
+def ordinal_accuracy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """1 where the class that the logits [N, K − 1] mean is the label, else 0; float32 [N]."""
+    labels = tf.cast(tf.reshape(labels, [-1]), tf.int32)
+    return tf.cast(ordinal_outputs(logits)["class_id"] == labels, tf.float32)
+
+
+def ordinal_codes(labels: tf.Tensor, classes: int) -> tf.Tensor:
+    """Class k of K as k ones and K − 1 − k zeros (Appendix A.2.1): 2 of 5 is [1, 1, 0, 0].
+
+    Labels are integer [N], codes float32 [N, K − 1].
+    """
+    return tf.cast(tf.range(classes - 1) < tf.cast(labels, tf.int32)[:, tf.newaxis], tf.float32)
+
+
+def ordinal_outputs(logits: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Answers of an ordinal classifier to logits z [N, K − 1].
+
+    The class is the number of thresholds passed, σ(z) > ½. P(k) = P(pass k) − P(pass k + 1), where
+    a threshold counts as passed at most as surely as the one below it (a running minimum), so
+    that no difference is negative where the outputs contradict each other. `probabilities` are
+    float32 [N, K], whose rows sum to 1, `class_id` int32 [N].
+    """
+    class_id = tf.reduce_sum(tf.cast(logits > 0.0, tf.int32), axis=-1)
+    passed = [tf.ones_like(logits[:, 0])]
+    for z in tf.unstack(logits, axis=-1):
+        passed.append(tf.minimum(passed[-1], tf.sigmoid(z)))
+    passed = tf.stack([*passed, tf.zeros_like(passed[0])], axis=-1)
+    return {"probabilities": passed[:, :-1] - passed[:, 1:], "class_id": class_id}
+
+
+@keras.saving.register_keras_serializable("tf_dicom_ce")
+class UNet(Head):
+    """The U-Net (Ronneberger et al., 2015): five up-convolutional blocks with skip connections.
+
+    A block doubles the resolution by a 3×3 up-convolution, joins the encoder's scale of that
+    resolution – P4, P3, P2, P1 and, at full resolution, the image itself – and applies a 3×3
+    convolution; each is followed by BatchNorm and ReLU. A 1×1 convolution gives the logits. See
+    `Head` for its use.
+
+    Args:
+        encoder: From z-scored images to the dict of scales.
+        classes: Number of classes, background included.
+        width_multiplier: Multiplies the channels of the blocks.
+        dtype: Keras' dtype policy of the blocks.
+
+    Call:
+        x: float [N, H, W, 1], z-scored, H and W multiples of 32.
+
+    Returns:
+        Logits, float32 [N, H, W, classes]. Targets are masks, integer [N, H, W], 0 is background;
+        the loss is soft Dice (Appendix A.2.2), the metric `dice`; `predict` gives `probabilities`
+        and `mask`.
+    """
+
+    task = "segmentation"
+
+    def __init__(
+        self,
+        encoder: keras.Layer,
+        classes: int,
+        width_multiplier: float = 1.0,
+        dtype=None,
+        name: str = "unet",
+        **kwargs,
+    ):
+        super().__init__(encoder, classes, width_multiplier, dtype, name, **kwargs)
+        self.ups, self.joins = [], []
+        for k, count in enumerate(UP_CHANNELS, start=1):
+            count = channels(count, width_multiplier)
+            like = {"filters": count, "dtype": self.dtype_policy}
+            self.ups.append(ConvBNReLU(**like, strides=2, transpose=True, name=f"up{k}"))
+            self.joins.append(ConvBNReLU(**like, name=f"join{k}"))
+        self.logits = layers.Conv2D(classes, 1, name="logits", dtype="float32")
+
+    def call(self, x, training=False):
+        scales = self.encoder(x, training=training)
+        skips = (scales["P4"], scales["P3"], scales["P2"], scales["P1"], x)
+        h = scales["P5"]
+        for up, join, skip in zip(self.ups, self.joins, skips, strict=True):
+            h = up(h, training=training)
+            h = join(keras.ops.concatenate([h, skip], axis=-1), training=training)
+        return self.logits(h)
+
+    def answer(self, logits):
+        return segmentation_outputs(logits)
+
+    def default_loss(self):
+        return soft_dice
+
+    def default_metric(self):
+        """The mean over batches of `dice`."""
+        return keras.metrics.MeanMetricWrapper(dice, "dice")
+
+
+@keras.saving.register_keras_serializable("tf_dicom_ce")
+def soft_dice(masks: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """`soft_dice_loss` of masks as Keras hands them to a loss: in floats."""
+    return soft_dice_loss(tf.cast(masks, tf.int32), logits)
+
+
+@keras.saving.register_keras_serializable("tf_dicom_ce")
+def dice(masks: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Dice of the likeliest classes of a batch, 0…1: `soft_dice_loss` with hard probabilities."""
+    certain = 50.0 * tf.one_hot(tf.argmax(logits, axis=-1), logits.shape[-1])
+    return 1.0 - soft_dice(masks, certain)
+
+
+def segmentation_outputs(logits: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Answers of a U-Net: `probabilities` float32 [N, H, W, C]; `mask`, the likeliest, uint8."""
+    mask = tf.cast(tf.argmax(logits, axis=-1), tf.uint8)
+    return {"probabilities": tf.nn.softmax(logits), "mask": mask}
