@@ -79,7 +79,7 @@ def make_cohort(
     workers: int | None = None,
     domain_shift: bool = True,
 ) -> Path:
-    """Renders a cohort, or what is missing of it.
+    """Renders a cohort, or what is missing of it, and returns its folder `out`.
 
     The folder receives `pretraining/`, `classification/` and `segmentation/` with one folder a
     patient; `classification.csv` and `segmentation.csv` (labels, relative to `out`; masks are
@@ -93,9 +93,6 @@ def make_cohort(
         seed: 0 or more; same seed, same bytes, whatever the number of workers.
         workers: Processes; by default one a core.
         domain_shift: Downstream images come from another vendor than the pretraining images.
-
-    Returns:
-        `out`.
 
     Raises:
         UserError: The folder holds something else or another cohort, or cannot be made; or a
