@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from benchmarks.pretraining.ours import batch, compiled
 from benchmarks.sizes import LABELS, from_json
-from benchmarks.step.ours import batch, compiled
 from tf_dicom_ce.models.gan import ContextEncoderGAN
 from tf_dicom_ce.models.losses import adversarial_loss, discriminator_loss
 from tf_dicom_ce.models.patch import centre_patch, mask_centre

@@ -1,4 +1,4 @@
-"""Images a second of the phantom, in one process and in one a core."""
+"""Images a second of the phantom, in one process and in one a core (1 min)."""
 
 import functools
 import os
@@ -6,8 +6,7 @@ import shutil
 from pathlib import Path
 
 from benchmarks.sizes import Sizes
-from benchmarks.spreads import ratios, spread
-from benchmarks.tables import Goal, Table
+from benchmarks.tables import Goal, Table, ratios, spread
 from benchmarks.turns import by_turns, timed
 from tf_dicom_ce.phantom.cohort import Order, render
 from tf_dicom_ce.phantom.vendors import VENDOR_A
