@@ -1,1 +1,4 @@
-"""Side-by-side measurements, never part of the tests: `python -m benchmarks --help`."""
+"""What the package is measured against; `python -m benchmarks` lists it."""
+
+#: Each has `measure`: sizes and a folder to work in -> results; `tables` and `goals` of results.
+MEASURED = ("step", "ways", "input", "growth", "scaling", "index", "phantom", "start", "serving")

@@ -1,86 +1,57 @@
-"""Measures how fast each part is beside what one would use instead.
+"""Measures, fuzzes and other checks that take long.
 
-    python -m benchmarks all             everything, into docs/performance.md
-    python -m benchmarks step input      some of it
-    python -m benchmarks report          renders again what was measured before
-    python -m benchmarks all --trial     tiny sizes, to see that it runs; not into docs
+    python -m benchmarks                           lists them
+    python -m benchmarks fuzz_reader --count 3000  runs one; the options are its own, see --help
+    python -m benchmarks step input --trial        measures some of the first ones, at tiny sizes
+    python -m benchmarks all                       measures them all, into docs/performance.md
 
-Wants the extra `[bench]` and an idle machine. What was measured is kept in build/benchmarks.
+Wants the extra `[bench]` and an idle machine; the times are about those on two cores. What was
+measured is kept in build/benchmarks.
 """
 
 import argparse
-import shutil
+import ast
+import importlib
 import sys
-import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from benchmarks import index_speed, phantom_speed, record, report, scaling, serving, start, ways
-from benchmarks.reading import growth
-from benchmarks.reading import measure as reading
-from benchmarks.reading import tables as reading_tables
-from benchmarks.sizes import FULL, TRIAL, Sizes
-from benchmarks.step import measure as step
-from benchmarks.step import tables as step_tables
-from benchmarks.tables import Goal, Table
-
-_DOCUMENT = Path("docs", "performance.md")
+from benchmarks import MEASURED
 
 
-class Benchmark(NamedTuple):
-    """Sizes and a folder to work in -> results; results -> tables, goals."""
-
-    measure: Callable[[Sizes, Path], dict | list]
-    tables: Callable[[dict], list[Table]]
-    goals: Callable[[dict], list[Goal]]
-
-
-def _of(module) -> Benchmark:
-    return Benchmark(module.measure, module.tables, module.goals)
-
-
-BENCHMARKS = {
-    "step": Benchmark(step.measure, step_tables.tables, step_tables.goals),
-    "ways": _of(ways),
-    "input": Benchmark(reading.measure, reading_tables.tables, reading_tables.goals),
-    "growth": Benchmark(growth.measure, reading_tables.growth_tables, reading_tables.growth_goals),
-    "scaling": _of(scaling),
-    "index": _of(index_speed),
-    "phantom": _of(phantom_speed),
-    "start": _of(start),
-    "serving": _of(serving),
-}
+def listing() -> dict[str, str]:
+    """Name -> first line of the docstring of each; nothing is imported, for that takes seconds."""
+    found = dict.fromkeys(MEASURED, "")
+    for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
+        tree = ast.parse(path.read_text())
+        functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        if path.stem in MEASURED or "add_arguments" in functions:
+            found[path.stem] = ast.get_docstring(tree).partition("\n")[0]
+    return found
 
 
-def main() -> None:
+def main(words: Sequence[str]) -> int | None:
+    """Runs what the first word names; without one, lists what there is."""
+    known = listing()
+    if not words or words[0] in ("-h", "--help"):
+        print(__doc__)
+        for name, line in known.items():
+            print(f"{name:16}  {line}")
+        return 0
+    name, *rest = words
+    if name not in (*known, "all"):
+        print(f"{name}: no benchmark; `python -m benchmarks` lists them.", file=sys.stderr)
+        return 2
+    described = importlib.import_module(f"benchmarks.{'report' if name == 'all' else name}")
+    module = importlib.import_module("benchmarks.report") if name in MEASURED else described
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description=__doc__,
+        prog=f"python -m benchmarks {name}",
+        description=described.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", nargs="+", choices=[*BENCHMARKS, "all", "report"])
-    parser.add_argument("--trial", action="store_true", help="tiny sizes")
-    parser.add_argument("--results", type=Path, metavar="DIR", help="on a disk, not in memory")
-    parser.add_argument("--out", type=Path, metavar="MD", help=f"default: {_DOCUMENT}")
-    options = parser.parse_args()
-    folder = options.results or Path("build", "benchmarks-trial" if options.trial else "benchmarks")
-    folder.mkdir(parents=True, exist_ok=True)
-    document = options.out or (folder / _DOCUMENT.name if options.trial else _DOCUMENT)
-    if not document.exists():
-        shutil.copy(_DOCUMENT, document)
-    for name, benchmark in BENCHMARKS.items():
-        if name in options.what or "all" in options.what:
-            begin = time.monotonic()
-            with tempfile.TemporaryDirectory(dir=folder) as work:
-                results = benchmark.measure(TRIAL if options.trial else FULL, Path(work))
-            command = f"python -m benchmarks {name}{' --trial' if options.trial else ''}"
-            record.write(folder, name, command, results)
-            print(f"{name}: {(time.monotonic() - begin) / 60:.1f} min", file=sys.stderr)
-    records = {name: found for name in BENCHMARKS if (found := record.read(folder, name))}
-    report.write(document, records, BENCHMARKS)
+    module.add_arguments(parser)
+    return module.run(parser.parse_args(rest, argparse.Namespace(what=name)))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

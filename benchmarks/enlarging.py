@@ -1,7 +1,7 @@
-"""A head's masks enlarged by nearest neighbour, or by interpolating the probabilities.
+"""A head's masks enlarged by nearest neighbour or by interpolated probabilities (1 min).
 
-    python benchmarks/enlarging.py export/segmentation/1
-    python benchmarks/enlarging.py export/segmentation/1 --data DIR --labels CSV
+    python -m benchmarks enlarging export/segmentation/1
+    python -m benchmarks enlarging export/segmentation/1 --data DIR --labels CSV
 
 The same probabilities on the same test images (those of the phantom, without --data), both ways.
 Prints the mean over images of every measure by class, and the difference with its 95 % interval,
@@ -14,24 +14,27 @@ import json
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
-from layout import aligned
 
+from benchmarks.tables import aligned
 from tf_dicom_ce.config import FinetuneConfig
-from tf_dicom_ce.data.store import default_cache
-from tf_dicom_ce.data.tasks import load_task
 from tf_dicom_ce.masks import likeliest_classes
 from tf_dicom_ce.metrics import mask_measures, summarise
 from tf_dicom_ce.phantom.cohort import default_cohort
-from tf_dicom_ce.preprocessing import resize_mask
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="folder of one version of a segmentation head")
     parser.add_argument("--data", type=Path, metavar="DIR")
     parser.add_argument("--labels", type=Path, metavar="CSV")
-    options = parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> None:
+    import tensorflow as tf
+
+    from tf_dicom_ce.data.store import default_cache
+    from tf_dicom_ce.data.tasks import load_task
+    from tf_dicom_ce.preprocessing import resize_mask
+
     content = json.loads((options.model / "segmentation.json").read_text())
     names = {field.name for field in dataclasses.fields(FinetuneConfig)} & content.keys()
     config = FinetuneConfig(**{name: content[name] for name in names})
@@ -81,7 +84,3 @@ def mean(table: np.ndarray) -> list[float]:
     """Of what is defined, by column."""
     columns = (column[~np.isnan(column)] for column in table.T)
     return [float(column.mean()) if len(column) else np.nan for column in columns]
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,4 @@
-"""Mutates DICOM files of every transfer syntax and watches the reader.
-
-    python benchmarks/fuzz_reader.py --count 20000 --seed 0 --workers 2
+"""Mutates DICOM files of every transfer syntax and watches the reader (2 min).
 
 Prints how often each code came, by transfer syntax. Ends with 1 if a process died, took more than
 5 seconds or grew by more than 1 GB, if an exception escaped, or if header and frame disagree.
@@ -12,7 +10,6 @@ import concurrent.futures
 import multiprocessing
 import random
 import resource
-import sys
 import tempfile
 import time
 import warnings
@@ -21,11 +18,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
-import dicom_encoders
-from layout import aligned
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 
+from benchmarks import dicom_encoders
+from benchmarks.tables import aligned
 from tf_dicom_ce.dicom import reader
 
 SECONDS = 5
@@ -230,24 +227,21 @@ def table(results: list[Result]) -> str:
     return aligned(rows)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
-    arguments = parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> int:
     start = time.perf_counter()
-    results = list(fuzz(arguments.count, arguments.seed, arguments.workers))
+    results = list(fuzz(options.count, options.seed, options.workers))
     print(table(results))
     violations = [r for r in results if r.violation]
     for result in violations:
         print(f"mutation {result.number} of {result.syntax}: {result.violation}")
     print(
-        f"{len(results)} mutations, seed {arguments.seed}: {len(violations)} violations, "
+        f"{len(results)} mutations, seed {options.seed}: {len(violations)} violations, "
         f"{time.perf_counter() - start:.0f} s"
     )
     return 1 if violations else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,4 @@
-"""Sends hostile requests to `tf-dicom-ce serve`, beside clients that behave, and watches.
-
-    python benchmarks/fuzz_server.py --count 20000 --seed 0
+"""Sends hostile requests to `tf-dicom-ce serve` beside clients that behave, and watches (40 min).
 
 Bad JSON, ragged and wrong tensors, damaged images and DICOM, bombs, paths that lead elsewhere, and
 what is hardly HTTP. Prints how often each status came, by kind. Exits with 1 if the server died,
@@ -16,18 +14,16 @@ import contextlib
 import re
 import socket
 import statistics
-import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
-from hostile_requests import MODELS, Hostile
-from layout import aligned
-from served import export_untrained, served
-from serving_latency import Client, picture
 
+from benchmarks.hostile_requests import MODELS, Hostile
+from benchmarks.served import Client, export_untrained, picture, served
+from benchmarks.tables import aligned
 from tf_dicom_ce.config import FinetuneConfig
 
 SECONDS = 60  # for an answer
@@ -149,12 +145,13 @@ def table(counts: collections.Counter) -> str:
     return aligned(rows)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--clients", type=int, default=4, help="hostile ones at a time")
-    options = parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> int:
     start, stop = time.perf_counter(), threading.Event()
     hostile = Hostile(options.seed, picture(*SIZE, seed=0))
     with tempfile.TemporaryDirectory() as folder:
@@ -194,7 +191,3 @@ def main() -> int:
         f"503. {time.perf_counter() - start:.0f} s"
     )
     return 1 if faults else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

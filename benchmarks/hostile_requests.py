@@ -1,4 +1,4 @@
-"""Requests that a server has to refuse or answer, but not fail on, for `fuzz_server.py`.
+"""Requests that a server has to refuse or answer, but not fail on, for `fuzz_server`.
 
 Each is the bytes of a whole HTTP request, a function of seed and number.
 """
@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Callable, Mapping
 
-import fuzz_reader
+from benchmarks import fuzz_reader
 
 MODELS = ("classification", "segmentation")
 

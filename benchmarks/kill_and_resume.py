@@ -1,6 +1,4 @@
-"""Kills small runs at random moments, goes on with them, and compares with runs left alone.
-
-    python benchmarks/kill_and_resume.py [--kills 20] [--seed 0] [--what pretraining …]
+"""Kills small runs at random moments, resumes them, compares with runs left alone (20 min).
 
 A pretraining, a classifier and a segmentation head are trained with `--deterministic`, each once in
 one go and once with SIGKILLs at random moments and `--resume`. All variables (weights, statistics,
@@ -122,18 +120,16 @@ def difference(a: Path, b: Path) -> str:
     return "" if results[0] == results[1] else "result.json"
 
 
-def main() -> None:
-    """Runs the comparison."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--longest", type=float, default=12.0, help="seconds before a kill")
     parser.add_argument("--from-step", type=int, default=0, help="saved before any kill")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT)
-    options = parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> int:
     rng, failures = random.Random(options.seed), 0
     with tempfile.TemporaryDirectory() as name:
         data = Path(name, "data")
@@ -151,8 +147,4 @@ def main() -> None:
                 f"{what}: {kills} kills; {f'differs in {found}' if found else 'equal'}", flush=True
             )
             shutil.rmtree(killed)
-    sys.exit(bool(failures))
-
-
-if __name__ == "__main__":
-    main()
+    return int(bool(failures))

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from benchmarks.reading import tables as reading
+from benchmarks import input as reading
+from benchmarks import step
 from benchmarks.scaling import rates
-from benchmarks.spreads import digits
-from benchmarks.step import tables as step
+from benchmarks.tables import digits
 
 _OURS, _OTHERS = "#1b6ca8", "#b8bec6"
 

@@ -1,6 +1,6 @@
-"""Stores SEG and SR of real files in a real Orthanc, fetches each, and compares.
+"""Stores SEG and SR of real files in a real Orthanc, fetches each, compares (3 min).
 
-    python benchmarks/real_results.py ../shared/data/real_us
+    python -m benchmarks real_results ../shared/data/real_us
 
 Untrained heads answer for every frame that can be read. The sources are stored by STOW-RS, then
 the results, which are fetched by WADO-RS and held against what the heads said. Prints counts by
@@ -25,16 +25,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from layout import aligned
 from pydicom import Dataset, dcmread
-from served import CLASSES, export_untrained
 
+from benchmarks.served import CLASSES, export_untrained
+from benchmarks.tables import aligned
 from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.dicomweb_server import Credentials, RefusedError, Server
 from tf_dicom_ce.intake.index import Index, scan
-from tf_dicom_ce.prediction.batch import Head, predict
 from tf_dicom_ce.prediction.folder import open_results
 from tf_dicom_ce.prediction.stow import store
 from tf_dicom_ce.results.source import open_image
@@ -69,7 +68,7 @@ def orthanc(folder: Path) -> Iterator[None]:
 class Remembering:
     """A head that keeps what it answered."""
 
-    def __init__(self, head: Head):
+    def __init__(self, head):
         self.model, self.find_sector, self._head = head.model, head.model.find_sector, head
         self.answers: list[dict[str, np.ndarray]] = []
 
@@ -104,8 +103,10 @@ def rows_of(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
-def run(task: str, index: Index, folder: Path, counts: Counter) -> Iterator[str]:
+def compare(task: str, index: Index, folder: Path, counts: Counter) -> Iterator[str]:
     """Predicts, stores, fetches and compares; counts, and yields what was wrong."""
+    from tf_dicom_ce.prediction.batch import Head, predict  # TensorFlow takes its time
+
     version = export_untrained(folder, FinetuneConfig(task=task, image_size=(64, 96), width=1 / 16))
     head, out = Remembering(Head(version)), folder / f"out-{task}"
     reader = ImageReader(index.root, index.schema.sop_classes, head.model.find_sector)
@@ -134,13 +135,15 @@ def run(task: str, index: Index, folder: Path, counts: Counter) -> Iterator[str]
             yield from (f"{task} {path.name} {row['frame']}: {fault}" for fault in wrong)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="FOLDER")
-    options = parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> int:
     if INSIDE not in os.environ:
+        again = [sys.executable, "-m", "benchmarks", "real_results", str(options.source)]
         alone = ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$0" "$@"']
-        os.execvpe(alone[0], [*alone, sys.executable, *sys.argv], {**os.environ, INSIDE: "1"})
+        os.execvpe(alone[0], [*alone, *again], {**os.environ, INSIDE: "1"})
     columns = ("results", "refused", "fetched", "identical", "right", "in_study")
     table, wrong = [["", *columns]], []
     with tempfile.TemporaryDirectory() as name, orthanc(Path(name)):
@@ -151,14 +154,10 @@ def main() -> int:
         store(f"{URL}/dicom-web", Credentials(), sources, files, progress=False)
         for task in CLASSES:
             counts = Counter()
-            wrong += run(task, index, Path(name), counts)
+            wrong += compare(task, index, Path(name), counts)
             table.append([task, *(str(counts[column]) for column in columns)])
     print(f"{len(files)} files")
     print(aligned(table))
     for fault in wrong:
         print(fault)
     return 1 if wrong or any(row[1] != row[4] for row in table[1:]) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

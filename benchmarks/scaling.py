@@ -1,13 +1,12 @@
-"""What an image costs a training step as batch, image size and width grow."""
+"""What an image costs a training step as batch, image size and width grow (2 min)."""
 
 import contextlib
 from pathlib import Path
 from statistics import median
 
+from benchmarks.pretraining.work import operations
 from benchmarks.sizes import LABELS, Sizes, as_json
-from benchmarks.spreads import digits, spread
-from benchmarks.step.work import operations
-from benchmarks.tables import Goal, Table
+from benchmarks.tables import Goal, Table, digits, spread
 from benchmarks.turns import Contender, by_turns
 
 _SECONDS = 25.0  # of each setting that grows
@@ -22,7 +21,11 @@ def measure(sizes: Sizes, folder: Path) -> dict:
             turns = {}
             for value, config in configs.items():
                 contender = stack.enter_context(
-                    Contender("benchmarks.step.ours:tasks", preset=as_json(config), labels=LABELS)
+                    Contender(
+                        "benchmarks.pretraining.ours:tasks",
+                        preset=as_json(config),
+                        labels=LABELS,
+                    )
                 )
                 turns[value] = lambda contender=contender: contender.ask("step", _TIMES)
             measures = by_turns(turns, _SECONDS * sizes.patience, sizes.least)

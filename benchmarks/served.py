@@ -1,6 +1,10 @@
-"""A model repository with an untrained head, and `tf-dicom-ce serve` on it, for other scripts."""
+"""A model repository with an untrained head, `tf-dicom-ce serve` on it, and a client of that."""
 
+import base64
 import contextlib
+import http.client
+import io
+import json
 import re
 import signal
 import subprocess
@@ -11,11 +15,11 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import keras
+import numpy as np
+from PIL import Image
 
+from benchmarks.reading.generated import speckle
 from tf_dicom_ce.config import FinetuneConfig
-from tf_dicom_ce.models.backbones import describe_encoder, load_encoder
-from tf_dicom_ce.training.networks import build_head
 
 CLASSES = {
     "classification": ["poor", "fair", "good"],
@@ -25,6 +29,11 @@ CLASSES = {
 
 def export_untrained(root: Path, config: FinetuneConfig, encoder: str = "none") -> Path:
     """Exports a head of three classes on an encoder (`none`: untrained); the version's folder."""
+    import keras
+    from tf_dicom_ce.models.loading import describe_encoder, load_encoder
+
+    from tf_dicom_ce.training.finetune import build_head
+
     keras.utils.set_random_seed(0)
     layer = None
     if encoder != "none":
@@ -92,3 +101,44 @@ def _wait(process: subprocess.Popen, url: str) -> None:
         except (urllib.error.URLError, ConnectionError):
             time.sleep(0.1)
     raise RuntimeError("The server did not become ready.")
+
+
+def picture(height: int, width: int, seed: int) -> bytes:
+    """A PNG with the speckle of ultrasound, about as large a file as a real one."""
+    file = io.BytesIO()
+    pixels = speckle(height, width, np.random.default_rng(seed))
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+class Client:
+    """A connection that is kept, and a request that is ready to be sent.
+
+    Args:
+        port: Of the server, on this machine.
+        model: Name of the model.
+        image: PNG.
+    """
+
+    def __init__(self, port: int, model: str, image: bytes):
+        self._connection = http.client.HTTPConnection("127.0.0.1", port)
+        self._path = f"/v1/models/{model}:predict"
+        instance = {"image_bytes": {"b64": base64.b64encode(image).decode()}}
+        self._body = json.dumps({"instances": [instance]})
+        self.answer = self.ask()
+
+    def ask(self) -> bytes:
+        """Sends it and reads the answer."""
+        try:
+            return self._ask()
+        except ConnectionError:  # the server has closed what was idle while A was measured
+            self._connection.close()
+            return self._ask()
+
+    def _ask(self) -> bytes:
+        self._connection.request("POST", self._path, self._body)
+        response = self._connection.getresponse()
+        content = response.read()
+        if response.status != 200:
+            raise RuntimeError(f"HTTP {response.status}: {content[:200]!r}")
+        return content

@@ -1,4 +1,4 @@
-"""`serving_latency.py`, in a process of its own, for the report."""
+"""What HTTP adds to a prediction: `serving_latency`, into the document (3 min)."""
 
 import json
 import subprocess
@@ -6,21 +6,19 @@ import sys
 from pathlib import Path
 from statistics import median
 
+from benchmarks.serving_latency import LEAST_RATIO, MOST_ADDED_MS
 from benchmarks.sizes import Sizes
-from benchmarks.spreads import ratios, spread
-from benchmarks.tables import Goal, Table, at_least, at_most
-
-_SCRIPT = Path(__file__).with_name("serving_latency.py")
-_MOST_ADDED, _LEAST_RATIO = 10.0, 0.9  # ms; the script's
+from benchmarks.tables import Goal, Table, at_least, at_most, ratios, spread
 
 
 def measure(sizes: Sizes, folder: Path) -> list[dict]:
-    """What the script wrote, by head."""
+    """What `serving_latency` finds in a process of its own, by head."""
     width = str(sizes.configs["paper"].width)
     file = folder / "serving.json"
     rounds = ["--rounds", str(5 * sizes.least), "--turns", str(sizes.least)]
-    words = [sys.executable, str(_SCRIPT), "--width", width, *rounds, "--json", str(file)]
-    subprocess.run(words, stdout=sys.stderr)  # it exits with 1 where a goal is not met
+    words = ["serving_latency", "--width", width, *rounds, "--json", str(file)]
+    program = [sys.executable, "-m", "benchmarks"]
+    subprocess.run([*program, *words], stdout=sys.stderr)  # it exits with 1 where a goal is not met
     return json.loads(file.read_text())
 
 
@@ -45,12 +43,12 @@ def tables(results: list[dict]) -> list[Table]:
 
 
 def goals(results: list[dict]) -> list[Goal]:
-    """The script's."""
+    """Those of `serving_latency`."""
     found = []
     for head in results:
         one, many, what = head["one"], head["many"], head["setting"].partition(",")[0]
         added = 1e3 * (median(one["http"]) - median(one["here"]))
-        found.append(at_most(f"Serving, {what}: HTTP adds", _MOST_ADDED, added, " ms"))
+        found.append(at_most(f"Serving, {what}: HTTP adds", MOST_ADDED_MS, added, " ms"))
         ratio = median(ratios(many["here"], many["http"]))
-        found.append(at_least(f"Serving, {what}: 8 clients' images", _LEAST_RATIO, ratio, ""))
+        found.append(at_least(f"Serving, {what}: 8 clients' images", LEAST_RATIO, ratio, ""))
     return found

@@ -1,8 +1,8 @@
-"""What HTTP adds to a prediction: `tf-dicom-ce serve` against the SavedModel in this process.
+"""What HTTP adds to a prediction: `serve` against the SavedModel in this process (4 min).
 
-    python benchmarks/serving_latency.py                       heads of the paper's size
-    python benchmarks/serving_latency.py --width 0.25
-    python benchmarks/serving_latency.py --encoder export/encoder
+    python -m benchmarks serving_latency                       heads of the paper's size
+    python -m benchmarks serving_latency --width 0.25
+    python -m benchmarks serving_latency --encoder export/encoder
 
 An image is a PNG of the head's size, 256 x 384 by default. Two things are measured, by turns
 (A B A B ...), and told as medians: one image, asked for by one client; and images a second, in
@@ -12,25 +12,18 @@ it has ready and reads the whole answer; it does not parse it. Exits with 1 if H
 """
 
 import argparse
-import base64
 import concurrent.futures
-import http.client
-import io
 import json
 import os
 import statistics
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
-from PIL import Image
-from reading.generated import speckle
-from served import CLASSES, export_untrained, served
 
+from benchmarks.served import CLASSES, Client, export_untrained, picture, served
+from benchmarks.turns import by_turns, timed
 from tf_dicom_ce.config import FinetuneConfig
 
 CLIENTS = BATCH = 8
@@ -38,62 +31,10 @@ MOST_ADDED_MS = 10
 LEAST_RATIO = 0.9
 
 
-def picture(height: int, width: int, seed: int) -> bytes:
-    """A PNG with the speckle of ultrasound, about as large a file as a real one."""
-    file = io.BytesIO()
-    pixels = speckle(height, width, np.random.default_rng(seed))
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
+def of_head(task: str, options: argparse.Namespace) -> dict:
+    """Measures one head: seconds of each turn, in process (`here`) and over HTTP."""
+    import tensorflow as tf
 
-
-class Client:
-    """A connection that is kept, and a request that is ready to be sent.
-
-    Args:
-        port: Of the server, on this machine.
-        model: Name of the model.
-        image: PNG.
-    """
-
-    def __init__(self, port: int, model: str, image: bytes):
-        self._connection = http.client.HTTPConnection("127.0.0.1", port)
-        self._path = f"/v1/models/{model}:predict"
-        instance = {"image_bytes": {"b64": base64.b64encode(image).decode()}}
-        self._body = json.dumps({"instances": [instance]})
-        self.answer = self.ask()
-
-    def ask(self) -> bytes:
-        """Sends it and reads the answer."""
-        try:
-            return self._ask()
-        except ConnectionError:  # the server has closed what was idle while A was measured
-            self._connection.close()
-            return self._ask()
-
-    def _ask(self) -> bytes:
-        self._connection.request("POST", self._path, self._body)
-        response = self._connection.getresponse()
-        content = response.read()
-        if response.status != 200:
-            raise RuntimeError(f"HTTP {response.status}: {content[:200]!r}")
-        return content
-
-
-def seconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
-def by_turns(a: Callable, b: Callable, rounds: int) -> tuple[list[float], list[float]]:
-    """Seconds of each call of the two, A B A B ..., after one of each that does not count."""
-    a(), b()
-    times = [(seconds(a), seconds(b)) for _ in range(rounds)]
-    return tuple(zip(*times, strict=True))
-
-
-def measure(task: str, options: argparse.Namespace) -> dict:
-    """Measures one head: seconds of each turn, in process (A) and over HTTP (B)."""
     with (
         tempfile.TemporaryDirectory() as folder,
         concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool,
@@ -113,9 +54,7 @@ def measure(task: str, options: argparse.Namespace) -> dict:
         with served(root, Path(folder) / "log") as (port, _):
             clients = [Client(port, task, image) for image in images]
             check(clients, in_process(images))
-            one_here, one_http = by_turns(
-                lambda: in_process(images[:1]), clients[0].ask, options.rounds
-            )
+            one = alternately(lambda: in_process(images[:1]), clients[0].ask, options.rounds)
 
             def batches():
                 for _ in range(options.requests):
@@ -124,14 +63,20 @@ def measure(task: str, options: argparse.Namespace) -> dict:
             def together():
                 list(pool.map(lambda c: [c.ask() for _ in range(options.requests)], clients))
 
-            many_here, many_http = by_turns(batches, together, options.turns)
+            many = alternately(batches, together, options.turns)
     return {
         "setting": f"{task}, {height} x {width}, width {content['width']:g}",
         "image_bytes": len(images[0]),
         "answer_bytes": len(clients[0].answer),
-        "one": {"here": one_here, "http": one_http},
-        "many": {"here": many_here, "http": many_http, "images": BATCH * options.requests},
+        "one": one,
+        "many": {**many, "images": BATCH * options.requests},
     }
+
+
+def alternately(here: Callable, http: Callable, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each call of the two, after one of each that does not count."""
+    found = by_turns({"here": timed(here), "http": timed(http)}, 0, rounds, pause=0)
+    return {side: [measure["seconds"] for measure in of] for side, of in found.items()}
 
 
 def report(found: dict) -> bool:
@@ -165,8 +110,7 @@ def row(what: str, here: float, there: float, result: str, goal: str) -> None:
     print(f"  {what:20} A in process {here:8.1f}   B HTTP {there:8.1f}   {result} (goal: {goal})")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--task", choices=CLASSES, nargs="+", default=list(CLASSES), help="default: both")
     add("--width", type=float, default=1.0, help="of the networks; 1 is VGG16 (default)")
@@ -175,15 +119,15 @@ def main() -> int:
     add("--turns", type=int, default=5, help="turns of many images (default: 5)")
     add("--requests", type=int, default=4, help="of each client in a turn (default: 4)")
     add("--json", type=Path, metavar="FILE", help="also writes all that was measured")
-    options = parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> int:
+    import tensorflow as tf
+
     print(f"{os.cpu_count()} cores, TensorFlow {tf.__version__}; medians, A B A B")
-    found = [measure(task, options) for task in options.task]
+    found = [of_head(task, options) for task in options.task]
     met = [report(head) for head in found]
     if options.json:
         options.json.write_text(json.dumps(found))
     print("Goals met." if all(met) else "Goals NOT met.")
     return 0 if all(met) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""How long a command takes to start, up to the first training step, beside PyTorch.
+"""How long a command takes to start, up to the first training step (3 min).
 
 Every turn is a fresh process, from its start to its end.
 """
@@ -9,8 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.sizes import LABELS, Sizes, as_json
-from benchmarks.spreads import digits, spread
-from benchmarks.tables import Goal, Table, at_most
+from benchmarks.tables import Goal, Table, at_most, digits, spread
 from benchmarks.turns import Contender, by_turns, timed
 
 COMMANDS = ("phantom", "index", "train", "tune", "finetune", "study", "predict", "serve")
@@ -41,8 +40,12 @@ def measure(sizes: Sizes, folder: Path) -> dict:
     }
     settings = {"preset": as_json(config), "labels": LABELS}
     for side, function, more in (
-        ("tf_dicom_ce", "benchmarks.step.ours:tasks", {}),
-        ("PyTorch, channels-last", "benchmarks.step.pytorch:tasks", {"variant": "channels-last"}),
+        ("tf_dicom_ce", "benchmarks.pretraining.ours:tasks", {}),
+        (
+            "PyTorch, channels-last",
+            "benchmarks.pretraining.pytorch:tasks",
+            {"variant": "channels-last"},
+        ),
     ):
         turns[f"first training step, {side}"] = timed(
             lambda function=function, more=more: _first_step(function, {**settings, **more})

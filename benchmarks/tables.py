@@ -1,6 +1,8 @@
-"""What a benchmark has to say: tables, and goals with what was found."""
+"""What a benchmark has to say: tables, goals with what was found, medians with quartiles."""
 
 import dataclasses
+import math
+import statistics
 from collections.abc import Sequence
 
 
@@ -52,3 +54,32 @@ def at_least(what: str, bound: float, found: float, unit: str = "×") -> Goal:
 def at_most(what: str, bound: float, found: float, unit: str = "") -> Goal:
     """A goal that is an upper bound."""
     return Goal(what, f"≤ {bound:g}{unit}", f"{found:.2f}{unit}", found <= bound)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median and quartiles, `2.31 (2.28…2.40)`, in three digits."""
+    if len(values) == 1:
+        return digits(values[0])
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return f"{digits(middle)} ({digits(low)}…{digits(high)})"
+
+
+def ratios(a: Sequence[float], b: Sequence[float]) -> list[float]:
+    """a / b, turn by turn."""
+    return [x / y for x, y in zip(a, b, strict=True)]
+
+
+def digits(value: float) -> str:
+    """A number in three significant digits, without an exponent."""
+    if value == 0:
+        return "0"
+    places = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{places}f}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells, every column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows
+    )

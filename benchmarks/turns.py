@@ -87,7 +87,10 @@ class Contender:
 
 
 def by_turns(
-    turns: Mapping[str, Callable[[], list[Measures]]], seconds: float, least: int = 3
+    turns: Mapping[str, Callable[[], list[Measures]]],
+    seconds: float,
+    least: int = 3,
+    pause: float = _PAUSE,
 ) -> dict[str, list[Measures]]:
     """Goes round and round, after one round that does not count.
 
@@ -95,6 +98,7 @@ def by_turns(
         turns: Name -> what does that contender's turn and gives its measures.
         seconds: No round is begun after that time.
         least: Rounds in any case.
+        pause: Seconds before each turn.
 
     Returns:
         All measures of each, in their order.
@@ -105,7 +109,7 @@ def by_turns(
     start, rounds = time.monotonic(), 0
     while rounds < least or time.monotonic() < start + seconds:
         for name, turn in turns.items():
-            time.sleep(_PAUSE)
+            time.sleep(pause)
             measures[name] += turn()
         rounds += 1
     return measures

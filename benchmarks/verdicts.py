@@ -1,6 +1,6 @@
-"""How often a study's verdicts are false where no arm has an effect, and how often they see one.
+"""How often a study's verdicts are false where no arm has an effect, or see one (20 min).
 
-    OMP_NUM_THREADS=1 python -m benchmarks.verdicts      20 minutes on one core; docs/study.md
+    OMP_NUM_THREADS=1 python -m benchmarks verdicts      for docs/study.md
 
 Draws families of four comparisons, as of one question under four conditions, and judges them with
 the study's own `paired_test` and `verdicts`. The difference of two arms for seed s and patient p is
@@ -133,15 +133,12 @@ def row(*cells: object) -> None:
     print("|", " | ".join(map(str, cells)), "|", flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.verdicts",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--families", type=int, default=1000, metavar="N", help="of most cells")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
-    options = parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> None:
     rng = np.random.default_rng(options.seed)
 
     def rates(scenario: Scenario) -> list[str]:
@@ -170,7 +167,3 @@ def main() -> None:
     row(*["---:"] * (1 + len(SEEDS)))
     for what, level in (("alone", 0.05), ("of four", 0.05 / CONDITIONS)):
         row(what, *(f"{stats.t.isf(level / 2, seeds - 1):.1f}" for seeds in SEEDS))
-
-
-if __name__ == "__main__":
-    main()

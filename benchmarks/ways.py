@@ -1,4 +1,4 @@
-"""Ways through the encoder in a training step: layers as they stand, and what is done instead.
+"""Ways through the encoder in a training step: as they stand, and what is done instead (4 min).
 
 `plain` are Keras' BatchNorm and whole convolutions; `fused` takes TensorFlow's BatchNorm; `remat`
 also computes every block again in the backward pass (`keras.remat`); `ours` is the package.
@@ -7,8 +7,7 @@ also computes every block again in the backward pass (`keras.remat`); `ours` is 
 from pathlib import Path
 
 from benchmarks.sizes import LABELS, Sizes, as_json
-from benchmarks.spreads import digits, ratios, spread
-from benchmarks.tables import Table
+from benchmarks.tables import Table, digits, ratios, spread
 from benchmarks.turns import Contender, by_turns
 
 WAYS = ("ours", "plain", "fused", "remat")

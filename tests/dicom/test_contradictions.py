@@ -384,8 +384,8 @@ def test_progressive_jpeg_without_its_end_marker_is_refused(write, colours):
 
 
 def test_lossless_jpeg_without_its_end_marker(write, ramp, monkeypatch):
-    monkeypatch.syspath_prepend("benchmarks")
-    from dicom_encoders import jpeg_lossless
+    monkeypatch.syspath_prepend(".")
+    from benchmarks.dicom_encoders import jpeg_lossless
 
     stream = jpeg_lossless(ramp)
     more = {"syntax": JPEGLosslessSV1}

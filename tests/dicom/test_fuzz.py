@@ -1,17 +1,17 @@
-"""A short run of benchmarks/fuzz_reader.py."""
+"""A short run of `python -m benchmarks fuzz_reader`."""
 
 import importlib
 from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def fuzz_reader(monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("fuzz_reader")
+    monkeypatch.syspath_prepend(ROOT)
+    return importlib.import_module("benchmarks.fuzz_reader")
 
 
 def test_mutated_files_give_a_frame_or_a_code(fuzz_reader, tmp_path):

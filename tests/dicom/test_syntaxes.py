@@ -10,14 +10,14 @@ from pydicom import uid
 
 from tf_dicom_ce.dicom import decoders, reader
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def encoders():
-    sys.path.insert(0, str(BENCHMARKS))
-    yield importlib.import_module("dicom_encoders")
-    sys.path.remove(str(BENCHMARKS))
+    sys.path.insert(0, str(ROOT))
+    yield importlib.import_module("benchmarks.dicom_encoders")
+    sys.path.remove(str(ROOT))
 
 
 @pytest.fixture(scope="module")

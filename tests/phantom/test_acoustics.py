@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tf_dicom_ce.phantom import acoustics, echoes, speckle
+from tf_dicom_ce.phantom import acoustics, speckle
 from tf_dicom_ce.phantom.acoustics import received, simulate
 from tf_dicom_ce.phantom.geometry import Probe
 from tf_dicom_ce.phantom.tissues import Tissue
@@ -126,7 +126,7 @@ def test_fluid_is_gray_at_its_front_only(uniform):
     labels[200:300] = Tissue.FLUID
     lost = acoustics.two_way_loss(labels, PROBE)
     echo = 10 ** (-lost / 20) * (labels == Tissue.LIVER)
-    tail = echoes.trail(echo, PROBE, level=-20)
+    tail = acoustics.trail(echo, PROBE, level=-20)
     level = decibels(np.mean(tail[1:] ** 2, axis=1)) + acoustics.nominal_tgc(PROBE, QUIET)[1:]
     assert level[195] == pytest.approx(-20, abs=0.5)
     assert level[280] - level[205] == pytest.approx(-75 * 0.3 / 12 * 4.343, abs=0.5)
@@ -145,7 +145,7 @@ def test_specular_reflection_falls_off_with_incidence():
     row, beam = np.indices(flat.shape)
     slanted[row * 0.3 - 48 > (beam - 96) * 60 / 192 * np.tan(np.deg2rad(45))] = Tissue.MUSCLE
     echo = [
-        echoes.interfaces(labels, PROBE, generator())[:, 60:132].sum(axis=0).mean()
+        acoustics.interfaces(labels, PROBE, generator())[:, 60:132].sum(axis=0).mean()
         for labels in (flat, slanted)
     ]
     reflection = (1.70 - 1.65) / (1.70 + 1.65)
@@ -162,8 +162,8 @@ def chest():
 def test_a_lines_at_multiples_of_the_depth_of_the_pleura():
     labels = chest()
     lost = acoustics.two_way_loss(labels, PROBE)
-    specular = echoes.interfaces(labels, PROBE, generator())
-    lines = echoes.a_lines(specular, lost, labels).mean(axis=1)
+    specular = acoustics.interfaces(labels, PROBE, generator())
+    lines = acoustics.a_lines(specular, lost, labels).mean(axis=1)
     peaks = np.nonzero((lines[1:-1] > lines[:-2]) & (lines[1:-1] > lines[2:]))[0] + 1
     assert list(peaks[:4]) == [102, 153, 204, 255]
 
@@ -171,11 +171,13 @@ def test_a_lines_at_multiples_of_the_depth_of_the_pleura():
 def test_b_lines_start_at_the_pleura():
     labels = chest()
     lost, tgc = acoustics.two_way_loss(labels, PROBE), acoustics.nominal_tgc(PROBE, VENDOR_A)
-    lines = [echoes.b_lines(labels, lost, tgc, generator(seed)) for seed in range(40)]
+    lines = [acoustics.b_lines(labels, lost, tgc, generator(seed)) for seed in range(40)]
     assert not any(line[:51].any() for line in lines)
     wet = [line[60:].any() for line in lines]
     assert 10 < sum(wet) < 35
-    assert not any(echoes.b_lines(even(), lost, tgc, generator(seed)).any() for seed in range(10))
+    assert not any(
+        acoustics.b_lines(even(), lost, tgc, generator(seed)).any() for seed in range(10)
+    )
 
 
 def test_diaphragm_mirrors_the_liver():
@@ -183,7 +185,7 @@ def test_diaphragm_mirrors_the_liver():
     labels[100:], labels[97:100] = Tissue.LUNG, Tissue.DIAPHRAGM
     labels[60:70] = Tissue.FLUID
     lost = acoustics.two_way_loss(labels, PROBE)
-    mirrored = echoes.bounced(echoes.scatterers(labels, PROBE, generator()), lost, labels)
+    mirrored = acoustics.bounced(acoustics.scatterers(labels, PROBE, generator()), lost, labels)
     level = decibels(np.mean(mirrored**2, axis=1)[100:200])
     assert not mirrored[:100].any()
     assert np.ptp(np.nonzero(level < -50)[0]) == 9

@@ -7,11 +7,9 @@ import pickle
 import numpy as np
 import pytest
 
-from tf_dicom_ce.phantom.anatomy.abdomen import Ascites, RightUpperQuadrant
-from tf_dicom_ce.phantom.anatomy.shapes import Capsule, Ellipsoid, Noise
-from tf_dicom_ce.phantom.anatomy.superficial import Neck
-from tf_dicom_ce.phantom.anatomy.view import Device, pose
-from tf_dicom_ce.phantom.scenes import SCENES
+from tf_dicom_ce.phantom.anatomy import Ascites, Neck, RightUpperQuadrant
+from tf_dicom_ce.phantom.scenes import SCENES, Device, pose
+from tf_dicom_ce.phantom.shapes import Capsule, Ellipsoid, Noise
 from tf_dicom_ce.phantom.studies import study
 from tf_dicom_ce.phantom.tissues import KIDNEY, Tissue
 from tf_dicom_ce.phantom.vendors import VENDOR_A

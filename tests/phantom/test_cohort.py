@@ -152,10 +152,10 @@ def test_synthetic_stands_everywhere(made):
         dataset = pydicom.dcmread(path, stop_before_pixels=True)
         assert dataset.Manufacturer.startswith("SYNTHETIC")
         assert str(dataset.PatientName).startswith("SYNTHETIC")
-    blank = np.zeros(screen.LAYOUTS["SYNTHETIC A"].size, np.uint8)
-    for name, layout in screen.LAYOUTS.items():
-        picture = screen.compose(name, blank, np.random.default_rng(0))
-        x, y = layout.text
+    blank = np.zeros(screen.VENDOR_A.size, np.uint8)
+    for vendor in (screen.VENDOR_A, screen.VENDOR_B):
+        picture = screen.compose(vendor, blank, np.random.default_rng(0))
+        x, y = vendor.text
         assert (picture[y : y + 14, x : x + 120] > 0).sum() > 100  # the line that says SYNTHETIC
 
 
@@ -165,7 +165,7 @@ def test_masks_fit_their_images(made):
         mask = np.asarray(Image.open(made / row["mask"]))
         assert mask.shape == (dataset.Rows, dataset.Columns)
         assert set(np.unique(mask)) <= {0, 1, 2}
-        left, top, right, bottom = screen.LAYOUTS["SYNTHETIC B"].region
+        left, top, right, bottom = screen.VENDOR_B.region
         outside = mask.copy()
         outside[top:bottom, left:right] = 0
         assert not outside.any()
@@ -176,7 +176,7 @@ def test_masks_fit_their_images(made):
 
 
 def test_the_reader_crops_to_the_sector(made):
-    left, top, right, bottom = screen.LAYOUTS["SYNTHETIC B"].region
+    left, top, right, bottom = screen.VENDOR_B.region
     for row in rows(made, "segmentation.csv"):
         frame = read_frame(made / row["path"])
         assert frame.source_shape == (screen.HEIGHT, screen.WIDTH)
@@ -187,7 +187,7 @@ def test_the_reader_crops_to_the_sector(made):
 def test_the_screen_around_the_sector_tells_no_tag(made):
     """A forest on the rest of the screen does no better than the majority of patients."""
     truth = [r for r in rows(made, "truth.csv") if r["path"].startswith("pretraining")]
-    left, top, right, bottom = screen.LAYOUTS["SYNTHETIC A"].region
+    left, top, right, bottom = screen.VENDOR_A.region
     features = []
     for row in truth:
         picture = pydicom.dcmread(made / row["path"]).pixel_array

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tf_dicom_ce.phantom import vendors as screen
+from tf_dicom_ce.phantom.geometry import ScanConverter
 from tf_dicom_ce.phantom.vendors import VENDOR_A, VENDOR_B
 
 VENDORS = {vendor.name: vendor for vendor in (VENDOR_A, VENDOR_B)}
@@ -12,19 +13,19 @@ vendors = pytest.mark.parametrize("vendor", VENDORS)
 
 
 def compose(vendor, sector=0, seed=0):
-    picture = np.full(screen.LAYOUTS[vendor].size, sector, np.uint8)
-    return screen.compose(vendor, picture, np.random.default_rng(seed))
+    picture = np.full(VENDORS[vendor].size, sector, np.uint8)
+    return screen.compose(VENDORS[vendor], picture, np.random.default_rng(seed))
 
 
 def inside(vendor):
-    left, top, right, bottom = screen.LAYOUTS[vendor].region
+    left, top, right, bottom = VENDORS[vendor].region
     return slice(top, bottom), slice(left, right)
 
 
 @vendors
 def test_the_sector_lies_in_the_region_untouched(vendor):
-    sector = np.random.default_rng(1).integers(0, 256, screen.LAYOUTS[vendor].size, np.uint8)
-    picture = screen.compose(vendor, sector, np.random.default_rng(0))
+    sector = np.random.default_rng(1).integers(0, 256, VENDORS[vendor].size, np.uint8)
+    picture = screen.compose(VENDORS[vendor], sector, np.random.default_rng(0))
     assert picture.shape == (screen.HEIGHT, screen.WIDTH)
     assert picture.dtype == np.uint8
     np.testing.assert_array_equal(picture[inside(vendor)], sector)
@@ -43,7 +44,7 @@ def test_the_furniture_does_not_depend_on_the_sector(vendor):
 def test_only_the_numbers_change_from_image_to_image(vendor):
     pictures = np.stack([compose(vendor, seed=seed) for seed in range(20)])
     changed = np.argwhere(pictures.std(axis=0) > 0)
-    x, y = screen.LAYOUTS[vendor].text
+    x, y = VENDORS[vendor].text
     assert len(changed)
     assert ((changed >= (y, x)) & (changed < (y + 16, x + 420))).all()
 
@@ -51,7 +52,7 @@ def test_only_the_numbers_change_from_image_to_image(vendor):
 @vendors
 def test_synthetic_is_written_on_the_screen(vendor):
     stamp = Image.new("L", (screen.WIDTH, screen.HEIGHT))
-    ImageDraw.Draw(stamp).text(screen.LAYOUTS[vendor].text, "SYNTHETIC PHANTOM", fill=190)
+    ImageDraw.Draw(stamp).text(VENDORS[vendor].text, "SYNTHETIC PHANTOM", fill=190)
     letters = np.asarray(stamp) > 0
     np.testing.assert_array_equal(compose(vendor)[letters], np.asarray(stamp)[letters])
 
@@ -65,7 +66,7 @@ def test_two_layouts():
 def test_every_probe_fills_the_region(vendor):
     """All probes share one region, so that its bounds do not tell the probe."""
     for probe in VENDORS[vendor].probes.values():
-        sector = screen.converter(vendor, probe).sector
-        assert sector.shape == screen.LAYOUTS[vendor].size
+        sector = ScanConverter(probe, *VENDORS[vendor].size).sector
+        assert sector.shape == VENDORS[vendor].size
         spans = np.ptp(np.argwhere(sector), axis=0) + 1
         assert (spans >= np.array(sector.shape) - 3).any()  # as high or as wide as it can be

@@ -306,7 +306,7 @@ def test_under_no_effect(spreads):
     ("runs", "patients"), [(2, 12), (2, 50), (3, 50), (3, 114), (5, 50), (8, 12), (8, 50)]
 )
 def test_the_familys_promise_under_no_effect(runs, patients):
-    """A false verdict in at most 6 % of families of four; benchmarks/verdicts.py has a larger grid.
+    """A false verdict in at most 6 % of families of four; `benchmarks verdicts` has a larger grid.
 
     Of the differences, sd 0.03 over seeds, 0.03 over patients, 0.06 of the rest.
     """

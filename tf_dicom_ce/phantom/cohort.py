@@ -19,7 +19,7 @@ from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.phantom import dicom_file, quality, scenes, studies, vendors
 from tf_dicom_ce.phantom.acoustics import simulate
 from tf_dicom_ce.phantom.contact_sheet import contact_sheet
-from tf_dicom_ce.phantom.geometry import Probe
+from tf_dicom_ce.phantom.geometry import ScanConverter
 from tf_dicom_ce.phantom.tissues import KIDNEY, Tissue
 from tf_dicom_ce.phantom.vendors import VENDOR_A, VENDOR_B, Vendor
 from tf_dicom_ce.whole_files import replacing, write_json
@@ -40,6 +40,7 @@ PRESETS = {
         "segmentation": {"train": (391, 391), "validation": (100, 100), "test": (100, 100)},
     },
 }
+_STAGES = ("pretraining", "classification", "segmentation")
 _TABLES = {
     "classification": ("path", "label", "patient", "split"),
     "segmentation": ("path", "mask", "patient", "split"),
@@ -56,25 +57,14 @@ _RUQ = ("right upper quadrant", "right upper quadrant with fluid")
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """What is to be rendered of one patient.
+    """What is to be rendered of one patient."""
 
-    Attributes:
-        stage: `pretraining`, `classification` or `segmentation`.
-        number: Number of the patient in the stage.
-        images: Number of files.
-        split: `train`, `validation`, `test`, or "" in pretraining.
-        seed: Of the cohort.
-        vendor: Name of the vendor.
-        descriptions: All study descriptions of Appendix A.1.
-    """
-
-    stage: str
-    number: int
-    images: int
-    split: str
-    seed: int
-    vendor: str
-    descriptions: tuple[str, ...]
+    stage: str  # of `_STAGES`
+    number: int  # of the patient in the stage
+    images: int  # number of files
+    split: str  # `train`, `validation`, `test`, or "" in pretraining
+    seed: int  # of the cohort
+    vendor: Vendor
 
     @property
     def patient(self) -> str:
@@ -89,7 +79,7 @@ def make_cohort(
     workers: int | None = None,
     domain_shift: bool = True,
 ) -> Path:
-    """Renders a cohort, or what is missing of it.
+    """Renders a cohort, or what is missing of it, and returns its folder `out`.
 
     The folder receives `pretraining/`, `classification/` and `segmentation/` with one folder a
     patient; `classification.csv` and `segmentation.csv` (labels, relative to `out`; masks are
@@ -103,9 +93,6 @@ def make_cohort(
         seed: 0 or more; same seed, same bytes, whatever the number of workers.
         workers: Processes; by default one a core.
         domain_shift: Downstream images come from another vendor than the pretraining images.
-
-    Returns:
-        `out`.
 
     Raises:
         UserError: The folder holds something else or another cohort, or cannot be made; or a
@@ -153,7 +140,8 @@ def default_cohort(preset: str = "quick") -> Path:
     return make_cohort(cache / "phantom" / f"{preset}-v{_VERSION}", preset)
 
 
-def study_descriptions() -> tuple[str, ...]:
+@functools.cache
+def _descriptions() -> tuple[str, ...]:
     """The values of Study Description (0008,1030) that Appendix A.1 knows."""
     file = importlib.resources.files("tf_dicom_ce.tags") / "study_descriptions.csv"
     with file.open(newline="") as lines:
@@ -161,7 +149,6 @@ def study_descriptions() -> tuple[str, ...]:
 
 
 def _orders(preset: str, seed: int, domain_shift: bool) -> list[Order]:
-    descriptions = study_descriptions()
     orders = []
     for stage, splits in PRESETS[preset].items():
         vendor = VENDOR_B if domain_shift and stage != "pretraining" else VENDOR_A
@@ -171,9 +158,7 @@ def _orders(preset: str, seed: int, domain_shift: bool) -> list[Order]:
             extra = rng.multinomial(images - patients, np.full(patients, 1 / patients))
             for count in 1 + extra:
                 number += 1
-                orders.append(
-                    Order(stage, number, int(count), split, seed, vendor.name, descriptions)
-                )
+                orders.append(Order(stage, number, int(count), split, seed, vendor))
     return orders
 
 
@@ -220,13 +205,9 @@ def _read_json(path: Path) -> dict | None:
 
 
 def render(order: Order, out: Path) -> None:
-    """Renders a patient below `out`, unless it is there.
+    """Renders a patient below the cohort's folder `out`, unless it is there.
 
     The truth goes to `truth/<stage>/<patient>.json`, apart from the files.
-
-    Args:
-        order: What to render.
-        out: Folder of the cohort.
     """
     folder = out / order.stage / order.patient
     if folder.is_dir():
@@ -234,10 +215,8 @@ def render(order: Order, out: Path) -> None:
     beside = out / "unfinished" / f"{order.patient}.{os.getpid()}"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    stage = ("pretraining", "classification", "segmentation").index(order.stage)
-    rng = np.random.default_rng([order.seed, stage, order.number])
-    vendor = {VENDOR_A.name: VENDOR_A, VENDOR_B.name: VENDOR_B}[order.vendor]
-    rows = _render_files(order, vendor, rng, beside)
+    rng = np.random.default_rng([order.seed, _STAGES.index(order.stage), order.number])
+    rows = _render_files(order, rng, beside)
     truth = out / "truth" / order.stage / f"{order.patient}.json"
     truth.parent.mkdir(parents=True, exist_ok=True)
     truth.write_text(json.dumps(rows, indent=1) + "\n")
@@ -245,80 +224,88 @@ def render(order: Order, out: Path) -> None:
     beside.replace(folder)
 
 
-def _render_files(order: Order, vendor: Vendor, rng: np.random.Generator, folder: Path) -> list:
+def _render_files(order: Order, rng: np.random.Generator, folder: Path) -> list[dict]:
+    """Renders a patient's files into a folder; rows of the truth table."""
+    pretraining, vendor = order.stage == "pretraining", order.vendor
     # Downstream, only the right upper quadrant is examined.
-    allowed = scenes.SCENES if order.stage == "pretraining" else _RUQ
-    plans = {name: studies.study(name) for name in order.descriptions}
+    allowed = scenes.SCENES if pretraining else _RUQ
+    plans = {name: studies.study(name) for name in _descriptions()}
     shares = {
         name: {scene: share for scene, share in plan.scenes.items() if scene in allowed}
         for name, plan in plans.items()
     }
-    description = _choose(
-        rng, {name: plans[name].weight * sum(shares[name].values()) for name in plans}
+    description = studies.choose(
+        rng, {name: plan.weight * sum(shares[name].values()) for name, plan in plans.items()}
     )
-    plan = plans[description]
-    scene = scenes.SCENES[_choose(rng, shares[description])]
+    scene_name = studies.choose(rng, shares[description])
+    scene = scenes.SCENES[scene_name]
     patient = scene.make_patient(rng)
-    probe_name = _choose(rng, scene.probes)
-    depth = rng.uniform(0.78, 1.22)
+    probe_name = studies.choose(rng, scene.probes)
     probe = vendor.probes[probe_name]
-    probe = dataclasses.replace(probe, depth=probe.depth * float(depth))
+    probe = dataclasses.replace(probe, depth=probe.depth * float(rng.uniform(0.78, 1.22)))
+    converter = ScanConverter(probe, *vendor.size)
     rows = []
     for instance in range(1, order.images + 1):
-        displacement = {
-            "pretraining": lambda: rng.beta(1, 4) * 0.6,
-            "classification": lambda: quality.sample_displacement(rng),
-            "segmentation": lambda: rng.uniform(0, 0.2),
-        }[order.stage]()
-        device = None
-        if order.stage == "pretraining" and rng.uniform() < studies.DEVICE_SHOWN:
-            device = plan.device
-        view = scene.make_view(patient, rng, float(displacement), device)
-        cine = order.stage == "pretraining" and rng.uniform() < _CINE
-        frames, labels, judged = _picture(vendor, probe, view, rng, _CINE_FRAMES if cine else 1)
+        displacement = _displacement(order.stage, rng)
+        shown = pretraining and rng.uniform() < studies.DEVICE_SHOWN
+        device = plans[description].device if shown else None
+        view = scene.make_view(patient, rng, displacement, device)
+        count = _CINE_FRAMES if pretraining and rng.uniform() < _CINE else 1
+        frames, labels, judged = _picture(vendor, converter, view, rng, count)
         tags = studies.write_tags(
-            rng, description, probe_name, list(order.descriptions), list(vendor.probes)
+            rng, description, probe_name, list(_descriptions()), list(vendor.probes)
         )
-        syntaxes = list(dicom_file.ENCODINGS)
-        syntax, rgb = syntaxes[rng.choice(len(syntaxes), p=list(dicom_file.ENCODINGS.values()))]
-        converter = vendors.converter(vendor.name, probe)
-        region = vendors.LAYOUTS[vendor.name].region
+        syntax, rgb = studies.choose(rng, dicom_file.ENCODINGS)
         name = f"{instance:03d}" + ("" if rng.uniform() < 0.3 else ".dcm")
-        dicom_file.write(
-            dicom_file.Picture(
-                frames, region, converter.spacing, order.seed, vendor.name, order.patient, instance,
-                tags, syntax, rgb,
-            ),
-            folder / name,
-        )  # fmt: skip
+        picture = dicom_file.Picture(
+            frames=frames,
+            region=vendor.region,
+            spacing=converter.spacing,
+            seed=order.seed,
+            vendor=vendor.name,
+            patient=order.patient,
+            instance=instance,
+            tags=tags,
+            syntax=syntax,
+            rgb=rgb,
+        )
+        dicom_file.write(picture, folder / name)
+        place = f"{order.stage}/{order.patient}"
         row = {
-            "path": f"{order.stage}/{order.patient}/{name}",
+            "path": f"{place}/{name}",
             "patient": order.patient,
             "split": order.split,
-            "scene": scene.name,
+            "scene": scene_name,
             "study": description,
             "probe": probe_name,
             "study_fault": tags.study_fault,
             "probe_fault": tags.probe_fault,
-            "displacement": round(float(displacement), 4),
+            "displacement": round(displacement, 4),
         }
         if order.stage == "classification":
             row |= {"score": round(judged.score, 4), "label": judged.label(rng)}
         if order.stage == "segmentation":
-            Image.fromarray(_mask(labels, region)).save(folder / f"{instance:03d}_mask.png")
-            row["mask"] = f"{order.stage}/{order.patient}/{instance:03d}_mask.png"
+            mask = f"{instance:03d}_mask.png"
+            Image.fromarray(_mask(labels, vendor)).save(folder / mask)
+            row["mask"] = f"{place}/{mask}"
         rows.append(row)
     return rows
 
 
-def _choose(rng: np.random.Generator, weights: dict[str, float]) -> str:
-    shares = np.array(list(weights.values()))
-    return str(rng.choice(list(weights), p=shares / shares.sum()))
+def _displacement(stage: str, rng: np.random.Generator) -> float:
+    if stage == "classification":
+        return quality.sample_displacement(rng)
+    return float(rng.uniform(0, 0.2) if stage == "segmentation" else rng.beta(1, 4) * 0.6)
 
 
-def _picture(vendor: Vendor, probe: Probe, view, rng: np.random.Generator, count: int):
+def _picture(
+    vendor: Vendor,
+    converter: ScanConverter,
+    view: scenes.View,
+    rng: np.random.Generator,
+    count: int,
+) -> tuple[np.ndarray, np.ndarray, quality.Quality]:
     """Screens uint8 [count, rows, columns], the region's labels and the view's quality."""
-    converter = vendors.converter(vendor.name, probe)
     gain = float(rng.normal(0, 3))
     screen_seed = rng.integers(2**31)
     frames = []
@@ -326,20 +313,20 @@ def _picture(vendor: Vendor, probe: Probe, view, rng: np.random.Generator, count
         # In a cine the probe glides slowly out of the plane.
         origin = view.pose.origin + np.array([0.3, 0.8, 0.0]) * k
         moved = dataclasses.replace(view, pose=dataclasses.replace(view.pose, origin=origin))
-        polar = moved.labels(probe)
-        simulation = simulate(polar, probe, vendor, rng, gain)
-        sector = np.rint(converter.image(simulation.image.astype(np.float32))).astype(np.uint8)
-        frames.append(vendors.compose(vendor.name, sector, np.random.default_rng(screen_seed)))
+        polar = moved.labels(converter.probe)
+        image, shadow = simulate(polar, converter.probe, vendor, rng, gain)
+        sector = np.rint(converter.image(image.astype(np.float32))).astype(np.uint8)
+        frames.append(vendors.compose(vendor, sector, np.random.default_rng(screen_seed)))
     labels = converter.labels(polar)
-    shadow = converter.image(simulation.shadow_db)
-    judged = quality.assess(labels, shadow, sector, converter.spacing)
+    judged = quality.assess(labels, converter.image(shadow), sector, converter.spacing)
     return np.stack(frames), labels, judged
 
 
-def _mask(labels: np.ndarray, region: tuple[int, int, int, int]) -> np.ndarray:
+def _mask(labels: np.ndarray, vendor: Vendor) -> np.ndarray:
     """Liver 1 and kidney 2 on the whole screen, uint8 [rows, columns]."""
     mask = np.zeros((vendors.HEIGHT, vendors.WIDTH), np.uint8)
-    left, top, right, bottom = region
-    mask[top:bottom, left:right][np.isin(labels, _LIVER)] = 1
-    mask[top:bottom, left:right][np.isin(labels, KIDNEY)] = 2
+    left, top, right, bottom = vendor.region
+    region = mask[top:bottom, left:right]
+    region[np.isin(labels, _LIVER)] = 1
+    region[np.isin(labels, KIDNEY)] = 2
     return mask

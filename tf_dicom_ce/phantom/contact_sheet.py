@@ -16,15 +16,10 @@ _ORGANS = (1, 2)  # liver, kidney
 
 
 def contact_sheet(cohort: Path, rows: list[dict]) -> Image.Image:
-    """Draws the sheet.
+    """The first pretraining image of every scene, and two images of each downstream stage.
 
-    Args:
-        cohort: Folder of the cohort.
-        rows: Rows of its truth table.
-
-    Returns:
-        An RGB picture: the first pretraining image of every scene, and the first two images of
-        each downstream stage, with the class or the outlines of the masks.
+    The latter with the class, or the outlines of the masks. RGB; `rows` are those of the truth
+    table of the cohort in that folder.
     """
     chosen = {}
     for row in rows:

@@ -15,19 +15,14 @@ _ORGANS = {1: "liver", 2: "kidney"}
 
 
 def write_difficulty(cohort: Path) -> str:
-    """Measures the baselines on the cohort's own splits and writes `difficulty.md` into it.
-
-    Args:
-        cohort: Folder of a finished cohort.
+    """Measures the baselines on a finished cohort's own splits.
 
     Returns:
-        The table, Markdown.
+        The table, Markdown; it is also written into the cohort's folder as `difficulty.md`.
     """
-    rows = [*_classification(cohort), *_segmentation(cohort)]
     lines = ["| task | baseline | measure | value |", "|---|---|---|---|"]
-    lines += [
-        f"| {task} | {name} | {measure} | {value:.3f} |" for task, name, measure, value in rows
-    ]
+    for task, name, measure, value in (*_classification(cohort), *_segmentation(cohort)):
+        lines.append(f"| {task} | {name} | {measure} | {value:.3f} |")
     text = "\n".join(lines) + "\n"
     write_text(cohort / "difficulty.md", text)
     return text
@@ -40,7 +35,6 @@ def _read(cohort: Path, table: str) -> list[dict]:
 
 def _classification(cohort: Path):
     from sklearn.ensemble import RandomForestClassifier
-    from sklearn.metrics import accuracy_score
 
     rows = _read(cohort, "classification.csv")
     frames = [read_frame(cohort / row["path"]).pixels for row in rows]
@@ -62,8 +56,8 @@ def _classification(cohort: Path):
         values = np.array(values)
         forest = RandomForestClassifier(500, random_state=0, n_jobs=1)
         forest.fit(values[train], labels[train])
-        accuracy = accuracy_score(labels[test], forest.predict(values[test]))
-        yield "classification", name, "accuracy", float(accuracy)
+        accuracy = float(forest.score(values[test], labels[test]))
+        yield "classification", name, "accuracy", accuracy
     truth = [row for row in _read(cohort, "truth.csv") if row["score"]]
     scores = np.array([float(row["score"]) for row in truth if row["label"] != "0"])
     known = ceiling(np.tile(scores, 100), np.random.default_rng(0))

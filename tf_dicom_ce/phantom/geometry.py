@@ -10,39 +10,37 @@ import numpy as np
 class Probe:
     """A transducer and the grid on which it samples: `samples` along each of `beams`.
 
-    Attributes:
-        name: As in (0018,5010) Transducer Data.
-        frequency: MHz.
-        depth: Range of the image, mm.
-        width: Linear: width of the face, mm. Curvilinear: 0.
-        radius: Curvilinear: radius of the face, mm. Linear: 0.
-        field: Curvilinear: angle of the sector, degrees. Linear: 0.
-        beams: Beams across.
-        samples: Samples along a beam.
+    A linear one has a width, a curvilinear one a radius and a field.
     """
 
-    name: str
-    frequency: float
-    depth: float
-    width: float = 0.0
-    radius: float = 0.0
-    field: float = 0.0
+    name: str  # as in (0018,5010) Transducer Data
+    frequency: float  # MHz
+    depth: float  # range of the image, mm
+    width: float = 0.0  # of the face, mm
+    radius: float = 0.0  # of the face, mm
+    field: float = 0.0  # angle of the sector, degrees
     beams: int = 192
     samples: int = 320
-
-    @property
-    def curvilinear(self) -> bool:
-        """Whether beams fan out."""
-        return self.radius > 0
 
     @property
     def ranges(self) -> np.ndarray:
         """Distance of every sample from the face, mm, float32 [samples]."""
         return ((np.arange(self.samples) + 0.5) * self.depth / self.samples).astype(np.float32)
 
+    @property
+    def face(self) -> np.ndarray:
+        """Position of every beam along the face, from its middle, mm, float32 [beams]."""
+        width = self.width or self.radius * np.deg2rad(self.field)
+        return (self._across * width).astype(np.float32)
+
+    @property
+    def _across(self) -> np.ndarray:
+        """Position of every beam, of the whole width, from -0.5 to 0.5: float64 [beams]."""
+        return (np.arange(self.beams) + 0.5) / self.beams - 0.5
+
     def beam_spacing(self) -> np.ndarray:
         """Distance of neighbouring beams at every sample, mm, float32 [samples]."""
-        if self.curvilinear:
+        if self.radius:
             step = np.deg2rad(self.field) / self.beams
             return ((self.radius + self.ranges) * step).astype(np.float32)
         return np.full(self.samples, self.width / self.beams, np.float32)
@@ -52,30 +50,23 @@ class Probe:
 
         x runs across, z away from the middle of the face, where x = z = 0.
         """
-        across = (np.arange(self.beams) + 0.5) / self.beams - 0.5
-        if self.curvilinear:
-            angle = np.deg2rad(self.field) * across
+        if self.radius:
+            angle = np.deg2rad(self.field) * self._across
             distance = self.radius + self.ranges[:, None]
             x, z = distance * np.sin(angle), distance * np.cos(angle) - self.radius
         else:
-            x = np.broadcast_to(self.width * across, (self.samples, self.beams))
+            x = np.broadcast_to(self.width * self._across, (self.samples, self.beams))
             z = np.broadcast_to(self.ranges[:, None], x.shape)
         return np.stack([x, z], axis=-1).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Pose:
-    """The image plane in the body: point = origin + x · across + z · along, in mm.
+    """The image plane in the body: point = origin + x · across + z · along, in mm."""
 
-    Attributes:
-        origin: Middle of the probe's face, float [3].
-        across: Unit vector of x, float [3].
-        along: Unit vector of z, float [3].
-    """
-
-    origin: np.ndarray
-    across: np.ndarray
-    along: np.ndarray
+    origin: np.ndarray  # middle of the probe's face, float [3]
+    across: np.ndarray  # unit vector of x, float [3]
+    along: np.ndarray  # unit vector of z, float [3]
 
     def to_body(self, points: np.ndarray) -> np.ndarray:
         """In-plane points (x, z) [..., 2] to body coordinates [..., 3], mm."""
@@ -85,13 +76,7 @@ class Pose:
 
 @dataclasses.dataclass(frozen=True)
 class ScanConverter:
-    """From the polar grid to a picture of `height` × `width` pixels that the sector fills.
-
-    Attributes:
-        probe: The grid.
-        height: Pixels.
-        width: Pixels.
-    """
+    """From the polar grid to a picture of `height` × `width` pixels that the sector fills."""
 
     probe: Probe
     height: int
@@ -117,7 +102,7 @@ class ScanConverter:
         probe = self.probe
         x = ((np.arange(self.width) + 0.5) - self.width / 2) * self.spacing
         z = self.top + (np.arange(self.height)[:, None] + 0.5) * self.spacing
-        if probe.curvilinear:
+        if probe.radius:
             distance = np.hypot(x, z + probe.radius) - probe.radius
             across = np.rad2deg(np.arctan2(x, z + probe.radius)) / probe.field
         else:

@@ -15,7 +15,7 @@ Calibration: 1,200 views of 400 patients, vendor B, displacements by `sample_dis
 class 0 included, is 0.938, 0.919 and 0.898 at rater σ 0.03, 0.04 and 0.05.
 """
 
-import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -31,25 +31,14 @@ _BLUR_MM = 1.5
 _GRAY, _GRAY_RANGE = 97.0, 45.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Quality:
-    """How good a view is.
+class Quality(NamedTuple):
+    """How good a view is."""
 
-    Attributes:
-        score: 0…1, without rater noise.
-        neither: Neither liver nor kidney is seen.
-    """
-
-    score: float
-    neither: bool
+    score: float  # 0…1, without rater noise
+    neither: bool  # neither liver nor kidney is seen
 
     def label(self, rng: np.random.Generator, sigma: float = RATER_SIGMA) -> int:
-        """Class 0…4 as a rater gives it.
-
-        Args:
-            rng: Source of the rater's noise.
-            sigma: Standard deviation of the rater's noise on the score.
-        """
+        """Class 0…4 as a rater gives it, whose noise on the score has so much sigma."""
         if self.neither:
             return 0
         return 1 + int(np.searchsorted(THRESHOLDS, self.score + rng.normal(0, sigma), "right"))
@@ -63,22 +52,21 @@ def assess(labels: np.ndarray, shadow: np.ndarray, image: np.ndarray, spacing: f
         shadow: dB below what TGC expects, float [H, W].
         image: Gray levels, uint8 [H, W].
         spacing: Size of a pixel, mm.
-
-    Returns:
-        The view's quality.
     """
     area = spacing**2 / 100  # cm² of a pixel
     clear = shadow < SHADOW_DB
-    organ = (labels == Tissue.LIVER) | (labels == Tissue.BLOOD)
-    liver, kidney = organ & clear, np.isin(labels, KIDNEY) & clear
+    whole_kidney = np.isin(labels, KIDNEY)
+    liver = np.isin(labels, (Tissue.LIVER, Tissue.BLOOD)) & clear
+    kidney = whole_kidney & clear
     liver_area, kidney_area = liver.sum() * area, kidney.sum() * area
     neither = liver_area < ORGAN_CM2 and kidney_area < ORGAN_CM2
     reach = round(_NEIGHBOURHOOD_MM / spacing)
     near_liver = ndimage.distance_transform_edt(labels != Tissue.LIVER) <= reach
     # The gradient of a blurred mask sums to the length of its border, at any angle; the number of
     # border pixels does not.
-    whole = np.isin(labels, KIDNEY).astype(np.float32)
-    border = ndimage.gaussian_gradient_magnitude(whole, _BLUR_MM / spacing, mode="nearest")
+    border = ndimage.gaussian_gradient_magnitude(
+        whole_kidney.astype(np.float32), _BLUR_MM / spacing, mode="nearest"
+    )
     facing = np.where(near_liver, border, 0)
     everything, length = facing.sum() * spacing, facing[clear].sum() * spacing
     in_shadow = float(1 - length / everything) if everything > 1 else 1.0
@@ -101,12 +89,9 @@ def sample_displacement(rng: np.random.Generator) -> float:
 
 
 def ceiling(scores: np.ndarray, rng: np.random.Generator, sigma: float = RATER_SIGMA) -> float:
-    """Accuracy of a judge who knows every score exactly, against noisy raters.
+    """Accuracy of a judge who knows every score exactly, against raters with noise of sigma.
 
-    Args:
-        scores: True scores of views with an organ in them, float [N].
-        rng: Source of the raters' noise.
-        sigma: Its standard deviation.
+    `scores` are the true ones of views with an organ in them, float [N].
     """
     truth = np.searchsorted(THRESHOLDS, scores, "right")
     rated = np.searchsorted(THRESHOLDS, scores + rng.normal(0, sigma, len(scores)), "right")

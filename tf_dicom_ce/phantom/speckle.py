@@ -6,7 +6,7 @@ from scipy import fft
 from tf_dicom_ce.phantom.geometry import Probe
 from tf_dicom_ce.phantom.vendors import Vendor
 
-SOUND_SPEED = 1.54  # mm/us
+_SOUND_SPEED = 1.54  # mm/us
 _HALF = 2 * np.sqrt(2 * np.log(2))  # full width at half height of a Gaussian of sigma 1
 _LOBES_WIDTH = 6  # side lobes against the main lobe
 _PAD = 12  # samples and beams on each side, more than 3 sigma of the point spread function
@@ -25,93 +25,63 @@ def smooth(
     Returns:
         float32 [rows, columns].
     """
-    rows = gaussian_spectrum(shape[0], scale[0])
-    columns = gaussian_spectrum(shape[1], scale[1])
+    rows = _gaussian_spectrum(shape[0], scale[0])
+    columns = _gaussian_spectrum(shape[1], scale[1])
     power = np.mean(rows**2) * np.mean(columns**2)
     spectrum = fft.rfft2(rng.standard_normal(shape, np.float32), workers=1)
     spectrum *= rows[:, None] * columns[: spectrum.shape[1]] / np.sqrt(power)
     return fft.irfft2(spectrum, shape, workers=1)
 
 
-def circular(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+def _circular(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Circular complex Gaussian noise of mean square 1, complex64 [*shape]."""
     parts = rng.standard_normal((*shape, 2), np.float32) * np.float32(np.sqrt(0.5))
     return parts.view(np.complex64)[..., 0]
 
 
-def gaussian_spectrum(size: int, sigma: np.ndarray) -> np.ndarray:
+def _gaussian_spectrum(size: int, sigma: np.ndarray) -> np.ndarray:
     """Fourier transform Σ exp(-2π²σ²(ν + k)²), k = -1, 0, 1, of a sampled Gaussian.
 
-    Without the aliases the spectrum would have a kink at its highest frequency, and the filter
-    tails that spill the bright skin into the noise of the depth.
-
-    Args:
-        size: Elements, the length of the transform.
-        sigma: Standard deviations in elements, float32 [...].
-
-    Returns:
-        float32 [..., size], in the order of `fftfreq`.
+    Of sigma [...] elements: float32 [..., size], in the order of `fftfreq`. Without the aliases it
+    would have a kink at its highest frequency, and the filter tails that spill the bright skin into
+    the noise of the depth.
     """
     frequency = fft.fftfreq(size).astype(np.float32)
     exponent = -2 * np.pi**2 * np.square(sigma, dtype=np.float32)[..., None]
     return sum(np.exp(exponent * (frequency + alias) ** 2) for alias in (-1, 0, 1))
 
 
-def pulse_sigma(probe: Probe, vendor: Vendor) -> float:
-    """Axial extent of the point spread function, half the pulse since sound goes to and fro.
-
-    σ = cycles·λ / 2 / 2.355.
-
-    Args:
-        probe: Gives the wavelength λ.
-        vendor: Gives the cycles.
-
-    Returns:
-        Standard deviation in amplitude, mm.
-    """
-    return vendor.cycles * SOUND_SPEED / probe.frequency / 2 / _HALF
-
-
 def beam_sigma(probe: Probe, vendor: Vendor) -> np.ndarray:
-    """Lateral extent of the point spread function.
+    """Lateral extent of the point spread function: standard deviation in mm, float32 [samples].
 
     σ = λ·F#·(0.42 + defocus·|r/depth - focus|), with F# = max(F#, r / aperture), since far away
     the aperture cannot grow any more. 0.42 λF# has the full width λF# at half height.
-
-    Args:
-        probe: Gives the wavelength λ and the ranges r.
-        vendor: Gives the aperture and the focus.
-
-    Returns:
-        Standard deviation in amplitude, mm, float32 [samples].
     """
     f_number = np.maximum(vendor.f_number, probe.ranges / vendor.aperture)
     away = np.abs(probe.ranges / probe.depth - vendor.focus)
-    wavelength = SOUND_SPEED / probe.frequency
+    wavelength = _SOUND_SPEED / probe.frequency
     return (wavelength * f_number * (0.42 + vendor.defocus * away)).astype(np.float32)
 
 
-def axial_spectrum(size: int, probe: Probe, vendor: Vendor) -> np.ndarray:
-    """Transfer function of the pulse, of energy 1: float32 [size]."""
-    sigma = np.float32(pulse_sigma(probe, vendor) * probe.samples / probe.depth)
-    return _unit_energy(gaussian_spectrum(size, sigma))
+def _axial_spectrum(size: int, probe: Probe, vendor: Vendor) -> np.ndarray:
+    """Transfer function of the pulse, of energy 1: float32 [size].
 
-
-def lateral_spectrum(size: int, probe: Probe, vendor: Vendor) -> np.ndarray:
-    """Transfer function of the beam, main lobe and side lobes, of energy 1 at every depth.
-
-    Args:
-        size: Beams, the length of the transform.
-        probe: The grid.
-        vendor: Gives the shape of the beam.
-
-    Returns:
-        float32 [samples, size].
+    σ = cycles·λ / 2 / 2.355: half the pulse, since sound goes to and fro.
     """
+    sigma = vendor.cycles * _SOUND_SPEED / probe.frequency / 2 / _HALF  # mm
+    return _unit_energy(_gaussian_spectrum(size, np.float32(sigma * probe.samples / probe.depth)))
+
+
+def _lateral_spectrum(size: int, probe: Probe, vendor: Vendor) -> np.ndarray:
+    """Transfer function of main and side lobes, of energy 1 at every depth: [samples, size]."""
     sigma = beam_sigma(probe, vendor) / probe.beam_spacing()
-    main = _unit_energy(gaussian_spectrum(size, sigma))
-    lobes = _unit_energy(gaussian_spectrum(size, _LOBES_WIDTH * sigma))
+    main = _unit_energy(_gaussian_spectrum(size, sigma))
+    lobes = _unit_energy(_gaussian_spectrum(size, _LOBES_WIDTH * sigma))
     return _unit_energy(main + np.float32(10 ** (vendor.side_lobes / 20)) * lobes)
+
+
+def _unit_energy(spectrum: np.ndarray) -> np.ndarray:
+    return spectrum / np.sqrt(np.mean(spectrum**2, axis=-1, keepdims=True))
 
 
 def envelope(
@@ -130,8 +100,8 @@ def envelope(
         diffuse: Root mean square amplitude of scatterers, float32 [samples, beams].
         coherent: Amplitude of specular reflection, float32 [samples, beams].
         probe: The grid.
-        vendor: Gives the point spread function, looks and
-        rng: Source of scatterers and
+        vendor: Gives the point spread function and the number of looks.
+        rng: Source of scatterers, phases and noise.
 
     Returns:
         float32 [samples, beams]; even `diffuse` of 1 gives a mean square of 1 in one look.
@@ -141,23 +111,21 @@ def envelope(
     # Padding by the edge keeps what wraps around, and darkness, out of the picture.
     margin = [(_PAD, total - n - _PAD) for total, n in zip(size, diffuse.shape, strict=True)]
     diffuse, coherent = (np.pad(part, margin, mode="edge") for part in (diffuse, coherent))
-    lateral = np.pad(lateral_spectrum(size[1], probe, vendor), (margin[0], (0, 0)), mode="edge")
-    axial = axial_spectrum(size[0], probe, vendor)[:, None]
+    lateral = np.pad(_lateral_spectrum(size[1], probe, vendor), (margin[0], (0, 0)), mode="edge")
+    axial = _axial_spectrum(size[0], probe, vendor)[:, None]
     floor = np.float32(10 ** (vendor.noise / 20))
+
+    def filtered(echo: np.ndarray, spectrum: np.ndarray, axis: int) -> np.ndarray:
+        echo = fft.fft(echo, axis=axis, workers=1, overwrite_x=True)
+        echo *= spectrum
+        return fft.ifft(echo, axis=axis, workers=1, overwrite_x=True)
+
     total = np.zeros((samples, beams), np.float32)
     for _ in range(vendor.looks):
-        echo = diffuse * circular(diffuse.shape, rng)
+        echo = diffuse * _circular(diffuse.shape, rng)
         echo += coherent * np.exp(np.complex64(2j * np.pi * rng.random()))
-        echo = fft.fft(echo, axis=1, workers=1, overwrite_x=True)
-        echo *= lateral
-        echo = fft.ifft(echo, axis=1, workers=1, overwrite_x=True)
-        echo += floor * circular(echo.shape, rng)
-        echo = fft.fft(echo, axis=0, workers=1, overwrite_x=True)
-        echo *= axial
-        echo = fft.ifft(echo, axis=0, workers=1, overwrite_x=True)
+        echo = filtered(echo, lateral, axis=1)
+        echo += floor * _circular(echo.shape, rng)
+        echo = filtered(echo, axial, axis=0)
         total += np.abs(echo[_PAD : _PAD + samples, _PAD : _PAD + beams])
     return total / vendor.looks
-
-
-def _unit_energy(spectrum: np.ndarray) -> np.ndarray:
-    return spectrum / np.sqrt(np.mean(spectrum**2, axis=-1, keepdims=True))

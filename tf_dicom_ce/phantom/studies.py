@@ -5,60 +5,39 @@ quadrant, a paracentesis shows ascites or the liver's edge. So the anatomy does 
 away, and the study does not give the anatomy.
 """
 
-import dataclasses
 import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
-_RUQ = {"right upper quadrant": 0.85, "right upper quadrant with fluid": 0.15}
+_FLUID = "right upper quadrant with fluid"
+_RUQ = {"right upper quadrant": 0.85, _FLUID: 0.15}
+_LITTLE_RUQ = {name: 0.15 * share for name, share in _RUQ.items()}
 _ABDOMEN = {"right upper quadrant": 0.3, "bowel": 0.3, "ascites": 0.4}
+_DRAINED = {"collection": 0.6, "ascites": 0.2, "soft tissue": 0.2}
 
 #: First that matches wins: pattern, scenes with weights, device, weight of the description.
 _RULES = (
-    (r"BIOPSY LIVER", {**_RUQ, "ascites": 0.08, "effusion": 0.05, "lung": 0.04}, "needle", 10),
-    (r"DRAINAGE LIVER", {**_RUQ, "collection": 0.1}, "catheter", 1),
-    (r"BIOPSY (TRANSPLANTED )?KIDNEY", {**_RUQ, "bowel": 0.12}, "needle", 5),
-    (r"KIDNEY/PARARENAL", {**_RUQ, "collection": 0.15}, "catheter", 1),
-    (r"GALLBLADDER", _RUQ, "catheter", 1),
-    (
-        r"PARACENTESIS",
-        {"ascites": 0.65, "right upper quadrant with fluid": 0.27, "effusion": 0.08},
-        "catheter",
-        5,
-    ),
-    (
-        r"THORACENTESIS",
-        {"effusion": 0.65, "lung": 0.2, **{name: 0.15 * share for name, share in _RUQ.items()}},
-        "catheter",
-        3,
-    ),
-    (r"CHEST TUBE", {"lung": 0.45, "effusion": 0.4, "soft tissue": 0.15}, "catheter", 2),
-    (r"THYROID", {"thyroid nodule": 0.75, "thyroid": 0.25}, "needle", 9),
-    (
-        r"LYMPH NODE",
-        {"neck node": 0.4, "lymph node": 0.5, "thyroid": 0.1},
-        "needle",
-        4,
-    ),
-    (
-        r"NECK",
-        {"neck node": 0.4, "soft tissue mass": 0.3, "thyroid nodule": 0.3},
-        "needle",
-        2,
-    ),
-    (r"PSEUDOANEURYSM", {"collection": 0.6, "soft tissue": 0.4}, "needle", 0.5),
-    (r"SOFT TISSUE BIOPSY", {"soft tissue mass": 0.7, "soft tissue": 0.3}, "needle", 3),
-    (r"SOFT TISSUE ASPIRATION", {"collection": 0.8, "soft tissue": 0.2}, "needle", 1),
-    (r"ABDOMINAL PELVIC BIOPSY", {**_ABDOMEN, "soft tissue mass": 0.2}, "needle", 1),
-    (r"BIOPSY (MESENTERY|RETROPERITONEUM)", _ABDOMEN, "needle", 1),
-    (r"BIOPSY NOT", {"soft tissue mass": 0.5, "lymph node": 0.3, "bowel": 0.2}, "needle", 1),
-    (r"(ABDOM|PELVIS)", {**_ABDOMEN, "collection": 0.1}, "catheter", 1.5),
-    (
-        r"DRAINAGE (INTERVENTION|CATHETER)",
-        {"collection": 0.6, "ascites": 0.2, "soft tissue": 0.2},
-        "catheter",
-        1.5,
-    ),
+    ("BIOPSY LIVER", {**_RUQ, "ascites": 0.08, "effusion": 0.05, "lung": 0.04}, "needle", 10),
+    ("DRAINAGE LIVER", {**_RUQ, "collection": 0.1}, "catheter", 1),
+    ("BIOPSY (TRANSPLANTED )?KIDNEY", {**_RUQ, "bowel": 0.12}, "needle", 5),
+    ("KIDNEY/PARARENAL", {**_RUQ, "collection": 0.15}, "catheter", 1),
+    ("GALLBLADDER", _RUQ, "catheter", 1),
+    ("PARACENTESIS", {"ascites": 0.65, _FLUID: 0.27, "effusion": 0.08}, "catheter", 5),
+    ("THORACENTESIS", {"effusion": 0.65, "lung": 0.2, **_LITTLE_RUQ}, "catheter", 3),
+    ("CHEST TUBE", {"lung": 0.45, "effusion": 0.4, "soft tissue": 0.15}, "catheter", 2),
+    ("THYROID", {"thyroid nodule": 0.75, "thyroid": 0.25}, "needle", 9),
+    ("LYMPH NODE", {"neck node": 0.4, "lymph node": 0.5, "thyroid": 0.1}, "needle", 4),
+    ("NECK", {"neck node": 0.4, "soft tissue mass": 0.3, "thyroid nodule": 0.3}, "needle", 2),
+    ("PSEUDOANEURYSM", {"collection": 0.6, "soft tissue": 0.4}, "needle", 0.5),
+    ("SOFT TISSUE BIOPSY", {"soft tissue mass": 0.7, "soft tissue": 0.3}, "needle", 3),
+    ("SOFT TISSUE ASPIRATION", {"collection": 0.8, "soft tissue": 0.2}, "needle", 1),
+    ("ABDOMINAL PELVIC BIOPSY", {**_ABDOMEN, "soft tissue mass": 0.2}, "needle", 1),
+    ("BIOPSY (MESENTERY|RETROPERITONEUM)", _ABDOMEN, "needle", 1),
+    ("BIOPSY NOT", {"soft tissue mass": 0.5, "lymph node": 0.3, "bowel": 0.2}, "needle", 1),
+    ("(ABDOM|PELVIS)", {**_ABDOMEN, "collection": 0.1}, "catheter", 1.5),
+    ("DRAINAGE (INTERVENTION|CATHETER)", _DRAINED, "catheter", 1.5),
 )
 #: Share of the images of a study in which the device is in the plane.
 DEVICE_SHOWN = 0.25
@@ -71,19 +50,12 @@ PADDED = 0.3
 VAGUE = "US GUIDED PROCEDURE"
 
 
-@dataclasses.dataclass(frozen=True)
-class Study:
-    """What a study of one description shows.
+class Study(NamedTuple):
+    """What a study of one description shows."""
 
-    Attributes:
-        scenes: Scene -> how often, of 1.
-        device: `needle` or `catheter`.
-        weight: How often the description occurs, against the others.
-    """
-
-    scenes: dict[str, float]
-    device: str
-    weight: float
+    scenes: dict[str, float]  # how often, of 1
+    device: str  # `needle` or `catheter`
+    weight: float  # how often the description occurs, against the others
 
 
 def study(description: str) -> Study:
@@ -100,21 +72,13 @@ def study(description: str) -> Study:
     raise KeyError(description)
 
 
-@dataclasses.dataclass(frozen=True)
-class RawTags:
-    """What stands in the file.
+class RawTags(NamedTuple):
+    """What stands in the file; None where the element is missing."""
 
-    Attributes:
-        study: (0008,1030) Study Description, or None where the element is missing.
-        probe: Values of (0018,5010) Transducer Data, or None where the element is missing.
-        study_fault: Key of `STUDY_FAULTS`, or "".
-        probe_fault: Key of `PROBE_FAULTS`, or "".
-    """
-
-    study: str | None
-    probe: tuple[str, ...] | None
-    study_fault: str
-    probe_fault: str
+    study: str | None  # (0008,1030) Study Description
+    probe: tuple[str, ...] | None  # values of (0018,5010) Transducer Data
+    study_fault: str = ""  # key of `STUDY_FAULTS`, or ""
+    probe_fault: str = ""  # key of `PROBE_FAULTS`, or ""
 
 
 def write_tags(
@@ -129,7 +93,7 @@ def write_tags(
         studies: All descriptions, for a wrong one.
         probes: All probes, for a wrong one.
     """
-    study_fault, probe_fault = _draw(rng, STUDY_FAULTS), _draw(rng, PROBE_FAULTS)
+    study_fault, probe_fault = _fault(rng, STUDY_FAULTS), _fault(rng, PROBE_FAULTS)
     other_study = str(rng.choice([name for name in studies if name != study]))
     other_probe = str(rng.choice([name for name in probes if name != probe]))
     text = {
@@ -150,7 +114,11 @@ def write_tags(
     return RawTags(text, values, study_fault, probe_fault)
 
 
-def _draw(rng: np.random.Generator, rates: dict[str, float]) -> str:
-    names = [*rates, ""]
-    shares = [*rates.values(), 1 - sum(rates.values())]
-    return str(rng.choice(names, p=shares))
+def choose(rng: np.random.Generator, weights: Mapping[Any, float]) -> Any:
+    """Draws one of the keys, each as often as it weighs against the others."""
+    shares = np.array(list(weights.values()))
+    return list(weights)[rng.choice(len(shares), p=shares / shares.sum())]
+
+
+def _fault(rng: np.random.Generator, rates: dict[str, float]) -> str:
+    return choose(rng, {**rates, "": 1 - sum(rates.values())})

@@ -8,20 +8,15 @@ import numpy as np
 class Tissue(enum.IntEnum):
     """Tissue labels; anatomy is a map from points to these.
 
-    Attributes:
-        echo: Backscatter against liver, dB.
-        attenuation: One way, dB/cm/MHz.
-        impedance: MRayl.
-        variation: Standard deviation of the slow variation of `echo`, dB.
+    A row is the label and its `echo` (backscatter against liver, dB), `attenuation` (one way,
+    dB/cm/MHz), `impedance` (MRayl) and `variation` (standard deviation of the slow variation of
+    `echo`, dB).
     """
 
-    def __new__(
-        cls, label: int, echo: float, attenuation: float, impedance: float, variation: float
-    ) -> "Tissue":
-        """A row: the label, and its acoustic numbers."""
+    def __new__(cls, label: int, *numbers: float) -> "Tissue":  # noqa: D102
         self = int.__new__(cls, label)
-        self._value_, self.echo, self.attenuation = label, echo, attenuation
-        self.impedance, self.variation = impedance, variation
+        self._value_ = label
+        self.echo, self.attenuation, self.impedance, self.variation = numbers
         return self
 
     NOTHING = 0, -60, 0.02, 1.55, 0  # beyond the body: gel, air before contact

@@ -5,7 +5,7 @@ or of its input if it is an up-convolution. Its gradient with respect to the wei
 and that with respect to the input as many again. Everything else is below one per cent.
 """
 
-from benchmarks.step.networks import DECODER, DISCRIMINATOR, ENCODER, channels
+from benchmarks.pretraining.networks import DECODER, DISCRIMINATOR, ENCODER, channels
 from tf_dicom_ce.config import PretrainConfig
 
 

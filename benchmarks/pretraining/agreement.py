@@ -33,7 +33,7 @@ def differences(config: PretrainConfig, file: Path) -> tuple[float, float]:
     """
     found = []
     for side in ("ours", "theirs"):
-        function = f"benchmarks.step.agreement:{side}"
+        function = f"benchmarks.pretraining.agreement:{side}"
         with Contender(function, preset=as_json(config), file=str(file)) as contender:
             found += contender.ask("steps")
     ours, theirs = found
@@ -51,7 +51,7 @@ def ours(preset: dict, file: str) -> dict:
     """The contender of this project: `steps` writes the file first."""
     import tensorflow as tf
 
-    from benchmarks.step.ours import batch, compiled
+    from benchmarks.pretraining.ours import batch, compiled
 
     config = from_json(preset)
     model, (x, tags) = compiled(config, LABELS), batch(config, LABELS)
@@ -74,7 +74,7 @@ def theirs(preset: dict, file: str) -> dict:
     """The contender in PyTorch: `steps` starts from the file's weights."""
     import torch
 
-    from benchmarks.step.pytorch import Step
+    from benchmarks.pretraining.pytorch import Step
 
     step, content = Step(from_json(preset), LABELS), np.load(file)
     parameters = [*step.f.parameters(), *step.d.parameters()]

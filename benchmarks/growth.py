@@ -1,4 +1,4 @@
-"""Memory and speed of training as the store grows, and with nothing of it in memory."""
+"""Memory and speed of training as the store grows, and with nothing of it in memory (3 min)."""
 
 import os
 import shutil
@@ -7,6 +7,7 @@ from statistics import median
 
 from benchmarks.reading.generated import write_store
 from benchmarks.sizes import LABELS, Sizes, as_json
+from benchmarks.tables import Goal, Table, at_most, spread
 from benchmarks.turns import Contender
 
 _ROUNDS = 2
@@ -34,7 +35,7 @@ def _train(store: Path, frames: int, sizes: Sizes) -> dict[str, float]:
     preset = as_json(config)
     forget(store / "images.npy")
     with Contender(
-        "benchmarks.step.ours:tasks", preset=preset, labels=LABELS, store=str(store)
+        "benchmarks.pretraining.ours:tasks", preset=preset, labels=LABELS, store=str(store)
     ) as contender:
         contender.ask("step", _WARM_UP)
         cold = contender.ask("step from the store", _STEPS)
@@ -66,3 +67,39 @@ def forget(file: Path) -> None:
     finally:
         os.close(handle)
     raise RuntimeError("The system keeps the store in memory: use --results on a disk.")
+
+
+def tables(results: dict) -> list[Table]:
+    """Memory and steps by the number of frames."""
+    header = (
+        *("frames", "own memory at its highest, MB", "mapped from files, MB", "ms a step"),
+        *("… the store not in memory", "waits", "… not in memory", "images/s read"),
+    )
+    rows = [
+        [
+            f"{int(frames):,}",
+            spread([m["anonymous"] / 1e6 for m in found]),
+            spread([m["mapped"] / 1e6 for m in found]),
+            spread([1e3 * m["warm"] for m in found]),
+            spread([1e3 * m["cold"] for m in found]),
+            f"{100 * median(m['waited warm'] for m in found):.2f} %",
+            f"{100 * median(m['waited cold'] for m in found):.2f} %",
+            spread([m["read"] for m in found]),
+        ]
+        for frames, found in results.items()
+    ]
+    note = (
+        "Mapped pages (libraries and store) are the system's, which takes them back when memory is "
+        "short. With the store driven out of memory, every batch comes from the disk, as from a "
+        "store larger than memory."
+    )
+    return [Table("Training at the quick size as the store grows", header, rows, note)]
+
+
+def goals(results: dict) -> list[Goal]:
+    """Own memory must not grow with the data."""
+    own = [median(m["anonymous"] for m in found) for found in results.values()]
+    first, *_, last = results
+    what = f"Memory of training, {int(last):,} frames against {int(first):,}"
+    grown = max(own) / own[0]
+    return [at_most(what, 1.1, grown, "×")]

@@ -4,20 +4,16 @@ import dataclasses
 
 import numpy as np
 
+Point = tuple[float, float, float]  # (x, y, z), mm
+
 
 @dataclasses.dataclass(frozen=True)
 class Ellipsoid:
-    """An ellipsoid, turned in the image plane.
+    """An ellipsoid, turned in the image plane."""
 
-    Attributes:
-        centre: (x, y, z), mm.
-        radii: Half axes, mm.
-        turn: Angle from x towards z, radians.
-    """
-
-    centre: tuple[float, float, float]
-    radii: tuple[float, float, float]
-    turn: float = 0.0
+    centre: Point
+    radii: Point  # half axes
+    turn: float = 0.0  # from x towards z, radians
 
     def local(self, points: np.ndarray) -> np.ndarray:
         """Points in units of the half axes, float32 [..., 3]: the surface is the unit sphere."""
@@ -34,17 +30,11 @@ class Ellipsoid:
 
 @dataclasses.dataclass(frozen=True)
 class Capsule:
-    """A tube with round ends.
+    """A tube with round ends."""
 
-    Attributes:
-        start: (x, y, z), mm.
-        end: (x, y, z), mm.
-        radius: mm.
-    """
-
-    start: tuple[float, float, float]
-    end: tuple[float, float, float]
-    radius: float
+    start: Point
+    end: Point
+    radius: float  # mm
 
     def distance(self, points: np.ndarray) -> np.ndarray:
         """Signed distance to the surface, mm, float32 [...]: negative is inside."""
@@ -81,21 +71,15 @@ class Noise:
 
 def vessel_tree(
     rng: np.random.Generator,
-    root: tuple[float, float, float],
-    direction: tuple[float, float, float],
+    root: Point,
+    direction: Point,
     radius: float,
-    length: float,
+    length: float = 30.0,
     generations: int = 3,
 ) -> list[Capsule]:
-    """A tree of capsules: each branch splits in two, thinner and shorter.
+    """A tree of 2^generations − 1 capsules: each branch splits in two, thinner and shorter.
 
-    Args:
-        rng: Source of lengths and angles.
-        root: Where the first branch starts, mm.
-        direction: Its direction.
-        radius: Its radius, mm.
-        length: Its length, mm.
-        generations: Number of orders of branches; 2^generations − 1 capsules.
+    The first starts at `root` with `radius` and about `length`, mm.
     """
     direction = np.asarray(direction, float) / np.linalg.norm(direction)
     end = np.asarray(root, float) + direction * length * rng.uniform(0.8, 1.2)

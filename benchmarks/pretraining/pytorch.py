@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.pretraining.networks import DECODER, DISCRIMINATOR, ENCODER, channels
 from benchmarks.sizes import from_json
-from benchmarks.step.networks import DECODER, DISCRIMINATOR, ENCODER, channels
 from tf_dicom_ce.config import PretrainConfig
 
 

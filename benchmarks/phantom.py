@@ -1,4 +1,4 @@
-"""Images a second of the phantom, in one process and in one a core."""
+"""Images a second of the phantom, in one process and in one a core (1 min)."""
 
 import functools
 import os
@@ -6,10 +6,9 @@ import shutil
 from pathlib import Path
 
 from benchmarks.sizes import Sizes
-from benchmarks.spreads import ratios, spread
-from benchmarks.tables import Goal, Table
+from benchmarks.tables import Goal, Table, ratios, spread
 from benchmarks.turns import by_turns, timed
-from tf_dicom_ce.phantom.cohort import Order, render, study_descriptions
+from tf_dicom_ce.phantom.cohort import Order, render
 from tf_dicom_ce.phantom.vendors import VENDOR_A
 from tf_dicom_ce.workers import Outage, guarded_map
 
@@ -19,9 +18,8 @@ _SECONDS = 30.0
 
 def measure(sizes: Sizes, folder: Path) -> dict:
     """Seconds by the number of processes."""
-    descriptions = study_descriptions()
     orders = [
-        Order("pretraining", number, _IMAGES, "", 0, VENDOR_A.name, descriptions)
+        Order("pretraining", number, _IMAGES, "", 0, VENDOR_A)
         for number in range(1, sizes.patients + 1)
     ]
     out = folder / "phantom"
