@@ -30,9 +30,9 @@ CLASSES = {
 def export_untrained(root: Path, config: FinetuneConfig, encoder: str = "none") -> Path:
     """Exports a head of three classes on an encoder (`none`: untrained); the version's folder."""
     import keras
-    from tf_dicom_ce.models.loading import describe_encoder, load_encoder
 
-    from tf_dicom_ce.training.finetune import build_head
+    from tf_dicom_ce.models.backbones import describe_encoder, load_encoder
+    from tf_dicom_ce.training.networks import build_head
 
     keras.utils.set_random_seed(0)
     layer = None

@@ -6,12 +6,7 @@ import tensorflow as tf
 
 from benchmarks.pretraining.ours import batch, compiled
 from benchmarks.sizes import LABELS, from_json
-<<<<<<< HEAD:benchmarks/step/parts.py
-from benchmarks.step.ours import batch, compiled
 from tf_dicom_ce.models.gan import ContextEncoderGAN, centre_patch, mask_centre
-=======
-from tf_dicom_ce.models.gan import ContextEncoderGAN
->>>>>>> phantom:benchmarks/pretraining/parts.py
 from tf_dicom_ce.models.losses import adversarial_loss, discriminator_loss
 
 
