@@ -55,11 +55,8 @@ def write_coverage(
 ) -> None:
     """Writes the report's `FILES`, each in one step, for this user alone.
 
-    Args:
-        index: The index.
-        folder: Made if need be; an OSError if it cannot be written.
-        undecodable: Row number to refusal, for files whose pixels could not be decoded.
-        reader: Reads the pictures of the page; None for one without options.
+    The folder is made if need be. `undecodable` is row number to refusal, for files whose pixels
+    could not be decoded. The reader, by default one without options, reads the page's pictures.
     """
     reader = reader or ImageReader(index.root, index.schema.sop_classes)
     coverage = index.coverage.with_decode_refusals(undecodable.values())

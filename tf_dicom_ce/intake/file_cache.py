@@ -68,12 +68,8 @@ class FileCache:
     ) -> tuple[dict[str, Any], int]:
         """Looks up what is known, finds out the rest, and keeps it as it comes.
 
-        Args:
-            stamps: Of all files that are asked for.
-            find: Paths to their entries, in order: plain JSON values.
-            title: Of the progress bar, which is shown where standard error is a terminal.
-            progress: Shows it at all.
-            keep: Tells of a new entry whether it may be kept.
+        `find` gives the entries of paths, in order, as plain JSON values; `keep` tells whether a
+        new one may be kept. Progress is shown where standard error is a terminal.
 
         Returns:
             Path to entry, of all files; and how many were found out anew.
