@@ -182,14 +182,13 @@ def _pictures(
     index: Index, reader: ImageReader, undecodable: Mapping[int, Refusal]
 ) -> dict[tuple[str, str], list[str]]:
     """(tag, label) to JPEGs, base64, of a few of its rows, spread over the folder."""
-    groups, column = {}, 0
+    groups = {}
     y = np.array([row.y for row in index.rows])
-    for tag in index.schema.tags:
-        for label in tag.labels:
-            rows = np.flatnonzero(y[:, column])
-            column += 1
-            spread = np.linspace(0, len(rows) - 1, min(_PICTURES, len(rows))).round().astype(int)
-            groups[tag.name, label] = rows[spread].tolist()
+    labels = [(tag.name, label) for tag in index.schema.tags for label in tag.labels]
+    for label, column in zip(labels, y.T, strict=True):
+        rows = np.flatnonzero(column)
+        spread = np.linspace(0, len(rows) - 1, min(_PICTURES, len(rows))).round().astype(int)
+        groups[label] = rows[spread].tolist()
     chosen = sorted({row for rows in groups.values() for row in rows} - undecodable.keys())
     images = [Sample(index.rows[row].path, row, None) for row in chosen]
     decoded = {

@@ -133,8 +133,8 @@ class _TagBlock(_Block):
         self._name, self._labels = self.expect("name", str), self.strings("labels")
         if not self._labels:
             self.fail(f"tag '{self._name}' has no labels", "labels")
-        on_unmapped = self._read_policy("on_unmapped", (_ABSENT, _ERROR))
-        on_missing = self._read_policy("on_missing", (_ABSENT,))
+        on_unmapped = self._read_policy("on_unmapped", _ABSENT, _ERROR)
+        on_missing = self._read_policy("on_missing", _ABSENT)
         return Tag(
             name=self._name,
             elements=self._read_elements(),
@@ -144,9 +144,9 @@ class _TagBlock(_Block):
             bins=self._read_bins(),
             patterns=self._read_patterns(),
             all_values=self.expect("all_values", bool, False),
-            on_missing=None if on_missing == _ABSENT else on_missing,
-            on_unmapped=None if on_unmapped in (_ABSENT, _ERROR) else on_unmapped,
-            unmapped_is_error=on_unmapped == _ERROR,
+            on_missing=on_missing,
+            on_unmapped=on_unmapped,
+            unmapped_is_error=self.table.get("on_unmapped") == _ERROR,
         )
 
     def _read_elements(self) -> tuple[Element, ...]:
@@ -242,14 +242,14 @@ class _TagBlock(_Block):
             patterns.append((compiled, found))
         return tuple(patterns)
 
-    def _read_policy(self, key: str, words: tuple[str, ...]) -> Labels | str:
+    def _read_policy(self, key: str, *words: str) -> Labels | None:
         value = self.table.get(key, _ABSENT)
         if isinstance(value, list):
             return self._check_labels(value, f"'{key}' of tag '{self._name}'", key)
         if value not in words:
             known = " or ".join(f'"{word}"' for word in words)
             self.fail(f"'{key}' must be {known}, or a list of labels", key)
-        return value
+        return None
 
     def _check_labels(self, labels: Any, where: str, needle: str) -> Labels:
         if not isinstance(labels, list):
