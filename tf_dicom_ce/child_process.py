@@ -64,7 +64,7 @@ class Child:
             raise ChildError(last_line(self._log) or f"ended with code {code}")
 
     def stop(self) -> None:
-        """Asks the process to save its state and end; kills it if it does not in a minute."""
+        """Asks the process, if it runs, to save its state and end; kills it after a minute."""
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
             self._process.wait(_GRACE)
@@ -78,11 +78,8 @@ def run_child(command: Sequence[str], log: Path, environment: Mapping[str, str])
     child = Child(command, log, environment)
     try:
         child.wait()
-    except ChildError:
-        raise
-    except BaseException:
+    finally:
         child.stop()
-        raise
 
 
 def end_with_parent() -> None:

@@ -25,8 +25,7 @@ class FrameHeader(NamedTuple):
     is_sequential: bool = False  # of JPEG: not progressive
     has_rgb_ids: bool = False  # of JPEG: the components are named R, G and B
     is_subsampled: bool = False  # of JPEG: some components have fewer samples than others
-    # Of JPEG 2000: COD says that colours were transformed, so that the decoder gives RGB.
-    is_transformed: bool = False
+    is_transformed: bool = False  # of JPEG 2000: COD says so, and the decoder gives RGB
 
     def require_size(self, rows: int, columns: int) -> None:
         """Raises: a codestream may promise gigabytes behind a small (0028,0010) Rows."""

@@ -25,8 +25,7 @@ class Fragment(NamedTuple):
 class Items(NamedTuple):
     """The items of encapsulated pixel data."""
 
-    # The first item, the Basic Offset Table; None if there is no item at all.
-    table: Fragment | None
+    table: Fragment | None  # the first, the Basic Offset Table; None if there is no item at all
     fragments: list[Fragment]  # all further items, in order
     cut: bool  # True if the file ends within an item
 

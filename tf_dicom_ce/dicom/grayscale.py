@@ -54,10 +54,8 @@ def to_grayscale(values: np.ndarray, photometric: str, bits: int, dataset: Datas
         photometric: (0028,0004) Photometric Interpretation of `values`, one of `SUPPORTED`; may
             differ from the data set's, as some decoders convert colours.
         bits: Of a value; differs from (0028,0101) Bits Stored where that is wrong.
-        dataset: The header, for palette, lookup tables and window.
-
-    Raises:
-        ValueError: The palette is malformed, or the shape does not fit the interpretation.
+        dataset: The header, for palette, lookup tables and window; a ValueError if the palette is
+            malformed, or the shape does not fit the interpretation.
     """
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if values.ndim == 2 and photometric == PALETTE:

@@ -39,8 +39,7 @@ class Frame:
 
     # (H, W) uint8, 0 black to 255 white, cropped to the ultrasound region if the file names one.
     pixels: np.ndarray
-    # Every decision taken on the way; those that the header tells come first.
-    flags: tuple[Flag, ...]
+    flags: tuple[Flag, ...]  # every decision on the way; those that the header tells come first
     region: Region  # of the source that `pixels` are
     source_shape: tuple[int, int]  # (0028,0010) Rows and (0028,0011) Columns of the source
     # As of `read_header`, in the process that read the file: it may be too large or too deep to go

@@ -56,11 +56,8 @@ def write_coverage(
 ) -> None:
     """Writes the report's `FILES`, each in one step, for this user alone.
 
-    Args:
-        index: The index.
-        folder: Made if need be; an OSError if it cannot be written.
-        undecodable: Row number to refusal, for files whose pixels could not be decoded.
-        reader: Reads the pictures of the page; None for one without options.
+    The folder is made if need be. `undecodable` is row number to refusal, for files whose pixels
+    could not be decoded. The reader, by default one without options, reads the page's pictures.
     """
     reader = reader or ImageReader(index.root, index.schema.sop_classes)
     coverage = index.coverage.with_decode_refusals(undecodable.values())
@@ -173,14 +170,13 @@ def _pictures(
     index: Index, reader: ImageReader, undecodable: Mapping[int, Refusal]
 ) -> dict[tuple[str, str], list[str]]:
     """(tag, label) to JPEGs, base64, of a few of its rows, spread over the folder."""
-    groups, column = {}, 0
+    groups = {}
     y = np.array([row.y for row in index.rows])
-    for tag in index.schema.tags:
-        for label in tag.labels:
-            rows = np.flatnonzero(y[:, column])
-            column += 1
-            spread = np.linspace(0, len(rows) - 1, min(_PICTURES, len(rows))).round().astype(int)
-            groups[tag.name, label] = rows[spread].tolist()
+    labels = [(tag.name, label) for tag in index.schema.tags for label in tag.labels]
+    for label, column in zip(labels, y.T, strict=True):
+        rows = np.flatnonzero(column)
+        spread = np.linspace(0, len(rows) - 1, min(_PICTURES, len(rows))).round().astype(int)
+        groups[label] = rows[spread].tolist()
     chosen = sorted({row for rows in groups.values() for row in rows} - undecodable.keys())
     images = [Sample(index.rows[row].path, row, None) for row in chosen]
     decoded = {

@@ -200,9 +200,7 @@ def _is_range(dates: str) -> bool:
     """Tells whether this is a day, or a range of days of which one end may be open."""
     if not re.fullmatch(r"[0-9]{8}(-([0-9]{8})?)?|-[0-9]{8}", dates):
         return False
-    days = dates.strip("-").split("-")
-    try:
-        found = [datetime.datetime.strptime(day, "%Y%m%d") for day in days]
-    except ValueError:
-        return False
-    return found == sorted(found)
+    with contextlib.suppress(ValueError):
+        days = [datetime.datetime.strptime(d, "%Y%m%d") for d in dates.strip("-").split("-")]
+        return days == sorted(days)
+    return False

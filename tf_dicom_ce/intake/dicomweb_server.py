@@ -42,8 +42,8 @@ class Credentials:
     @classmethod
     def from_environment(cls) -> "Credentials":
         """Reads TF_DICOM_CE_PACS_TOKEN, or TF_DICOM_CE_PACS_USER and TF_DICOM_CE_PACS_PASSWORD."""
-        found = (os.environ.get(name, "").strip() for name in (_TOKEN, _USER, _PASSWORD))
-        token, user, password = found
+        names = (_TOKEN, _USER, _PASSWORD)
+        token, user, password = (os.environ.get(name, "").strip() for name in names)
         if not token and bool(user) != bool(password):
             raise UserError(f"set {_USER} and {_PASSWORD} together, or neither")
         return cls(token, user, password)

@@ -28,6 +28,7 @@ _SAVE_EVERY = 500
 _PATIENCE = 10.0  # seconds for another process to end its turn
 # A path is any bytes; a stamp may need more than SQLite's 64 bits.
 _TABLE = "CREATE TABLE IF NOT EXISTS entries (path BLOB PRIMARY KEY, stamp TEXT, entry TEXT)"
+_INSERT = "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)"
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
@@ -55,7 +56,7 @@ class FileCache:
     def __init__(self, identity: tuple[str, ...], folder: Path | None = None):
         folder = folder or platformdirs.user_cache_path("tf-dicom-ce") / "files"
         name = pseudonym(load_secret(), "file cache", json.dumps(identity))
-        self._path = folder / f"{name}.sqlite"
+        self._path, self._is_usable = folder / f"{name}.sqlite", True
 
     def complete(
         self,
@@ -67,12 +68,8 @@ class FileCache:
     ) -> tuple[dict[str, Any], int]:
         """Looks up what is known, finds out the rest, and keeps it as it comes.
 
-        Args:
-            stamps: Of all files that are asked for.
-            find: Paths to their entries, in order: plain JSON values.
-            title: Of the progress bar, which is shown where standard error is a terminal.
-            progress: Shows it at all.
-            keep: Tells of a new entry whether it may be kept.
+        `find` gives the entries of paths, in order, as plain JSON values; `keep` tells whether a
+        new one may be kept. Progress is shown where standard error is a terminal.
 
         Returns:
             Path to entry, of all files; and how many were found out anew.
@@ -99,39 +96,37 @@ class FileCache:
     def load(self, stamps: Mapping[str, Stamp]) -> dict[str, Any]:
         """Path to entry, of the files whose stamp is the one that the entry was made at."""
         entries: dict[str, Any] = {}
-        if not self._path.exists():
-            return entries
-        with self._database() as database:
+
+        def read(database: sqlite3.Connection) -> None:
             for key, stamp, entry in database.execute("SELECT * FROM entries"):
                 path = os.fsdecode(key)
                 if path in stamps and stamp == str(stamps[path]):
                     entries[path] = json.loads(entry)
+
+        if self._path.exists():
+            self._transact(read)
         return entries
 
     def append(self, rows: Sequence[tuple[str, Stamp, Any]]) -> None:
         """Adds (path, stamp, entry), the entries as plain JSON values."""
-        if not rows:
+        if not rows or not self._is_usable:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # SQLite gives its journal the mode of the database.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        with self._database() as database:
-            # A killed run breaks nothing; what a power failure breaks is made anew.
-            database.execute("PRAGMA synchronous = OFF")
-            database.execute(_TABLE)
-            database.executemany(
-                "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)",
-                ((os.fsencode(path), str(stamp), json.dumps(entry)) for path, stamp, entry in rows),
-            )
+        values = [(os.fsencode(path), str(stamp), json.dumps(entry)) for path, stamp, entry in rows]
+        self._transact(lambda database: database.executemany(_INSERT, values))
 
-    @contextlib.contextmanager
-    def _database(self) -> Iterator[sqlite3.Connection]:
-        """One transaction; a database that is locked for long or broken costs no more than time."""
+    def _transact(self, work: Callable[[sqlite3.Connection], object]) -> None:
+        """What cannot be used is done without from then on; what is broken is removed."""
         try:
             with contextlib.closing(sqlite3.connect(self._path, _PATIENCE)) as database, database:
-                yield database
-        except sqlite3.OperationalError:
-            pass  # locked, the disk is full, or nothing was committed yet
+                # A killed run breaks nothing; what a power failure breaks is made anew.
+                database.execute("PRAGMA synchronous = OFF")
+                database.execute(_TABLE)
+                work(database)
+        except sqlite3.OperationalError:  # locked for long, or the disk is full
+            self._is_usable = False
         except (sqlite3.DatabaseError, ValueError):
             for broken in (self._path, self._path.with_suffix(".sqlite-journal")):
                 broken.unlink(missing_ok=True)

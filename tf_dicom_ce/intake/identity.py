@@ -47,8 +47,7 @@ class Identity(NamedTuple):
     study: str = ""  # Study Instance UID
     instance: str = ""  # SOP Instance UID
     placeholder: bool = False  # whether a Patient ID is there that stands for none
-    # Patient of the labels CSV, as a Patient ID without issuer: it stands above all.
-    given: str = ""
+    given: str = ""  # patient of the labels CSV, as an ID without issuer: it stands above all
 
     def given_by_table(self, patient: str, secret: bytes) -> "Identity":
         """With the patient of the labels CSV: equal to the same Patient ID in a header."""
@@ -58,8 +57,7 @@ class Identity(NamedTuple):
 class Patient(NamedTuple):
     """Whose image a file is."""
 
-    # The same for all files of the patient, and in every source that knows the same identifiers.
-    pseudonym: str
+    pseudonym: str  # the same in every source that knows the same identifiers
     told: Told  # by what
     flags: tuple[Flag, ...]  # what is odd about it
 
@@ -92,12 +90,8 @@ def tell_apart(
 
     The labels CSV stands above headers: an identifier that it spreads over several patients joins
     only the files of which it says nothing. A Patient ID without issuer may be that of any issuer,
-    so it joins the patients of all issuers that have it.
-
-    Args:
-        files: Path to what is said, of all images; the order of the result.
-        copies: Path of each file that holds an image once more to the path of that image; their
-            patients are one.
+    so it joins the patients of all issuers that have it. Copies, by path, and the image that they
+    hold once more are of one patient.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

@@ -35,22 +35,19 @@ class Row:
     y: tuple[float, ...]  # the multi-hot labels, (L,) of 0.0 or 1.0
     present: tuple[bool, ...]  # (L,), True over the span of each tag that mapped
     kind: str  # what the file is, e.g. "480×640 RGB, 30 frames, JPEG Baseline"
-    # Every decision on patient, tags and picture that is taken without decoding it.
-    flags: tuple[Flag, ...] = ()
+    flags: tuple[Flag, ...] = ()  # every decision that is taken without decoding
 
 
 @dataclasses.dataclass(frozen=True)
 class Index:
     """The images below a folder."""
 
-    root: Path  # the folder
+    root: Path
     schema: TagSchema  # what encoded the tags
     rows: tuple[Row, ...]  # the images, in the order of paths
-    # (relative path, Refusal) of all others, in the order of paths.
-    refusals: tuple[tuple[str, Refusal], ...]
-    coverage: Coverage  # the counts
-    # Number of files that were read anew; the others had not changed.
-    read: int = dataclasses.field(compare=False)
+    refusals: tuple[tuple[str, Refusal], ...]  # paths of all others, in order, and why
+    coverage: Coverage
+    read: int = dataclasses.field(compare=False)  # number of files that had changed
 
     def with_decoded(self, flags: Mapping[int, Iterable[Flag]]) -> "Index":
         """Adds flags that decoding told, by row number; one that a row has already counts once."""

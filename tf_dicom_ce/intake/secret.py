@@ -19,11 +19,7 @@ _LENGTH = 32
 
 
 def load_secret() -> bytes:
-    """32 random bytes, made at the first call, the same ones for this user on this machine.
-
-    Raises:
-        UserError: The configuration folder cannot be used, or the file is not a secret.
-    """
+    """32 random bytes, made at the first call, the same ones for this user on this machine."""
     path = platformdirs.user_config_path("tf-dicom-ce") / "secret"
     try:
         if not path.exists():

@@ -33,10 +33,8 @@ def open_source(source: str, query: dicomweb.Query) -> Path:
     """Brings the files of a source to this machine where they are not.
 
     Those of a zip or tar, or of what the query asks a DICOMweb service for, go to a folder in the
-    user's cache, readable for this user alone. It can be deleted at any time.
-
-    Raises:
-        UserError: No such thing; or the PACS does not give what was asked for.
+    user's cache, readable for this user alone. It can be deleted at any time. A UserError tells if
+    there is no such thing, or the PACS does not give what was asked for.
     """
     cache = platformdirs.user_cache_path("tf-dicom-ce")
     if not source.startswith(("http://", "https://")):
@@ -73,10 +71,8 @@ def unpack(archive: Path, folder: Path) -> Path:
 
     A second call finds it unpacked, wherever the archive lies now. Only regular files are taken,
     under names that cannot leave the folder. The bytes are counted as they come, so that an archive
-    that lies about its size fills no disk. Archives within the archive stay what they are.
-
-    Raises:
-        UserError: Damaged, encrypted, or larger than the disk.
+    that lies about its size fills no disk. Archives within the archive stay what they are. One that
+    is damaged, encrypted, or larger than the disk gives a UserError.
     """
     (content,) = digests(archive.parent, [archive.name]).values()
     target = folder / pseudonym(load_secret(), "archive", content)

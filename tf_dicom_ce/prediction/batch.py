@@ -69,24 +69,16 @@ class Head:
 
 @dataclasses.dataclass
 class Pass:
-    """What a pass came to.
+    """What a pass came to."""
 
-    Attributes:
-        images: Images of the source that were asked for.
-        before: How many of them had an answer already.
-        new: How many of them this pass answered.
-        pictures: How many of those are PNG or JPEG, which get no DICOM result.
-        made_up: How many of those have a DICOM result with made-up UIDs.
-        skipped: Files and frames without an answer, by code.
-        dicom: DICOM results in the folder, relative to it, in the order they were made.
-    """
-
-    images: int
-    before: int
-    new: int = 0
-    pictures: int = 0
-    made_up: int = 0
+    images: int  # of the source that were asked for
+    before: int  # how many of them had an answer already
+    new: int = 0  # how many of them this pass answered
+    pictures: int = 0  # how many of those are PNG or JPEG, which get no DICOM result
+    made_up: int = 0  # how many of those have a DICOM result with made-up UIDs
+    # Files and frames without an answer, by code.
     skipped: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    # DICOM results in the folder, relative to it, in the order they were made.
     dicom: list[str] = dataclasses.field(default_factory=list)
 
 

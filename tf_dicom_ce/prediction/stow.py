@@ -27,17 +27,11 @@ _FAILED_INSTANCES, _INSTANCE = "00081198", "00081155"
 
 
 class Stored(NamedTuple):
-    """What the server has.
+    """What the server has."""
 
-    Attributes:
-        instances: Results that are stored, by earlier calls too.
-        sent: How many of them by this call.
-        refused: Results that the server would not take.
-    """
-
-    instances: int
-    sent: int
-    refused: int
+    instances: int  # results that are stored, by earlier calls too
+    sent: int  # how many of them by this call
+    refused: int  # results that the server would not take
 
 
 def check_target(url: str) -> None:

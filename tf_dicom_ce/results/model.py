@@ -23,30 +23,18 @@ _ORGANS = {"liver": codes.SCT.Liver, "kidney": codes.SCT.Kidney}
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """An exported head, as results name it.
+    """An exported head, as results name it."""
 
-    Attributes:
-        name: Of the model in its repository.
-        version: Of the model, e.g. "3".
-        task: `segmentation` or `classification`.
-        classes: Their names in the order of the answer; segmentation: background first.
-        weights_digest: Of the weights, SHA-256 in hex: another training has another one, even of
-            the same name and version.
-        fingerprint: Of the training data, or "unknown".
-        synthetic: Whether it was trained on the phantom; None: unknown.
-        find_sector: Whether it was trained on images that were cropped by looking.
-        blank_outside: Whether what lies outside of the ultrasound was blackened.
-    """
-
-    name: str
-    version: str
-    task: str
-    classes: tuple[str, ...]
+    name: str  # of the model in its repository
+    version: str  # e.g. "3"
+    task: str  # `segmentation` or `classification`
+    classes: tuple[str, ...]  # in the order of the answer; segmentation: background first
+    # SHA-256 in hex: another training has another one, even of the same name and version.
     weights_digest: str
-    fingerprint: str
-    synthetic: bool | None
-    find_sector: bool = False
-    blank_outside: bool = False
+    fingerprint: str  # of the training data, or "unknown"
+    synthetic: bool | None  # whether it was trained on the phantom; None: unknown
+    find_sector: bool = False  # whether it was trained on images that were cropped by looking
+    blank_outside: bool = False  # whether what lies outside of the ultrasound was blackened
 
     @classmethod
     def of(cls, name: str, version: str, content: dict) -> "Model":

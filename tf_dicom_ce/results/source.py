@@ -26,24 +26,16 @@ _OF_SEVERAL_VALUES = ("LossyImageCompressionRatio", "LossyImageCompressionMethod
 
 @dataclasses.dataclass(frozen=True)
 class SourceImage:
-    """What a result is made of.
+    """What a result is made of."""
 
-    Attributes:
-        header: By keyword, as printable text, the elements that results repeat; "" where one is
-            absent or malformed, backslashes between values. None of a PNG or JPEG.
-        frame: Of a cine, from 0.
-        frames: (0028,0008) Number of Frames, at least 1.
-        shape: Height and width of the whole picture: Rows and Columns.
-        region: Of `pixels` in it.
-        pixels: uint8 [height, width], 0 black to 255 white: what the model is to see.
-    """
-
+    # By keyword, as printable text, the elements that results repeat; "" where one is absent or
+    # malformed, backslashes between values. None of a PNG or JPEG.
     header: dict[str, str] | None
-    frame: int
-    frames: int
-    shape: tuple[int, int]
-    region: Region
-    pixels: np.ndarray
+    frame: int  # of a cine, from 0
+    frames: int  # (0028,0008) Number of Frames, at least 1
+    shape: tuple[int, int]  # height and width of the whole picture: Rows and Columns
+    region: Region  # of `pixels` in it
+    pixels: np.ndarray  # uint8 [height, width], 0 black to 255 white: what the model is to see
 
     @classmethod
     def of(cls, found: Frame, frame: int | None) -> "SourceImage":

@@ -117,16 +117,11 @@ def _replay_case(signature, case: Mapping) -> float:
 
 
 class Outcome(NamedTuple):
-    """What came of one version.
-
-    Attributes:
-        difference: The largest one from the golden answers; None where there are none; infinite
-            where the model cannot answer.
-        note: Words about it.
-    """
+    """What came of one version of a model."""
 
     model: str
     version: int
+    # The largest from the golden answers; None without these, infinite if there is no answer.
     difference: float | None
     note: str
 

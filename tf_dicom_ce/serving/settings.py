@@ -14,28 +14,19 @@ TOKEN_VARIABLE = "TF_DICOM_CE_SERVE_TOKEN"
 class Settings:
     """Settings of a server.
 
-    Attributes:
-        host: Address to listen at.
-        port: 0 for any that is free.
-        token: What clients send as `Authorization: Bearer …`; None asks for none.
-        max_body: Bytes of a request's body.
-        seconds: Time limit of a request, from its first byte to the last one of its answer.
-        threads: Requests that are worked on at a time.
-        queue: Requests beyond these that wait; the next one is answered 503.
-        drain_seconds: Time from SIGTERM, when /readyz turns to 503, to the end of listening.
-
     Raises:
         UserError: A value cannot be used, or another host than loopback has no token.
     """
 
-    host: str = "127.0.0.1"
-    port: int = 8501
+    host: str = "127.0.0.1"  # address to listen at
+    port: int = 8501  # 0 for any that is free
+    # What clients send as `Authorization: Bearer …`; None asks for none.
     token: str | None = dataclasses.field(default=None, repr=False)
-    max_body: int = 64 << 20
-    seconds: float = 30.0
-    threads: int = 16
-    queue: int = 48
-    drain_seconds: float = 2.0
+    max_body: int = 64 << 20  # bytes of a request's body
+    seconds: float = 30.0  # for a request, from its first byte to the last one of its answer
+    threads: int = 16  # requests that are worked on at a time
+    queue: int = 48  # requests beyond these that wait; the next one is answered 503
+    drain_seconds: float = 2.0  # from SIGTERM, when /readyz turns to 503, to the end of listening
 
     def __post_init__(self):
         if not 0 <= self.port <= 65535:

@@ -35,21 +35,16 @@ _JSON_NAMES = {
 
 
 class TensorSpec(NamedTuple):
-    """An input or output of a signature.
+    """An input or output of a signature."""
 
-    Attributes:
-        dtype: NumPy's type; object for strings.
-        shape: None where any size goes; None altogether where any shape goes.
-    """
-
-    dtype: np.dtype
-    shape: tuple[int | None, ...] | None
+    dtype: np.dtype  # object for strings
+    shape: tuple[int | None, ...] | None  # a size, or the whole, is None where any goes
 
 
 class Signature(NamedTuple):
-    """What can be asked of a model: inputs and outputs by name, of the `signature_name`."""
+    """What can be asked of a model."""
 
-    name: str
+    name: str  # as in `signature_name`
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
 

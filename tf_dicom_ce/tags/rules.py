@@ -20,6 +20,9 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII)
 _AGE = re.compile(r"(\d{1,3})([dwmy])", re.ASCII)
 _YEARS = {"d": 1 / 365.25, "w": 7 / 365.25, "m": 1 / 12, "y": 1.0}
 
+#: Of a tag, or of a value.
+Labels = tuple[str, ...]
+
 
 class SchemaError(UserError):
     """A mistake in a tag schema; the message names the file, the line and the remedy."""
@@ -29,7 +32,7 @@ class Bin(NamedTuple):
     """Labels of the numbers from the bin before up to a bound, not included; None for no bound."""
 
     below: float | None
-    labels: tuple[str, ...]
+    labels: Labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,18 +41,14 @@ class Tag:
 
     name: str  # name for reports, e.g. "study"
     elements: tuple[Element, ...]  # the preferred element first, then its fallbacks
-    labels: tuple[str, ...]  # the labels of this tag, in the order of y
+    labels: Labels  # the labels of this tag, in the order of y
     ignore: frozenset[str]  # normalised values that count as absent
-    # Normalised value to the table's own spelling and its labels.
-    exact: dict[str, tuple[str, tuple[str, ...]]]
+    exact: dict[str, tuple[str, Labels]]  # normalised value to the table's spelling and labels
     bins: tuple[Bin, ...]  # ascending; the first one whose bound is above the number wins
-    # Ordered; the first that is found in the normalised value wins.
-    patterns: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]
+    patterns: tuple[tuple[re.Pattern[str], Labels], ...]  # ordered; the first that is found wins
     all_values: bool  # whether every value of an element counts, not just the first that maps
-    # The labels if there is no value; None if the tag is then absent from y.
-    on_missing: tuple[str, ...] | None
-    # The labels if there are only unmapped values; None likewise.
-    on_unmapped: tuple[str, ...] | None
+    on_missing: Labels | None  # if there is no value; None if the tag is then absent from y
+    on_unmapped: Labels | None  # if there are only unmapped values; None likewise
     unmapped_is_error: bool  # whether unmapped values are not to be put up with
 
 
@@ -58,7 +57,7 @@ class Match(NamedTuple):
 
     state: str  # one of `STATES`
     raw: str  # the value that mapped, or all that did not, joined by a backslash
-    labels: tuple[str, ...] | None = None  # the labels; None if nothing is known
+    labels: Labels | None = None  # the labels; None if nothing is known
     untidy: bool = False  # whether the raw value differs from the clean form in case or spacing
 
 

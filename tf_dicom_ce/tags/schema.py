@@ -49,8 +49,7 @@ class TagSchema:
     def load(cls, name_or_path: str | Path) -> "TagSchema":
         """Loads a schema: "ultrasound", "ultrasound-paper", or the path of a TOML file.
 
-        Raises:
-            SchemaError: No such schema, or a mistake in it; file and line are named.
+        Raises a SchemaError if there is none or a mistake in it, whose file and line it names.
         """
         shipped = {path.stem: path for path in _SHIPPED.glob("*.toml")}
         path = shipped.get(str(name_or_path), Path(name_or_path))

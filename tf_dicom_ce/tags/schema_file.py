@@ -11,7 +11,7 @@ from pydicom.uid import UID, UID_dictionary
 from tf_dicom_ce.dicom.header import ULTRASOUND
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.tags.elements import Element, parse_element
-from tf_dicom_ce.tags.rules import Bin, SchemaError, Tag, normalise
+from tf_dicom_ce.tags.rules import Bin, Labels, SchemaError, Tag, normalise
 from tf_dicom_ce.user_tables import read_table
 
 _TOP_KEYS = {"name", "sop_classes", "tag"}
@@ -29,8 +29,7 @@ _ERROR = "error"
 def read_schema_file(path: Path) -> tuple[str, frozenset[str], tuple[Tag, ...]]:
     """Reads a TOML schema and the CSV tables it names, relative to its folder.
 
-    Returns:
-        Its name; UIDs of the SOP classes whose files are read; the tags, in the order of y.
+    First comes its name, then UIDs of the SOP classes whose files are read, and the tags.
     """
     top = _Block(path, *_load(path), _TOP_KEYS)
     name = top.expect("name", str)
@@ -134,8 +133,8 @@ class _TagBlock(_Block):
         self._name, self._labels = self.expect("name", str), self.strings("labels")
         if not self._labels:
             self.fail(f"tag '{self._name}' has no labels", "labels")
-        on_unmapped = self._read_policy("on_unmapped", (_ABSENT, _ERROR))
-        on_missing = self._read_policy("on_missing", (_ABSENT,))
+        on_unmapped = self._read_policy("on_unmapped", _ABSENT, _ERROR)
+        on_missing = self._read_policy("on_missing", _ABSENT)
         return Tag(
             name=self._name,
             elements=self._read_elements(),
@@ -145,9 +144,9 @@ class _TagBlock(_Block):
             bins=self._read_bins(),
             patterns=self._read_patterns(),
             all_values=self.expect("all_values", bool, False),
-            on_missing=None if on_missing == _ABSENT else on_missing,
-            on_unmapped=None if on_unmapped in (_ABSENT, _ERROR) else on_unmapped,
-            unmapped_is_error=on_unmapped == _ERROR,
+            on_missing=on_missing,
+            on_unmapped=on_unmapped,
+            unmapped_is_error=self.table.get("on_unmapped") == _ERROR,
         )
 
     def _read_elements(self) -> tuple[Element, ...]:
@@ -160,7 +159,7 @@ class _TagBlock(_Block):
                 self.fail(str(error), spec.partition('"')[0])
         return tuple(elements)
 
-    def _read_csv(self) -> dict[str, tuple[str, tuple[str, ...]]]:
+    def _read_csv(self) -> dict[str, tuple[str, Labels]]:
         """The table of exact values: normalised value to its spelling and its labels."""
         corrected, csv_name = self.expect("corrected", bool, False), self.expect("map_csv", str, "")
         if not csv_name:
@@ -178,7 +177,7 @@ class _TagBlock(_Block):
             known = ", ".join(_COLUMNS)
             said = f"unknown columns {', '.join(unknown)}; there are {known}"
             raise SchemaError(f"{path.name}, line 1: {said}")
-        exact: dict[str, tuple[str, tuple[str, ...]]] = {}
+        exact: dict[str, tuple[str, Labels]] = {}
         for line in lines:
             value, key = line.cells["value"], normalise(line.cells["value"])
             if not key or key in exact:
@@ -195,8 +194,8 @@ class _TagBlock(_Block):
             exact[key] = (value, found)
         return exact
 
-    def _read_map(self) -> dict[str, tuple[str, tuple[str, ...]]]:
-        exact: dict[str, tuple[str, tuple[str, ...]]] = {}
+    def _read_map(self) -> dict[str, tuple[str, Labels]]:
+        exact: dict[str, tuple[str, Labels]] = {}
         for value, labels in self.expect("map", dict, {}).items():
             key = normalise(value)
             if not key or key in exact:
@@ -227,7 +226,7 @@ class _TagBlock(_Block):
             bins.append(Bin(below, labels))
         return tuple(bins)
 
-    def _read_patterns(self) -> tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]:
+    def _read_patterns(self) -> tuple[tuple[re.Pattern[str], Labels], ...]:
         patterns = []
         where = f"patterns of tag '{self._name}'"
         for entry in self.expect("patterns", list, []):
@@ -243,16 +242,16 @@ class _TagBlock(_Block):
             patterns.append((compiled, found))
         return tuple(patterns)
 
-    def _read_policy(self, key: str, words: tuple[str, ...]) -> tuple[str, ...] | str:
+    def _read_policy(self, key: str, *words: str) -> Labels | None:
         value = self.table.get(key, _ABSENT)
         if isinstance(value, list):
             return self._check_labels(value, f"'{key}' of tag '{self._name}'", key)
         if value not in words:
             known = " or ".join(f'"{word}"' for word in words)
             self.fail(f"'{key}' must be {known}, or a list of labels", key)
-        return value
+        return None
 
-    def _check_labels(self, labels: Any, where: str, needle: str) -> tuple[str, ...]:
+    def _check_labels(self, labels: Any, where: str, needle: str) -> Labels:
         if not isinstance(labels, list):
             self.fail(f"the labels of {where} must be a list", needle)
         for label in labels:

@@ -16,8 +16,7 @@ class Entry:
     """One line."""
 
     where: str  # file and line, for messages
-    # Element to its values; an empty cell says nothing and is not here.
-    values: dict[str, tuple[str, ...]]
+    values: dict[str, tuple[str, ...]]  # element to its values; an empty cell is not here
     patient: str | None  # of the column `patient`, or None
 
 
@@ -25,10 +24,8 @@ def read_tag_table(path: Path, elements: Sequence[str]) -> dict[str, Entry]:
     """Reads the CSV: path (POSIX) to entry.
 
     It has a column `path` (relative to the data folder), columns named by elements of the tag
-    schema, optional `patient`; the columns of a head's labels are passed over.
-
-    Raises:
-        UserError: Unreadable, no or unknown columns, a path twice; file and line are named.
+    schema, optional `patient`; the columns of a head's labels are passed over. What is unreadable,
+    unknown or twice there gives a UserError with file and line.
     """
     columns, lines = read_table(path, "path")
     if unknown := [name for name in columns if name not in _OTHERS and name not in elements]:

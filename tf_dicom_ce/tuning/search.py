@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from keras_tuner.engine.trial import Trial
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -21,6 +20,7 @@ from tf_dicom_ce.tuning.oracle import (
     Plan,
     ProcessTuner,
     SearchOracle,
+    Trial,
     note_once,
 )
 from tf_dicom_ce.tuning.space import CONFIG, LOG, RESULT, configuration, resolve
