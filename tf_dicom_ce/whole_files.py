@@ -2,11 +2,13 @@
 
 import contextlib
 import csv
+import errno
 import fcntl
 import io
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,10 +55,33 @@ def replacing(path: Path, private: bool = False) -> Iterator[Path]:
     try:
         if private:
             beside.touch(0o600)
-        yield beside
-        beside.replace(path)
+        with _named(path):
+            yield beside
+            beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def keep_first(beside: Path, path: Path) -> None:
+    """Names a whole file `path`, unless there is one: of several processes the first one wins."""
+    try:
+        path.hardlink_to(beside)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not path.exists():
+            beside.replace(path)
+    beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """An OSError names what was written, e.g. when the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 @contextlib.contextmanager
@@ -69,7 +94,8 @@ def making(folder: Path) -> Iterator[Path]:
     beside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     beside.mkdir(mode=0o700)
     try:
-        yield beside
+        with _named(folder):
+            yield beside
         try:
             beside.replace(folder)
         except OSError:
@@ -135,6 +161,11 @@ def sole(path: Path, busy: str | None) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
         except BlockingIOError:
             raise UserError(busy) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            place = path if path.is_dir() else path.parent
+            print(f"{place}: no locks on this file system; start nothing twice.", file=sys.stderr)
         yield
     finally:
         os.close(descriptor)

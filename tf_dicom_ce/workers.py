@@ -1,15 +1,19 @@
 """Maps a function over items in processes that may die or hang, at the cost of one item each."""
 
+import atexit
 import collections
 import contextlib
 import enum
+import functools
 import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
 import resource
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +28,7 @@ from tf_dicom_ce.dicom.quiet import quiet
 
 _AHEAD = 4  # chunks a worker that are under way or wait for their turn
 _PATIENCE = 0.02  # seconds over which a worker gathers results before it sends them
+_LONGEST = 70  # characters of TMPDIR; the path of a socket below it may have 107
 _ADDRESS_SPACE = 8 << 30  # bytes; a worker that wants more gets a MemoryError
 # Workers are forked from a server that has these loaded: that takes milliseconds, and no thread of
 # TensorFlow is copied, as it would be by a fork of this process.
@@ -213,9 +218,19 @@ def _call(item: tuple[Callable[..., Any], tuple]) -> Any:
 
 
 def _context() -> ForkServerContext:
+    if len(tempfile.gettempdir()) > _LONGEST:
+        multiprocessing.current_process()._config.setdefault("tempdir", _short_folder())
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
     return context
+
+
+@functools.cache
+def _short_folder() -> str:
+    """A folder for sockets, which is deleted when this process ends."""
+    folder = tempfile.mkdtemp(prefix="pymp-", dir="/tmp")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 _STARTING = threading.Lock()

@@ -1,6 +1,7 @@
 """Command line: arguments become a configuration and one call; nothing else composes."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,16 @@ from tf_dicom_ce.errors import StoppedError, UserError
 from tf_dicom_ce.whole_files import private
 
 _COMMANDS = (phantom, index, train, tune, finetune, study, predict, serve)
+_SPACE = "Free some, or choose another folder; caches go to XDG_CACHE_HOME"
+# What the machine refuses, and what helps.
+_REMEDIES = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EROFS: "Choose a folder that you can write",
+    errno.EACCES: "Choose a folder that you can write, and files that you can read",
+    errno.EMFILE: "Raise the limit: ulimit -n 4096",
+    errno.ENFILE: "The machine has too many files open; end other programs",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,10 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         module.add_arguments(command)
         command.set_defaults(execute=module.run)
+    _open_streams()
     options = parser.parse_args(arguments)
     try:
+        _require_working_folder()
         with private():
             options.execute(options)
+        print(end="", flush=True)
     except UserError as error:
         print(f"{parser.prog} {options.command}: {error}", file=sys.stderr)
         return 2
@@ -51,6 +65,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{parser.prog} {options.command}: stopped.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # as by `… --list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _to_nowhere(sys.stdout)
         return 141
+    except OSError as error:
+        if error.errno not in _REMEDIES:
+            raise
+        place = error.filename or "the output"
+        words = f"{place}: {os.strerror(error.errno)}. {_REMEDIES[error.errno]}."
+        print(f"{parser.prog} {options.command}: {words}", file=sys.stderr)
+        if error.filename is None:
+            _to_nowhere(sys.stdout)  # Python ends with a traceback otherwise
+        return 2
     return 0
+
+
+def _open_streams() -> None:
+    """Opens what the caller has closed, lest a file that is opened next gets its number.
+
+    A name that the terminal's encoding does not have is shown in escapes.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number, which is this one
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w"))
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _require_working_folder() -> None:
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        raise UserError("the working folder was deleted. Change to another one.") from None
+
+
+def _to_nowhere(stream) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

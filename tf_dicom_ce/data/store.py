@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import platformdirs
 import tensorflow as tf
 
 from tf_dicom_ce.dicom.flags import Flag
@@ -25,6 +24,7 @@ from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.contents import digests
 from tf_dicom_ce.intake.decoding import Image, ImageReader, decode_images
 from tf_dicom_ce.preprocessing import resize
+from tf_dicom_ce.user_folders import cache_folder
 from tf_dicom_ce.whole_files import making
 
 _VERSION = 4  # raise when reader or resize give other pixels
@@ -103,7 +103,7 @@ def held(images: np.ndarray) -> Store:
 
 def default_cache() -> Path:
     """The user's cache folder for stores; it can be deleted at any time."""
-    return platformdirs.user_cache_path("tf-dicom-ce") / "store"
+    return cache_folder() / "store"
 
 
 def open_store(

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from rich.console import Console
 from rich.progress import Progress
 
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
+from tf_dicom_ce.user_folders import cache_folder
 
 Stamp = tuple[int, int, int]
 """Size, time of the last change of the content, and of the last change at all (ns).
@@ -54,7 +54,7 @@ class FileCache:
     """
 
     def __init__(self, identity: tuple[str, ...], folder: Path | None = None):
-        folder = folder or platformdirs.user_cache_path("tf-dicom-ce") / "files"
+        folder = folder or cache_folder() / "files"
         name = pseudonym(load_secret(), "file cache", json.dumps(identity))
         self._path, self._is_usable = folder / f"{name}.sqlite", True
 

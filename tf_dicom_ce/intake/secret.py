@@ -4,23 +4,22 @@ A plain hash of a seven-digit number is undone in seconds by trying them all; on
 secret is not. The secret stays in the user's configuration folder, outside of every output.
 """
 
-import contextlib
 import hashlib
 import hmac
 import os
 import secrets
 from pathlib import Path
 
-import platformdirs
-
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.user_folders import config_folder, make
+from tf_dicom_ce.whole_files import keep_first
 
 _LENGTH = 32
 
 
 def load_secret() -> bytes:
     """32 random bytes, made at the first call, the same ones for this user on this machine."""
-    path = platformdirs.user_config_path("tf-dicom-ce") / "secret"
+    path = config_folder() / "secret"
     try:
         if not path.exists():
             _make(path)
@@ -42,13 +41,9 @@ def pseudonym(secret: bytes, kind: str, value: str) -> str:
 
 
 def _make(path: Path) -> None:
-    """Writes beside and links: of two processes the first one wins, and both read its secret."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Of two processes the first one wins, and both read its secret."""
+    make(path.parent)
     beside = path.with_name(f".secret.{os.getpid()}.{secrets.token_hex(4)}")
     beside.touch(0o600, exist_ok=False)
-    try:
-        beside.write_bytes(secrets.token_bytes(_LENGTH))
-        with contextlib.suppress(FileExistsError):
-            path.hardlink_to(beside)
-    finally:
-        beside.unlink()
+    beside.write_bytes(secrets.token_bytes(_LENGTH))
+    keep_first(beside, path)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-import platformdirs
 from rich.console import Console
 from rich.progress import Progress
 
@@ -19,6 +18,7 @@ from tf_dicom_ce.intake import dicomweb
 from tf_dicom_ce.intake.contents import digests
 from tf_dicom_ce.intake.dicomweb_server import travels_unencrypted
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
+from tf_dicom_ce.user_folders import cache_folder
 from tf_dicom_ce.whole_files import making
 
 _BLOCK = 1 << 20
@@ -36,20 +36,22 @@ def open_source(source: str, query: dicomweb.Query) -> Path:
     user's cache, readable for this user alone. It can be deleted at any time. A UserError tells if
     there is no such thing, or the PACS does not give what was asked for.
     """
-    cache = platformdirs.user_cache_path("tf-dicom-ce")
+    if not source.strip():
+        raise UserError(f"'{source}' names no source. Give a folder, a zip or tar, or a URL.")
     if not source.startswith(("http://", "https://")):
         path = Path(source)
         if not path.is_file():
             return path
         if not is_archive(path):
             raise UserError(f"{path} is neither a folder of DICOM files, nor a zip or tar of them.")
-        return unpack(path, cache / "unpacked")
+        return unpack(path, cache_folder() / "unpacked")
     if travels_unencrypted(source):
         print(
             f"{source}: images and credentials travel unencrypted; better https.", file=sys.stderr
         )
     # A folder for each query: an earlier, wider one must not add to this one.
-    folder = cache / "pacs" / pseudonym(load_secret(), "PACS", f"{source.rstrip('/')}|{query}")
+    name = pseudonym(load_secret(), "PACS", f"{source.rstrip('/')}|{query}")
+    folder = cache_folder() / "pacs" / name
     found = dicomweb.download(source, query, dicomweb.Credentials.from_environment(), folder)
     print(
         f"PACS: {found.instances} instances, {found.fetched} of them fetched now"

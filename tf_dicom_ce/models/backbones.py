@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
-from platformdirs import user_cache_path
 
 from tf_dicom_ce.config import require_weights
 from tf_dicom_ce.errors import UserError
@@ -19,6 +18,7 @@ from tf_dicom_ce.saved_model.reading import (
     read_encoder,
     with_digest,
 )
+from tf_dicom_ce.user_folders import cache_folder
 from tf_dicom_ce.whole_files import sole
 
 #: Mean and sd of the pixels of ImageNet on a scale of 0…1, each the mean over the three channels
@@ -210,9 +210,8 @@ def _application(backbone: str, imagenet: bool) -> Backbone:
     like = {"include_top": False, "input_shape": (None, None, 3)}
     if not imagenet:
         return Backbone(create(weights=None, **like), preprocessing=preprocessing)
-    cache = user_cache_path("tf-dicom-ce", ensure_exists=True)
     try:
-        with sole(cache / "download.lock", busy=None):
+        with sole(cache_folder() / "download.lock", busy=None):
             network = create(weights="imagenet", **like)
     except Exception as error:  # Keras has no class for a download that fails
         raise UserError(

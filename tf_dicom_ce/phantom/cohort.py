@@ -10,7 +10,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
@@ -22,6 +21,7 @@ from tf_dicom_ce.phantom.contact_sheet import contact_sheet
 from tf_dicom_ce.phantom.geometry import ScanConverter
 from tf_dicom_ce.phantom.tissues import KIDNEY, Tissue
 from tf_dicom_ce.phantom.vendors import VENDOR_A, VENDOR_B, Vendor
+from tf_dicom_ce.user_folders import cache_folder
 from tf_dicom_ce.whole_files import replacing, write_json
 from tf_dicom_ce.workers import Outage, guarded_map
 
@@ -136,8 +136,7 @@ def default_cohort(preset: str = "quick") -> Path:
         preset: Of a training: `quick`; `paper` and `full` have the paper's size.
     """
     preset = "quick" if preset == "quick" else "paper"
-    cache = platformdirs.user_cache_path("tf-dicom-ce")
-    return make_cohort(cache / "phantom" / f"{preset}-v{_VERSION}", preset)
+    return make_cohort(cache_folder() / "phantom" / f"{preset}-v{_VERSION}", preset)
 
 
 @functools.cache

@@ -6,7 +6,6 @@ a traceback for each trial that failed; `_get_oracle_fname`, `_get_trial_dir`, `
 `_is_worker`, as a worker of a distributed search keeps no files.
 """
 
-import contextlib
 import json
 import os
 import time
@@ -28,7 +27,7 @@ from tf_dicom_ce.config import PretrainConfig
 from tf_dicom_ce.config_file import write_settings
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.tuning.space import CONFIG, LOG, RESULT, configuration
-from tf_dicom_ce.whole_files import write_json
+from tf_dicom_ce.whole_files import keep_first, write_json
 
 keras_tuner_config.DEBUG = False
 OBJECTIVE = "val_rec"
@@ -200,10 +199,9 @@ def note_once(path: Path, content: dict, problem: str) -> None:
     """
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     write_json(beside, content)
-    with contextlib.suppress(FileExistsError):
-        os.link(beside, path)
-    noted, now = json.loads(path.read_text()), json.loads(beside.read_text())
-    beside.unlink()
+    now = json.loads(beside.read_text())
+    keep_first(beside, path)
+    noted = json.loads(path.read_text())
     differences = "".join(
         f"\n  {key}: {noted.get(key)} then, {now.get(key)} now"
         for key in dict.fromkeys([*noted, *now])
