@@ -77,6 +77,13 @@ def program():
     return find
 
 
+@pytest.fixture(scope="session")
+def as_root():
+    """Of a test that makes a network or mounts a disk."""
+    if os.geteuid() != 0:
+        lack("needs root")
+
+
 @pytest.fixture(autouse=True)
 def own_determinism():
     """What `--deterministic` sets holds for a process; XLA is not to be had beside it."""
@@ -270,15 +277,13 @@ class Orthanc:
 
 
 @pytest.fixture(scope="module")
-def start_orthanc(tmp_path_factory, program):
+def start_orthanc(tmp_path_factory, program, as_root):
     """Starts an `Orthanc` that holds the files of a folder: start_orthanc(folder)."""
     servers = []
     executable = program("Orthanc", "orthanc")
     program("ip", "iproute2")
     if not PLUGIN.exists():
         lack(f"needs {PLUGIN}: apt-get install orthanc-dicomweb")
-    if os.geteuid() != 0:
-        lack("needs root, for a network of its own")
 
     def start(sent):
         servers.append(Orthanc(executable, tmp_path_factory.mktemp("orthanc")))

@@ -54,8 +54,8 @@ class FileCache:
     """
 
     def __init__(self, identity: tuple[str, ...], folder: Path | None = None):
-        folder = folder or cache_folder() / "files"
         name = pseudonym(load_secret(), "file cache", json.dumps(identity))
+        folder = folder or cache_folder() / "files"
         self._path, self._is_usable = folder / f"{name}.sqlite", True
 
     def complete(
