@@ -72,7 +72,7 @@ def ours(folder: str, image_size: tuple[int, int], batch_size: int, cache: str) 
         shutil.rmtree(anew, ignore_errors=True)
         build(anew)
 
-    direct = passes(DirectReader(reader, images, size, {}))
+    direct = passes(DirectReader(reader, images, size, {}, fingerprint=""))
     return {"cold": cold, "warm": warm, "direct": direct}
 
 
