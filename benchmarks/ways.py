@@ -44,7 +44,7 @@ def tasks(preset: dict, way: str) -> dict:
     """The contender: `step` goes one way."""
     import keras
 
-    from benchmarks.step import ours
+    from benchmarks.pretraining import ours
     from tf_dicom_ce.models import conv_bn_relu
     from tf_dicom_ce.models.conv_bn_relu import FusedBatchNormalization
 

@@ -13,25 +13,28 @@ ALLOWED = {
     "errors": set(),
     "config": {"errors", "dicom"},
     "whole_files": {"errors"},
+    "user_folders": set(),
     "config_file": {"config", "errors", "whole_files"},
     "metrics": set(),
     "user_tables": {"errors"},
     "dicom": set(),
     "tags": {"errors", "user_tables", "dicom"},
-    "intake": {"whole_files", "errors", "dicom", "tags", "workers", "templates"},
+    "intake": {
+        *("whole_files", "user_folders", "errors", "dicom", "tags", "workers", "templates"),
+    },
     "workers": {"child_process", "dicom"},
     "child_process": set(),
     "masks": set(),
     "wording": set(),
     "templates": set(),
     "results": {"dicom", "masks"},
-    "phantom": {"whole_files", "errors", "dicom", "workers", "masks"},
+    "phantom": {"whole_files", "user_folders", "errors", "dicom", "workers", "masks"},
     "preprocessing": set(),
     "saved_model": {"whole_files", "errors", "preprocessing", "wording", "templates"},
-    "models": {"config", "errors", "whole_files", "saved_model"},
+    "models": {"config", "errors", "whole_files", "user_folders", "saved_model"},
     "data": {
         *("whole_files", "user_tables", "config", "errors", "dicom", "tags", "intake"),
-        *("phantom", "preprocessing"),
+        *("phantom", "preprocessing", "user_folders"),
     },
     "training": {
         *("whole_files", "config", "errors", "metrics", "data", "models"),
@@ -58,7 +61,7 @@ ALLOWED = {
 WITHOUT_TENSORFLOW = (
     *("__init__", "errors", "config", "config_file", "workers", "child_process"),
     *("whole_files", "user_tables", "dicom", "tags", "intake", "phantom", "masks"),
-    *("wording", "results", "templates"),
+    *("user_folders", "wording", "results", "templates"),
 )
 
 

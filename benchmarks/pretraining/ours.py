@@ -122,5 +122,6 @@ def batches_of(store: Path, config: PretrainConfig, labels: int) -> tf.data.Data
     frames = Store(images, np.zeros((len(images), 6), np.int32), {}, "", built=False)
     rows = np.arange(len(images))
     y = np.zeros((len(rows), labels), np.float32)
+    targets = {"tags": y, "known": np.ones_like(y)}
     order = StepOrder(rows, config.batch_size, config.seed)
-    return training_dataset(frames, y, order, config.seed)
+    return training_dataset(frames, targets, order, config.seed)

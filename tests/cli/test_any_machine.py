@@ -163,14 +163,9 @@ def test_without_locks_and_hard_links(run, tmp_path):
     assert is_whole(tmp_path / "run")
     secret = Path(os.environ["XDG_CONFIG_HOME"]) / "tf-dicom-ce" / "secret"
     assert len(secret.read_bytes()) == 32
-    lines = "from tf_dicom_ce.whole_files import sole\nwith sole(Path('lock'), 'busy'): print('in')"
-    words = [
-        sys.executable,
-        "without.py",
-        sys.executable,
-        "-c",
-        f"from pathlib import Path\n{lines}",
-    ]
+    lines = "from pathlib import Path\nfrom tf_dicom_ce.whole_files import sole\n"
+    lines += "with sole(Path('lock'), 'busy'): print('in')"
+    words = [sys.executable, "without.py", sys.executable, "-c", lines]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "in\n"
     assert done.stderr == ".: no locks on this file system; start nothing twice.\n"

@@ -54,7 +54,7 @@ def write_split(path: Path, images: Sequence[Image], patients: Sequence[str], sp
 def split_rows(
     rows: np.ndarray, groups: np.ndarray, validation_fraction: float, seed: int
 ) -> Split:
-    """Random split in which no group stands on both sides.
+    """Random split in which no group stands on both sides, of which none is empty.
 
     Groups come in random order and join the validation side as long as they bring its share of
     images nearer to `validation_fraction`.

@@ -1,7 +1,4 @@
-"""What an index found: the numbers to look at before training, as files and text.
-
-Raw tag values and paths stand in the report's files and nowhere else.
-"""
+"""What an index found, in numbers to look at before training."""
 
 import collections
 import dataclasses

@@ -1,6 +1,6 @@
 """The report of an index: a page to look at, Markdown, JSON, and a CSV of all files.
 
-Raw tag values, paths and images stand in these files and nowhere else.
+Raw tag values, paths and images stand in these files and, but for the file cache, nowhere else.
 """
 
 import base64

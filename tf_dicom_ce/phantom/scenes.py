@@ -239,9 +239,7 @@ def _neck(**lumps: tuple[int, int]) -> Scene:
     return Scene(_NECK, anatomy, _FLAT, (8, 22))
 
 
-def _soft_tissue(
-    lesion: Tissue | None, probes: dict[str, float] = _FLAT, bone: float = 0.3
-) -> Scene:
+def _soft_tissue(lesion: Tissue | None, probes: dict = _FLAT, bone: float = 0.3) -> Scene:
     """With a lesion; `bone` is how often a bone lies at depth."""
 
     def anatomy(rng: np.random.Generator, wall: float) -> Anatomy:

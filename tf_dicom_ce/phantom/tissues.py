@@ -8,9 +8,8 @@ import numpy as np
 class Tissue(enum.IntEnum):
     """Tissue labels; anatomy is a map from points to these.
 
-    A row is the label and its `echo` (backscatter against liver, dB), `attenuation` (one way,
-    dB/cm/MHz), `impedance` (MRayl) and `variation` (standard deviation of the slow variation of
-    `echo`, dB).
+    A row: label; `echo`, backscatter against liver, dB; `attenuation`, one way, dB/cm/MHz;
+    `impedance`, MRayl; `variation`, standard deviation of the slow variation of `echo`, dB.
     """
 
     def __new__(cls, label: int, *numbers: float) -> "Tissue":  # noqa: D102
