@@ -1,63 +1,18 @@
 """Data flows one way: a file imports only what stands upstream of it."""
 
 import ast
+import re
 from pathlib import Path
 
 import tf_dicom_ce
 
 ROOT = Path(tf_dicom_ce.__file__).parent
 
-#: Part of the package -> the parts it may import.
-ALLOWED = {
-    "__init__": set(),
-    "errors": set(),
-    "config": {"errors", "dicom"},
-    "whole_files": {"errors"},
-    "user_folders": set(),
-    "config_file": {"config", "errors", "whole_files"},
-    "metrics": set(),
-    "user_tables": {"errors"},
-    "dicom": set(),
-    "tags": {"errors", "user_tables", "dicom"},
-    "intake": {
-        *("whole_files", "user_folders", "errors", "dicom", "tags", "workers", "templates"),
-    },
-    "workers": {"child_process", "dicom"},
-    "child_process": set(),
-    "masks": set(),
-    "wording": set(),
-    "templates": set(),
-    "results": {"dicom", "masks"},
-    "phantom": {"whole_files", "user_folders", "errors", "dicom", "workers", "masks"},
-    "preprocessing": set(),
-    "saved_model": {"whole_files", "errors", "preprocessing", "wording", "templates"},
-    "models": {"config", "errors", "whole_files", "user_folders", "saved_model"},
-    "data": {
-        *("whole_files", "user_tables", "config", "errors", "dicom", "tags", "intake"),
-        *("phantom", "preprocessing", "user_folders"),
-    },
-    "training": {
-        *("whole_files", "config", "errors", "metrics", "data", "models"),
-        *("masks", "wording", "preprocessing", "intake", "phantom", "saved_model", "templates"),
-    },
-    "tuning": {"whole_files", "config", "config_file", "child_process", "errors"},
-    "study": {
-        *("whole_files", "config", "config_file", "child_process", "errors", "metrics", "phantom"),
-        "templates",
-    },
-    "prediction": {
-        *("whole_files", "errors", "workers", "dicom", "intake", "data", "saved_model", "results"),
-        *("masks", "preprocessing"),
-    },
-    "serving": {
-        *("whole_files", "errors", "workers", "dicom", "intake", "data", "saved_model"),
-        *("results", "masks", "preprocessing", "templates"),
-    },
-    "cli": {
-        *("config", "config_file", "errors", "workers", "dicom", "intake", "phantom", "data"),
-        *("training", "tuning", "study", "child_process", "whole_files", "prediction", "serving"),
-    },
-}
+#: Room of the package -> the rooms it may import; nobody imports what stands below it.
+ALLOWED = {"__init__": set()}
+for line in (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text().splitlines():
+    if cells := re.fullmatch(r"\| `(\w+)` \| [^|]+ \| (–|[^|]+) \|", line):
+        ALLOWED[cells[1]] = set(re.findall(r"`(\w+)`", cells[2]))
 WITHOUT_TENSORFLOW = (
     *("__init__", "errors", "config", "config_file", "workers", "child_process"),
     *("whole_files", "user_tables", "dicom", "tags", "intake", "phantom", "masks"),
@@ -82,6 +37,14 @@ def parts():
 
 def test_every_part_has_its_place():
     assert {part for _, part in parts()} == set(ALLOWED)
+
+
+def test_the_map_has_no_circle():
+    """A room imports only rooms that stand above it."""
+    above = set()
+    for room, allowed in ALLOWED.items():
+        assert allowed <= above, room
+        above.add(room)
 
 
 def test_imports_point_upstream():
