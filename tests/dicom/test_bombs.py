@@ -20,20 +20,19 @@ from pydicom.uid import (
     RLELossless,
 )
 
-# What is allowed is 2 s, but a machine that is shared may be slow.
+# Of the processor, however busy it is; what is allowed is 2 s, but a machine may be slow.
 SECONDS = 10
 MEGABYTES = 300
 
 READ = """
 import json, re, sys, time
-start = time.perf_counter()
 from tf_dicom_ce.dicom.reader import Frame, read_frame, read_header
 header, frame = read_header(sys.argv[1]), read_frame(sys.argv[1])
 # Not getrusage, which counts what the parent of the process held too.
 peak = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
 codes = [getattr(result, "code", "read") for result in (header, frame)]
-print(json.dumps([*codes, frame.detail if codes[1] != "read" else "", peak,
-                  time.perf_counter() - start]))
+detail = frame.detail if codes[1] != "read" else ""
+print(json.dumps([*codes, detail, peak, time.process_time()]))
 """
 
 
@@ -43,7 +42,7 @@ def read(path):
         [sys.executable, "-c", READ, str(path)],
         capture_output=True,
         text=True,
-        timeout=SECONDS + 20,
+        timeout=20 * SECONDS,
         check=True,
     )
     header, frame, detail, megabytes, seconds = json.loads(done.stdout)
