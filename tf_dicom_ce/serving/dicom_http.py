@@ -237,10 +237,13 @@ async def _uploaded(request: Request) -> bytes:
         form = await _InMemory(request.headers, request.stream(), max_files=1).parse()
     except MultiPartException as error:
         raise RequestError(400, f"The form cannot be read. {error.message}") from None
-    files = [part for part in form.values() if isinstance(part, UploadFile)]
-    if not files:
-        raise RequestError(400, "The form has no file.")
-    return await files[0].read()
+    try:
+        files = [part for part in form.values() if isinstance(part, UploadFile)]
+        if not files:
+            raise RequestError(400, "The form has no file.")
+        return await files[0].read()
+    finally:
+        await form.close()
 
 
 @contextlib.contextmanager
