@@ -22,3 +22,19 @@ class RequestError(Exception):
     def __init__(self, status: int, message: str):
         super().__init__(message)
         self.status, self.message = status, message
+
+
+#: Library -> the extra of setup.cfg that brings it.
+EXTRAS = {
+    **dict.fromkeys(("requests", "urllib3"), "pacs"),
+    **dict.fromkeys(("starlette", "uvicorn", "prometheus_client", "orjson", "highdicom"), "serve"),
+    **{"python_multipart": "serve", "matplotlib": "study"},
+}
+
+
+def missing(library: str, extra: str) -> UserError:
+    """What to say where an extra was not installed."""
+    return UserError(
+        f"this needs {library}, which is not installed. In a checkout: pip install '.[{extra}]'; "
+        f"elsewhere: pip install 'tf-dicom-ce[{extra}]'."
+    )

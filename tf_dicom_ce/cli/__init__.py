@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tf_dicom_ce import __version__
 from tf_dicom_ce.cli import finetune, index, phantom, predict, serve, study, train, tune
-from tf_dicom_ce.errors import StoppedError, UserError
+from tf_dicom_ce.errors import EXTRAS, StoppedError, UserError, missing
 from tf_dicom_ce.whole_files import private
 
 _COMMANDS = (phantom, index, train, tune, finetune, study, predict, serve)
@@ -55,7 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with private():
             options.execute(options)
         print(end="", flush=True)
-    except UserError as error:
+    except (UserError, ModuleNotFoundError) as error:
+        if isinstance(error, ModuleNotFoundError):
+            library = (error.name or "").partition(".")[0]
+            if library not in EXTRAS:
+                raise
+            error = missing(library, EXTRAS[library])
         print(f"{parser.prog} {options.command}: {error}", file=sys.stderr)
         return 2
     except StoppedError as stopped:

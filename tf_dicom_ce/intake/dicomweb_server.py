@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.errors import UserError, missing
 
 if TYPE_CHECKING:
     from requests import Response
@@ -99,10 +99,8 @@ class Server:
         try:
             import python_multipart  # noqa: F401
             import requests
-        except ImportError:
-            raise UserError(
-                "a PACS needs more libraries: install with pip install 'tf-dicom-ce[pacs]'"
-            ) from None
+        except ModuleNotFoundError as error:
+            raise missing(error.name, "pacs") from None
         self.url = checked_address(url)
         self._stopped = threading.Event()
         self._session = requests.Session()
