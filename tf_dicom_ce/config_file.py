@@ -35,7 +35,7 @@ def read_toml(path: Path, option: str = "") -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{option}{path}: {error.strerror}.") from None
+        raise UserError(f"{option}{path}: {error.strerror}. Give a TOML file.") from None
     except ValueError as error:  # also what is not TOML, or not UTF-8
         raise UserError(f"{option}{path}: {error}.") from None
 

@@ -49,7 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module.add_arguments(command)
         command.set_defaults(execute=module.run)
     _open_streams()
-    options = parser.parse_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        is_data = hasattr(options, "data") and not unknown[0].startswith("-")
+        hint = f" (your own data: --data {unknown[0]})" if is_data else ""
+        commands.choices[options.command].error(
+            f"unrecognized arguments: {' '.join(unknown)}{hint}"
+        )
     try:
         _require_working_folder()
         with private():

@@ -72,14 +72,19 @@ def read_labels(
         line.cells.setdefault(target, masks.get(line.cells["path"], ""))
     examples = tuple(_example(line, data, target) for line in lines if line.cells[target])
     if not examples:
-        raise UserError(f"--labels {path}: no row has a {target}.")
+        raise UserError(f"--labels {path}: no row has a {target}. Fill in the column.")
     if len({example.split is None for example in examples}) == 2:
-        raise UserError(f"--labels {path}: 'split' is filled in for some rows only.")
+        raise UserError(
+            f"--labels {path}: 'split' is filled in for some rows only. "
+            "Fill in all of them, or none."
+        )
     images: dict[tuple, Example] = {}
     for example in examples:
         first = images.setdefault((example.path, example.frame), example)
         if first is not example:
-            raise UserError(f"{example.where}: '{example.path}' stands in {first.where} already.")
+            raise UserError(
+                f"{example.where}: '{example.path}' stands in {first.where} already. Take one out."
+            )
     return examples
 
 
@@ -87,7 +92,7 @@ def _example(line: Line, data: Path, target: str) -> Example:
     cells, where = line.cells, line.where
     for name in (cells["path"], *([cells[target]] if target == "mask" else [])):
         if not (data / name).is_file():
-            raise UserError(f"{where}: no file '{name}' in {data}.")
+            raise UserError(f"{where}: no file '{name}' in {data}. Paths are relative to --data.")
     split = cells.get("split") or None
     if split is not None and split.lower() not in SPLITS:
         raise UserError(f"{where}: split '{split}' is none of {', '.join(SPLITS)}.")

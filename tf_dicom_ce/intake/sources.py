@@ -86,7 +86,7 @@ def unpack(archive: Path, folder: Path) -> Path:
     except (OSError, *_DAMAGED) as error:
         # The operating system's errors have numbers, those of gzip and bzip2 have none.
         if isinstance(error, OSError) and error.errno is not None:
-            raise UserError(f"{archive}: {error.strerror}.") from None
+            raise UserError(f"{archive}: {error.strerror}. Give one that you can read.") from None
         raise UserError(
             f"{archive}: damaged or encrypted ({type(error).__name__}); pack or copy it again."
         ) from None
