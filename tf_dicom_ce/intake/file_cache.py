@@ -25,7 +25,7 @@ Stamp = tuple[int, int, int]
 """
 
 _SAVE_EVERY = 500
-_PATIENCE = 10.0  # seconds for another process to end its turn
+_PATIENCE = 3.0  # seconds for another process to end its turn
 # A path is any bytes; a stamp may need more than SQLite's 64 bits.
 _TABLE = "CREATE TABLE IF NOT EXISTS entries (path BLOB PRIMARY KEY, stamp TEXT, entry TEXT)"
 _INSERT = "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)"
