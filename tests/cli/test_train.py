@@ -103,7 +103,7 @@ def test_tags_that_nothing_is_known_of(train, data, tmp_path, capsys):
     assert "No image has a tag that the schema knows" in error
     assert "--no-use-dicom" in error
     assert not (tmp_path / "run").exists()
-    folder = train("run", "--no-use-dicom", "--tags", schema)
+    folder = train("run", "--no-use-dicom", "--tags", schema, "--no-export", "--epochs", "1")
     assert json.loads((folder / "result.json").read_text())["tags_known"] == {"age": 0}
 
 
@@ -115,7 +115,7 @@ def test_frames_of_a_file_stay_on_one_side_of_a_split_by_image(train, data, writ
         frames = rng.integers(0, 256, (4, 40, 60), dtype=np.uint8)
         own = {"PatientID": f"{k % 2 + 1}", "StudyDescription": "US LIVER"}
         write(f"data/{k}", frames[0], NumberOfFrames=4, PixelData=frames.tobytes(), **own)
-    folder = train("run", "--split", "image", "--frames", "all")
+    folder = train("run", "--split", "image", "--frames", "all", "--no-export", "--epochs", "1")
     with (folder / "split.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["path"], row["frame"]) for row in rows[3:5]] == [("0", "3"), ("1", "0")]
@@ -136,7 +136,7 @@ def test_data_are_known_by_their_content(train, data, tmp_path, capfd):
     names = ("data_fingerprint", "validation")
     found = {}
     for name, source in (("run1", data), ("run2", other)):
-        folder = train(name, "--data", source, "--deterministic", "--epochs", "1")
+        folder = train(name, "--data", source, "--deterministic", "--epochs", "1", "--no-export")
         config, result = (
             json.loads((folder / f"{n}.json").read_text()) for n in ("config", "result")
         )
@@ -147,7 +147,9 @@ def test_data_are_known_by_their_content(train, data, tmp_path, capfd):
     moved = data.rename(tmp_path / "moved")
     shutil.rmtree(tmp_path / "cache")
     capfd.readouterr()
-    folder = train("run1", "--data", moved, "--deterministic", "--resume", "--epochs", "2")
+    folder = train(
+        "run1", "--data", moved, "--deterministic", "--resume", "--epochs", "2", "--no-export"
+    )
     assert "Store: decoded anew" in capfd.readouterr().out
     config = json.loads((folder / "config.json").read_text())
     assert (config["data_fingerprint"], config["epochs"]) == (found["run1"][0], 2)
@@ -242,7 +244,7 @@ def test_flags_reach_the_report_and_exclude_images(train, data, write, tmp_path,
         with (folder / "files.csv").open(newline="") as file:
             return {row["path"]: row for row in csv.DictReader(file)}
 
-    rows = files(train("all", "--epochs", "1"))
+    rows = files(train("all", "--epochs", "1", "--no-export"))
     assert rows["jpeg"]["flags"] == f"{Flag.LOSSY}|{Flag.NO_END_MARKER}"
     assert rows["named"]["flags"] == Flag.BURNED_IN
     assert rows["m-mode"]["what"].startswith("not-2d ")
@@ -252,7 +254,7 @@ def test_flags_reach_the_report_and_exclude_images(train, data, write, tmp_path,
 
     names = ("--exclude", "burned-in", "--exclude", "no-end-marker")
     for k, more in enumerate(((), ("--direct",))):
-        rows = files(train(f"some-{k}", *names, *more, "--epochs", "1"))
+        rows = files(train(f"some-{k}", *names, *more, "--epochs", "1", "--no-export"))
         for name in ("named", "named too", "jpeg"):
             assert (rows[name]["status"], rows[name]["what"]) == ("skipped", "excluded")
         config = json.loads((tmp_path / f"some-{k}" / "config.json").read_text())
@@ -260,7 +262,7 @@ def test_flags_reach_the_report_and_exclude_images(train, data, write, tmp_path,
         assert sum(config["images"].values()) == 19
 
 
-def test_mostly_unreadable_stops_unless_allowed(train, data, capsys):
+def test_mostly_unreadable_stops_unless_allowed(train, data, tmp_path, capsys):
     for path in sorted(data.glob("1*")):
         path.write_bytes(path.read_bytes()[:-1500])
     with pytest.raises(AssertionError):
@@ -268,4 +270,6 @@ def test_mostly_unreadable_stops_unless_allowed(train, data, capsys):
     message = capsys.readouterr().err
     assert "11 of 20 images cannot be read" in message
     assert "--allow-unreadable" in message
-    train("allowed", "--allow-unreadable", "--split", "image")
+    train("allowed", "--allow-unreadable", "--split", "image", "--no-export", "--epochs", "1")
+    assert "Encoder:" not in capsys.readouterr().out
+    assert not (tmp_path / "export").exists()

@@ -91,6 +91,8 @@ def add_run_arguments(parser: argparse.ArgumentParser, default: str) -> None:
     folder = f"the run's folder (default: runs/<time>-{default})"
     add("--run", type=Path, metavar="DIR", help=folder)
     add("--export", type=Path, default=Path("export"), metavar="DIR", help="model repository")
+    no_export = "keep the weights in the run's folder, but export no SavedModel"
+    add("--no-export", dest="export", action="store_const", const=None, help=no_export)
     resume = "go on with the run in --run, which the same command has begun, perhaps with fewer"
     add("--resume", action="store_true", help=f"{resume} --epochs; or begin it")
     minutes = "minutes between two checkpoints within an epoch (default: 10)"

@@ -49,8 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     arguments.add_settings(parser, FinetuneConfig)
     arguments.add_run_arguments(parser, "<task>")
-    no_export = "measure the head and keep its weights, but no SavedModel"
-    add("--no-export", dest="export", action="store_const", const=None, help=no_export)
 
 
 def configure(options: argparse.Namespace) -> FinetuneConfig:

@@ -30,7 +30,8 @@ from tf_dicom_ce.errors import UserError
 
 COMMAND = python_module("tf_dicom_ce.cli.tune_trial")
 _PLACES = ("data", "labels")
-_OWN = ("trials", "search", "run", "config", "export", "resume", "command", "execute", *_PLACES)
+_ELSEWHERE = ("export", "no_export", "resume")  # options of `train` that have no meaning here
+_OWN = ("trials", "search", "run", "config", "command", "execute", *_ELSEWHERE, *_PLACES)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,13 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--search", metavar="A,B", help="search only these settings (default: all)")
     add("--run", type=Path, metavar="DIR", help="the search's folder (default: runs/<time>-tune)")
     add("--config", type=Path, metavar="TOML", help="settings to start from, above the preset's")
-    for name in ("--export", "--resume"):
+    for name in ("--export", "--no-export", "--resume"):
         add(name, nargs="?", const=True, help=argparse.SUPPRESS)
 
 
 def run(options: argparse.Namespace) -> None:
     """Runs the command."""
-    if options.export is not None or options.resume is not None:
+    if any(getattr(options, name) is not None for name in _ELSEWHERE):
         raise UserError(
             "--export and --resume have no meaning here: every trial exports into its own folder, "
             "and a search goes on by itself."

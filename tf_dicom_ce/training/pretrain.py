@@ -69,7 +69,7 @@ def pretrain(
     preset: str = "full",
     *,
     run: str | Path | None = None,
-    export: str | Path = "export",
+    export: str | Path | None = "export",
     resume: bool = False,
     checkpoint_minutes: float = 10.0,
     checkpoint_steps: int | None = None,
@@ -87,7 +87,7 @@ def pretrain(
         preset: Settings to start from: a key of `PRESETS`.
         run: The run's folder, for coverage report, configuration, split.csv, history, checkpoints
             and TensorBoard; None for `runs/<time>-pretrain`.
-        export: Model repository; the encoder goes to `encoder/<version>/` in it.
+        export: Model repository; the encoder goes to `encoder/<version>/` in it. None: nowhere.
         resume: Go on with the run in `run`, or begin it. One that has ended is only read.
         checkpoint_minutes: Minutes between two checkpoints within an epoch.
         checkpoint_steps: Steps between two, besides.
@@ -110,7 +110,7 @@ def pretrain(
             result = run_folder.read_result(folder, model)
             encoder = in_float32(model.encoder)
             return Pretrained(encoder, result["best_epoch"], result["validation"], folder)
-        run_folder.begin(config, Path(export))
+        run_folder.begin(config, export and Path(export))
         if data.source.index:
             _decode(data.source, config, folder, writes)
         sides = _Sides(data, config)
@@ -148,10 +148,14 @@ def pretrain(
             **provenance,
             **result,
         }
-        version = pretrained.encoder.export(Path(export) / "encoder", config.image_size, metadata)
+        version = None
+        if export:
+            folder_of = Path(export) / "encoder"
+            version = pretrained.encoder.export(folder_of, config.image_size, metadata)
         run_folder.write_result(folder, config.epochs, result)
-        _tell(pretrained, version, config)
-        return dataclasses.replace(pretrained, version=version)
+        pretrained = dataclasses.replace(pretrained, version=version)
+        _tell(pretrained, config)
+        return pretrained
 
 
 class _Sides:
@@ -295,11 +299,12 @@ def _show(pretrained: Pretrained, sides: _Sides, configuration: Mapping) -> None
     tensorboard.write_projector(events, features, sides.files(rows), names, thumbnails)
 
 
-def _tell(pretrained: Pretrained, version: Path, config: PretrainConfig) -> None:
+def _tell(pretrained: Pretrained, config: PretrainConfig) -> None:
     rec = "L_rec {rec:.4f} (painting the mean: {rec_of_mean:.4f}), " if config.inpaints else ""
     tags = "L_tags {tags:.4f} (accuracy {tags_accuracy:.4f}), " if config.predicts_tags else ""
     measures = f"{rec}{tags}joint {{joint:.4f}}".format(**pretrained.validation)
     print(
         f"Best epoch {pretrained.epoch}: validation {measures}.\n"
-        f"Run: {pretrained.run}   (tensorboard --logdir {pretrained.run})\nEncoder: {version}"
+        f"Run: {pretrained.run}   (tensorboard --logdir {pretrained.run})"
+        + (f"\nEncoder: {pretrained.version}" if pretrained.version else "")
     )
