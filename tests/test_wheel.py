@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -108,10 +109,13 @@ def test_serves(run, environment, heads, tmp_path):
         stderr=subprocess.STDOUT,
         text=True,
     ) as server:
-        url = next(word for line in server.stdout for word in line.split() if "http://" in word)
-        with urllib.request.urlopen(f"{url.rstrip('/.')}/v1/models/segmentation") as answer:
-            assert json.load(answer)["model_version_status"][0]["state"] == "AVAILABLE"
-        server.terminate()
+        try:
+            line = next(line for line in server.stdout if "http://" in line)
+            url = re.search(r"http://127\.0\.0\.1:\d+", line)[0]
+            with urllib.request.urlopen(f"{url}/v1/models/segmentation", timeout=60) as answer:
+                assert json.load(answer)["model_version_status"][0]["state"] == "AVAILABLE"
+        finally:
+            server.terminate()
     shipped = environment / "share" / "tf-dicom-ce" / "export"
     assert {path.name for path in shipped.iterdir()} == {
         path.name for path in (ROOT / "export").iterdir() if path.is_file()
