@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time
+import urllib.error
 import urllib.request
 import venv
 from pathlib import Path
@@ -97,6 +99,14 @@ def test_predicts(run, heads, write, ramp, tmp_path):
     assert len(list((tmp_path / "empty" / "out" / "dicom").iterdir())) == 1
 
 
+def ask(url):
+    """The status of an answer."""
+    try:
+        return urllib.request.urlopen(url, timeout=60).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
 def test_serves(run, environment, heads, tmp_path):
     """The client that the docs name is in the wheel."""
     code, _ = run("tf-dicom-ce", "serve", heads, "--selftest", extras=True)
@@ -112,12 +122,14 @@ def test_serves(run, environment, heads, tmp_path):
         try:
             line = next(line for line in server.stdout if "http://" in line)
             url = re.search(r"http://127\.0\.0\.1:\d+", line)[0]
+            while ask(f"{url}/readyz") != 200:
+                time.sleep(0.1)
             with urllib.request.urlopen(f"{url}/v1/models/segmentation", timeout=60) as answer:
                 assert json.load(answer)["model_version_status"][0]["state"] == "AVAILABLE"
         finally:
             server.terminate()
     shipped = environment / "share" / "tf-dicom-ce" / "export"
-    assert {path.name for path in shipped.iterdir()} == {
+    assert {path.name for path in shipped.iterdir() if path.is_file()} == {
         path.name for path in (ROOT / "export").iterdir() if path.is_file()
     }
     code, out = run("python", shipped / "client.py", "--help", extras=False)
