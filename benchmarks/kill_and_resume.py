@@ -21,8 +21,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tf_dicom_ce.training.checkpoints import Checkpoints
-
 SIZE = ["--image-size", "32", "32", "--width", "0.03125"]
 ALWAYS = ["--deterministic", "--checkpoint-steps", "3", "--resume"]
 WHAT = ("pretraining", "classification", "segmentation")
@@ -104,6 +102,8 @@ def kill_and_resume(
 
 def difference(a: Path, b: Path) -> str:
     """What differs between two finished runs; empty if nothing does."""
+    from tf_dicom_ce.training.checkpoints import Checkpoints  # TensorFlow takes its time
+
     x, y = (Checkpoints(run / "checkpoints").latest() for run in (a, b))
     for name in ("variables", "best"):
         p, q = getattr(x, name), getattr(y, name)
