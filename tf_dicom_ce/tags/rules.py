@@ -49,7 +49,7 @@ class Tag:
     all_values: bool  # whether every value of an element counts, not just the first that maps
     on_missing: Labels | None  # if there is no value; None if the tag is then absent from y
     on_unmapped: Labels | None  # if there are only unmapped values; None likewise
-    unmapped_is_error: bool  # whether unmapped values are not to be put up with
+    unmapped_is_error: bool  # whether an unmapped value is an error
 
 
 class Match(NamedTuple):
