@@ -1,4 +1,5 @@
 import contextlib
+import ctypes
 import json
 import os
 import shutil
@@ -66,10 +67,12 @@ def lack(reason):
 
 @pytest.fixture(scope="session")
 def program():
-    """Finds a program that is not of Python: program("dciodvfy", "dicom3tools")."""
+    """Finds a program or library that is not of Python: program("dciodvfy", "dicom3tools")."""
 
     def find(name, package):
         path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+        with contextlib.suppress(OSError):
+            path = path or ctypes.CDLL(name)
         if path is None:
             lack(f"needs {name}: apt-get install {package}")
         return path
@@ -79,9 +82,16 @@ def program():
 
 @pytest.fixture(scope="session")
 def as_root():
-    """Of a test that makes a network or mounts a disk."""
+    """Of a test that makes a network of its own."""
     if os.geteuid() != 0:
         lack("needs root")
+
+
+@pytest.fixture(scope="session")
+def may_mount(as_root):
+    """Of a test that mounts a disk for its own processes."""
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        lack("needs a mount namespace of its own, which there is none of in a chroot")
 
 
 @pytest.fixture(autouse=True)

@@ -38,7 +38,9 @@ def environment(tmp_path_factory):
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder)
     (site,) = folder.glob("lib/python*/site-packages")
-    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
+    borrowed = sysconfig.get_path("purelib")
+    (site / "borrowed.pth").write_text(f"{borrowed}\nimport without_extras\n")
+    (site / "without_extras.py").touch()
     pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install"]
     subprocess.run([*pip, "--quiet", "--no-deps", str(source)], check=True, timeout=300)
     return folder
@@ -52,7 +54,7 @@ def run(environment, tmp_path):
 
     def run_command(command, *words, extras):
         (site,) = environment.glob("lib/python*/site-packages")
-        (site / "sitecustomize.py").write_text("" if extras else WITHOUT_EXTRAS)
+        (site / "without_extras.py").write_text("" if extras else WITHOUT_EXTRAS)
         names = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         words = [environment / "bin" / command, *words]
         done = subprocess.run(

@@ -105,7 +105,7 @@ def test_a_cache_on_a_disk_that_can_only_be_read(run, tmp_path):
 
 
 @pytest.mark.parametrize("what", ["run", "cache"])
-def test_a_full_disk(as_root, run, tmp_path, what):
+def test_a_full_disk(may_mount, run, tmp_path, what):
     full = tmp_path / "full"
     full.mkdir()
     if what == "cache":
@@ -128,7 +128,7 @@ def test_a_full_disk(as_root, run, tmp_path, what):
         assert is_whole(tmp_path / "run")
 
 
-def test_data_that_can_only_be_read(as_root, run, tmp_path):
+def test_data_that_can_only_be_read(may_mount, run, tmp_path):
     data = tmp_path / "data"
     read_only = f"mount --bind {data} {data}; mount -o remount,ro,bind {data}; "
     is_read_only = f"! touch {data}/x 2> /dev/null"

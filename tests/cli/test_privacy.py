@@ -62,7 +62,13 @@ PLANTED = [
 LOCAL_REPORT = {"coverage.html", "coverage.md", "coverage.json", "files.csv"}
 LOCAL_TEST = {"split.csv", "test.csv", "test.html"}
 #: What is kept of headers between runs, for this user alone.
-KEPT = {NAMES["StudyDescription"], NAMES["TransducerData"][-1], FOLDER, FILE}
+KEPT = {
+    NAMES["StudyDescription"],
+    NAMES["TransducerData"][-1],
+    NAMES["TransducerType"],
+    FOLDER,
+    FILE,
+}
 
 
 @pytest.fixture

@@ -272,4 +272,4 @@ def test_mostly_unreadable_stops_unless_allowed(train, data, tmp_path, capsys):
     assert "--allow-unreadable" in message
     train("allowed", "--allow-unreadable", "--split", "image", "--no-export", "--epochs", "1")
     assert "Encoder:" not in capsys.readouterr().out
-    assert not (tmp_path / "export").exists()
+    assert not (tmp_path / "export" / "encoder").exists()

@@ -80,6 +80,7 @@ def url(serve_app):
 @pytest.fixture(scope="module")
 def browser(program):
     chromium = program("chromium", "chromium")
+    program("libatomic.so.1", "libatomic1")  # of Playwright's driver
     with (
         sync_playwright() as playwright,
         playwright.chromium.launch(executable_path=chromium, args=FLAGS) as started,
