@@ -79,12 +79,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _to_nowhere(sys.stdout)
         return 141
     except OSError as error:
-        if error.errno not in _REMEDIES:
+        is_of_output = error.filename is None and error.errno == errno.ENOSPC
+        is_of_handles = error.errno in (errno.EMFILE, errno.ENFILE)
+        if error.errno not in _REMEDIES or not (error.filename or is_of_output or is_of_handles):
             raise
-        place = error.filename or "the output"
+        place = error.filename or ("the output" if is_of_output else "too many files at once")
         words = f"{place}: {os.strerror(error.errno)}. {_REMEDIES[error.errno]}."
         print(f"{parser.prog} {options.command}: {words}", file=sys.stderr)
-        if error.filename is None:
+        if is_of_output:
             _to_nowhere(sys.stdout)  # Python ends with a traceback otherwise
         return 2
     return 0

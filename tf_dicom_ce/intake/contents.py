@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from multiprocessing.pool import ThreadPool
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tf_dicom_ce.dicom.reader import Frame
@@ -22,8 +22,11 @@ def digests(root: Path, paths: list[str], progress: bool = True) -> dict[str, st
     """
 
     def find(paths: list[str]) -> Iterator[str]:
-        with ThreadPool(os.cpu_count()) as pool:  # hashing lets go of the interpreter
-            yield from pool.imap(lambda path: _digest(root / path), paths)
+        threads = ThreadPoolExecutor(os.cpu_count())  # hashing lets go of the interpreter
+        try:
+            yield from threads.map(lambda path: _digest(root / path), paths)
+        finally:
+            threads.shutdown(cancel_futures=True)
 
     return _kept("contents", root, paths, find, "Fingerprinting", progress)
 
