@@ -17,7 +17,7 @@ def cache_folder() -> Path:
     """The user's cache; where none can be written, a folder that ends with this process."""
     folder = platformdirs.user_cache_path(_NAME)
     try:
-        make(folder)
+        make_folder(folder)
     except OSError as error:
         return _temporary(f"{folder}: {error.strerror}")
     return folder
@@ -28,7 +28,7 @@ def config_folder() -> Path:
     return platformdirs.user_config_path(_NAME)
 
 
-def make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """Makes a folder of the user where it is missing; an OSError tells why it cannot be used."""
     if not folder.is_absolute():  # "~" stays as it is for a user without a home
         raise OSError(0, "you have no home")

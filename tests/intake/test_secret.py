@@ -41,6 +41,16 @@ def test_a_folder_that_cannot_be_used_is_named(monkeypatch, tmp_path):
         load_secret()
 
 
+def test_a_full_disk_leaves_nothing_behind(monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", fail)
+    with pytest.raises(UserError, match="No space left on device"):
+        load_secret()
+    assert list(user_config_path("tf-dicom-ce").iterdir()) == []
+
+
 def test_pseudonyms_are_keyed_and_tell_kinds_apart():
     a, b = b"a" * 32, b"b" * 32
     expected = hmac.new(a, b"PatientID\x00123", hashlib.sha256).hexdigest()[:32]

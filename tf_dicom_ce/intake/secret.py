@@ -11,7 +11,7 @@ import secrets
 from pathlib import Path
 
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.user_folders import config_folder, make
+from tf_dicom_ce.user_folders import config_folder, make_folder
 from tf_dicom_ce.whole_files import keep_first
 
 _LENGTH = 32
@@ -42,8 +42,11 @@ def pseudonym(secret: bytes, kind: str, value: str) -> str:
 
 def _make(path: Path) -> None:
     """Of two processes the first one wins, and both read its secret."""
-    make(path.parent)
+    make_folder(path.parent)
     beside = path.with_name(f".secret.{os.getpid()}.{secrets.token_hex(4)}")
     beside.touch(0o600, exist_ok=False)
-    beside.write_bytes(secrets.token_bytes(_LENGTH))
-    keep_first(beside, path)
+    try:
+        beside.write_bytes(secrets.token_bytes(_LENGTH))
+        keep_first(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
