@@ -19,6 +19,7 @@ _PUBLIC = {
     "UNet": "models.heads",
     "Classifier": "models.heads",
     "pretrain": "training.pretrain",
+    "probe": "training.probe",
     "finetune": "training.finetune",
     "load_encoder": "models.backbones",
     "load_head": "saved_model.reading",

@@ -11,7 +11,10 @@ from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.errors import UserError
 
 #: Networks of the encoder: the paper's, and those of keras.applications that were tried.
-BACKBONES = ("vgg16bn", "vgg16", "resnet50", "densenet121", "mobilenetv2", "efficientnetv2b0")
+BACKBONES = (
+    *("vgg16bn", "vgg16", "resnet50", "densenet121", "mobilenetv2", "efficientnetv2b0"),
+    "efficientnetlite0",
+)
 
 
 def _setting(default: Any, help: str, **rules: Any) -> Any:
@@ -105,7 +108,7 @@ class _Config:
         Of a file of weights or of tags only the name, for a path may name a patient.
         """
         settings = dataclasses.asdict(self)
-        named = settings.keys() & {"encoder_weights", "tags"}
+        named = settings.keys() & {"encoder_weights", "tags", "teacher"}
         return settings | {name: PurePath(settings[name]).name for name in named}
 
 
@@ -189,6 +192,12 @@ class PretrainConfig(_Config):
         "weight of tag prediction by the encoder, added to Eq. 3; alone, nothing is painted",
         least=0,
     )
+    teacher: str = _setting(
+        "",
+        "learn what this network sees, in place of Eq. 3: imagenet (an installed package; "
+        "docs/results/encoders.md), or an exported encoder",
+        metavar="imagenet|PATH",
+    )
     g_learning_rate: float = _setting(
         1e-4, "Adam's, of the context encoder F (section 4.3)", least=0
     )
@@ -241,7 +250,9 @@ class PretrainConfig(_Config):
 
     def __post_init__(self):
         super().__post_init__()
-        if not (self.inpaints or self.predicts_tags):
+        if self.teacher and self.predicts_tags:
+            raise UserError("--teacher takes the place of all other losses: not --lambda-tags.")
+        if not (self.teacher or self.inpaints or self.predicts_tags):
             raise UserError("--lambda-rec, --lambda-adv and --lambda-tags are all 0: raise one.")
         if self.use_dicom:
             return
@@ -257,13 +268,18 @@ class PretrainConfig(_Config):
 
     @property
     def inpaints(self) -> bool:
-        """Whether F paints and D judges; without, the encoder only predicts tags."""
-        return self.lambda_rec > 0 or self.lambda_adv > 0
+        """Whether F paints and D judges; without, the encoder has a teacher or predicts tags."""
+        return not self.teacher and (self.lambda_rec > 0 or self.lambda_adv > 0)
 
     @property
     def predicts_tags(self) -> bool:
         """Whether a head on the encoder predicts the tags."""
         return self.lambda_tags > 0
+
+    @property
+    def uses_tags(self) -> bool:
+        """Whether D or the encoder learns from tags."""
+        return self.predicts_tags or (self.inpaints and self.use_dicom)
 
 
 PRESETS = {
@@ -296,6 +312,17 @@ class FinetuneConfig(_Config):
     label_fraction: float = _setting(
         1.0, "share of the labelled training patients (Table 2)", above=0, most=1
     )
+    label_count: int = _setting(
+        0,
+        "labelled training images, one a patient as far as it goes, in place of a share; 0: "
+        "--label-fraction",
+        least=0,
+    )
+    head: str = _choice(
+        "the paper's network, or a linear one on the frozen encoder, which is solved at once; for "
+        "few labels (docs/probes.md)",
+        *("paper", "linear"),
+    )
     label_encoding: str = _choice("are classes in an order?", "ordinal", "categorical")
     positive_weight: float = _setting(
         2.0, "weight of a 1 against a 0 in the ordinal codes' loss (A.2.1)", above=0
@@ -318,6 +345,11 @@ class FinetuneConfig(_Config):
     panel_every: int = _setting(10, "epochs between two panels", least=1)
     seed: int = _setting(0, "of weights, split, fraction, order and bootstrap", least=0)
     deterministic: bool = _DETERMINISTIC
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.head == "linear":
+            object.__setattr__(self, "freeze", True)
 
 
 _CLASSIFICATION = FinetuneConfig()

@@ -68,10 +68,15 @@ def mask_measures(truth: np.ndarray, prediction: np.ndarray, tolerance: float) -
     ways = [_distances(*outlines), _distances(*reversed(outlines))]
     near = sum(lengths[distances <= tolerance].sum() for distances, lengths in ways)
     return nothing | {
-        "dice": float(2 * (truth & prediction).sum() / (truth.sum() + prediction.sum())),
+        "dice": dice(truth, prediction),
         "hausdorff_95": max(_percentile_95(*way) for way in ways),
         "surface_dice": float(near / sum(lengths.sum() for _, lengths in ways)),
     }
+
+
+def dice(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """2 |A ∩ B| / (|A| + |B|) of bool arrays, of which A is not empty."""
+    return float(2 * (truth & prediction).sum() / (truth.sum() + prediction.sum()))
 
 
 def _border(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

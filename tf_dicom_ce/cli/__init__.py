@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 
 from tf_dicom_ce import __version__
-from tf_dicom_ce.cli import finetune, index, phantom, predict, serve, study, train, tune
+from tf_dicom_ce.cli import finetune, index, phantom, predict, probe, serve, study, train, tune
 from tf_dicom_ce.errors import EXTRAS, StoppedError, UserError, missing
 from tf_dicom_ce.whole_files import private
 
-_COMMANDS = (phantom, index, train, tune, finetune, study, predict, serve)
+_COMMANDS = (phantom, index, train, probe, tune, finetune, study, predict, serve)
 _SPACE = "Free some, or choose another folder; caches go to XDG_CACHE_HOME"
 # What the machine refuses, and what helps.
 _REMEDIES = {

@@ -57,6 +57,15 @@ def given_settings(options: argparse.Namespace, kind: type) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
 
 
+def add_labelled_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares where labelled images are."""
+    add = parser.add_argument
+    add("--data", type=Path, metavar="DIR", help="folder of the images (default: the phantom)")
+    add("--labels", type=Path, metavar="CSV", help="labels of the images in --data")
+    add("--masks", type=Path, metavar="DIR", help="masks (PNG), named as the images in --data")
+    add("--class-names", nargs="+", metavar="NAME", help="classes, in their order")
+
+
 def add_labels_argument(parser: argparse.ArgumentParser) -> None:
     """Declares the table of tag values."""
     text = (

@@ -21,7 +21,6 @@ them). The head goes to <export>/<task>/<version>/.
 """
 
 import argparse
-from pathlib import Path
 
 from tf_dicom_ce.cli import arguments
 from tf_dicom_ce.config import FinetuneConfig, finetune_config
@@ -38,10 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="exported encoder (default: export/encoder, its newest version), an encoder.keras, "
         "or none: train from scratch",
     )
-    add("--data", type=Path, metavar="DIR", help="folder of the images (default: the phantom)")
-    add("--labels", type=Path, metavar="CSV", help="labels of the images in --data")
-    add("--masks", type=Path, metavar="DIR", help="masks (PNG), named as the images in --data")
-    add("--class-names", nargs="+", metavar="NAME", help="classes, in their order")
+    arguments.add_labelled_arguments(parser)
     add(
         "--preset",
         choices=("paper", "full", "quick"),

@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> None:
         data = UltrasoundDataset.from_dicom(options.data, **reading)
     else:
         data = UltrasoundDataset.from_phantom(preset, **reading)
-    if config.use_dicom or config.predicts_tags:
+    if config.uses_tags:
         require_tags(data.tags_known)
 
     # Only now: every mistake in the input's form has shown before.

@@ -116,12 +116,34 @@ def nested_fraction(
 ) -> np.ndarray:
     """The rows of a share of the patients; a smaller share is part of every larger one.
 
-    Patients stand in one order by the seed, in which each class of patient (by its commonest
-    row) is spread evenly, and a share is the first part of that order. `groups` are the patient of
-    each of `rows`, `strata` its class, int [N]; `fraction` is above 0, at most 1. The result is
-    ascending.
+    A share is the first part of `_order`. `groups` are the patient of each of `rows`, `strata` its
+    class, int [N]; `fraction` is above 0, at most 1. The result is ascending.
+    """
+    order = _order(groups, strata, np.random.default_rng(seed))
+    chosen = order[: max(1, round(fraction * len(order)))]
+    return np.sort(rows[np.isin(groups, chosen)])
+
+
+def nested_count(
+    rows: np.ndarray, groups: np.ndarray, strata: np.ndarray, count: int, seed: int
+) -> np.ndarray:
+    """So many of the rows, or all; fewer are part of every larger number.
+
+    One image of every patient in `_order`, then a second one of each that has it, and so on. The
+    arguments are those of `nested_fraction`.
     """
     rng = np.random.default_rng(seed)
+    rank = {name: k for k, name in enumerate(_order(groups, strata, rng))}
+    turns: Counter = Counter()
+    places = np.empty((len(rows), 2), int)
+    for k in rng.permutation(len(rows)):
+        places[k] = turns[groups[k]], rank[groups[k]]
+        turns[groups[k]] += 1
+    return np.sort(rows[np.lexsort(places.T[::-1])[:count]])
+
+
+def _order(groups: np.ndarray, strata: np.ndarray, rng: np.random.Generator) -> list:
+    """Patients in random order, with each class of patient (by its commonest row) spread evenly."""
     names = rng.permutation(np.unique(groups))
     kind = {name: np.bincount(strata[groups == name]).argmax() for name in names}
     total, seen = Counter(kind.values()), Counter()
@@ -129,6 +151,4 @@ def nested_fraction(
     for name, k in kind.items():
         position[name] = (seen[k] + rng.uniform()) / total[k]
         seen[k] += 1
-    order = sorted(names, key=position.get)
-    chosen = order[: max(1, round(fraction * len(order)))]
-    return np.sort(rows[np.isin(groups, chosen)])
+    return sorted(names, key=position.get)

@@ -8,6 +8,7 @@ import operator
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -35,11 +36,16 @@ class Task:
     examples: tuple[Example, ...]  # the rows of the labels that count, each with its patient
     frames: store.Store
     targets: np.ndarray  # classes int32 [N], or masks uint8 [N, height, width] at the model's size
-    source_masks: dict[int, np.ndarray]  # of test rows, as large as their (cropped) sources
+    source_masks: list[np.ndarray]  # as large as their (cropped) sources; in segmentation
     classes: tuple[str, ...]  # names; in segmentation with `background` first
     patients: np.ndarray  # patient of each row, int [N]
     split: splits.Split  # rows of the three sides; of the training side, the labelled fraction
     labels_fingerprint: str  # SHA-256 (hex) of targets and of who is of one patient
+
+    def drawn(self, config: FinetuneConfig) -> Self:
+        """The same images, split and drawn as these settings say."""
+        strata = np.zeros(len(self.examples), int) if self.source_masks else self.targets
+        return dataclasses.replace(self, split=_split(config, self.examples, self.patients, strata))
 
 
 def load_task(
@@ -94,7 +100,7 @@ def load_task(
         examples,
         frames,
         targets,
-        {int(row): masks[row] for row in split.test} if segmentation else {},
+        masks,
         classes,
         patients,
         split,
@@ -113,7 +119,10 @@ def _split(config, examples: tuple[Example, ...], patients, strata) -> splits.Sp
             if not len(rows):
                 raise UserError(f"The column 'split' of the labels has no row for {side}.")
     of_train = (split.train, patients[split.train], strata[split.train])
-    train = splits.nested_fraction(*of_train, config.label_fraction, config.seed)
+    if config.label_count:
+        train = splits.nested_count(*of_train, config.label_count, config.seed)
+    else:
+        train = splits.nested_fraction(*of_train, config.label_fraction, config.seed)
     return dataclasses.replace(split, train=train)
 
 

@@ -10,6 +10,7 @@ import keras
 
 from tf_dicom_ce.config import require_weights
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.models.efficientnet_lite import SCALE_LAYERS, efficientnet_lite0
 from tf_dicom_ce.models.encoder import SCALES, Encoder, VGG16Encoder
 from tf_dicom_ce.saved_model.reading import (
     EncoderLayer,
@@ -31,6 +32,7 @@ PREPROCESSING = {
     "caffe": (255 * SD, 0.0),
     "tf": (2 * SD, 2 * MEAN - 1),
     "raw": (255 * SD, 255 * MEAN),
+    "lite": (255 * SD / 128, (255 * MEAN - 127) / 128),
 }
 
 #: Backbone -> its constructor, and the preprocessing that its weights want.
@@ -51,7 +53,8 @@ class Backbone(Encoder):
     model's weights know: the mean and sd that the same preprocessing gives ImageNet's pixels,
     whose gray levels are 255 · (0.449 ± 0.226). So z · 57.6 for `caffe` (gray levels minus their
     mean), z for `torch` (z-scores), z · 0.452 − 0.102 for `tf` (−1…1), and z · 57.6 + 114.5 for
-    `raw` (0…255; the model has its preprocessing inside).
+    `raw` (0…255; the model has its preprocessing inside), and z · 0.450 − 0.098 for `lite`
+    ((x − 127) / 128).
 
     Frozen (`trainable = False`), it answers in training as in inference: no statistic moves and
     nothing is dropped.
@@ -60,7 +63,7 @@ class Backbone(Encoder):
         network: Of one input [N, H, W, 1 or 3], H and W fixed or not; used, not copied. Its layers
             keep their dtype policies.
         layers: Names of the layers that give P1…P5; None for the last layer of each stride.
-        preprocessing: `caffe`, `torch`, `tf` or `raw`: what the weights were trained on.
+        preprocessing: `caffe`, `torch`, `tf`, `raw` or `lite`: what the weights were trained on.
 
     Call:
         x: float [N, H, W, 1], z-scored, H and W multiples of 32.
@@ -141,11 +144,12 @@ def build_encoder(
     """An encoder by the name of `--backbone`, with its first weights.
 
     Args:
-        backbone: `vgg16bn` (`VGG16Encoder`) or a key of `APPLICATIONS`.
+        backbone: `vgg16bn` (`VGG16Encoder`), `efficientnetlite0` or a key of `APPLICATIONS`.
         width: Multiplies the channel counts of vgg16bn; the others have their own.
-        weights: Empty or None for random ones, `imagenet` for those that `keras.applications`
-            downloads, or a `.keras` file of the same network: an exported `encoder.keras`, or what
-            a model of `keras.applications` saved, with or without its classifier.
+        weights: Empty or None for random ones; `imagenet` for those that `keras.applications`
+            downloads, or of efficientnetlite0 those of an installed package; or a `.keras` file of
+            the same network: an exported `encoder.keras`, or what a model of `keras.applications`
+            saved, with or without its classifier.
         dtype: Keras' dtype policy; None for the global one.
 
     Raises:
@@ -157,6 +161,9 @@ def build_encoder(
     try:
         if backbone == "vgg16bn":
             encoder = VGG16Encoder(width)
+        elif backbone == "efficientnetlite0":
+            network = efficientnet_lite0(weights == "imagenet")
+            encoder = Backbone(network, SCALE_LAYERS, "lite")
         else:
             encoder = _application(backbone, weights == "imagenet")
     finally:
@@ -187,6 +194,13 @@ def load_encoder(path: str | Path, trainable: bool = True) -> keras.Layer:
     encoder, _ = _of_file(path)
     encoder.trainable = trainable  # as an argument it would not reach the blocks
     return encoder
+
+
+def load_teacher(name: str) -> keras.Layer:
+    """`imagenet`: EfficientNet-Lite0 that was trained on photographs; else as `load_encoder`."""
+    if name == "imagenet":
+        return build_encoder("efficientnetlite0", weights="imagenet")
+    return load_encoder(name, trainable=False)
 
 
 def describe_encoder(path: str | Path) -> dict:

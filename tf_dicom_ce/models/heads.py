@@ -126,8 +126,7 @@ class Classifier(Head):
     def answer(self, logits):
         if self.ordinal:
             return ordinal_outputs(logits)
-        class_id = tf.argmax(logits, axis=-1, output_type=tf.int32)
-        return {"probabilities": tf.nn.softmax(logits), "class_id": class_id}
+        return nominal_outputs(logits)
 
     def default_loss(self):
         """Weighted binary cross-entropy on the ordinal codes; of nominal classes cross-entropy."""
@@ -207,6 +206,12 @@ def ordinal_outputs(logits: tf.Tensor) -> dict[str, tf.Tensor]:
         passed.append(tf.minimum(passed[-1], tf.sigmoid(z)))
     passed = tf.stack([*passed, tf.zeros_like(passed[0])], axis=-1)
     return {"probabilities": passed[:, :-1] - passed[:, 1:], "class_id": class_id}
+
+
+def nominal_outputs(logits: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Answers to logits [N, K] of nominal classes: `probabilities`, and `class_id` int32 [N]."""
+    class_id = tf.argmax(logits, axis=-1, output_type=tf.int32)
+    return {"probabilities": tf.nn.softmax(logits), "class_id": class_id}
 
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")

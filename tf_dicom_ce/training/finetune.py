@@ -22,8 +22,9 @@ from tf_dicom_ce.saved_model.writing import built_size, in_float32
 from tf_dicom_ce.training import panels, run_folder
 from tf_dicom_ce.training.adam import FusedAdam
 from tf_dicom_ce.training.evaluation import evaluate_classification, evaluate_segmentation
-from tf_dicom_ce.training.loop import Data, Schedule, fit
+from tf_dicom_ce.training.loop import Data, Schedule, fit, save_best
 from tf_dicom_ce.training.networks import build_head
+from tf_dicom_ce.training.probe import scales_of, solve
 from tf_dicom_ce.training.progress import History, ProgressBar
 from tf_dicom_ce.training.tensorboard import Draw, TensorBoard
 from tf_dicom_ce.whole_files import private
@@ -38,7 +39,7 @@ class Finetuned:
     """What a run leaves."""
 
     model: Head  # `UNet` or `Classifier` with the weights of `epoch`, in float32
-    epoch: int  # with the lowest loss on the validation images, from 1
+    epoch: int  # with the lowest loss on the validation images, from 1; 0: solved at once
     measures: dict  # on the test images, see `evaluation`
     run: Path  # the run's folder
     version: Path | None = None  # folder of the exported head; None where this call exported none
@@ -137,12 +138,18 @@ def finetune(
         patients = [example.patient for example in labelled.examples]
         write_split(folder / "split.csv", labelled.examples, patients, split)
 
-        order = datasets.StepOrder(split.train, config.batch_size, config.seed)
-        steps = max(order.steps_per_epoch, config.epoch_steps)
-        schedule = Schedule(config.epochs, steps, checkpoint_minutes, checkpoint_steps)
-        batches = _batches(labelled, config, order)
-        draw = _panel(labelled, config)
-        epoch = fit_head(config, model, batches, schedule, draw, content, folder, callbacks)
+        if config.head == "linear":
+            epoch = 0
+            scales = scales_of(model.encoder, _passes(labelled, config, split.train))
+            solve(model, scales, labelled, split.train, config.seed)
+            save_best(model, folder)
+        else:
+            order = datasets.StepOrder(split.train, config.batch_size, config.seed)
+            steps = max(order.steps_per_epoch, config.epoch_steps)
+            schedule = Schedule(config.epochs, steps, checkpoint_minutes, checkpoint_steps)
+            batches = _batches(labelled, config, order)
+            draw = _panel(labelled, config)
+            epoch = fit_head(config, model, batches, schedule, draw, content, folder, callbacks)
         model = in_float32(model)
         answers = _answers(model, _passes(labelled, config, split.test))
         evaluate = evaluate_segmentation if task == "segmentation" else evaluate_classification
@@ -241,8 +248,8 @@ def _tell(finetuned: Finetuned, headline: str) -> None:
         value = f"{number(m['value']):>9} {m['unit']:20}"
         print(f"  {name:24}{value} 95 % {interval(*m['interval_95'])}")
     print(
-        f"Best epoch {finetuned.epoch}: test {headline} "
-        f"{number(finetuned.measures[headline]['value'])}.\n"
+        (f"Best epoch {finetuned.epoch}: test" if finetuned.epoch else "Solved at once: test")
+        + f" {headline} {number(finetuned.measures[headline]['value'])}.\n"
         f"Run: {finetuned.run}   (tensorboard --logdir {finetuned.run})"
     )
     if finetuned.version:

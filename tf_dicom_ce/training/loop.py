@@ -88,9 +88,14 @@ def fit(
     train(model, data, schedule, best, callbacks, checkpoints, strategy)
     epoch = best.restore()
     if writes:
-        with replacing(run / "best.weights.h5") as beside:
-            model.save_weights(beside)
+        save_best(model, run)
     return epoch
+
+
+def save_best(model: keras.Model, run: Path) -> None:
+    """Writes `best.weights.h5` in the folder `run`."""
+    with replacing(run / "best.weights.h5") as beside:
+        model.save_weights(beside)
 
 
 def train(

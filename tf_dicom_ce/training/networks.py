@@ -3,15 +3,17 @@
 import keras
 
 from tf_dicom_ce.config import FinetuneConfig, PretrainConfig
-from tf_dicom_ce.models.backbones import build_encoder
+from tf_dicom_ce.models.backbones import build_encoder, load_teacher
 from tf_dicom_ce.models.decoder import Decoder
 from tf_dicom_ce.models.discriminator import (
     AuxiliaryDiscriminator,
     Discriminator,
     ProjectionDiscriminator,
 )
+from tf_dicom_ce.models.distillation import Distiller
 from tf_dicom_ce.models.gan import ContextEncoderGAN
 from tf_dicom_ce.models.heads import Classifier, Head, UNet
+from tf_dicom_ce.models.linear import LinearClassifier, LinearSegmenter
 from tf_dicom_ce.models.measured import MeasuredModel
 from tf_dicom_ce.models.spectral import SpectralNormalization
 from tf_dicom_ce.models.tag_head import TagHead, TagPredictor
@@ -44,6 +46,8 @@ def build_pretraining(config: PretrainConfig, labels: int) -> MeasuredModel:
             config.lambda_tags,
             decoder,
         )
+    elif config.teacher:
+        model = Distiller(encoder, load_teacher(config.teacher))
     else:
         model = TagPredictor(encoder, TagHead(labels), config.lambda_tags)
     model.build((None, *config.image_size, 1))
@@ -77,7 +81,10 @@ def build_head(config: FinetuneConfig, encoder: keras.Layer | None, classes: int
         encoder = build_encoder(config.backbone, config.width, config.encoder_weights, policy)
     encoder.trainable = not config.freeze  # as an argument it would not reach the blocks
     like = {"classes": classes, "width_multiplier": config.width, "dtype": policy}
-    if config.task == "segmentation":
+    if config.head == "linear":
+        kind = LinearSegmenter if config.task == "segmentation" else LinearClassifier
+        model = kind(encoder, **like)
+    elif config.task == "segmentation":
         model = UNet(encoder, **like)
     else:
         like |= {"dropout": config.dropout, "positive_weight": config.positive_weight}

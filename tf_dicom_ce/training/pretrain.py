@@ -37,6 +37,7 @@ _SCALARS = {
     "d_fake": "discriminator/D(fake)",
     "c_rf": "discriminator/size of C_rf",
     "p": "discriminator/size of P",
+    "teacher": "loss/teacher",
     "tags": "loss/tags by the encoder",
     "tags_accuracy": "tags/accuracy of the encoder",
     "tags_real": "loss/tags of true patches",
@@ -132,6 +133,10 @@ def pretrain(
         # tags that cannot be learnt, as shuffled ones, would else end the training early.
         monitor = "val_rec" if config.inpaints and config.predicts_tags else "val_joint"
         batches = sides.batches()
+        if config.teacher:
+            model.standardise(
+                x for x, _ in sides.validation(datasets.spread(sides.split.train, 512))
+            )
         epoch = fit(model, batches, schedule, monitor, callbacks, folder, scope)
         measures = validation_pass(model, batches, scope)()
         pretrained = Pretrained(in_float32(model.encoder), epoch, measures, folder)
@@ -231,7 +236,7 @@ def _configure(data: UltrasoundDataset, preset: str, settings: Mapping) -> Pretr
                 "the data set with it."
             )
     config = dataclasses.replace(config, **data.source.settings)
-    if config.use_dicom or config.predicts_tags:
+    if config.uses_tags:
         coverage.require_tags(data.tags_known)
         coverage.warn_of_rare_tags(data.tags_known)
     return config
@@ -275,6 +280,8 @@ def _watch(
             pictures["sensitivity"] = lambda model: sensitivity_panel(model, x_few, y_few, tags)
     if config.predicts_tags:
         shown += ("tags", "tags_accuracy")
+    if config.teacher:
+        shown = ("teacher",)
     board = tensorboard.TensorBoard(
         run, _SCALARS, optimizers, pictures, config.panel_every, configuration, histograms
     )
@@ -302,7 +309,8 @@ def _show(pretrained: Pretrained, sides: _Sides, configuration: Mapping) -> None
 def _tell(pretrained: Pretrained, config: PretrainConfig) -> None:
     rec = "L_rec {rec:.4f} (painting the mean: {rec_of_mean:.4f}), " if config.inpaints else ""
     tags = "L_tags {tags:.4f} (accuracy {tags_accuracy:.4f}), " if config.predicts_tags else ""
-    measures = f"{rec}{tags}joint {{joint:.4f}}".format(**pretrained.validation)
+    teacher = "L_teacher {teacher:.4f} (knowing nothing: 1), " if config.teacher else ""
+    measures = f"{rec}{tags}{teacher}joint {{joint:.4f}}".format(**pretrained.validation)
     print(
         f"Best epoch {pretrained.epoch}: validation {measures}.\n"
         f"Run: {pretrained.run}   (tensorboard --logdir {pretrained.run})"

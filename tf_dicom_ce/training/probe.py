@@ -1,0 +1,301 @@
+"""Probes: how much a frozen encoder's scales tell a simple model, over many draws of few labels."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+from rich.progress import track
+from scipy import stats
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+
+from tf_dicom_ce import metrics
+from tf_dicom_ce.config import FinetuneConfig, finetune_config
+from tf_dicom_ce.data import datasets
+from tf_dicom_ce.data.store import default_cache
+from tf_dicom_ce.data.tasks import Task, load_task
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.masks import likeliest_classes
+from tf_dicom_ce.models.backbones import build_encoder, describe_encoder, load_encoder
+from tf_dicom_ce.models.linear import READ, LinearHead
+from tf_dicom_ce.phantom.cohort import default_cohort
+from tf_dicom_ce.preprocessing import resize_mask
+from tf_dicom_ce.training import run_folder
+from tf_dicom_ce.training.networks import build_head
+from tf_dicom_ce.whole_files import private, write_json, write_table
+
+#: Pixels that a regression is solved on at most, equally many of each image.
+MOST_PIXELS = 20_000
+#: Neighbours that vote.
+NEIGHBOURS = 5
+_BATCH = 32
+Scales = Mapping[str, np.ndarray]
+_HEADLINE = {"classification": "accuracy", "segmentation": "dice"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Probed:
+    """What a probe found: for every readout and number of labels the mean over the draws."""
+
+    rows: tuple[dict, ...]  # one a draw, as in probe.csv
+    means: tuple[dict, ...]  # readout, labels, draws, mean, and low and high of its 95 % interval
+    measure: str  # `dice` or `accuracy`
+
+
+@private()
+def probe(
+    task: str,
+    encoder: str | Path | keras.Layer = "export/encoder",
+    data: str | Path | None = None,
+    labels: str | Path | None = None,
+    masks: str | Path | None = None,
+    class_names: Sequence[str] | None = None,
+    label_fractions: Sequence[float] = (0.05, 1.0),
+    label_counts: Sequence[int] = (),
+    draws: int = 20,
+    run: str | Path | None = None,
+    **settings,
+) -> Probed:
+    """Measures an encoder by what a linear model reads from it; prints a table.
+
+    Draw k splits and chooses labels as `finetune(…, head="linear", seed=k)` does, which solves the
+    same regression. Its measure is on the test images at the size of their sources. A classifier is
+    probed by nearest neighbours, too.
+
+    Args:
+        task: `classification` or `segmentation`.
+        encoder: What `load_encoder` takes; a Keras model from z-scored images to the five scales;
+            `none`: random weights, BatchNorm set to the images; `imagenet`: EfficientNet-Lite0.
+        data: Folder of the images; None: the phantom.
+        labels: CSV with the labels of the images in `data`.
+        masks: Folder of masks (PNG), named as the images in `data`.
+        class_names: Classes, in their order.
+        label_fractions: Shares of the labelled training patients, unless there are `label_counts`.
+        label_counts: Numbers of labelled training images.
+        draws: How often labels are drawn.
+        run: Folder for `config.json`, `probe.csv` (a row a draw) and `result.json`; None: none.
+        **settings: Fields of `FinetuneConfig`, such as `image_size`, or `width` of `none`.
+
+    Raises:
+        UserError: Any mistake in these.
+    """
+    if draws < 2:
+        raise UserError(f"--draws {draws}: choose 2 or more, for an interval.")
+    images = _images(task, encoder, data, labels, masks, class_names, settings)
+    config, labelled, layer = images
+    amounts = [{"label_count": count} for count in label_counts] or [
+        {"label_fraction": share} for share in label_fractions
+    ]
+    head = build_head(config, layer, len(labelled.classes))
+    scales = scales_of(layer, _batches(labelled, np.arange(len(labelled.examples))))
+    found = []
+    for amount in amounts:
+        words = f"probing, {_words(amount)}"
+        for seed in track(range(draws), words, console=Console(stderr=True), transient=True):
+            own = dataclasses.replace(config, seed=seed, **amount)
+            drawn = labelled.drawn(own)
+            for readout, measures in _measures(head, scales, drawn, own):
+                row = {"readout": readout, "labels": _words(amount), "draw": seed}
+                row |= {"images": len(drawn.split.train)}
+                row |= {"patients": len(set(drawn.patients[drawn.split.train]))}
+                found.append(row | measures)
+    probed = Probed(tuple(found), tuple(_means(found, _HEADLINE[task])), _HEADLINE[task])
+    if run:
+        _write(Path(run), config, labelled, probed)
+    _tell(probed)
+    return probed
+
+
+def _images(task, encoder, data, labels, masks, class_names, settings):
+    """Settings, labelled images and the encoder as a layer."""
+    if (data is None) != (labels is None and masks is None):
+        raise UserError(
+            "--data goes with --labels or --masks; without all of them, the phantom is used."
+        )
+    named = encoder in ("none", "imagenet") if isinstance(encoder, str) else False
+    exported = isinstance(encoder, str | Path) and not named
+    described = describe_encoder(encoder) if exported else None
+    if encoder == "imagenet" if named else False:
+        settings = {"backbone": "efficientnetlite0", "encoder_weights": "imagenet"} | settings
+    settings = {"head": "linear", "label_encoding": "categorical"} | settings
+    config = finetune_config(task, "full" if data else "quick", settings, described)
+    if data is None:
+        data = default_cohort("quick")
+        labels = data / f"{task}.csv"
+        class_names = ("liver", "kidney") if task == "segmentation" else class_names
+    labels, data, masks = (path and Path(path) for path in (labels, data, masks))
+    names = tuple(class_names or ()) or None
+    labelled = load_task(config, labels, data, names, default_cache(), masks)
+    if exported:
+        layer = load_encoder(encoder, trainable=False)
+    elif named:
+        keras.utils.set_random_seed(config.seed)
+        layer = build_encoder(config.backbone, config.width, config.encoder_weights)
+        layer.build((None, *config.image_size, 1))
+        if encoder == "none":
+            _settle(layer, labelled, config)
+    else:
+        layer = encoder
+    return config, labelled, layer
+
+
+def _batches(labelled: Task, rows: np.ndarray) -> tf.data.Dataset:
+    """Images of some rows once, in batches."""
+    return datasets.evaluation_dataset(labelled.frames, labelled.targets, rows, _BATCH)
+
+
+def _settle(layer: keras.Layer, labelled: Task, config: FinetuneConfig) -> None:
+    """Moves BatchNorm's statistics of random weights to those of the images."""
+    rows = np.random.default_rng(0).permutation(len(labelled.examples))[: 20 * _BATCH]
+    for x, _ in _batches(labelled, np.tile(rows, 4)):
+        layer(x, training=True)
+
+
+def scales_of(layer: keras.Layer, images: tf.data.Dataset) -> dict[str, np.ndarray]:
+    """The scales of `READ` of batches (x, …), float32 [N, h, w, C_k] each, in their order."""
+
+    @tf.function(input_signature=[images.element_spec[0]], autograph=False)
+    def read(x):
+        scales = layer(x, training=False)
+        return {k: tf.cast(scales[k], tf.float32) for k in READ}
+
+    shown = {"total": len(images), "console": Console(stderr=True), "transient": True}
+    found = [
+        {k: values.numpy() for k, values in read(x).items()}
+        for x, *_ in track(images, "encoding", **shown)
+    ]
+    return {k: np.concatenate([batch[k] for batch in found]) for k in READ}
+
+
+def solve(head: LinearHead, scales: Scales, task: Task, rows: np.ndarray, seed: int) -> None:
+    """Solves a linear head on some rows of a task; `scales` are those of these rows."""
+    head.solve(*_examples(head, scales, task, rows, seed))
+
+
+def _examples(
+    head: LinearHead, scales: Scales, task: Task, rows: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features and classes, of images, or of pixels at stride 4 that the seed draws."""
+    if head.task == "classification":
+        return head.features(scales), task.targets[rows]
+    rng = np.random.default_rng(seed)
+    size = scales[READ[0]].shape[1:3]
+    each = min(size[0] * size[1], max(1, MOST_PIXELS // len(rows)))
+    features, classes = [], []
+    for k, row in enumerate(rows):
+        at = rng.choice(size[0] * size[1], each, replace=False)
+        pixels = head.features({name: of[[k]] for name, of in scales.items()})
+        features.append(pixels.reshape(-1, pixels.shape[-1])[at])
+        classes.append(resize_mask(task.source_masks[row], size).reshape(-1)[at])
+    return np.concatenate(features), np.concatenate(classes)
+
+
+def _measures(
+    head: LinearHead, scales: Scales, drawn: Task, config: FinetuneConfig
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """Every readout with its measures on the test images; `scales` are those of all rows."""
+    train, test = drawn.split.train, drawn.split.test
+    examples = _examples(head, _of_rows(scales, train), drawn, train, config.seed)
+    head.solve(*examples)
+    if head.task == "segmentation":
+        yield "linear", _dice(head, scales, drawn, config)
+        return
+    of_test = _of_rows(scales, test)
+    linear = head.answer(head.read(of_test, config.image_size))["probabilities"].numpy()
+    neighbours = _neighbours(*examples, head.features(of_test), head.classes)
+    labels = drawn.targets[test]
+    for readout, shares in (("linear", linear), ("nearest neighbours", neighbours)):
+        ids = shares.argmax(axis=-1)
+        yield readout, metrics.classification_measures(labels, ids, shares, ordinal=False)
+
+
+def _of_rows(scales: Scales, rows: np.ndarray) -> dict[str, np.ndarray]:
+    return {k: of[rows] for k, of in scales.items()}
+
+
+def _neighbours(
+    features: np.ndarray, labels: np.ndarray, others: np.ndarray, classes: int
+) -> np.ndarray:
+    """Share of each class among the nearest training images, float [n, classes]."""
+    scaler = StandardScaler().fit(features)
+    vote = KNeighborsClassifier(min(NEIGHBOURS, len(labels)), metric="cosine")
+    vote.fit(scaler.transform(features), labels)
+    shares = np.zeros((len(others), classes))
+    shares[:, vote.classes_] = vote.predict_proba(scaler.transform(others))
+    return shares
+
+
+def _dice(
+    head: LinearHead, scales: Scales, drawn: Task, config: FinetuneConfig
+) -> dict[str, float]:
+    """As `evaluation.evaluate_segmentation`: by class, and the mean over an image's classes."""
+    rows, names = drawn.split.test, drawn.classes[1:]
+    table = []
+    for part in np.array_split(rows, -(-len(rows) // _BATCH)):
+        logits = head.read(_of_rows(scales, part), config.image_size)
+        for row, answer in zip(part, head.answer(logits)["probabilities"].numpy(), strict=True):
+            truth = drawn.source_masks[row]
+            mask = likeliest_classes(answer, truth.shape)
+            table.append(
+                [
+                    metrics.dice(truth == k, mask == k) if (truth == k).any() else np.nan
+                    for k in range(1, head.classes)
+                ]
+            )
+    table = np.array(table)
+    known = table[~np.isnan(table).all(axis=1)]
+    of_class = {
+        f"dice_{name}": float(np.nanmean(column)) if not np.isnan(column).all() else np.nan
+        for name, column in zip(names, table.T, strict=True)
+    }
+    return {"dice": float(np.nanmean(known, axis=1).mean()), **of_class}
+
+
+def _means(found: list[dict], measure: str) -> Iterator[dict]:
+    """Mean over the draws m, with the interval m ± t s / √n of Student's t, n − 1 degrees."""
+    for readout, labels in dict.fromkeys((row["readout"], row["labels"]) for row in found):
+        values = [
+            row[measure] for row in found if (row["readout"], row["labels"]) == (readout, labels)
+        ]
+        mean, error = np.mean(values), stats.sem(values)
+        half = stats.t.ppf(0.975, len(values) - 1) * error
+        yield {
+            "readout": readout,
+            "labels": labels,
+            "draws": len(values),
+            "mean": float(mean),
+            "low": float(mean - half),
+            "high": float(mean + half),
+        }
+
+
+def _words(amount: Mapping[str, float]) -> str:
+    if "label_count" in amount:
+        return f"{amount['label_count']} images"
+    return f"{100 * amount['label_fraction']:g} % of the patients"
+
+
+def _write(run: Path, config: FinetuneConfig, labelled: Task, probed: Probed) -> None:
+    with run_folder.open_run_folder(run, "probe", resume=False) as folder:
+        content = {
+            **config.as_dict(),
+            "classes": list(labelled.classes),
+            "data_fingerprint": labelled.frames.fingerprint,
+            "labels_fingerprint": labelled.labels_fingerprint,
+            "environment": run_folder.environment(),
+        }
+        write_json(folder / "config.json", content)
+        write_table(folder / "probe.csv", tuple(probed.rows[0]), probed.rows)
+        write_json(folder / "result.json", {"measure": probed.measure, "means": probed.means})
+
+
+def _tell(probed: Probed) -> None:
+    for row in probed.means:
+        print(
+            f"{row['readout']}, {row['labels']}: {probed.measure} {row['mean']:.4f} "
+            f"(95 % {row['low']:.4f} to {row['high']:.4f}, {row['draws']} draws)"
+        )
