@@ -163,3 +163,20 @@ def test_it_is_markdown_without_holes():
         assert "\n\n\n" not in card
         assert card.endswith("\n")
         assert "tensorflow 2.21.0." in card
+
+
+@pytest.mark.parametrize(
+    ("teacher", "words"),
+    [
+        ("imagenet", "VGG16 with BatchNorm, distilled from EfficientNet-Lite0 on ImageNet (the"),
+        ("a_b.keras", r"VGG16 with BatchNorm, distilled from another encoder, a\_b.keras, without"),
+    ],
+)
+def test_a_distilled_encoder_names_its_teacher_and_had_no_tags(teacher, words):
+    content = ENCODER | {"teacher": teacher, "lambda_tags": 0.0}
+    card = model_card("encoder", content)
+    assert words in card
+    assert "DICOM tags:\nnot used in the pretraining." in card
+    of_head = model_card("classification", HEAD | {"encoder": content, "head": "linear"})
+    assert "A linear classifier on an ultrasound encoder." in of_head
+    assert "- Encoder: distilled from" in of_head

@@ -348,8 +348,9 @@ class FinetuneConfig(_Config):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.head == "linear":
+        if self.head == "linear":  # it knows of no order
             object.__setattr__(self, "freeze", True)
+            object.__setattr__(self, "label_encoding", "categorical")
 
 
 _CLASSIFICATION = FinetuneConfig()

@@ -165,7 +165,7 @@ def test_black_and_white_masks_are_one_class(table, tmp_path):
     classes, values, task = masks_of(table, tmp_path, 255, 0)
     assert (classes, values) == (("background", "class_1"), [0, 1])
     # 20 × 20 of 40 × 50 pixels, in every second mask.
-    assert {int(mask.sum()) for mask in task.source_masks.values()} <= {0, 400}
+    assert {int(mask.sum()) for mask in task.source_masks} <= {0, 400}
     assert masks_of(table, tmp_path, 255, 0, names=("organ",))[0] == ("background", "organ")
 
 

@@ -70,14 +70,14 @@ def test_imagenet_needs_no_pretraining(read):
     text = TOML.replace('"none"', '"imagenet"').replace("epochs = 7", 'backbone = "vgg16"')
     first, _, *others = read(text).jobs()
     assert (first.name, first.needs) == ("segmentation/imagenet/frozen/0.05/seed-3", None)
-    words = ("--backbone", "resnet50", "--encoder-weights", "imagenet")
+    words = ("--backbone", "efficientnetlite0", "--encoder-weights", "imagenet")
     assert first.command[-6:] == ("--backbone", "vgg16", *words)
     command.check_job(first.command)
-    assert not any("resnet50" in job.command for job in others)
+    assert not any("efficientnetlite0" in job.command for job in others)
     own = '[imagenet]\nencoder_weights = "a.keras"\nlearning_rate = 1e-5\n'
     first = read(text + own).jobs()[0]
     own_words = ("--encoder-weights", "a.keras", "--learning-rate", "1e-05")
-    assert first.command[-6:] == ("--backbone", "resnet50", *own_words)
+    assert first.command[-6:] == ("--backbone", "efficientnetlite0", *own_words)
     assert read(TOML + own).jobs() == read(TOML).jobs()
 
 

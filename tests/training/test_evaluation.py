@@ -47,7 +47,7 @@ def task_of(truth, classes, frame=None, masks=False):
             built=False,
         ),
         targets=np.zeros(rows, np.int32) if masks else np.array([0, *truth], np.int32),
-        source_masks=dict(enumerate(truth, start=1)) if masks else {},
+        source_masks=[None, *truth] if masks else [],
         classes=classes,
         patients=np.arange(rows),
         split=Split(np.array([0]), np.array([0]), test),

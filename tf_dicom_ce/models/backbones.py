@@ -196,11 +196,32 @@ def load_encoder(path: str | Path, trainable: bool = True) -> keras.Layer:
     return encoder
 
 
-def load_teacher(name: str) -> keras.Layer:
-    """`imagenet`: EfficientNet-Lite0 that was trained on photographs; else as `load_encoder`."""
+def load_teacher(name: str, image_size: tuple[int, int]) -> keras.Layer:
+    """A network to learn from, which sees images of that size.
+
+    Args:
+        name: `imagenet`, EfficientNet-Lite0 with the weights of an installed package; or what
+            `load_encoder` takes.
+        image_size: Height and width.
+
+    Raises:
+        UserError: There is none, or it was exported for another size.
+    """
     if name == "imagenet":
         return build_encoder("efficientnetlite0", weights="imagenet")
-    return load_encoder(name, trainable=False)
+    path = Path(name)
+    if not path.exists():
+        raise UserError(
+            f"--teacher {name}: neither imagenet nor an exported encoder. Give a folder like "
+            "export/encoder, or its encoder.keras."
+        )
+    size = tuple(describe_encoder(path)["image_size"])
+    if path.suffix != ".keras" and size != image_size:
+        raise UserError(
+            f"--teacher {name}: it was exported for images of {size[0]} × {size[1]}. Give its "
+            f"encoder.keras, which takes any size, or --image-size {size[0]} {size[1]}."
+        )
+    return load_encoder(path, trainable=False)
 
 
 def describe_encoder(path: str | Path) -> dict:

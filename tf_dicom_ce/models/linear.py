@@ -17,8 +17,8 @@ from tf_dicom_ce.models.heads import Head, nominal_outputs, segmentation_outputs
 
 #: The scales that are read, of stride 4 to 32.
 READ = ("P2", "P3", "P4", "P5")
-#: scikit-learn's C: the inverse of the penalty on the weights of standardised features.
-C = 0.01
+#: λ of the penalty λ/2 |W|² on the weights of standardised features, beside the mean loss.
+PENALTY = 0.1
 #: The logit of a class that no example had, below that of any other.
 _NEVER = -1e4
 
@@ -113,6 +113,8 @@ def regression(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Multinomial logistic regression with an L2 penalty on standardised features.
 
+    Every class counts alike, however many examples it has.
+
     Args:
         features: float [n, F].
         labels: Classes, integer [n]; one that does not occur is never answered.
@@ -127,7 +129,10 @@ def regression(
     seen = np.unique(labels)
     bias[seen] = 0.0
     if len(seen) > 1:
-        found = LogisticRegression(C=C, max_iter=300).fit((features - mean) / sd, labels)
+        model = LogisticRegression(
+            C=1 / (PENALTY * len(labels)), class_weight="balanced", max_iter=300
+        )
+        found = model.fit((features - mean) / sd, labels)
         coefficients, intercepts = found.coef_, found.intercept_
         if len(seen) == 2:  # of the second class alone: the first one's logit is 0
             coefficients = np.concatenate([0 * coefficients, coefficients])

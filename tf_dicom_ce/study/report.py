@@ -33,6 +33,7 @@ _WORDS = {
     "ce+tags shuffled": "the same with the tags shuffled among patients: the control",
     "ce+acgan": "context encoder whose discriminator predicts the tags (AC-GAN)",
     **{f"ce+dicom noise {n}": f"ce+dicom with {n} % of the tags wrong" for n in (10, 30, 50)},
+    "distilled": "learning what a network trained on ImageNet sees in the images",
     "imagenet": "no pretraining of our own: a network trained on ImageNet's photographs",
 }
 _FEW_PATIENTS = 6  # of fewer the sign-flip test cannot reach p < 0.05

@@ -19,6 +19,8 @@ from tf_dicom_ce.study.statistics import CellSummary, PairedTest
 PAIRS = {
     ("ce", "none"): "Does inpainting help against no pretraining?",
     ("ce+dicom", "imagenet"): "Does the paper's method beat what most would take, ImageNet's?",
+    ("distilled", "imagenet"): "Does what learned from ImageNet's network beat it?",
+    ("distilled", "ce"): "Does a teacher help more than inpainting?",
     ("ce+dicom", "ce"): "Do tags in the discriminator help (the paper's claim)?",
     ("ce+dicom", "ce+shuffled"): "Is it the tags: do true tags help more than shuffled ones?",
     ("ce+tags", "ce"): "Does predicting the tags beside inpainting help?",

@@ -47,7 +47,7 @@ def build_pretraining(config: PretrainConfig, labels: int) -> MeasuredModel:
             decoder,
         )
     elif config.teacher:
-        model = Distiller(encoder, load_teacher(config.teacher))
+        model = Distiller(encoder, load_teacher(config.teacher, config.image_size))
     else:
         model = TagPredictor(encoder, TagHead(labels), config.lambda_tags)
     model.build((None, *config.image_size, 1))

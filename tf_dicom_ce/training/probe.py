@@ -121,7 +121,7 @@ def _images(task, encoder, data, labels, masks, class_names, settings):
     described = describe_encoder(encoder) if exported else None
     if encoder == "imagenet" if named else False:
         settings = {"backbone": "efficientnetlite0", "encoder_weights": "imagenet"} | settings
-    settings = {"head": "linear", "label_encoding": "categorical"} | settings
+    settings = {"head": "linear"} | settings
     config = finetune_config(task, "full" if data else "quick", settings, described)
     if data is None:
         data = default_cohort("quick")
