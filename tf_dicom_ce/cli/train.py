@@ -10,7 +10,7 @@
   python train.py --no-use-dicom --data DIR              the control without tags (Eq. 1)
   python train.py --shuffle-tags --data DIR              the control with other patients' tags
   python train.py --no-use-dicom --lambda-tags 1 --data DIR   the encoder predicts the tags as well
-  python train.py --teacher imagenet --data DIR          learn what a strong network sees, in place of painting
+  python train.py --teacher imagenet --data DIR          learn what a strong network sees
   python train.py --lambda-rec 0 --lambda-adv 0 --lambda-tags 1 --data DIR   and paints nothing
 
 The run's folder receives the coverage report, configuration, split.csv, history, TensorBoard events
