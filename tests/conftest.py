@@ -235,7 +235,8 @@ class Orthanc:
     It has a user "joe" with the password "hunter2".
 
     Attributes:
-        url: Of its DICOMweb service, for processes that are started `inside`.
+        url: Of its DICOMweb service, for processes that are started `inside`, and where it is
+            `entered`.
     """
 
     url = "http://127.0.0.1:8042/dicom-web"
@@ -280,6 +281,20 @@ class Orthanc:
     def close(self):
         self.kill()
         self.namespace.communicate()
+
+    @contextlib.contextmanager
+    def entered(self):
+        """This thread, and threads and processes that it starts, are in the namespace."""
+        enter = ctypes.CDLL(None, use_errno=True).setns
+        with (
+            Path("/proc/thread-self/ns/net").open() as ours,
+            Path(f"/proc/{self.namespace.pid}/ns/net").open() as its,
+        ):
+            assert enter(its.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
+            try:
+                yield
+            finally:
+                assert enter(ours.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
 
     def inside(self, *command):
         """A command as one that runs in the namespace."""
