@@ -34,7 +34,7 @@ def process(*words, ready=200):
         try:
             line = server.stdout.readline()
             url = re.search(r"http://127\.0\.0\.1:\d+", line)[0]
-            wait_for(lambda: httpx.get(f"{url}/readyz").status_code == ready)
+            wait_for(lambda: httpx.get(f"{url}/readyz", verify=False).status_code == ready)
             yield server, url
         finally:
             server.kill()
@@ -64,7 +64,7 @@ def test_sigterm_finishes_what_is_under_way(repository_folder, tmp_path):
 
     with (
         process(tmp_path, "--max-body", "1") as (server, url),
-        httpx.Client(base_url=url) as other,
+        httpx.Client(base_url=url, verify=False) as other,
     ):
         assert other.get("/v1/models/DOE/versions/4242?name=DOE").status_code == 404
         long = other.post("/v1/models/segmentation:predict", content=b"x" * (1 << 21))
@@ -91,7 +91,7 @@ def test_sigterm_finishes_what_is_under_way(repository_folder, tmp_path):
 
 def refused(url):
     try:
-        httpx.get(f"{url}/readyz")
+        httpx.get(f"{url}/readyz", verify=False)
     except httpx.ConnectError:
         return True
     return False
@@ -99,10 +99,10 @@ def refused(url):
 
 def test_a_repository_that_fills_later_and_ctrl_c(repository_folder, tmp_path):
     with process(tmp_path, ready=503) as (server, url):
-        assert httpx.get(f"{url}/healthz").status_code == 200
-        assert httpx.get(f"{url}/v1/models").json() == {"models": []}
+        assert httpx.get(f"{url}/healthz", verify=False).status_code == 200
+        assert httpx.get(f"{url}/v1/models", verify=False).json() == {"models": []}
         shutil.copytree(repository_folder / "classification", tmp_path / "classification")
-        wait_for(lambda: httpx.get(f"{url}/readyz").status_code == 200)
+        wait_for(lambda: httpx.get(f"{url}/readyz", verify=False).status_code == 200)
         server.send_signal(signal.SIGINT)
         _, log = server.communicate(timeout=30)
     assert server.returncode == 130
