@@ -84,7 +84,10 @@ def known_heads(**content):
 
 @pytest.fixture(scope="module")
 def server(serve_app):
-    with serve_app(known_heads()) as url, httpx.Client(base_url=url, timeout=60, verify=False) as client:
+    with (
+        serve_app(known_heads()) as url,
+        httpx.Client(base_url=url, timeout=60, verify=False) as client,
+    ):
         yield client
 
 
@@ -427,7 +430,10 @@ def test_requests_go_on_beside_each_other(server, monkeypatch, file):
 
 def test_exported_heads(repository_folder, serve_models, in_region):
     content, pixels, place = in_region
-    with serve_models(repository_folder) as url, httpx.Client(base_url=url, timeout=60, verify=False) as server:
+    with (
+        serve_models(repository_folder) as url,
+        httpx.Client(base_url=url, timeout=60, verify=False) as server,
+    ):
         classified = post(server, CLASSIFICATION.replace("view", "classification"), content)
         segmented = post(server, SEGMENTATION.replace("organs", "segmentation"), content)
     levels = tf.constant(pixels[place][np.newaxis, ..., np.newaxis], tf.float32)

@@ -79,7 +79,10 @@ def half(folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(folder, serve_models):
-    with serve_models(folder) as url, httpx.Client(base_url=url, timeout=60, verify=False) as client:
+    with (
+        serve_models(folder) as url,
+        httpx.Client(base_url=url, timeout=60, verify=False) as client,
+    ):
         yield client
 
 
@@ -442,7 +445,10 @@ def test_the_log_has_no_words_of_clients(server, caplog):
 
 
 def test_long_bodies_over_http(half, serve_models):
-    with serve_models(half, max_body=1000) as url, httpx.Client(base_url=url, verify=False) as server:
+    with (
+        serve_models(half, max_body=1000) as url,
+        httpx.Client(base_url=url, verify=False) as server,
+    ):
         long = json.dumps({"instances": [1.0] * 1000})
         assert error(server.post(f"{HALF}:predict", content=long))[0] == 413
         parts = (part.encode() for part in (long[:900], long[900:]))
@@ -455,7 +461,10 @@ def test_long_bodies_over_http(half, serve_models):
 
 
 def test_token_over_http(half, serve_models):
-    with serve_models(half, token="s3cret") as url, httpx.Client(base_url=url, verify=False) as server:
+    with (
+        serve_models(half, token="s3cret") as url,
+        httpx.Client(base_url=url, verify=False) as server,
+    ):
         for path in (HALF, f"{HALF}/metadata", MODELS, "/metrics"):
             assert error(server.get(path))[0] == 401
             assert server.get(path, headers={"Authorization": "Bearer s3cret"}).is_success
