@@ -1,7 +1,14 @@
+import os
+
+# Two processes run the tests: a core for each. NumPy looks as it is imported; its threads burn what
+# they wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+
 import contextlib
 import ctypes
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -17,10 +24,6 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 # A shell that starts the tests in the background has them ignore it, and all their children too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-# Two processes run the tests: a core for each.
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 ULTRASOUND = "1.2.840.10008.5.1.4.1.1.6.1"
 
