@@ -28,6 +28,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 ULTRASOUND = "1.2.840.10008.5.1.4.1.1.6.1"
 
 
+def pytest_collection_modifyitems(items):
+    """Files with trainings come first, so that no process is left with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def build_dataset(pixels, syntax=ExplicitVRLittleEndian, **elements):
     """A data set around raw pixels (H, W) or (H, W, 3), or any bytes given as PixelData."""
     dataset = Dataset()

@@ -39,29 +39,6 @@ def test_classification_against_plain_numpy():
     )
 
 
-@pytest.mark.parametrize("ordinal", [True, False])
-def test_classification_to_the_bit_as_scikit_learn(ordinal):
-    """Of few and many images, with and without equal probabilities."""
-    rng = np.random.default_rng(2)
-    for count in (2, 3, 5, 20, 60):
-        labels, ids = np.append([0, 1], rng.integers(0, 3, count)), rng.integers(0, 3, count + 2)
-        fine = rng.dirichlet(np.ones(3), count + 2).astype(np.float32)
-        for probabilities in (fine, fine.round(1)):
-            found = classification_measures(labels, ids, probabilities, ordinal)
-            assert found["accuracy"] == reference.accuracy_score(labels, ids)
-            weights, classes = ("quadratic" if ordinal else None), [0, 1, 2]
-            kappa = reference.cohen_kappa_score(labels, ids, labels=classes, weights=weights)
-            assert found["kappa"] == kappa
-            areas = [
-                reference.roc_auc_score(labels == k, probabilities[:, k]) for k in np.unique(labels)
-            ]
-            assert found["auroc"] == np.mean(areas)
-            recalls = reference.recall_score(
-                labels, ids, labels=classes, average=None, zero_division=np.nan
-            )
-            np.testing.assert_array_equal([found[f"recall_{k}"] for k in classes], recalls)
-
-
 def test_nominal_classes_have_no_distance():
     found = classification_measures(LABELS, IDS, PROBABILITIES, ordinal=False)
     assert "mean_absolute_error" not in found

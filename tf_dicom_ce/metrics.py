@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.spatial import KDTree
+from sklearn import metrics
 
 Measure = Callable[[np.ndarray], dict[str, float]]
 
@@ -19,42 +20,22 @@ def classification_measures(
     the rest. NaN where a measure is not defined, which the labels alone decide: the recall of a
     class that does not occur; kappa and `auroc` of labels that are all alike.
     """
-    count = probabilities.shape[1]
-    both = [k for k in range(count) if 0 < (labels == k).sum() < len(labels)]
-    aurocs = [_auroc(labels == k, probabilities[:, k]) for k in both]
-    pairs = np.ravel_multi_index((labels, ids), (count, count))
-    confusion = np.bincount(pairs, minlength=count**2).reshape(count, count)
-    of_labels, of_ids = confusion.sum(axis=1), confusion.sum(axis=0)
-    recalls = [confusion[k, k] / n if n else np.nan for k, n in enumerate(of_labels)]
+    classes = list(range(probabilities.shape[1]))
+    both = [k for k in classes if 0 < (labels == k).sum() < len(labels)]
+    aurocs = [metrics.roc_auc_score(labels == k, probabilities[:, k]) for k in both]
+    recalls = metrics.recall_score(labels, ids, labels=classes, average=None, zero_division=np.nan)
     kappa = np.nan
-    if both:
-        apart = np.subtract.outer(np.arange(count), np.arange(count))
-        weights = apart**2 if ordinal else apart != 0
-        chance = np.outer(of_ids, of_labels) / len(labels)
-        kappa = 1 - (weights * confusion).sum() / (weights * chance).sum()
+    if len(np.unique(labels)) > 1:
+        weights = "quadratic" if ordinal else None
+        kappa = float(metrics.cohen_kappa_score(labels, ids, labels=classes, weights=weights))
     error = {"mean_absolute_error": float(np.abs(labels - ids).mean())} if ordinal else {}
     return {
-        "accuracy": float((labels == ids).mean()),
-        "kappa": float(kappa),
+        "accuracy": float(metrics.accuracy_score(labels, ids)),
+        "kappa": kappa,
         **error,
         "auroc": float(np.mean(aurocs)) if aurocs else np.nan,
-        **{f"recall_{k}": float(recall) for k, recall in enumerate(recalls)},
+        **{f"recall_{k}": float(recall) for k, recall in zip(classes, recalls, strict=True)},
     }
-
-
-def _auroc(positive: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the curve through its corners: to the bit as scikit-learn has it.
-
-    That checks its input at length, and a bootstrap asks a thousand times.
-    """
-    order = np.argsort(scores, kind="stable")[::-1]
-    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # of equal scores
-    true = np.cumsum(positive[order])[last]
-    false = 1 + last - true
-    turns = (np.diff(true, 2) != 0) | (np.diff(false, 2) != 0)
-    corners = np.concatenate([[True], turns, [True]])[: len(last)]
-    true, false = np.append(0, true[corners]), np.append(0, false[corners])
-    return float(np.trapezoid(true / true[-1], false / false[-1]))
 
 
 def rank_inconsistency(logits: np.ndarray) -> float:

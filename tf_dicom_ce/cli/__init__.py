@@ -91,10 +91,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _refusal(error: Exception) -> str | None:
     """What the machine has refused, and what helps; None: it is something else."""
-    number = getattr(error, "errno", None)
-    if number is None and _FULL in str(error):  # as TensorFlow and HDF5 say it
-        return f"{str(error).partition(_FULL)[0].strip(' :;')[-200:]}: {_FULL}. {_SPACE}."
-    place = getattr(error, "filename", None)
+    number, place = (getattr(error, name, None) for name in ("errno", "filename"))
+    told, full, _ = str(error).partition(_FULL)
+    if full and not place and told != f"[Errno {number}] ":  # as TensorFlow and HDF5 say it
+        return f"{told[-200:].strip(' :;')}: {_FULL}. {_SPACE}."
     if number == errno.ENOSPC:
         place = place or _OUTPUT
     if number in (errno.EMFILE, errno.ENFILE):
