@@ -39,6 +39,31 @@ def test_classification_against_plain_numpy():
     )
 
 
+@pytest.mark.parametrize("ordinal", [True, False])
+def test_classification_as_scikit_learn(ordinal):
+    """Of few and many images, with and without equal probabilities and classes that are absent."""
+    rng = np.random.default_rng(2)
+    for count in (2, 3, 5, 20, 60):
+        labels, ids = np.append([0, 1], rng.integers(0, 3, count)), rng.integers(0, 3, count + 2)
+        fine = rng.dirichlet(np.ones(3), count + 2).astype(np.float32)
+        for probabilities in (fine, fine.round(1)):
+            found = classification_measures(labels, ids, probabilities, ordinal)
+            weights, classes = ("quadratic" if ordinal else None), [0, 1, 2]
+            present = np.unique(labels)
+            of_class = {"labels": classes, "average": None, "zero_division": np.nan}
+            expected = {
+                "accuracy": reference.accuracy_score(labels, ids),
+                "kappa": reference.cohen_kappa_score(labels, ids, labels=classes, weights=weights),
+                "auroc": np.mean(
+                    [reference.roc_auc_score(labels == k, probabilities[:, k]) for k in present]
+                ),
+            }
+            recalls = reference.recall_score(labels, ids, **of_class)
+            expected |= {f"recall_{k}": recall for k, recall in enumerate(recalls)}
+            chosen = {name: found[name] for name in expected}
+            assert chosen == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
 def test_nominal_classes_have_no_distance():
     found = classification_measures(LABELS, IDS, PROBABILITIES, ordinal=False)
     assert "mean_absolute_error" not in found
