@@ -15,7 +15,8 @@ def classification_measures(
 ) -> dict[str, float]:
     """Accuracy, kappa, AUROC, recall of every class; of ordered classes the mean absolute error.
 
-        kappa = 1 − Σ w_kl n_kl / Σ w_kl n_k. n_.l / n,   AUROC_k = (r_k − (n_k + 1) / 2) / (n − n_k)
+        kappa = 1 − Σ w_kl n_kl / Σ w_kl n_k. n_.l / n
+        AUROC_k = (r_k − (n_k + 1) / 2) / (n − n_k)
 
     Labels and predicted ids are int [N], probabilities float [N, K]. n_kl counts labels k that were
     found as l; w is 1 off the diagonal, or of classes in an order (`ordinal`) (k − l)². r_k is the
