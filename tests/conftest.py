@@ -1,7 +1,14 @@
+import os
+
+# Two processes run the tests: a core for each. NumPy looks as it is imported; its threads burn what
+# they wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+
 import contextlib
 import ctypes
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -18,11 +25,13 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 # A shell that starts the tests in the background has them ignore it, and all their children too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Two processes run the tests: a core for each.
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
-
 ULTRASOUND = "1.2.840.10008.5.1.4.1.1.6.1"
+
+
+def pytest_collection_modifyitems(items):
+    """Files with trainings come first, so that no process is left with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def build_dataset(pixels, syntax=ExplicitVRLittleEndian, **elements):
@@ -235,7 +244,8 @@ class Orthanc:
     It has a user "joe" with the password "hunter2".
 
     Attributes:
-        url: Of its DICOMweb service, for processes that are started `inside`.
+        url: Of its DICOMweb service, for processes that are started `inside`, and where it is
+            `entered`.
     """
 
     url = "http://127.0.0.1:8042/dicom-web"
@@ -280,6 +290,20 @@ class Orthanc:
     def close(self):
         self.kill()
         self.namespace.communicate()
+
+    @contextlib.contextmanager
+    def entered(self):
+        """This thread, and threads and processes that it starts, are in the namespace."""
+        enter = ctypes.CDLL(None, use_errno=True).setns
+        with (
+            Path("/proc/thread-self/ns/net").open() as ours,
+            Path(f"/proc/{self.namespace.pid}/ns/net").open() as its,
+        ):
+            assert enter(its.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
+            try:
+                yield
+            finally:
+                assert enter(ours.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
 
     def inside(self, *command):
         """A command as one that runs in the namespace."""

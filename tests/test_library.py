@@ -22,8 +22,8 @@ SMALLER = {
     "len(data.labels))": "len(data.labels), width_multiplier=1 / 32)",
     "Adam(1e-5))": "Adam(1e-5), run_eagerly=True)",  # a few steps: no graph is worth its time
     "unet.compile(keras.optimizers.Adam(1e-4))": "unet.compile(run_eagerly=True)",
-    "epochs=200": "epochs=2, verbose=0",
-    "epochs=500": "epochs=2, verbose=0",
+    "epochs=200": "epochs=1, verbose=0",
+    "epochs=500": "epochs=1, verbose=0",
 }
 
 
@@ -57,7 +57,7 @@ def test_readme(tmp_path, monkeypatch):
     assert {"joint", "rec", "val_joint", "val_rec"} < set(history)
     assert np.isfinite(history["val_joint"]).all()
     more = {name: getattr(tf_dicom_ce, name) for name in ("UNet", "load_encoder", "load_head")}
-    labelled, held_out = images(8, 0), images(4, 1)
+    labelled, held_out = images(4, 0), images(4, 1)
     names |= more | {"keras": keras, "labelled": labelled, "held_out": held_out}
     names["gray_levels"] = np.full((1, 50, 70, 1), 100.0)
     exec(block("docs/library.md", "labelled"), names)
@@ -81,7 +81,7 @@ def test_resnet50():
     gan.compile(**adams, run_eagerly=True)
     x, y = np.random.default_rng(0).normal(size=(4, 32, 64, 1)), np.eye(4, 11)
     before = gan.encoder.get_weights()
-    train = tf.data.Dataset.from_tensor_slices((x, {"tags": y})).batch(2)
+    train = tf.data.Dataset.from_tensor_slices((x, {"tags": y})).batch(4)
     history = gan.fit(train, epochs=1, verbose=0).history
     assert np.isfinite(history["joint"]).all()
     moved = [

@@ -1,5 +1,7 @@
 """Measures against scikit-learn, SciPy and plain NumPy."""
 
+import functools
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -35,6 +37,31 @@ def test_classification_against_plain_numpy():
     assert classification_measures(LABELS, IDS, normalised, True)["auroc"] == pytest.approx(
         reference.roc_auc_score(LABELS, normalised, multi_class="ovr")
     )
+
+
+@pytest.mark.parametrize("ordinal", [True, False])
+def test_classification_as_scikit_learn(ordinal):
+    """Of few and many images, with and without equal probabilities and classes that are absent."""
+    rng = np.random.default_rng(2)
+    for count in (2, 3, 5, 20, 60):
+        labels, ids = np.append([0, 1], rng.integers(0, 3, count)), rng.integers(0, 3, count + 2)
+        fine = rng.dirichlet(np.ones(3), count + 2).astype(np.float32)
+        for probabilities in (fine, fine.round(1)):
+            found = classification_measures(labels, ids, probabilities, ordinal)
+            weights, classes = ("quadratic" if ordinal else None), [0, 1, 2]
+            present = np.unique(labels)
+            of_class = {"labels": classes, "average": None, "zero_division": np.nan}
+            expected = {
+                "accuracy": reference.accuracy_score(labels, ids),
+                "kappa": reference.cohen_kappa_score(labels, ids, labels=classes, weights=weights),
+                "auroc": np.mean(
+                    [reference.roc_auc_score(labels == k, probabilities[:, k]) for k in present]
+                ),
+            }
+            recalls = reference.recall_score(labels, ids, **of_class)
+            expected |= {f"recall_{k}": recall for k, recall in enumerate(recalls)}
+            chosen = {name: found[name] for name in expected}
+            assert chosen == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
 def test_nominal_classes_have_no_distance():
@@ -182,10 +209,12 @@ def test_of_one_patient_there_is_no_interval():
     labels, ids = np.array([0, 0, 1, 1, 1, 1]), np.array([0, 1, 1, 1, 0, 1])
     patients = np.array([0, 0, 1, 1, 2, 2])
 
-    def recalls(k):
+    @functools.cache  # of the thousand resamples of three patients 27 differ
+    def recalls(positions):
+        k = np.array(positions)
         return classification_measures(labels[k], ids[k], np.eye(2)[ids[k]], ordinal=False)
 
-    found = summarise(recalls, patients, seed=0)
+    found = summarise(lambda k: recalls(tuple(k)), patients, seed=0)
     assert found["recall_0"]["value"] == 0.5
     assert found["recall_0"]["interval_95"] == [None, None]
     assert found["recall_0"]["bootstrap_sd"] is None

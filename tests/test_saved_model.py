@@ -13,12 +13,14 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.models.backbones import describe_encoder
+from tf_dicom_ce.models.backbones import describe_encoder, load_encoder
 from tf_dicom_ce.models.encoder import SCALES, VGG16Encoder
 from tf_dicom_ce.preprocessing import resize, standardise
 from tf_dicom_ce.saved_model.card import model_card
 from tf_dicom_ce.saved_model.reading import digest_of, read_encoder, weights_digest
+from tf_dicom_ce.training.networks import build_head
 
 SIZE = (32, 64)
 
@@ -35,32 +37,36 @@ def png(image):
     return file.getvalue()
 
 
-def in_graph(encoder):
+@pytest.fixture(scope="module")
+def in_graph(exported):
     """As training and evaluation run it: TensorFlow fuses ops, which changes last digits."""
-    return tf.function(lambda x: encoder(x, training=False), autograph=False)
+    x = tf.TensorSpec((None, *SIZE, 1), tf.float32)
+    return tf.function(lambda x: exported[0](x, training=False), [x], autograph=False)
 
 
-def test_bytes_tensor_and_training_agree_bit_for_bit(exported, images):
-    encoder, folder = exported
-    compiled = in_graph(encoder)
-    signatures = tf.saved_model.load(str(folder)).signatures
+@pytest.fixture(scope="module")
+def signatures(exported):
+    loaded = tf.saved_model.load(str(exported[1]))
+    yield loaded.signatures
+
+
+def test_bytes_tensor_and_training_agree_bit_for_bit(in_graph, signatures, images):
     from_bytes = signatures["serving_default"](image_bytes=tf.constant([png(i) for i in images]))
     assert sorted(from_bytes) == list(SCALES)
     for k, image in enumerate(images):
         from_tensor = signatures["serving_image"](
             image=tf.constant(image[None, ..., None], tf.float32)
         )
-        in_training = compiled(standardise(resize(image[None, ..., None], SIZE)))
+        in_training = in_graph(standardise(resize(image[None, ..., None], SIZE)))
         for scale in SCALES:
             np.testing.assert_array_equal(from_tensor[scale][0], in_training[scale][0])
             np.testing.assert_allclose(from_bytes[scale][k], in_training[scale][0], atol=1e-6)
 
 
-def test_serve_and_train_endpoints(exported):
-    encoder, folder = exported
-    loaded = tf.saved_model.load(str(folder))
+def test_serve_and_train_endpoints(exported, in_graph):
+    loaded = tf.saved_model.load(str(exported[1]))
     x = tf.constant(np.random.default_rng(1).normal(size=(4, *SIZE, 1)), tf.float32)
-    np.testing.assert_array_equal(loaded.serve(x)["P5"], in_graph(encoder)(x)["P5"])
+    np.testing.assert_array_equal(loaded.serve(x)["P5"], in_graph(x)["P5"])
     moving = [v.numpy() for v in loaded.variables if "moving_mean" in v.name]
     loaded.serve(x)
     for before, v in zip(
@@ -89,15 +95,15 @@ def fitted_on_stock_layer(folder, optimizer_first, **endpoints):
     return layer, scales, before
 
 
-def test_keras_own_layer(exported):
+def test_keras_own_layer(exported, in_graph):
     """As export/README.md has it: by name, frozen without `train`, tuned once Adam is built."""
-    encoder, folder = exported
+    folder = exported[1]
     layer, scales, before = fitted_on_stock_layer(folder, False, trainable=False)
     assert sorted(scales) == list(SCALES)
     for a, b in zip(before, layer.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     x = np.random.default_rng(2).normal(size=(2, *SIZE, 1)).astype(np.float32)
-    for scale, expected in in_graph(encoder)(x).items():
+    for scale, expected in in_graph(x).items():
         np.testing.assert_allclose(layer(x)[scale], expected, rtol=1e-5, atol=1e-6)
     layer, _, before = fitted_on_stock_layer(folder, True, call_training_endpoint="train")
     assert not any(map(np.array_equal, before, layer.get_weights()))
@@ -105,14 +111,33 @@ def test_keras_own_layer(exported):
         fitted_on_stock_layer(folder, False, call_training_endpoint="train")
 
 
-def test_an_export_of_any_name_and_size(exported, tmp_path):
+@pytest.fixture(scope="module")
+def versions(exported, tmp_path_factory):
+    """Folders of exports of the same weights and of others, beside versions 1 and 9.
+
+    Of an encoder that was built for images of any size, whose name is `ours`.
+    """
+    models = tmp_path_factory.mktemp("versions") / "ours"
+    shutil.copytree(exported[1], models / "1")
+    (models / "9").mkdir()
+    encoder = VGG16Encoder(1 / 32)
+    encoder.build((None, None, None, 1))
+    encoder.set_weights(exported[0].get_weights())
+    same = encoder.export(models, SIZE, {"seed": 3})
+    norms = [encoder.blocks[4].convolutions[k].norm.moving_mean for k in (0, 1)]
+    first, second = (norm.numpy() for norm in norms)
+    assert first.shape == second.shape
+    norms[0].assign(second)
+    norms[1].assign(first)  # the same arrays, two of them swapped
+    return same, encoder.export(models, SIZE)
+
+
+def test_an_export_of_any_name_and_size(exported, versions, tmp_path):
     encoder = VGG16Encoder(1 / 32)
     encoder.build((None, None, None, 1))
     with pytest.raises(UserError, match=r"export of encoder: .* image_size=\(height, width\)"):
         encoder.export(tmp_path / "ours")
-    encoder.set_weights(exported[0].get_weights())
-    folder = encoder.export(tmp_path / "ours", SIZE, {"seed": 3})
-    assert folder == tmp_path / "ours" / "1"
+    folder = versions[0]
     said, expected = (json.loads((at / "encoder.json").read_text()) for at in (folder, exported[1]))
     assert said == {**expected, "seed": 3}
     card = (folder / "MODEL_CARD.md").read_text()
@@ -153,19 +178,13 @@ def test_the_digest_of_two_small_arrays_by_hand():
     assert digest_of([column_by_column]) != digest_of([column_by_column.reshape(3, 2)])
 
 
-def test_the_digest_is_that_of_the_weights_and_of_nothing_else(exported, tmp_path):
+def test_the_digest_is_that_of_the_weights_and_of_nothing_else(exported, versions, tmp_path):
     """Not of a copy's folder, nor of what was built before; of every weight, and its place."""
-    encoder, folder = exported
-    digest = weights_digest(shutil.copytree(folder, tmp_path / "copy"))
-    assert digest == by_hand(encoder)
-    again = keras.saving.load_model(folder / "encoder.keras")
-    assert weights_digest(again.export(tmp_path / "a" / "encoder", SIZE)) == digest
-    gamma, other = (again.blocks[4].convolutions[k].norm.moving_mean for k in (0, 1))
-    values = gamma.numpy(), other.numpy()
-    assert values[0].shape == values[1].shape
-    gamma.assign(values[1])
-    other.assign(values[0])  # the same arrays, two of them swapped
-    assert weights_digest(again.export(tmp_path / "a" / "encoder", SIZE)) != digest
+    digest = weights_digest(shutil.copytree(exported[1], tmp_path / "copy"))
+    assert digest == by_hand(exported[0])
+    same, other = map(weights_digest, versions)
+    assert same == digest
+    assert other != digest
 
 
 @pytest.mark.parametrize("copies", [True, False])
@@ -204,36 +223,33 @@ from tf_dicom_ce.saved_model.reading import weights_digest
 from tf_dicom_ce.training.networks import build_head
 from tf_dicom_ce.config import FinetuneConfig
 
-encoder, root, before = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 config = FinetuneConfig(task="classification", image_size=(32, 64), width=1 / 32)
-for _ in range(before):
-    build_head(config, VGG16Encoder(1 / 32), 3)
 keras.utils.set_random_seed(1)
-for layer in (load_encoder(encoder), VGG16Encoder(1 / 32)):
-    print(weights_digest(build_head(config, layer, 3).export(root / "view")))
+for layer in (load_encoder(sys.argv[1]), VGG16Encoder(1 / 32)):
+    print(weights_digest(build_head(config, layer, 3).export(Path(sys.argv[2]) / "view")))
 """
 
 
 @pytest.mark.slow
 def test_heads_of_the_same_weights_have_the_same_digest_from_any_process(exported, tmp_path):
-    said = []
-    for before in (0, 1):
-        words = [exported[1], tmp_path / str(before), before]
-        command = [sys.executable, "-c", SCRIPT, *map(str, words)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        said.append(done.stdout.split())
-    assert len(said[0]) == len(set(said[0])) == 2
-    assert said[0] == said[1]
+    """From one in which nothing else was built, those of the weights that this one makes."""
+    command = [sys.executable, "-c", SCRIPT, str(exported[1]), str(tmp_path)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    config = FinetuneConfig(task="classification", image_size=SIZE, width=1 / 32)
+    keras.utils.set_random_seed(1)
+    heads = [
+        build_head(config, layer, 3) for layer in (load_encoder(exported[1]), VGG16Encoder(1 / 32))
+    ]
+    found = [digest_of(v.numpy() for v in head.variables) for head in heads]
+    assert len(set(found)) == 2
+    assert said == found
 
 
 @pytest.fixture
-def spoilt(exported, tmp_path):
+def spoilt(exported, versions, tmp_path):
     """A copy of the encoder whose weights are those of another one; the JSON is as it was."""
-    keras.utils.set_random_seed(5)
-    other = VGG16Encoder(1 / 32)
-    other.build((None, *SIZE, 1))
-    other = other.export(tmp_path / "other" / "encoder", SIZE)
     folder = shutil.copytree(exported[1], tmp_path / "encoder" / "1")
+    other = shutil.copytree(versions[1], tmp_path / "other")
     for name in ("variables", "encoder.keras"):
         (folder / name).rename(folder / f"old {name}")
         (other / name).rename(folder / name)
@@ -289,16 +305,14 @@ def test_a_card_and_golden_inputs_beside_it(exported):
     }
 
 
-def test_versions_count_up_and_nothing_is_overwritten(exported, tmp_path):
-    encoder, folder = exported[0], shutil.copytree(exported[1], tmp_path / "encoder" / "1")
-    before = (folder / "encoder.json").read_bytes()
-    (folder.parent / "9").mkdir()
-    assert encoder.export(folder.parent).name == "10"
-    assert (folder / "encoder.json").read_bytes() == before
-    assert sorted(p.name for p in folder.parent.iterdir()) == ["1", "10", "9"]
+def test_versions_count_up_and_nothing_is_overwritten(exported, versions):
+    models = versions[0].parent
+    assert [folder.name for folder in versions] == ["10", "11"]
+    before, after = ((at / "encoder.json").read_bytes() for at in (exported[1], models / "1"))
+    assert before == after
+    assert sorted(p.name for p in models.iterdir()) == ["1", "10", "11", "9"]
 
 
-def test_junk_bytes_are_an_invalid_argument(exported):
-    serve = tf.saved_model.load(str(exported[1])).signatures["serving_default"]
+def test_junk_bytes_are_an_invalid_argument(signatures):
     with pytest.raises(tf.errors.InvalidArgumentError, match="a PNG or a JPEG"):
-        serve(image_bytes=tf.constant([b"junk"]))
+        signatures["serving_default"](image_bytes=tf.constant([b"junk"]))

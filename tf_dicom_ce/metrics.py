@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.spatial import KDTree
-from sklearn import metrics
+from scipy.stats import rankdata
 
 Measure = Callable[[np.ndarray], dict[str, float]]
 
@@ -15,26 +15,35 @@ def classification_measures(
 ) -> dict[str, float]:
     """Accuracy, kappa, AUROC, recall of every class; of ordered classes the mean absolute error.
 
-    Labels and predicted ids are int [N], probabilities float [N, K]. Of classes in an order
-    (`ordinal`) kappa is weighted quadratically. `auroc` is the mean over the classes, each against
-    the rest. NaN where a measure is not defined, which the labels alone decide: the recall of a
-    class that does not occur; kappa and `auroc` of labels that are all alike.
+        kappa = 1 − Σ w_kl n_kl / Σ w_kl n_k. n_.l / n
+        AUROC_k = (r_k − (n_k + 1) / 2) / (n − n_k)
+
+    Labels and predicted ids are int [N], probabilities float [N, K]. n_kl counts labels k that were
+    found as l; w is 1 off the diagonal, or of classes in an order (`ordinal`) (k − l)². r_k is the
+    mean rank of p_k over the images of class k (Mann-Whitney), n_k their number; `auroc` is the
+    mean over the classes. NaN where a measure is not defined, which the labels alone decide: the
+    recall of a class that does not occur; kappa and `auroc` of labels that are all alike.
     """
-    classes = list(range(probabilities.shape[1]))
-    both = [k for k in classes if 0 < (labels == k).sum() < len(labels)]
-    aurocs = [metrics.roc_auc_score(labels == k, probabilities[:, k]) for k in both]
-    recalls = metrics.recall_score(labels, ids, labels=classes, average=None, zero_division=np.nan)
-    kappa = np.nan
-    if len(np.unique(labels)) > 1:
-        weights = "quadratic" if ordinal else None
-        kappa = float(metrics.cohen_kappa_score(labels, ids, labels=classes, weights=weights))
+    classes = np.arange(probabilities.shape[1])
+    found = np.zeros((len(classes), len(classes)))
+    np.add.at(found, (labels, ids), 1)
+    count = found.sum(axis=1)
+    chance = np.outer(count, found.sum(axis=0)) / len(labels)
+    apart = np.abs(np.subtract.outer(classes, classes))
+    weights = apart**2 if ordinal else apart > 0
+    both = classes[(count > 0) & (count < len(labels))]
+    ranks = rankdata(probabilities[:, both], axis=0)
+    sums = np.sum(ranks, axis=0, where=labels[:, np.newaxis] == both)
+    aurocs = (sums / count[both] - (count[both] + 1) / 2) / (len(labels) - count[both])
+    kappa = 1 - (weights * found).sum() / (weights * chance).sum() if len(both) else np.nan
     error = {"mean_absolute_error": float(np.abs(labels - ids).mean())} if ordinal else {}
+    recalls = np.divide(found.diagonal(), count, where=count > 0, out=np.full(len(count), np.nan))
     return {
-        "accuracy": float(metrics.accuracy_score(labels, ids)),
-        "kappa": kappa,
+        "accuracy": float((labels == ids).mean()),
+        "kappa": float(kappa),
         **error,
-        "auroc": float(np.mean(aurocs)) if aurocs else np.nan,
-        **{f"recall_{k}": float(recall) for k, recall in zip(classes, recalls, strict=True)},
+        "auroc": float(aurocs.mean()) if len(both) else np.nan,
+        **{f"recall_{k}": float(recall) for k, recall in enumerate(recalls)},
     }
 
 

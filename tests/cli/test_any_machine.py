@@ -5,8 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+import tensorflow as tf
+
+from tf_dicom_ce.cli import main
 
 FILES = 6
 # Answers system calls that lock a file as a file system without locks does (ENOLCK), for all that
@@ -126,6 +130,20 @@ def test_a_full_disk(may_mount, run, tmp_path, what):
     else:  # done without
         assert code == 0
         assert is_whole(tmp_path / "run")
+
+
+@pytest.mark.parametrize("library", ["tensorflow", "h5py"])
+def test_a_full_disk_in_the_words_of_a_library(monkeypatch, capsys, library):
+    def fill(options):
+        if library == "h5py":
+            h5py.File("/dev/full", "w")
+        tf.io.write_file("/dev/full", b"x" * 100_000)
+
+    monkeypatch.setattr("tf_dicom_ce.cli.index.run", fill)
+    assert main(["index", "SRC"]) == 2
+    error = capsys.readouterr().err
+    assert "/dev/full" in error
+    assert ": No space left on device. Free some, or choose another folder" in error
 
 
 def test_data_that_can_only_be_read(may_mount, run, tmp_path):

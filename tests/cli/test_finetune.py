@@ -62,7 +62,7 @@ def run(data, encoder, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_segmentation_learns_discs_and_answers(run, data, tmp_path):
-    out = run("--epochs", 40, "--batch-size", 2, "--class-names", "disc", task="segmentation").out
+    out = run("--epochs", 15, "--batch-size", 2, "--class-names", "disc", task="segmentation").out
     assert "test dice" in out
     result = json.loads((tmp_path / "run" / "result.json").read_text())["test"]
     assert result["dice_disc"]["value"] > 0.8
@@ -121,19 +121,9 @@ def test_classification(run, tmp_path, encoding):
 def test_settings_come_from_a_file_and_from_the_command_line(run, tmp_path):
     (tmp_path / "head.toml").write_text("learning_rate = 0.002\ndropout = 0\naugment = true\n")
     words = ("--config", "head.toml", "--dropout", 0.1, "--precision", "float16")
-    run(
-        *words,
-        "--class-names",
-        "disc",
-        "--encoder",
-        "none",
-        "--image-size",
-        32,
-        64,
-        "--width",
-        1 / 32,
-        task="segmentation",
-    )
+    words += ("--encoder", "none", "--image-size", 32, 64, "--width", 1 / 32)
+    words += ("--class-names", "disc", "--batch-size", 4, "--epoch-steps", 10)
+    run(*words, task="segmentation")
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     settings = [config[name] for name in ("learning_rate", "dropout", "augment", "precision")]
     assert settings == [0.002, 0.1, True, "float16"]
@@ -163,7 +153,7 @@ def test_one_epoch_and_one_more_are_two(run, tmp_path):
     """Bit for bit; the head of the longer run is exported as a new version."""
     always = ("--deterministic", "--epoch-steps", 4, "--export", "out")
     always += ("--label-encoding", "categorical")
-    run(*always, name="whole")
+    run(*always, "--no-export", name="whole")
     run(*always, "--epochs", 1, name="longer")
     assert "epoch 2/2" in run(*always, "--resume", name="longer").err
     kept = []
@@ -177,9 +167,9 @@ def test_one_epoch_and_one_more_are_two(run, tmp_path):
         texts = {(tmp_path / name / file).read_text() for name in ("whole", "longer")}
         assert len(texts) == 1, file
     assert json.loads((tmp_path / "longer" / "result.json").read_text())["epochs"] == 2
-    versions = [tmp_path / "out/classification" / version for version in "123"]
+    versions = [tmp_path / "out/classification" / version for version in "12"]
     contents = [json.loads((v / "classification.json").read_text()) for v in versions]
-    assert [content["epochs"] for content in contents] == [2, 1, 2]
+    assert [content["epochs"] for content in contents] == [1, 2]
     assert "ended already" in run(*always, "--resume", name="longer").out
     assert (
         "--epochs 1: the run in"

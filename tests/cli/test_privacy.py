@@ -103,7 +103,7 @@ def contents(path):
 
 
 def test_planted_identifiers_appear_nowhere(source, tmp_path, capfd):
-    words = "--preset quick --image-size 32 32 --width 0.03125 --epochs 2 --batch-size 4"
+    words = "--preset quick --image-size 32 32 --width 0.03125 --epochs 1 --batch-size 4"
     labels = ["--labels", str(tmp_path / "patients.csv")]
     run, export, report = (tmp_path / name for name in ("run", "export", "report"))
     assert main(["index", source, "--run", str(report), *labels]) == 0

@@ -1,13 +1,13 @@
 """The main job from a folder of DICOM to an exported encoder, through the command line."""
 
 import collections
+import contextlib
 import csv
 import io
 import json
 import os
 import shutil
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -19,26 +19,56 @@ from pydicom.uid import JPEGBaseline8Bit
 from tf_dicom_ce.cli import main
 from tf_dicom_ce.dicom.flags import Flag
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Even though the .*run_functions_eagerly"),  # of tf.data
+]
 
 
-@pytest.fixture
-def data(write, tmp_path):
-    """20 files of 5 patients, one of them cut off, and a text file."""
+SMALL = "--preset quick --image-size 32 32 --width 0.03125 --epochs 2 --batch-size 4"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, build):
+    """20 files of 5 patients in `data`, one of them cut off, and a text file. Only to be read."""
+    place = tmp_path_factory.mktemp("place")
+    (place / "data").mkdir()
     rng = np.random.default_rng(0)
     for k in range(20):
         ramp = np.linspace(0, 180, 40)[:, None] + 5 * (k % 5)
-        write(
-            f"data/{k:02d}",
+        build(
             (ramp + rng.integers(0, 40, (40, 60))).astype(np.uint8),
             PatientID=f"Planted^Name{k % 5}",
             StudyDescription=["US THYROID BIOPSY", "US BIOPSY LIVER FOCAL", "?"][k % 3],
             TransducerData=["SL10-2", "SC6-1"][k % 2],
-        )
-    cut = tmp_path / "data" / "07"
+        ).save_as(place / "data" / f"{k:02d}", enforce_file_format=True)
+    cut = place / "data" / "07"
     cut.write_bytes(cut.read_bytes()[:-1500])
-    (tmp_path / "data" / "notes.txt").write_text("a note")
-    return tmp_path / "data"
+    (place / "data" / "notes.txt").write_text("a note")
+    return place
+
+
+def in_place(place, monkeypatch):
+    """The caches and the secret of `whole`."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(place / "config"))
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    """A run of two epochs, whose encoder is exported, and what it printed. Only to be read."""
+    folders = ["--data", place / "data", "--run", place / "whole", "--export", place / "export"]
+    words = [*SMALL.split(), *map(str, folders), "--deterministic", "--augment"]
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
+        in_place(place, patch)
+        assert main(["train", *words]) == 0
+    return place / "whole", out.getvalue()
+
+
+@pytest.fixture
+def data(place, tmp_path):
+    """A copy of the files."""
+    return shutil.copytree(place / "data", tmp_path / "data")
 
 
 @pytest.fixture
@@ -46,19 +76,25 @@ def train(data, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def run(name, *extra):
-        words = "--preset quick --image-size 32 32 --width 0.03125 --epochs 2 --batch-size 4"
         folder = tmp_path / name
         export = tmp_path / "export"
         arguments = ["--data", data, "--run", folder, "--export", export, *extra]
-        assert main(["train", *words.split(), *map(str, arguments)]) == 0
+        assert main(["train", *SMALL.split(), *map(str, arguments)]) == 0
         return folder
 
     return run
 
 
-def test_from_files_to_encoder(train, tmp_path, capfd):
-    folder = train("run")
-    out = capfd.readouterr().out
+@pytest.fixture
+def eagerly():
+    """Of a test that is not of the graph: a few steps cost less than to trace them."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+def test_from_files_to_encoder(whole, place):
+    folder, out = whole
     assert "1 other files skipped, 1 unreadable" in out
     assert "Best epoch" in out
 
@@ -77,7 +113,7 @@ def test_from_files_to_encoder(train, tmp_path, capfd):
     counts = collections.Counter(row["split"] for row in split)
     assert counts == {"train": config["images"]["training"], "validation": counts["validation"]}
 
-    encoder = tmp_path / "export" / "encoder" / "1"
+    encoder = place / "export" / "encoder" / "1"
     metadata = json.loads((encoder / "encoder.json").read_text())
     card = (encoder / "MODEL_CARD.md").read_text()
     assert "the discriminator saw them (known: study of 68 %, probe of 100 % of the images)" in card
@@ -90,6 +126,7 @@ def test_from_files_to_encoder(train, tmp_path, capfd):
     assert scales["P5"].shape == (1, 1, 1, 16)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_tags_that_nothing_is_known_of(train, data, tmp_path, capsys):
     """A schema of another department maps nothing: training stops; without tags it goes on."""
     schema = tmp_path / "other.toml"
@@ -107,6 +144,7 @@ def test_tags_that_nothing_is_known_of(train, data, tmp_path, capsys):
     assert json.loads((folder / "result.json").read_text())["tags_known"] == {"age": 0}
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_frames_of_a_file_stay_on_one_side_of_a_split_by_image(train, data, write):
     rng = np.random.default_rng(3)
     for path in data.iterdir():
@@ -124,6 +162,7 @@ def test_frames_of_a_file_stay_on_one_side_of_a_split_by_image(train, data, writ
     assert sum(row["split"] == "validation" for row in rows) == 4
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_data_are_known_by_their_content(train, data, tmp_path, capfd):
     """Alike in names, sizes and times they are two; moved, and without a cache, the same."""
     other = tmp_path / "other"
@@ -163,18 +202,6 @@ def test_data_are_known_by_their_content(train, data, tmp_path, capfd):
     assert "has data_fingerprint" in capfd.readouterr().err
 
 
-def test_deterministic_runs_are_equal_bit_for_bit(train, tmp_path):
-    """Building the store, finding it, without one; augmentation draws random numbers too."""
-    weights = []
-    for k, more in enumerate(([], [], ["--direct"]), start=1):
-        train(f"run{k}", "--deterministic", "--augment", *more)
-        saved = tmp_path / "export" / "encoder" / str(k) / "encoder.keras"
-        weights.append(keras.saving.load_model(saved).get_weights())
-    for arrays in zip(*weights, strict=True):
-        np.testing.assert_array_equal(arrays[1], arrays[0])
-        np.testing.assert_array_equal(arrays[2], arrays[0])
-
-
 def left_by(folder):
     """Arrays of the newest checkpoint, history and result."""
     with np.load(max((folder / "checkpoints").iterdir())) as file:
@@ -182,38 +209,53 @@ def left_by(folder):
     return arrays, (folder / "history.csv").read_text(), (folder / "result.json").read_text()
 
 
-def test_two_epochs_and_one_more_are_three(train, tmp_path, capsys):
-    """Bit for bit; the encoder of the longer run is exported as a new version."""
-    whole = left_by(train("whole", "--deterministic", "--epochs", 3))
-    longer = train("longer", "--deterministic")
-    assert json.loads((longer / "result.json").read_text())["epochs"] == 2
-    capsys.readouterr()
-    train("longer", "--deterministic", "--resume", "--epochs", 3)
-    assert "epoch 3/3" in (err := capsys.readouterr().err)
-    assert "epoch 2/3" not in err
-    for name, array in whole[0].items():
-        np.testing.assert_array_equal(left_by(longer)[0][name], array, err_msg=name)
-    assert left_by(longer)[1:] == whole[1:]
-    assert json.loads((longer / "result.json").read_text())["epochs"] == 3
-    assert json.loads((longer / "config.json").read_text())["epochs"] == 3
-    found = [json.loads(path.read_text()) for path in tmp_path.glob("export/encoder/*/*.json")]
-    assert sorted(content["epochs"] for content in found) == [2, 3, 3]
+def assert_equal(left, other):
+    assert left[0].keys() == other[0].keys()
+    for name, array in left[0].items():
+        np.testing.assert_array_equal(other[0][name], array, err_msg=name)
+    assert left[1:] == other[1:]
 
-    train("longer", "--deterministic", "--resume", "--epochs", 3)
+
+def test_deterministic_runs_are_equal_bit_for_bit(whole, place, train, capfd, monkeypatch):
+    """Building the store, finding it, without one; augmentation draws random numbers too."""
+    in_place(place, monkeypatch)
+    always = ("--data", place / "data", "--deterministic", "--augment", "--no-export")
+    assert "Store: decoded anew" in whole[1]
+    assert_equal(left_by(whole[0]), left_by(train("again", *always)))
+    assert "Store: decoded anew" not in capfd.readouterr().out
+    assert_equal(left_by(whole[0]), left_by(train("direct", *always, "--direct")))
+
+
+def test_one_epoch_and_one_more_are_two(whole, train, tmp_path, capsys):
+    """Bit for bit; the encoder of the longer run is exported as a new version."""
+    always = ("--deterministic", "--augment")
+    longer = train("longer", *always, "--epochs", 1)
+    assert json.loads((longer / "result.json").read_text())["epochs"] == 1
+    capsys.readouterr()
+    train("longer", *always, "--resume")
+    assert "epoch 2/2" in (err := capsys.readouterr().err)
+    assert "epoch 1/2" not in err
+    assert_equal(left_by(whole[0]), left_by(longer))
+    assert json.loads((longer / "result.json").read_text())["epochs"] == 2
+    assert json.loads((longer / "config.json").read_text())["epochs"] == 2
+    found = [json.loads(path.read_text()) for path in tmp_path.glob("export/encoder/*/*.json")]
+    assert sorted(content["epochs"] for content in found) == [1, 2]
+
+    train("longer", *always, "--resume")
     assert "ended already" in capsys.readouterr().out
     for words, message in (
-        (["--epochs", 2], "--epochs 2: the run in"),
-        (["--epochs", 3, "--seed", 4], "has seed 0, and now it would be 4"),
+        (["--epochs", 1], "--epochs 1: the run in"),
+        (["--seed", 4], "has seed 0, and now it would be 4"),
     ):
         with pytest.raises(AssertionError):
-            train("longer", "--deterministic", "--resume", *words)
+            train("longer", *always, "--resume", *words)
         assert message in capsys.readouterr().err
-    assert left_by(longer)[1:] == whole[1:]
+    assert left_by(longer)[1:] == left_by(whole[0])[1:]
 
 
 def test_without_tags(train, tmp_path):
     """And with the models below the run's folder, which has to be empty at the start."""
-    words = "--no-use-dicom --split image --adversarial minimax"
+    words = "--no-use-dicom --split image --adversarial minimax --epochs 1"
     folder = train("run", *words.split(), "--export", tmp_path / "run" / "export")
     encoder = json.loads((folder / "export" / "encoder" / "1" / "encoder.json").read_text())
     assert (encoder["use_dicom"], encoder["adversarial"]) == (False, "minimax")
@@ -227,6 +269,7 @@ def test_without_tags(train, tmp_path):
     assert float(values["val_c_rf"]) > 0
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_flags_reach_the_report_and_exclude_images(train, data, write, tmp_path, capsys):
     """What headers tell, and what decoding alone tells."""
     pixels = np.random.default_rng(0).integers(0, 200, (40, 60), np.uint8)
@@ -262,6 +305,7 @@ def test_flags_reach_the_report_and_exclude_images(train, data, write, tmp_path,
         assert sum(config["images"].values()) == 19
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_mostly_unreadable_stops_unless_allowed(train, data, tmp_path, capsys):
     for path in sorted(data.glob("1*")):
         path.write_bytes(path.read_bytes()[:-1500])

@@ -135,7 +135,7 @@ def test_two_trials_and_a_training_with_the_best(write, tmp_path, capsys):
         assert list(folder.glob("tensorboard/*/events*"))
 
     again = tmp_path / "again"
-    places = ["--run", str(again), "--export", str(tmp_path / "export")]
+    places = ["--run", str(again), "--no-export"]
     assert main(["train", *common, "--config", str(run / "best.toml"), *places]) == 0
     config = json.loads((again / "config.json").read_text())
     assert {k: v for k, v in config.items() if k in best} == best

@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +14,9 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, generate_uid
 
+from tf_dicom_ce.cli import main
 from tf_dicom_ce.dicom.reader import Refusal, read_frame
+from tf_dicom_ce.intake import dicomweb
 
 pytestmark = pytest.mark.pacs
 
@@ -183,7 +184,15 @@ def test_a_server_that_goes_down_for_a_moment(orthanc, tmp_path):
     ],
 )
 def test_filters(orthanc, tmp_path, query, instances):
-    assert finish(download(orthanc, tmp_path / "pacs", **query))["instances"] == instances
+    with orthanc.entered():
+        found = dicomweb.download(
+            orthanc.url,
+            dicomweb.Query(**query),
+            dicomweb.Credentials(user="joe", password="hunter2"),
+            tmp_path / "pacs",
+            progress=False,
+        )
+    assert found.instances == instances
 
 
 @pytest.mark.parametrize(
@@ -204,42 +213,27 @@ def test_messages(orthanc, tmp_path, query, message):
 
 
 @pytest.mark.slow
-def test_training_starts_from_the_url(orthanc, tmp_path):
-    words = "--preset quick --image-size 32 32 --width 0.03125 --epochs 1 --pacs-dates 20240101-"
+def test_training_starts_from_the_url(orthanc, tmp_path, monkeypatch, capfd):
+    words = "train --preset quick --image-size 32 32 --width 0.03125 --epochs 1 --no-export"
+    words = [*words.split(), "--pacs-dates", "20240101-", "--data", orthanc.url]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("TF_DICOM_CE_PACS_USER", "joe")
 
     def train(password):
-        folders = ["--run", str(tmp_path / "run"), "--export", str(tmp_path / "export")]
-        return subprocess.run(
-            orthanc.inside(
-                *(
-                    str(Path(sys.executable).with_name("tf-dicom-ce")),
-                    "train",
-                    "--data",
-                    orthanc.url,
-                ),
-                *(*words.split(), *folders),
-            ),
-            env={
-                "TF_DICOM_CE_PACS_USER": "joe",
-                "TF_DICOM_CE_PACS_PASSWORD": password,
-                "XDG_CACHE_HOME": str(tmp_path / "cache"),
-                "XDG_CONFIG_HOME": str(tmp_path / "config"),
-                "PATH": "/usr/bin:/bin",
-            },
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        monkeypatch.setenv("TF_DICOM_CE_PACS_PASSWORD", password)
+        with orthanc.entered():
+            code = main([*words, "--run", str(tmp_path / "run")])
+        return code, *capfd.readouterr()
 
-    refused = train("hunter3")
-    assert refused.returncode == 2
-    assert "TF_DICOM_CE_PACS_TOKEN" in refused.stderr
-    assert "Traceback" not in refused.stderr
-    trained = train("hunter2")
-    assert trained.returncode == 0, trained.stderr
-    assert f"PACS: {ULTRASOUND} instances, {ULTRASOUND} of them fetched now" in trained.stdout
-    assert f"{ULTRASOUND} images of 5 patients" in trained.stdout
-    assert (tmp_path / "export" / "encoder" / "1" / "saved_model.pb").exists()
+    code, _, err = train("hunter3")
+    assert code == 2
+    assert "TF_DICOM_CE_PACS_TOKEN" in err
+    assert "Traceback" not in err
+    code, out, err = train("hunter2")
+    assert code == 0, err
+    assert f"PACS: {ULTRASOUND} instances, {ULTRASOUND} of them fetched now" in out
+    assert f"{ULTRASOUND} images of 5 patients" in out
+    assert (tmp_path / "run" / "best.weights.h5").exists()
     # Nothing but the files themselves may be read by others.
     (folder,) = (tmp_path / "cache" / "tf-dicom-ce" / "pacs").iterdir()
     assert folder.stat().st_mode & 0o77 == 0

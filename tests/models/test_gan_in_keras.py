@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tf_dicom_ce.models.backbones import Backbone
+from tf_dicom_ce.models.decoder import Decoder
 from tf_dicom_ce.models.discriminator import AuxiliaryDiscriminator, ProjectionDiscriminator
 from tf_dicom_ce.models.gan import ContextEncoderGAN
 from tf_dicom_ce.models.spectral import SpectralNormalization
@@ -26,16 +27,22 @@ def encoder():
     return Backbone(keras.Model(image, x, name="narrow"))
 
 
-def gan(**parts):
+def gan(run_eagerly=True, **parts):
+    """Compiled; for a step or two no graph is worth its time."""
     keras.utils.set_random_seed(0)
     model = ContextEncoderGAN(
         encoder=encoder(),
         discriminator=ProjectionDiscriminator(labels=11, width_multiplier=1 / 32),
         lambda_rec=0.99,
         lambda_adv=0.01,
+        decoder=Decoder(1 / 32),
         **parts,
     )
-    model.compile(g_optimizer=keras.optimizers.Adam(1e-3), d_optimizer=keras.optimizers.Adam(1e-4))
+    model.compile(
+        g_optimizer=keras.optimizers.Adam(1e-3),
+        d_optimizer=keras.optimizers.Adam(1e-4),
+        run_eagerly=run_eagerly,
+    )
     return model
 
 
@@ -94,7 +101,7 @@ def test_saved_and_loaded_it_goes_on_as_it_would_have(precision, tmp_path):
 )
 def test_other_parts_saved_and_loaded(discriminator, tmp_path):
     model = ContextEncoderGAN(encoder(), discriminator())
-    model.compile()
+    model.compile(run_eagerly=True)
     fit(model)
     model.save(tmp_path / "gan.keras")
     loaded = keras.saving.load_model(tmp_path / "gan.keras")
@@ -104,7 +111,7 @@ def test_other_parts_saved_and_loaded(discriminator, tmp_path):
 
 
 def test_callbacks(tmp_path):
-    model = gan()
+    model = gan(run_eagerly=False)
     model.build((None, 32, 64, 1))
     rates = []
     callbacks = [
@@ -141,8 +148,11 @@ def test_callbacks(tmp_path):
 
 
 def test_by_xla():
+    """With SGD: to compile Adam costs as much as all of the method."""
     plain, compiled = gan(), gan()
-    compiled.compile(keras.optimizers.Adam(1e-3), keras.optimizers.Adam(1e-4), jit_compile=True)
+    for model, by_xla in ((plain, False), (compiled, True)):
+        optimizers = keras.optimizers.SGD(1e-3), keras.optimizers.SGD(1e-4)
+        model.compile(*optimizers, run_eagerly=not by_xla, jit_compile=by_xla)
     one, two = (model.train_on_batch(X, TAGS, return_dict=True) for model in (plain, compiled))
     assert one == pytest.approx(two, rel=1e-3)
 

@@ -59,14 +59,14 @@ def test_the_kidney_is_a_kidney():
     lengths = []
     for seed in range(10):
         patient = RightUpperQuadrant(np.random.default_rng(seed))
-        points = grid(2.0, 90) + np.float32([20, 0, 90])
+        points = grid(3.0, 90) + np.float32([20, 0, 90])
         labels = patient.labels(points)
         level = patient.kidney.level(points)
         kidney = np.isin(labels, KIDNEY)
         assert level[labels == Tissue.SINUS].mean() < level[labels == Tissue.MEDULLA].mean()
         assert level[labels == Tissue.MEDULLA].mean() < level[labels == Tissue.CORTEX].mean()
         assert level[kidney].max() < 1.2
-        assert 90 < kidney.sum() * 8 / 1000 < 260  # ml
+        assert 90 < kidney.sum() * 27 / 1000 < 260  # ml
         assert 0.08 < (labels[kidney] == Tissue.MEDULLA).mean() < 0.35
         lengths.append(2 * patient.kidney.radii[0])
     assert 95 < np.mean(lengths) < 120

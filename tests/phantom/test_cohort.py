@@ -200,7 +200,8 @@ def test_the_screen_around_the_sector_tells_no_tag(made):
         picture[top:bottom, left:right] = 0
         features.append(picture[::2, ::2].ravel())
     features = np.array(features)
-    assert features.std(axis=0).max() > 0  # there is something to look at
+    features = features[:, features.min(axis=0) < features.max(axis=0)]  # the rest tells nothing
+    assert features.shape[1]  # there is something to look at
     patients = [row["patient"] for row in truth]
     for target in ([r["probe"] == "SC6-1" for r in truth], ["BIOPSY" in r["study"] for r in truth]):
         forest = RandomForestClassifier(100, random_state=0)

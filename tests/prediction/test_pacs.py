@@ -1,14 +1,14 @@
 """From Orthanc and back: images out, results in; Orthanc in a network namespace of its own."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.uid import generate_uid
+
+from tf_dicom_ce.cli import main
 
 pytestmark = pytest.mark.pacs
 
@@ -53,23 +53,16 @@ def orthanc(start_orthanc, tmp_path_factory, frames, build):
 
 
 @pytest.fixture
-def predict(orthanc, heads, tmp_path):
-    """Runs `predict` on what the PACS holds, and stores the results there."""
+def predict(orthanc, heads, tmp_path, monkeypatch, capfd):
+    """Runs `predict` on what the PACS holds, and stores the results there; code and streams."""
 
     def run(task, password="hunter2"):
         words = f"predict {orthanc.url} --model {heads / task} --frames all --stow {orthanc.url}"
-        program = str(Path(sys.executable).with_name("tf-dicom-ce"))
-        return subprocess.run(
-            orthanc.inside(program, *words.split(), "--out", str(tmp_path / "out")),
-            env={
-                **os.environ,
-                "TF_DICOM_CE_PACS_USER": "joe",
-                "TF_DICOM_CE_PACS_PASSWORD": password,
-            },
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
+        monkeypatch.setenv("TF_DICOM_CE_PACS_USER", "joe")
+        monkeypatch.setenv("TF_DICOM_CE_PACS_PASSWORD", password)
+        with orthanc.entered():
+            code = main([*words.split(), "--out", str(tmp_path / "out")])
+        return code, *capfd.readouterr()
 
     return run
 
@@ -90,10 +83,10 @@ def fetch(orthanc, tmp_path):
 
 
 def test_masks_go_there_and_come_back(predict, fetch, frames, tmp_path):
-    done = predict("segmentation")
-    assert done.returncode == 0, done.stderr
-    assert "PACS: 4 results stored, 4 of them sent now" in done.stdout
-    assert "single" not in done.stdout + done.stderr
+    code, out, err = predict("segmentation")
+    assert code == 0, err
+    assert "PACS: 4 results stored, 4 of them sent now" in out
+    assert "single" not in out + err
     stored = fetch("SEG")
     written = {dcmread(p).SOPInstanceUID: p for p in (tmp_path / "out" / "dicom").iterdir()}
     assert set(stored) == set(written)
@@ -113,18 +106,18 @@ def test_masks_go_there_and_come_back(predict, fetch, frames, tmp_path):
         seen.add((name, frame if name == "cine" else 0))
     assert seen == {("single", 0), ("cine", 0), ("cine", 1), ("cine", 2)}
 
-    again = predict("segmentation")
-    assert again.returncode == 0, again.stderr
+    code, out, err = predict("segmentation")
+    assert code == 0, err
     # The results in the PACS are no images to answer.
-    assert "4 images, 0 answered now, 4 before" in again.stdout
-    assert "PACS: 4 results stored, 0 of them sent now" in again.stdout
+    assert "4 images, 0 answered now, 4 before" in out
+    assert "PACS: 4 results stored, 0 of them sent now" in out
     assert set(fetch("SEG")) == set(stored)
 
 
 def test_reports_go_there_and_come_back(predict, fetch, tmp_path):
-    done = predict("classification")
-    assert done.returncode == 0, done.stderr
-    assert "PACS: 4 results stored, 4 of them sent now" in done.stdout
+    code, out, err = predict("classification")
+    assert code == 0, err
+    assert "PACS: 4 results stored, 4 of them sent now" in out
     stored = fetch("SR")
     written = {dcmread(p).SOPInstanceUID: p for p in (tmp_path / "out" / "dicom").iterdir()}
     assert len(written) == 4
@@ -134,8 +127,8 @@ def test_reports_go_there_and_come_back(predict, fetch, tmp_path):
 
 
 def test_wrong_password(predict):
-    done = predict("segmentation", "hunter3")
-    assert done.returncode == 2
-    assert "refused the credentials (HTTP 401)" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "hunter" not in done.stderr
+    code, _, err = predict("segmentation", "hunter3")
+    assert code == 2
+    assert "refused the credentials (HTTP 401)" in err
+    assert "Traceback" not in err
+    assert "hunter" not in err

@@ -84,7 +84,10 @@ def known_heads(**content):
 
 @pytest.fixture(scope="module")
 def server(serve_app):
-    with serve_app(known_heads()) as url, httpx.Client(base_url=url, timeout=60) as client:
+    with (
+        serve_app(known_heads()) as url,
+        httpx.Client(base_url=url, timeout=60, verify=False) as client,
+    ):
         yield client
 
 
@@ -327,7 +330,7 @@ def test_a_head_sees_images_as_it_was_trained(serve_app, file, encode):
     screen[40:110, 30:130] = np.random.default_rng(0).integers(60, 200, (70, 100))
     screen[5:20:3, 10:90:2] = 255  # as thin as letters
     app = known_heads(blank_outside=True)
-    with serve_app(app) as url, httpx.Client(base_url=url, timeout=60) as server:
+    with serve_app(app) as url, httpx.Client(base_url=url, timeout=60, verify=False) as server:
         for content in (file(screen), encode(screen)):
             answer = post(server, SEGMENTATION + "?picture=true", content).json()
             seen = picture(answer["picture"])
@@ -427,7 +430,10 @@ def test_requests_go_on_beside_each_other(server, monkeypatch, file):
 
 def test_exported_heads(repository_folder, serve_models, in_region):
     content, pixels, place = in_region
-    with serve_models(repository_folder) as url, httpx.Client(base_url=url, timeout=60) as server:
+    with (
+        serve_models(repository_folder) as url,
+        httpx.Client(base_url=url, timeout=60, verify=False) as server,
+    ):
         classified = post(server, CLASSIFICATION.replace("view", "classification"), content)
         segmented = post(server, SEGMENTATION.replace("organs", "segmentation"), content)
     levels = tf.constant(pixels[place][np.newaxis, ..., np.newaxis], tf.float32)

@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,7 +10,6 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.unknown_fields import UnknownFieldSet
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 
-from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.saved_model.golden import (
     FILE,
@@ -21,22 +19,11 @@ from tf_dicom_ce.saved_model.golden import (
     sample,
     selftest,
 )
-from tf_dicom_ce.training.networks import build_head
-
-SIZE = (32, 64)
-
-
-def head(task, seed):
-    keras.utils.set_random_seed(seed)
-    config = FinetuneConfig(task=task, image_size=SIZE, width=1 / 32)
-    return build_head(config, None, classes=3)
 
 
 @pytest.fixture(scope="module")
-def root(exported, tmp_path_factory):
-    root = tmp_path_factory.mktemp("export")
-    for task in ("classification", "segmentation"):
-        head(task, 0).export(root / task)
+def root(exported, repository_folder, tmp_path_factory):
+    root = shutil.copytree(repository_folder, tmp_path_factory.mktemp("export") / "models")
     shutil.copytree(exported[1], root / "encoder" / "1")
     return root
 
@@ -69,9 +56,9 @@ def test_both_signatures_give_the_same_golden_answers(root):
             assert difference(samples, from_pixels["answers"][name]) < 1e-4
 
 
-def test_another_model_in_its_place_is_found(copy):
+def test_another_model_in_its_place_is_found(copy, second_classifier):
     """Other weights behind the same signatures."""
-    version = head("classification", 1).export(copy / "classification")
+    version = shutil.copytree(second_classifier, copy / "classification" / "2")
     shutil.copy(copy / "classification" / "1" / FILE, version / FILE)
     outcomes = {(o.model, o.version): o for o in selftest(copy)}
     assert not outcomes["classification", 1].failed

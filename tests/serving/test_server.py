@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,8 +25,8 @@ def no_token(monkeypatch):
 
 
 @contextlib.contextmanager
-def process(*words):
-    """The process and its address, when the models are loaded."""
+def process(*words, ready=200):
+    """The process and its address, when the models are loaded, or as `ready` says."""
     command = [*COMMAND, "serve", *map(str, words), "--port", "0"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -33,7 +34,7 @@ def process(*words):
         try:
             line = server.stdout.readline()
             url = re.search(r"http://127\.0\.0\.1:\d+", line)[0]
-            wait_for(lambda: httpx.get(f"{url}/readyz").status_code == 200)
+            wait_for(lambda: httpx.get(f"{url}/readyz", verify=False).status_code == ready)
             yield server, url
         finally:
             server.kill()
@@ -46,7 +47,8 @@ def wait_for(condition):
         time.sleep(0.02)
 
 
-def test_sigterm_finishes_what_is_under_way(repository_folder):
+def test_sigterm_finishes_what_is_under_way(repository_folder, tmp_path):
+    shutil.copytree(repository_folder / "segmentation", tmp_path / "segmentation")
     said, go_on = threading.Event(), threading.Event()
 
     def body():
@@ -60,8 +62,14 @@ def test_sigterm_finishes_what_is_under_way(repository_folder):
     def ask(url):
         answers.append(httpx.post(f"{url}/v1/models/segmentation:predict", content=body()))
 
-    with process(repository_folder) as (server, url), httpx.Client(base_url=url) as other:
+    with (
+        process(tmp_path, "--max-body", "1") as (server, url),
+        httpx.Client(base_url=url, verify=False) as other,
+    ):
         assert other.get("/v1/models/DOE/versions/4242?name=DOE").status_code == 404
+        long = other.post("/v1/models/segmentation:predict", content=b"x" * (1 << 21))
+        assert long.status_code == 413
+        assert json.loads(long.text)["error"] == f"A request has at most {1 << 20} bytes."
         client = threading.Thread(target=ask, args=(url,))
         client.start()
         assert said.wait(30)
@@ -83,31 +91,22 @@ def test_sigterm_finishes_what_is_under_way(repository_folder):
 
 def refused(url):
     try:
-        httpx.get(f"{url}/readyz")
+        httpx.get(f"{url}/readyz", verify=False)
     except httpx.ConnectError:
         return True
     return False
 
 
-def test_ctrl_c(repository_folder):
-    with process(repository_folder) as (server, _):
+def test_a_repository_that_fills_later_and_ctrl_c(repository_folder, tmp_path):
+    with process(tmp_path, ready=503) as (server, url):
+        assert httpx.get(f"{url}/healthz", verify=False).status_code == 200
+        assert httpx.get(f"{url}/v1/models", verify=False).json() == {"models": []}
+        shutil.copytree(repository_folder / "classification", tmp_path / "classification")
+        wait_for(lambda: httpx.get(f"{url}/readyz", verify=False).status_code == 200)
         server.send_signal(signal.SIGINT)
         _, log = server.communicate(timeout=30)
     assert server.returncode == 130
     assert "serve: stopped." in log and "Traceback" not in log
-
-
-def test_a_repository_that_fills_later(tmp_path):
-    command = [*COMMAND, "serve", str(tmp_path), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        url = re.search(r"http://127\.0\.0\.1:\d+", server.stdout.readline())[0]
-        try:
-            assert httpx.get(f"{url}/healthz").status_code == 200
-            assert httpx.get(f"{url}/readyz").status_code == 503
-            assert httpx.get(f"{url}/v1/models").json() == {"models": []}
-        finally:
-            server.terminate()
-    assert server.returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -157,10 +156,3 @@ def test_help(capsys):
     for word in ("127.0.0.1", "TF_DICOM_CE_SERVE_TOKEN", "application/dicom", "/docs", "SIGTERM"):
         assert word in text
     assert "\\\n" in text  # the shell's, not swallowed by Python
-
-
-def test_errors_are_json(repository_folder):
-    with process(repository_folder, "--max-body", "1") as (_, url):
-        response = httpx.post(f"{url}/v1/models/segmentation:predict", content=b"x" * (1 << 21))
-        assert response.status_code == 413
-        assert json.loads(response.text)["error"] == f"A request has at most {1 << 20} bytes."

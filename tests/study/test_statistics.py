@@ -282,18 +282,21 @@ def test_p_is_uniform_where_only_patients_vary():
 
 @pytest.mark.parametrize("spreads", [(1, 0, 0.3), (0.3, 0.2, 0.5), (0.3, 1, 0.3)])
 def test_under_no_effect(spreads):
-    """Whatever varies, the interval covers 0 and the verdict is right; `p` alone is not enough."""
+    """Whatever varies, the interval covers 0 and the verdict is right; `p` alone is not enough.
+
+    The scores are drawn anew each time; two sets of resamples, which are costly, take turns.
+    """
     rng = np.random.default_rng(12)
     repeats = 1000
     covered = false = low_p = cell = 0
     for seed in range(repeats):
         (a, b), patients = arms(rng, 3, 12, spreads)
-        found = paired_test(a, b, patients, seed)
+        found = paired_test(a, b, patients, seed % 2)
         covered += found.interval_95[0] <= 0 <= found.interval_95[1]
         false += verdicts([found])[0][1] != "not shown"
         low_p += found.p < 0.05
         if seed % 4 == 0:
-            low, high = cell_summary(0.5 + a / 100, patients, seed).interval_95
+            low, high = cell_summary(0.5 + a / 100, patients, seed % 8 // 4).interval_95
             cell += low <= 0.5 <= high
     assert covered / repeats >= 0.93
     assert false / repeats <= 0.06

@@ -1,15 +1,15 @@
-"""Twenty steps on one device or on two, in a process of its own: devices come before TensorFlow.
+"""Twenty steps on one device and on two, in a process of its own: devices come before TensorFlow.
 
-python distributed_run.py DEVICES RESULT.npz SETTING=VALUE …
+python distributed_run.py FOLDER
 
-With TF_CONFIG in the environment it is one of several workers, with one device.
+Writes `<case>-1.npz` and `<case>-2.npz`. With TF_CONFIG in the environment it is one of several
+workers, each with one device, and writes `workers.npz`, of the case "paper".
 """
 
-import ast
-import contextlib
 import dataclasses
 import os
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -20,15 +20,17 @@ from tf_dicom_ce.training.devices import host_parts, is_chief
 from tf_dicom_ce.training.networks import build_pretraining
 
 STEPS, LAST = 20, 5  # the last batch has fewer rows, and not as many on both devices
+CASES = {
+    "paper": {},
+    "all options": {"spectral_norm": True, "conditioning": "auxiliary", "adversarial": "hinge"},
+}
 
 
-def open_strategy(devices):
-    if "TF_CONFIG" in os.environ:
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    cpus = [tf.config.LogicalDeviceConfiguration() for _ in range(devices)]
+def one_and_two_devices():
+    cpus = [tf.config.LogicalDeviceConfiguration() for _ in range(2)]
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], cpus)
     names = [device.name for device in tf.config.list_logical_devices("CPU")]
-    return tf.distribute.MirroredStrategy(names) if devices > 1 else tf.distribute.get_strategy()
+    return tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(names)
 
 
 def at_moving_statistics(model):
@@ -56,8 +58,7 @@ def distributed(strategy, arrays):
     return strategy.distribute_datasets_from_function(parts)
 
 
-def main(devices, path, batch_norm=False, **changes):
-    strategy = open_strategy(devices)
+def run(strategy, path, batch_norm=False, **changes):
     config = PretrainConfig(image_size=(32, 32), width=1 / 16, batch_size=6)
     config = dataclasses.replace(config, g_learning_rate=1e-3, d_learning_rate=1e-3, **changes)
     keras.utils.set_random_seed(0)
@@ -95,9 +96,16 @@ def main(devices, path, batch_norm=False, **changes):
         np.savez(path, **logs, **weights, **slots)
 
 
+def main(folder):
+    if "TF_CONFIG" in os.environ:
+        run(tf.distribute.MultiWorkerMirroredStrategy(), folder / "workers.npz", **CASES["paper"])
+        return
+    one, two = one_and_two_devices()
+    for case, changes in CASES.items():
+        run(one, folder / f"{case}-1.npz", **changes)
+        run(two, folder / f"{case}-2.npz", **changes)
+    run(two, folder / "batch norm-2.npz", batch_norm=True, precision="float16")
+
+
 if __name__ == "__main__":
-    options = dict(argument.split("=") for argument in sys.argv[3:])
-    for key, value in options.items():
-        with contextlib.suppress(ValueError):  # a word stays a word
-            options[key] = ast.literal_eval(value)
-    main(int(sys.argv[1]), sys.argv[2], **options)
+    main(Path(sys.argv[1]))

@@ -1,6 +1,9 @@
 """Pretraining without a command line: what a notebook gives and gets."""
 
+import contextlib
+import io
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -17,7 +20,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (15, *SIZE), np.uint8)
 PATIENTS = [k // 3 for k in range(15)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def data():
     return UltrasoundDataset.from_arrays(IMAGES, np.eye(15, 2), patients=PATIENTS, labels="ab")
 
@@ -38,20 +41,30 @@ class Epochs(keras.callbacks.Callback):
         self.ended.append((epoch, logs["val_joint"]))
 
 
-def test_what_comes_back_is_what_was_written(data, places, capsys):
-    pretrained = pretrain(data, "quick", **SETTINGS, seed=3, **places)
-    out = capsys.readouterr().out
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """A run of two epochs, what it printed, and its `Epochs`; only to be read."""
+    folder, out, epochs = tmp_path_factory.mktemp("finished"), io.StringIO(), Epochs()
+    places = {"run": folder / "run", "export": folder / "export"}
+    with contextlib.redirect_stdout(out):
+        pretrained = pretrain(data, "quick", **SETTINGS, seed=3, **places, callbacks=[epochs])
+    return pretrained, out.getvalue(), epochs
+
+
+def test_what_comes_back_is_what_was_written(data, finished):
+    pretrained, out, _ = finished
+    run = pretrained.run
     train, validation = data.split(seed=3)
     assert f"Training on {len(train)} images, validating on {len(validation)}." in out
     assert f"Encoder: {pretrained.version}\n" in out
-    assert pretrained.version == places["export"] / "encoder" / "1"
-    result = json.loads((places["run"] / "result.json").read_text())
+    assert pretrained.version == run.parent / "export" / "encoder" / "1"
+    result = json.loads((run / "result.json").read_text())
     assert result["validation"] == pretrained.validation
     assert (result["best_epoch"], result["tags_known"]) == (pretrained.epoch, {"tags": 1.0})
-    config = json.loads((places["run"] / "config.json").read_text())
+    config = json.loads((run / "config.json").read_text())
     assert (config["tags"], config["image_size"], config["width"]) == ("arrays", [32, 32], 1 / 32)
     assert config["g_learning_rate"] == 1e-3  # as of the preset
-    lines = (places["run"] / "split.csv").read_text().splitlines()
+    lines = (run / "split.csv").read_text().splitlines()
     sides = ["validation" if k in validation.rows else "train" for k in range(15)]
     assert lines[1:] == [f"{k},{PATIENTS[k]},{side}" for k, side in enumerate(sides)]
     metadata = json.loads((pretrained.version / "encoder.json").read_text())
@@ -64,10 +77,10 @@ def test_what_comes_back_is_what_was_written(data, places, capsys):
     )
 
 
-def test_a_run_that_has_ended_is_read_again(data, places, capsys):
-    first = pretrain(data, **SETTINGS, **places)
-    capsys.readouterr()
-    again = pretrain(data, **SETTINGS, **places, resume=True)
+def test_a_run_that_has_ended_is_read_again(data, finished, capsys):
+    first, _, _ = finished
+    export = first.run.parent / "export"
+    again = pretrain(data, "quick", **SETTINGS, seed=3, run=first.run, export=export, resume=True)
     assert "has ended already" in capsys.readouterr().out
     assert (again.epoch, again.validation) == (first.epoch, first.validation)
     assert (again.run, again.version) == (first.run, None)
@@ -75,14 +88,14 @@ def test_a_run_that_has_ended_is_read_again(data, places, capsys):
         np.testing.assert_array_equal(a, b)
 
 
-def test_callbacks_are_told_and_start_anew_on_a_resume(data, places):
-    epochs = Epochs()
-    pretrain(data, **SETTINGS, **places, callbacks=[epochs])
-    longer = Epochs()
-    pretrain(data, **SETTINGS | {"epochs": 3}, **places, resume=True, callbacks=[longer])
+def test_callbacks_are_told_and_start_anew_on_a_resume(data, finished, tmp_path):
+    pretrained, _, epochs = finished
+    run, longer = shutil.copytree(pretrained.run, tmp_path / "run"), Epochs()
+    settings = SETTINGS | {"epochs": 3, "seed": 3}
+    pretrain(data, "quick", **settings, run=run, export=None, resume=True, callbacks=[longer])
     assert [epoch for epoch, _ in epochs.ended] == [0, 1]
     assert [epoch for epoch, _ in longer.ended] == [2]
-    rows = (places["run"] / "history.csv").read_text().splitlines()
+    rows = (run / "history.csv").read_text().splitlines()
     column = rows[0].split(",").index("val_joint")
     told = [joint for _, joint in epochs.ended + longer.ended]
     assert [float(row.split(",")[column]) for row in rows[1:]] == pytest.approx(told, rel=1e-6)
@@ -92,15 +105,16 @@ def test_without_tags(places):
     data = UltrasoundDataset.from_arrays(IMAGES)
     with pytest.raises(UserError, match="No image has a tag"):
         pretrain(data, **SETTINGS, **places)
+    places["export"] = None
     pretrained = pretrain(data, **SETTINGS | {"epochs": 1}, **places, use_dicom=False)
     assert pretrained.validation["p"] == 0
     lines = (places["run"] / "tensorboard" / "validation" / "labels.tsv").read_text().split()
     assert len(lines) == 3  # a row an image
 
 
-def test_files_of_a_run_are_this_users_alone_but_for_the_model(data, places):
-    pretrained = pretrain(data, **SETTINGS | {"epochs": 1}, **places)
-    assert places["run"].stat().st_mode & 0o077 == 0
+def test_files_of_a_run_are_this_users_alone_but_for_the_model(finished):
+    pretrained, _, _ = finished
+    assert pretrained.run.stat().st_mode & 0o077 == 0
     assert (pretrained.version / "encoder.json").stat().st_mode & 0o044 == 0o044
 
 

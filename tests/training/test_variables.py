@@ -34,6 +34,14 @@ def test_of_pretraining(settings):
     assert len({id(variable) for variable in found[0].values()}) == len(found[0])
 
 
+@pytest.fixture
+def eagerly():
+    """A graph has the same variables, and takes its time."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.mark.parametrize(
     ("task", "form", "path"),
     [
@@ -42,7 +50,7 @@ def test_of_pretraining(settings):
         ("classification", "encoder.keras", "dropout/seed_generator_state"),
     ],
 )
-def test_of_heads(exported, tmp_path, task, form, path):
+def test_of_heads(exported, tmp_path, eagerly, task, form, path):
     config = FinetuneConfig(task=task, image_size=SIZE, width=1 / 32)
     shape = SIZE if task == "segmentation" else ()
     batches = tf.data.Dataset.from_tensors((np.zeros((2, *SIZE, 1)), np.zeros((2, *shape), int)))

@@ -13,6 +13,7 @@ from tf_dicom_ce.whole_files import private
 
 _COMMANDS = (phantom, index, train, probe, tune, finetune, study, predict, serve)
 _SPACE = "Free some, or choose another folder; caches go to XDG_CACHE_HOME"
+_FULL, _OUTPUT = os.strerror(errno.ENOSPC), "the output"
 # What the machine refuses, and what helps.
 _REMEDIES = {
     errno.ENOSPC: _SPACE,
@@ -78,18 +79,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # as by `… --list | head`
         _to_nowhere(sys.stdout)
         return 141
-    except OSError as error:
-        is_of_output = error.filename is None and error.errno == errno.ENOSPC
-        is_of_handles = error.errno in (errno.EMFILE, errno.ENFILE)
-        if error.errno not in _REMEDIES or not (error.filename or is_of_output or is_of_handles):
+    except Exception as error:
+        if (words := _refusal(error)) is None:
             raise
-        place = error.filename or ("the output" if is_of_output else "too many files at once")
-        words = f"{place}: {os.strerror(error.errno)}. {_REMEDIES[error.errno]}."
         print(f"{parser.prog} {options.command}: {words}", file=sys.stderr)
-        if is_of_output:
+        if words.startswith(_OUTPUT):
             _to_nowhere(sys.stdout)  # Python ends with a traceback otherwise
         return 2
     return 0
+
+
+def _refusal(error: Exception) -> str | None:
+    """What the machine has refused, and what helps; None: it is something else."""
+    number, place = (getattr(error, name, None) for name in ("errno", "filename"))
+    told, full, _ = str(error).partition(_FULL)
+    if full and not place and told != f"[Errno {number}] ":  # as TensorFlow and HDF5 say it
+        return f"{told[-200:].strip(' :;')}: {_FULL}. {_SPACE}."
+    if number == errno.ENOSPC:
+        place = place or _OUTPUT
+    if number in (errno.EMFILE, errno.ENFILE):
+        place = place or "too many files at once"
+    if number not in _REMEDIES or not place:
+        return None
+    return f"{place}: {os.strerror(number)}. {_REMEDIES[number]}."
 
 
 def _open_streams() -> None:

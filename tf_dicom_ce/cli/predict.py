@@ -40,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Runs the command: head → index → answers → results → PACS."""
+    import highdicom  # noqa: F401  where it is missing, that is told before TensorFlow is loaded
+
     from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
     from tf_dicom_ce.workers import warm_up
 

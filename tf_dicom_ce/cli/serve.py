@@ -63,6 +63,8 @@ def run(options: argparse.Namespace) -> None:
         threads=options.threads,
         queue=options.queue,
     )
+    if not options.selftest:
+        import uvicorn  # noqa: F401  where it is missing, that is told before TensorFlow is loaded
     load_tensorflow()
     if options.selftest:
         _selftest(options.root)

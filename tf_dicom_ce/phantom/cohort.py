@@ -250,7 +250,8 @@ def _render_files(order: Order, rng: np.random.Generator, folder: Path) -> list[
         device = plans[description].device if shown else None
         view = scene.make_view(patient, rng, displacement, device)
         count = _CINE_FRAMES if pretraining and rng.uniform() < _CINE else 1
-        frames, labels, judged = _picture(vendor, converter, view, rng, count)
+        judge = order.stage == "classification"
+        frames, labels, judged = _picture(vendor, converter, view, rng, count, judge)
         tags = studies.write_tags(
             rng, description, probe_name, list(_descriptions()), list(vendor.probes)
         )
@@ -281,7 +282,7 @@ def _render_files(order: Order, rng: np.random.Generator, folder: Path) -> list[
             "probe_fault": tags.probe_fault,
             "displacement": round(displacement, 4),
         }
-        if order.stage == "classification":
+        if judged:
             row |= {"score": round(judged.score, 4), "label": judged.label(rng)}
         if order.stage == "segmentation":
             mask = f"{instance:03d}_mask.png"
@@ -303,8 +304,9 @@ def _picture(
     view: scenes.View,
     rng: np.random.Generator,
     count: int,
-) -> tuple[np.ndarray, np.ndarray, quality.Quality]:
-    """Screens uint8 [count, rows, columns], the region's labels and the view's quality."""
+    judge: bool,
+) -> tuple[np.ndarray, np.ndarray, quality.Quality | None]:
+    """Screens uint8 [count, rows, columns], the region's labels and, to `judge`, the quality."""
     gain = float(rng.normal(0, 3))
     screen_seed = rng.integers(2**31)
     frames = []
@@ -316,8 +318,9 @@ def _picture(
         image, shadow = simulate(polar, converter.probe, vendor, rng, gain)
         sector = np.rint(converter.image(image.astype(np.float32))).astype(np.uint8)
         frames.append(vendors.compose(vendor, sector, np.random.default_rng(screen_seed)))
-    labels = converter.labels(polar)
-    judged = quality.assess(labels, converter.image(shadow), sector, converter.spacing)
+    labels, judged = converter.labels(polar), None
+    if judge:
+        judged = quality.assess(labels, converter.image(shadow), sector, converter.spacing)
     return np.stack(frames), labels, judged
 
 

@@ -113,6 +113,15 @@ class ScanConverter:
         inside = (np.abs(across) <= 0.5) & (distance >= 0) & (distance <= probe.depth)
         return sample.astype(np.float32), beam.astype(np.float32), inside
 
+    @functools.cached_property
+    def _corners(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of every pixel in the sector the polar element above and before it, and the way on."""
+        sample, beam, inside = self._coordinates
+        sample = np.clip(sample[inside], 0, self.probe.samples - 1.001)
+        beam = np.clip(beam[inside], 0, self.probe.beams - 1.001)
+        i, j = sample.astype(np.int32), beam.astype(np.int32)
+        return i * self.probe.beams + j, sample - i, beam - j
+
     @property
     def sector(self) -> np.ndarray:
         """Pixels that the probe sees, bool [height, width]."""
@@ -120,14 +129,14 @@ class ScanConverter:
 
     def image(self, polar: np.ndarray) -> np.ndarray:
         """Bilinear interpolation of float [samples, beams]; 0 outside; float32 [height, width]."""
-        sample, beam, inside = self._coordinates
-        sample = np.clip(sample, 0, self.probe.samples - 1.001)
-        beam = np.clip(beam, 0, self.probe.beams - 1.001)
-        i, j = sample.astype(np.int32), beam.astype(np.int32)
-        u, v = sample - i, beam - j
-        upper = polar[i, j] * (1 - v) + polar[i, j + 1] * v
-        lower = polar[i + 1, j] * (1 - v) + polar[i + 1, j + 1] * v
-        return np.where(inside, upper * (1 - u) + lower * u, 0).astype(np.float32)
+        corner, u, v = self._corners
+        upper, lower = (
+            polar.take(first) * (1 - v) + polar.take(first + 1) * v
+            for first in (corner, corner + self.probe.beams)
+        )
+        picture = np.zeros((self.height, self.width), np.float32)
+        picture[self.sector] = upper * (1 - u) + lower * u
+        return picture
 
     def labels(self, polar: np.ndarray) -> np.ndarray:
         """Nearest neighbour of integer [samples, beams]; 0 outside; same dtype."""

@@ -7,6 +7,12 @@ import numpy as np
 Point = tuple[float, float, float]  # (x, y, z), mm
 
 
+def length(points: np.ndarray) -> np.ndarray:
+    """Distance from the origin, float32 [...]; as fast as NumPy's sum over an axis of 3 is not."""
+    x, y, z = np.square(points[..., 0]), np.square(points[..., 1]), np.square(points[..., 2])
+    return np.sqrt(x + y + z)
+
+
 @dataclasses.dataclass(frozen=True)
 class Ellipsoid:
     """An ellipsoid, turned in the image plane."""
@@ -25,7 +31,7 @@ class Ellipsoid:
 
     def level(self, points: np.ndarray) -> np.ndarray:
         """Distance from the centre in units of the surface, float32 [...]: below 1 is inside."""
-        return np.sqrt(np.square(self.local(points)).sum(axis=-1))
+        return length(self.local(points))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Capsule:
         start, end = np.asarray(self.start, np.float32), np.asarray(self.end, np.float32)
         axis, p = end - start, points - start
         t = np.clip((p @ axis) / np.float32(axis @ axis), 0, 1)
-        return np.sqrt(np.square(p - t[..., None] * axis).sum(axis=-1)) - np.float32(self.radius)
+        return length(p - t[..., None] * axis) - np.float32(self.radius)
 
 
 class Noise:

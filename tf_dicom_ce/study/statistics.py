@@ -197,17 +197,18 @@ def _sign_flip(differences: np.ndarray, seed: int) -> tuple[float, str]:
     """Two-sided p of `paired_test` for differences [P], and the test's name."""
     # Flips that give the same sum in another order must count as the same.
     least = abs(differences.sum()) - _ROUNDING * len(differences)
-    sums = np.abs(_flips(len(differences), seed) @ differences)
-    if len(differences) <= _EXACT:
+    exact = len(differences) <= _EXACT
+    sums = np.abs(_flips(len(differences), None if exact else seed) @ differences)
+    if exact:
         return float((sums >= least).mean()), "sign-flip permutation test by patient, exact"
     p = (1 + int((sums >= least).sum())) / (1 + _FLIPS)
     return p, f"sign-flip permutation test by patient, {_FLIPS:,} random flips"
 
 
 @lru_cache(maxsize=2)
-def _flips(patients: int, seed: int) -> np.ndarray:
-    """Signs, float [flips, P]: all of them, or random ones. All tests of a report share them."""
-    if patients <= _EXACT:
+def _flips(patients: int, seed: int | None) -> np.ndarray:
+    """Signs, float [flips, P], which all tests of a report share: random, or all without a seed."""
+    if seed is None:
         return np.array(list(product((-1.0, 1.0), repeat=patients)))
     return np.random.default_rng(seed).choice([-1.0, 1.0], (_FLIPS, patients))
 
