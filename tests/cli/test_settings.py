@@ -28,7 +28,7 @@ def another(field):
     if "choices" in rules:
         return next(choice for choice in rules["choices"] if choice != default)
     special = {"image_size": (64, 96), "frames": "every:3", "tags": "ultrasound-paper"}
-    special |= {"encoder_weights": "a.keras"}
+    special |= {"encoder_weights": "a.keras", "teacher": "imagenet"}
     if field.name in special:
         return special[field.name]
     return default + 1 if field.type is int else (default + 1) / 2
