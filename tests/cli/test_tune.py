@@ -108,7 +108,7 @@ def test_what_a_trial_is_told():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # keras-tuner: threading.currentThread
-def test_two_trials_and_a_training_with_the_best(write, tmp_path, capsys):
+def test_trials_and_a_training_with_the_best(write, tmp_path, capsys):
     rng = np.random.default_rng(0)
     for k in range(12):
         write(
