@@ -2,7 +2,7 @@
 
 python distributed_run.py FOLDER
 
-Writes `<case>-1.npz` and `<case>-2.npz`. With TF_CONFIG in the environment it is one of several
+Writes `<case>-1.npz`, `all options-2.npz` and `batch norm-2.npz`. With TF_CONFIG in the environment it is one of several
 workers, each with one device, and writes `workers.npz`, of the case "paper".
 """
 
@@ -58,7 +58,7 @@ def distributed(strategy, arrays):
     return strategy.distribute_datasets_from_function(parts)
 
 
-def run(strategy, path, batch_norm=False, **changes):
+def run(strategy, path, batch_norm=False, steps=STEPS, **changes):
     config = PretrainConfig(image_size=(32, 32), width=1 / 16, batch_size=6)
     config = dataclasses.replace(config, g_learning_rate=1e-3, d_learning_rate=1e-3, **changes)
     keras.utils.set_random_seed(0)
@@ -70,7 +70,7 @@ def run(strategy, path, batch_norm=False, **changes):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(STEPS * 6, 32, 32, 1)).astype(np.float32)
     y, present = rng.integers(0, 2, (2, STEPS * 6, 3)).astype(np.float32)
-    rows = 6 * (STEPS - 1) + LAST
+    rows = 6 * (steps - 1) + LAST
     arrays = (x[:rows], {"tags": y[:rows], "known": present[:rows]})
     dataset = distributed(strategy, arrays)
 
@@ -103,8 +103,9 @@ def main(folder):
     one, two = one_and_two_devices()
     for case, changes in CASES.items():
         run(one, folder / f"{case}-1.npz", **changes)
-        run(two, folder / f"{case}-2.npz", **changes)
-    run(two, folder / "batch norm-2.npz", batch_norm=True, precision="float16")
+    run(two, folder / "all options-2.npz", **CASES["all options"])
+    tf.config.run_functions_eagerly(True)
+    run(two, folder / "batch norm-2.npz", batch_norm=True, steps=2, precision="float16")
 
 
 if __name__ == "__main__":
