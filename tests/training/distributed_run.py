@@ -2,8 +2,8 @@
 
 python distributed_run.py FOLDER
 
-Writes `<case>-1.npz`, `all options-2.npz` and `batch norm-2.npz`. With TF_CONFIG in the environment it is one of several
-workers, each with one device, and writes `workers.npz`, of the case "paper".
+Writes `<case>-1.npz`, `all options-2.npz` and `batch norm-2.npz`. With TF_CONFIG in the environment
+it is one of several workers, each with one device, and writes `workers.npz`, of the case "paper".
 """
 
 import dataclasses
