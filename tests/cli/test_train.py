@@ -174,10 +174,11 @@ def test_data_are_known_by_their_content(train, data, tmp_path, capfd):
         content[-1000:] = bytes(255 - byte for byte in content[-1000:])
         path.write_bytes(content)
         os.utime(path, ns=(path.stat().st_atime_ns, (data / path.name).stat().st_mtime_ns))
+    always = ("--deterministic", "--no-export", "--batch-size", "16")
     names = ("data_fingerprint", "validation")
     found = {}
     for name, source in (("run1", data), ("run2", other)):
-        folder = train(name, "--data", source, "--deterministic", "--epochs", "1", "--no-export")
+        folder = train(name, "--data", source, *always, "--epochs", "1")
         config, result = (
             json.loads((folder / f"{n}.json").read_text()) for n in ("config", "result")
         )
@@ -188,9 +189,7 @@ def test_data_are_known_by_their_content(train, data, tmp_path, capfd):
     moved = data.rename(tmp_path / "moved")
     shutil.rmtree(tmp_path / "cache")
     capfd.readouterr()
-    folder = train(
-        "run1", "--data", moved, "--deterministic", "--resume", "--epochs", "2", "--no-export"
-    )
+    folder = train("run1", "--data", moved, *always, "--resume", "--epochs", "2")
     assert "Store: decoded anew" in capfd.readouterr().out
     config = json.loads((folder / "config.json").read_text())
     assert (config["data_fingerprint"], config["epochs"]) == (found["run1"][0], 2)
@@ -200,7 +199,7 @@ def test_data_are_known_by_their_content(train, data, tmp_path, capfd):
     words = (
         f"train --data {data} --run {folder} --resume --preset quick --image-size 32 32 --epochs 4"
     )
-    assert main([*words.split(), "--width", "0.03125", "--batch-size", "4", "--deterministic"]) == 2
+    assert main([*words.split(), "--width", "0.03125", *always]) == 2
     assert "has data_fingerprint" in capfd.readouterr().err
 
 
@@ -218,7 +217,7 @@ def assert_equal(left, other):
     assert left[1:] == other[1:]
 
 
-def test_deterministic_runs_are_equal_bit_for_bit(whole, place, train, tmp_path, capfd, monkeypatch):
+def test_runs_are_equal_bit_for_bit(whole, place, train, tmp_path, capfd, monkeypatch):
     """An epoch that builds the store, and one more that finds it: as two without a store.
 
     Augmentation draws random numbers, too.
@@ -288,7 +287,8 @@ def test_flags_reach_the_report_and_exclude_images(train, data, write, tmp_path,
         with (folder / "files.csv").open(newline="") as file:
             return {row["path"]: row for row in csv.DictReader(file)}
 
-    rows = files(train("all", "--epochs", "1", "--no-export"))
+    always = ("--epochs", "1", "--batch-size", "16", "--no-export")
+    rows = files(train("all", *always))
     assert rows["jpeg"]["flags"] == f"{Flag.LOSSY}|{Flag.NO_END_MARKER}"
     assert rows["named"]["flags"] == Flag.BURNED_IN
     assert rows["m-mode"]["what"].startswith("not-2d ")
@@ -298,7 +298,7 @@ def test_flags_reach_the_report_and_exclude_images(train, data, write, tmp_path,
 
     names = ("--exclude", "burned-in", "--exclude", "no-end-marker")
     for k, more in enumerate(((), ("--direct",))):
-        rows = files(train(f"some-{k}", *names, *more, "--epochs", "1", "--no-export"))
+        rows = files(train(f"some-{k}", *names, *more, *always))
         for name in ("named", "named too", "jpeg"):
             assert (rows[name]["status"], rows[name]["what"]) == ("skipped", "excluded")
         config = json.loads((tmp_path / f"some-{k}" / "config.json").read_text())

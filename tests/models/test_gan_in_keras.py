@@ -161,9 +161,6 @@ def test_exported(tmp_path):
     model = gan()
     history = fit(model, epochs=3).history
     assert history["rec"][-1] < history["rec"][0]
-    model.save(tmp_path / "gan.keras")
-    loaded = keras.saving.load_model(tmp_path / "gan.keras")
-    np.testing.assert_array_equal(loaded.predict(X, verbose=0), model.predict(X, verbose=0))
     version = model.encoder.export(tmp_path / "encoder")
     assert version == tmp_path / "encoder" / "1"
     served = tf.saved_model.load(str(version))

@@ -127,8 +127,8 @@ def test_the_exported_heads_stand_alone(exported, tmp_path):
     """In a fresh process, with the folder of the encoder gone, tuned or frozen."""
     own = tmp_path / "encoder" / "1"
     shutil.copytree(exported[1], own)
-    heads = [fitted("classification", own, False)[0], fitted("segmentation", own, True)[0]]
-    folders = [head.export(tmp_path / "out" / head.task) for head in heads]
+    heads = [fitted("classification", own, False)[0], fitted("categorical", own, True)[0]]
+    folders = [head.export(tmp_path / "out") for head in heads]
     shutil.rmtree(own)
     image = np.random.default_rng(2).integers(0, 256, (1, 50, 60, 1)).astype(np.float32)
     np.save(tmp_path / "image.npy", image)

@@ -21,7 +21,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (15, *SIZE), np.uint8)
 PATIENTS = [k // 3 for k in range(15)]
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:Even though the .*run_functions_eagerly")  # of tf.data
+pytestmark = pytest.mark.filterwarnings("ignore:Even though the .*run_functions_eagerly")
 
 
 @pytest.fixture(scope="module", autouse=True)
