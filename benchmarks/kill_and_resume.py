@@ -60,7 +60,9 @@ def command(what: str, data: Path, run: Path, epochs: int) -> list[str]:
     kind = (
         ["train"] if what == "pretraining" else ["finetune", "--task", what, "--encoder", encoder]
     )
-    folders = ["--data", data, "--labels", labels, "--run", run, "--export", run / "export"]
+    folders = ["--data", data, "--labels", labels, "--run", run]
+    stands_below = run / "export" / "encoder" == exported
+    folders += ["--export", run / "export"] if stands_below else ["--no-export"]
     settings = ["--preset", "quick", "--epochs", epochs, "--batch-size", 4, *SIZE, *ALWAYS]
     return [program, *map(str, (*kind, *folders, *settings))]
 

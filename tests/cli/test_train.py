@@ -49,16 +49,18 @@ def place(tmp_path_factory, build):
 
 
 def in_place(place, monkeypatch):
-    """The caches and the secret of `whole`."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+    """The secret of `whole`."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(place / "config"))
 
 
 @pytest.fixture(scope="module")
 def whole(place):
-    """A run of two epochs, whose encoder is exported, and what it printed. Only to be read."""
+    """A run of two epochs without a store, whose encoder is exported, and what it printed.
+
+    Only to be read.
+    """
     folders = ["--data", place / "data", "--run", place / "whole", "--export", place / "export"]
-    words = [*SMALL.split(), *map(str, folders), "--deterministic", "--augment"]
+    words = [*SMALL.split(), *map(str, folders), "--deterministic", "--augment", "--direct"]
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
         in_place(place, patch)
         assert main(["train", *words]) == 0
@@ -172,10 +174,11 @@ def test_data_are_known_by_their_content(train, data, tmp_path, capfd):
         content[-1000:] = bytes(255 - byte for byte in content[-1000:])
         path.write_bytes(content)
         os.utime(path, ns=(path.stat().st_atime_ns, (data / path.name).stat().st_mtime_ns))
+    always = ("--deterministic", "--no-export", "--batch-size", "16")
     names = ("data_fingerprint", "validation")
     found = {}
     for name, source in (("run1", data), ("run2", other)):
-        folder = train(name, "--data", source, "--deterministic", "--epochs", "1", "--no-export")
+        folder = train(name, "--data", source, *always, "--epochs", "1")
         config, result = (
             json.loads((folder / f"{n}.json").read_text()) for n in ("config", "result")
         )
@@ -186,9 +189,7 @@ def test_data_are_known_by_their_content(train, data, tmp_path, capfd):
     moved = data.rename(tmp_path / "moved")
     shutil.rmtree(tmp_path / "cache")
     capfd.readouterr()
-    folder = train(
-        "run1", "--data", moved, "--deterministic", "--resume", "--epochs", "2", "--no-export"
-    )
+    folder = train("run1", "--data", moved, *always, "--resume", "--epochs", "2")
     assert "Store: decoded anew" in capfd.readouterr().out
     config = json.loads((folder / "config.json").read_text())
     assert (config["data_fingerprint"], config["epochs"]) == (found["run1"][0], 2)
@@ -198,7 +199,7 @@ def test_data_are_known_by_their_content(train, data, tmp_path, capfd):
     words = (
         f"train --data {data} --run {folder} --resume --preset quick --image-size 32 32 --epochs 4"
     )
-    assert main([*words.split(), "--width", "0.03125", "--batch-size", "4", "--deterministic"]) == 2
+    assert main([*words.split(), "--width", "0.03125", *always]) == 2
     assert "has data_fingerprint" in capfd.readouterr().err
 
 
@@ -216,43 +217,42 @@ def assert_equal(left, other):
     assert left[1:] == other[1:]
 
 
-def test_deterministic_runs_are_equal_bit_for_bit(whole, place, train, capfd, monkeypatch):
-    """Building the store, finding it, without one; augmentation draws random numbers too."""
+def test_runs_are_equal_bit_for_bit(whole, place, train, tmp_path, capfd, monkeypatch):
+    """An epoch that builds the store, and one more that finds it: as two without a store.
+
+    Augmentation draws random numbers, too.
+    """
     in_place(place, monkeypatch)
-    always = ("--data", place / "data", "--deterministic", "--augment", "--no-export")
-    assert "Store: decoded anew" in whole[1]
-    assert_equal(left_by(whole[0]), left_by(train("again", *always)))
-    assert "Store: decoded anew" not in capfd.readouterr().out
-    assert_equal(left_by(whole[0]), left_by(train("direct", *always, "--direct")))
-
-
-def test_one_epoch_and_one_more_are_two(whole, train, tmp_path, capsys):
-    """Bit for bit; the encoder of the longer run is exported as a new version."""
-    always = ("--deterministic", "--augment")
-    longer = train("longer", *always, "--epochs", 1)
+    assert "Store:" not in whole[1]
+    always = ("--data", place / "data", "--deterministic", "--augment")
+    longer = train("longer", *always, "--epochs", 1, "--no-export")
     assert json.loads((longer / "result.json").read_text())["epochs"] == 1
-    capsys.readouterr()
+    assert "Store: decoded anew" in capfd.readouterr().out
     train("longer", *always, "--resume")
-    assert "epoch 2/2" in (err := capsys.readouterr().err)
+    out, err = capfd.readouterr()
+    assert "Store: decoded anew" not in out
+    assert "epoch 2/2" in err
     assert "epoch 1/2" not in err
     assert_equal(left_by(whole[0]), left_by(longer))
+    assert (whole[0] / "files.csv").read_text() == (longer / "files.csv").read_text()
     assert json.loads((longer / "result.json").read_text())["epochs"] == 2
     assert json.loads((longer / "config.json").read_text())["epochs"] == 2
-    found = [json.loads(path.read_text()) for path in tmp_path.glob("export/encoder/*/*.json")]
-    assert sorted(content["epochs"] for content in found) == [1, 2]
+    (file,) = tmp_path.glob("export/encoder/*/*.json")
+    assert json.loads(file.read_text())["epochs"] == 2
 
     train("longer", *always, "--resume")
-    assert "ended already" in capsys.readouterr().out
+    assert "ended already" in capfd.readouterr().out
     for words, message in (
         (["--epochs", 1], "--epochs 1: the run in"),
         (["--seed", 4], "has seed 0, and now it would be 4"),
     ):
         with pytest.raises(AssertionError):
             train("longer", *always, "--resume", *words)
-        assert message in capsys.readouterr().err
+        assert message in capfd.readouterr().err
     assert left_by(longer)[1:] == left_by(whole[0])[1:]
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_without_tags(train, tmp_path):
     """And with the models below the run's folder, which has to be empty at the start."""
     words = "--no-use-dicom --split image --adversarial minimax --epochs 1"
@@ -287,7 +287,8 @@ def test_flags_reach_the_report_and_exclude_images(train, data, write, tmp_path,
         with (folder / "files.csv").open(newline="") as file:
             return {row["path"]: row for row in csv.DictReader(file)}
 
-    rows = files(train("all", "--epochs", "1", "--no-export"))
+    always = ("--epochs", "1", "--batch-size", "16", "--no-export")
+    rows = files(train("all", *always))
     assert rows["jpeg"]["flags"] == f"{Flag.LOSSY}|{Flag.NO_END_MARKER}"
     assert rows["named"]["flags"] == Flag.BURNED_IN
     assert rows["m-mode"]["what"].startswith("not-2d ")
@@ -297,7 +298,7 @@ def test_flags_reach_the_report_and_exclude_images(train, data, write, tmp_path,
 
     names = ("--exclude", "burned-in", "--exclude", "no-end-marker")
     for k, more in enumerate(((), ("--direct",))):
-        rows = files(train(f"some-{k}", *names, *more, "--epochs", "1", "--no-export"))
+        rows = files(train(f"some-{k}", *names, *more, *always))
         for name in ("named", "named too", "jpeg"):
             assert (rows[name]["status"], rows[name]["what"]) == ("skipped", "excluded")
         config = json.loads((tmp_path / f"some-{k}" / "config.json").read_text())

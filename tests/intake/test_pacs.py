@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
@@ -212,9 +213,20 @@ def test_messages(orthanc, tmp_path, query, message):
     assert "hunter" not in errors
 
 
+@pytest.fixture
+def eagerly():
+    """A few steps cost less than to trace them."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.filterwarnings("ignore:Even though the .*run_functions_eagerly")  # of tf.data
 def test_training_starts_from_the_url(orthanc, tmp_path, monkeypatch, capfd):
     words = "train --preset quick --image-size 32 32 --width 0.03125 --epochs 1 --no-export"
+    words += " --batch-size 64"
     words = [*words.split(), "--pacs-dates", "20240101-", "--data", orthanc.url]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("TF_DICOM_CE_PACS_USER", "joe")

@@ -27,7 +27,7 @@ def encoder():
     return Backbone(keras.Model(image, x, name="narrow"))
 
 
-def gan(run_eagerly=True, **parts):
+def gan(**parts):
     """Compiled; for a step or two no graph is worth its time."""
     keras.utils.set_random_seed(0)
     model = ContextEncoderGAN(
@@ -41,7 +41,7 @@ def gan(run_eagerly=True, **parts):
     model.compile(
         g_optimizer=keras.optimizers.Adam(1e-3),
         d_optimizer=keras.optimizers.Adam(1e-4),
-        run_eagerly=run_eagerly,
+        run_eagerly=True,
     )
     return model
 
@@ -111,7 +111,7 @@ def test_other_parts_saved_and_loaded(discriminator, tmp_path):
 
 
 def test_callbacks(tmp_path):
-    model = gan(run_eagerly=False)
+    model = gan()
     model.build((None, 32, 64, 1))
     rates = []
     callbacks = [
@@ -161,9 +161,6 @@ def test_exported(tmp_path):
     model = gan()
     history = fit(model, epochs=3).history
     assert history["rec"][-1] < history["rec"][0]
-    model.save(tmp_path / "gan.keras")
-    loaded = keras.saving.load_model(tmp_path / "gan.keras")
-    np.testing.assert_array_equal(loaded.predict(X, verbose=0), model.predict(X, verbose=0))
     version = model.encoder.export(tmp_path / "encoder")
     assert version == tmp_path / "encoder" / "1"
     served = tf.saved_model.load(str(version))

@@ -2,8 +2,8 @@
 
 python distributed_run.py FOLDER
 
-Writes `<case>-1.npz` and `<case>-2.npz`. With TF_CONFIG in the environment it is one of several
-workers, each with one device, and writes `workers.npz`, of the case "paper".
+Writes `<case>-1.npz`, `all options-2.npz` and `batch norm-2.npz`. With TF_CONFIG in the environment
+it is one of several workers, each with one device, and writes `workers.npz`, of the case "paper".
 """
 
 import dataclasses
@@ -58,7 +58,7 @@ def distributed(strategy, arrays):
     return strategy.distribute_datasets_from_function(parts)
 
 
-def run(strategy, path, batch_norm=False, **changes):
+def run(strategy, path, batch_norm=False, steps=STEPS, **changes):
     config = PretrainConfig(image_size=(32, 32), width=1 / 16, batch_size=6)
     config = dataclasses.replace(config, g_learning_rate=1e-3, d_learning_rate=1e-3, **changes)
     keras.utils.set_random_seed(0)
@@ -70,7 +70,7 @@ def run(strategy, path, batch_norm=False, **changes):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(STEPS * 6, 32, 32, 1)).astype(np.float32)
     y, present = rng.integers(0, 2, (2, STEPS * 6, 3)).astype(np.float32)
-    rows = 6 * (STEPS - 1) + LAST
+    rows = 6 * (steps - 1) + LAST
     arrays = (x[:rows], {"tags": y[:rows], "known": present[:rows]})
     dataset = distributed(strategy, arrays)
 
@@ -78,16 +78,13 @@ def run(strategy, path, batch_norm=False, **changes):
     def train(batch):
         strategy.run(model.train_step, args=(batch,))
 
-    @tf.function(input_signature=[dataset.element_spec], autograph=False)
-    def test(batch):
-        strategy.run(model.test_step, args=(batch,))
-
-    for batch in dataset:
+    batches = list(dataset)
+    for batch in batches:
         train(batch)
     logs = {f"train {k}": float(v) for k, v in model.get_metrics_result().items()}
     model.reset_metrics()
-    for batch in dataset:
-        test(batch)
+    for batch in batches[-2:]:
+        strategy.run(model.test_step, args=(batch,))
     logs |= {f"test {k}": float(v) for k, v in model.get_metrics_result().items()}
     weights = {f"weight {k}": w for k, w in enumerate(model.get_weights())}
     optimizers = [*model.g_optimizer.variables, *model.d_optimizer.variables]
@@ -103,8 +100,9 @@ def main(folder):
     one, two = one_and_two_devices()
     for case, changes in CASES.items():
         run(one, folder / f"{case}-1.npz", **changes)
-        run(two, folder / f"{case}-2.npz", **changes)
-    run(two, folder / "batch norm-2.npz", batch_norm=True, precision="float16")
+    run(two, folder / "all options-2.npz", **CASES["all options"])
+    tf.config.run_functions_eagerly(True)
+    run(two, folder / "batch norm-2.npz", batch_norm=True, steps=2, precision="float16")
 
 
 if __name__ == "__main__":

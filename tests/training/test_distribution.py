@@ -50,13 +50,13 @@ def assert_equal(one, two):
         np.testing.assert_allclose(two[name], one[name], rtol=0, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("case", ["paper", "all options"])
-def test_two_replicas_equal_one_device(results, case):
+def test_two_replicas_equal_one_device(results):
     """Weights of F and D, both Adams' slots and all logs after 20 steps, the last of 3 + 2 rows."""
-    assert_equal(results(case, 1), results(case, 2))
+    assert_equal(results("all options", 1), results("all options", 2))
 
 
 def test_two_workers_equal_one_device(results, tmp_path):
+    """The same of the paper's losses and of processes."""
     log = tmp_path / "log"
     for k, worker in enumerate(start_workers(sys.executable, SCRIPT, tmp_path, log=log)):
         assert worker.wait(timeout=300) == 0, said(log, k)

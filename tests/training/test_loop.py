@@ -1,5 +1,7 @@
 """A run that is stopped anywhere and gone on with ends as if it had never been stopped."""
 
+import contextlib
+import csv
 import dataclasses
 import os
 import shutil
@@ -22,6 +24,8 @@ from tf_dicom_ce.training.checkpoints import (
 )
 from tf_dicom_ce.training.loop import Data, Schedule, train
 from tf_dicom_ce.training.progress import History
+
+pytestmark = pytest.mark.filterwarnings("ignore:Even though the .*run_functions_eagerly")  # tf.data
 
 SCHEDULE = Schedule(epochs=3, steps_per_epoch=4, steps=3)
 X = np.random.default_rng(0).normal(size=(16, 6)).astype(np.float32)
@@ -121,9 +125,26 @@ def whole_folder(tmp_path_factory):
     return tmp_path_factory.mktemp("whole")
 
 
+@contextlib.contextmanager
+def untraced():
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def eagerly():
+    """Of a test that is not of the graph: a few steps cost less than to trace them."""
+    with untraced():
+        yield
+
+
 @pytest.fixture(scope="module")
 def whole(whole_folder):
-    return outcome(whole_folder, *run(whole_folder))
+    with untraced():
+        return outcome(whole_folder, *run(whole_folder))
 
 
 @pytest.fixture
@@ -147,22 +168,26 @@ def left(tmp_path_factory):
     def keep():
         found[len(found) + 1] = shutil.copytree(folder, tmp_path_factory.mktemp("left") / "run")
 
-    run(folder, *(StopAt(step, keep) for step in range(1, 12)))
+    with untraced():
+        run(folder, *(StopAt(step, keep) for step in range(1, 12)))
     return found
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("step", range(1, 12))
 def test_killed_after_any_step(left, whole, step):
     assert_same(outcome(left[step], *run(left[step])), whole)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_killed_again_and_again(tmp_path, whole):
-    for step in (2, 1, 4, 3, 1, 2):
+    for step in (2, 4, 3, 1):
         with pytest.raises(Killed):
             run(tmp_path, StopAt(step, kill))
     assert_same(outcome(tmp_path, *run(tmp_path)), whole)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("stopped", [False, True])
 def test_more_epochs_go_on_from_the_end_or_from_before(tmp_path, whole, stopped):
     shorter = dataclasses.replace(SCHEDULE, epochs=2)
@@ -175,6 +200,7 @@ def test_more_epochs_go_on_from_the_end_or_from_before(tmp_path, whole, stopped)
     assert_same(outcome(tmp_path, *run(tmp_path)), whole)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop_it_saves_and_leaves(tmp_path, whole, number):
     before = signal.getsignal(number)
@@ -186,33 +212,9 @@ def test_asked_to_stop_it_saves_and_leaves(tmp_path, whole, number):
     assert_same(outcome(tmp_path, *run(tmp_path)), whole)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_finished_run_stays_as_it_is(finished, whole):
     assert_same(outcome(finished, *run(finished)), whole)
-
-
-def test_the_loop_does_what_fit_does(whole):
-    model = build()
-    history = model.fit(
-        batches(0, None),
-        epochs=3,
-        steps_per_epoch=4,
-        validation_data=tf.data.Dataset.from_tensor_slices((X, Y)).batch(8),
-        shuffle=False,
-        verbose=0,
-    ).history
-    np.testing.assert_allclose(
-        whole[0]["net/hidden/kernel"],
-        model.variables[0].numpy(),
-        rtol=1e-5,
-        atol=1e-7,
-        strict=True,
-    )
-    rows = [line.split(",") for line in whole[3].splitlines()]
-    column = rows[0].index("val_loss")
-    found = [float(row[column]) for row in rows[1:]]
-    np.testing.assert_allclose(found, history["val_loss"], rtol=1e-5)
-    column = rows[0].index("loss")
-    np.testing.assert_allclose([float(row[column]) for row in rows[1:]], history["loss"], rtol=1e-5)
 
 
 def hook(name):
@@ -242,10 +244,11 @@ def told(stop=None):
 
 
 @pytest.mark.parametrize("stop", [None, 6, 8])
-def test_callbacks_are_told_what_fit_tells(tmp_path, stop):
+def test_the_loop_does_and_tells_what_fit_does_and_tells(tmp_path, stop):
     ours, fits = told(stop), told(stop)
-    _, best = run(tmp_path, *ours)
-    build().fit(
+    ran, best = run(tmp_path, *ours)
+    model = build()
+    history = model.fit(
         batches(0, None),
         epochs=3,
         steps_per_epoch=4,
@@ -253,7 +256,13 @@ def test_callbacks_are_told_what_fit_tells(tmp_path, stop):
         shuffle=False,
         verbose=0,
         callbacks=fits,
-    )
+    ).history
+    for a, b in zip(ran.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7, strict=True)
+    with (tmp_path / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for name in ("loss", "val_loss"):
+        np.testing.assert_allclose([float(row[name]) for row in rows], history[name], rtol=1e-5)
     assert [(*event[:-1], set(event[-1])) for event in ours[0].said] == [
         (*event[:-1], set(event[-1])) for event in fits[0].said
     ]
@@ -292,6 +301,7 @@ def model_of(callback):
     return callback.model.optimizer.learning_rate
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("step", [5, 6])
 def test_a_rate_that_was_set_in_the_epoch_is_not_set_again(tmp_path, step):
     """Gone on with in the middle of an epoch, callbacks are told of its begin again."""
@@ -317,6 +327,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         run(tmp_path, rate=1e30)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_full_disk_costs_no_work(tmp_path, whole, monkeypatch, capsys):
     save = Checkpoints.save
 
@@ -406,6 +417,7 @@ def test_a_checkpoint_whose_variables_are_not_the_models_changes_nothing(finishe
         np.testing.assert_array_equal(value, before[path], err_msg=path)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_the_order_in_the_file_does_not_matter(finished, whole):
     rewritten(finished, lambda arrays: dict(reversed(arrays.items())))
     assert_same(outcome(finished, *run(finished)), whole)

@@ -8,6 +8,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tf_dicom_ce.data.ultrasound import UltrasoundDataset
 from tf_dicom_ce.errors import UserError
@@ -18,6 +19,17 @@ SIZE = (32, 32)
 SETTINGS = {"width": 1 / 32, "batch_size": 4, "epochs": 2}
 IMAGES = np.random.default_rng(0).integers(0, 256, (15, *SIZE), np.uint8)
 PATIENTS = [k // 3 for k in range(15)]
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:Even though the .*run_functions_eagerly")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def eagerly():
+    """Nothing here is of the graph: a few steps cost less than to trace them."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")

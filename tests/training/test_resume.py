@@ -1,4 +1,4 @@
-"""Real processes, really killed; `python -m benchmarks kill_and_resume` does it at length."""
+"""A real process, really killed; `python -m benchmarks kill_and_resume` does it at length."""
 
 import re
 import sys
@@ -14,12 +14,10 @@ sys.path.remove(str(ROOT))
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_runs_equal_runs_left_alone(capsys):
-    words = "--kills 1 --epochs 3 --from-step 3 --longest 1 --what pretraining segmentation"
+def test_a_killed_and_resumed_run_equals_one_left_alone(capsys):
+    words = "--kills 1 --epochs 3 --from-step 3 --longest 1 --what pretraining"
     assert main(["kill_and_resume", *words.split()]) == 0
     out = capsys.readouterr().out
-    steps = [int(step) for step in re.findall(r"kill 1: at step (\d+)", out)]
-    assert len(steps) == 2
-    assert min(steps) >= 3
+    (step,) = re.findall(r"kill 1: at step (\d+)", out)
+    assert int(step) >= 3
     assert "pretraining: 1 kills; equal" in out
-    assert "segmentation: 1 kills; equal" in out

@@ -7,11 +7,12 @@ import pytest
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.training import run_folder
 
-OPEN = """
+#: Holds the lock of a run's folder, without TensorFlow's import.
+HOLD = """
 import sys
 from pathlib import Path
-from tf_dicom_ce.training.run_folder import open_run_folder
-with open_run_folder(Path(sys.argv[1]), "x", True):
+from tf_dicom_ce.whole_files import sole
+with sole(Path(sys.argv[1], ".lock"), "busy"):
     print("opened", flush=True)
     sys.stdin.read()
 """
@@ -23,7 +24,11 @@ def opened(path, resume):
 
 
 def test_one_process_at_a_time(tmp_path):
-    command = [sys.executable, "-c", OPEN, str(tmp_path / "run")]
+    """The lock is one of the opened file: it keeps out whoever opens that again, here as well."""
+    busy = pytest.raises(UserError, match=r"run: another process is at work in this folder")
+    with run_folder.open_run_folder(tmp_path / "run", "x", False), busy:
+        opened(tmp_path / "run", resume=True)
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"opened\n"
         with pytest.raises(UserError, match=r"run: another process is at work in this folder"):
