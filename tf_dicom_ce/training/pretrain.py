@@ -236,6 +236,7 @@ def _configure(data: UltrasoundDataset, preset: str, settings: Mapping) -> Pretr
                 "the data set with it."
             )
     config = dataclasses.replace(config, **data.source.settings)
+    config.require_teacher()
     if config.uses_tags:
         coverage.require_tags(data.tags_known)
         coverage.warn_of_rare_tags(data.tags_known)

@@ -1,0 +1,58 @@
+"""Probes of several encoders side by side, by set and arm, paired by draw (seconds).
+
+    python -m benchmarks encoders probes
+
+The folder holds what `tf-dicom-ce probe … --run probes/SET/ARM-SEED` left: sets of labelled images,
+arms, and pretraining seeds. A cell is the mean over seeds and draws. The difference from an arm
+(--against, by default imagenet) is taken by draw, of means over the seeds; its 95 % interval is
+that of Student's t over the draws. It is about other labels of the same images, not about other
+seeds: each seed's own mean stands behind the cell.
+"""
+
+import argparse
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from benchmarks.tables import aligned
+
+_MEASURES = ("dice", "accuracy")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("probes", type=Path, help="folder of SET/ARM-SEED/probe.csv")
+    parser.add_argument("--against", default="imagenet", metavar="ARM", help="default: imagenet")
+    parser.add_argument("--readout", default="linear", help="default: linear")
+
+
+def run(options: argparse.Namespace) -> None:
+    for place in sorted(path for path in options.probes.iterdir() if path.is_dir()):
+        arms = read(place, options.readout)
+        print(f"\n{place.name}, {options.readout}")
+        against = np.mean(arms[options.against], axis=0)
+        rows = [["arm", "mean", f"less {options.against}", "95 %", "by seed"]]
+        for arm, of_seeds in sorted(arms.items(), key=lambda pair: np.mean(pair[1])):
+            differences = np.mean(of_seeds, axis=0) - against
+            half = stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences)
+            low, high = differences.mean() - half, differences.mean() + half
+            words = [f"{differences.mean():+.3f}", f"{low:+.3f} to {high:+.3f}"]
+            seeds = " ".join(f"{np.mean(of_seed):.3f}" for of_seed in of_seeds)
+            same = arm == options.against
+            rows.append([arm, f"{np.mean(of_seeds):.3f}", *(["", ""] if same else words), seeds])
+        print(aligned(rows))
+
+
+def read(place: Path, readout: str) -> dict[str, list[np.ndarray]]:
+    """Arm -> for every seed the measure by draw."""
+    arms = defaultdict(list)
+    for path in sorted(place.glob("*-*/probe.csv")):
+        with path.open(newline="") as file:
+            lines = [line for line in csv.DictReader(file) if line["readout"] == readout]
+        measure = next(name for name in _MEASURES if name in lines[0])
+        lines.sort(key=lambda line: int(line["draw"]))
+        arm = path.parent.name.rpartition("-")[0]
+        arms[arm].append(np.array([float(line[measure]) for line in lines]))
+    return arms
