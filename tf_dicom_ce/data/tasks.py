@@ -6,7 +6,7 @@ import hashlib
 import json
 import operator
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +15,7 @@ import numpy as np
 from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.data import splits, store
 from tf_dicom_ce.data.labels import Example, class_labels, match_masks, read_labels, read_masks
+from tf_dicom_ce.data.store import default_cache
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.reader import ULTRASOUND
 from tf_dicom_ce.dicom.refusals import Refusal
@@ -25,6 +26,7 @@ from tf_dicom_ce.intake.examination import examine_all
 from tf_dicom_ce.intake.file_cache import stamps_of
 from tf_dicom_ce.intake.identity import Identity, Patient, Told, tell_apart
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
+from tf_dicom_ce.phantom.cohort import default_cohort
 from tf_dicom_ce.preprocessing import resize_mask
 from tf_dicom_ce.tags.schema import TagSchema
 
@@ -46,6 +48,44 @@ class Task:
         """The same images, split and drawn as these settings say."""
         strata = np.zeros(len(self.examples), int) if self.source_masks else self.targets
         return dataclasses.replace(self, split=_split(config, self.examples, self.patients, strata))
+
+
+def load_given(
+    config: FinetuneConfig,
+    data: str | Path | None,
+    labels: str | Path | None,
+    masks: str | Path | None,
+    class_names: Iterable[str] | None,
+    preset: str,
+) -> Task:
+    """Labelled images as a user gives them, or without any those of the phantom.
+
+    Args:
+        config: Settings.
+        data: Folder of the images; None: the phantom of the preset.
+        labels: CSV with the labels of the images in `data`.
+        masks: Folder of masks (PNG), named as the images in `data`.
+        class_names: Classes, in their order (segmentation: without background).
+        preset: Of the phantom.
+
+    Raises:
+        UserError: These do not go together, or any mistake in them.
+    """
+    if masks and config.task != "segmentation":
+        raise UserError("--masks is for --task segmentation; classes stand in --labels.")
+    if (data is None) != (labels is None and masks is None):
+        raise UserError(
+            "--data goes with --labels or --masks; without all of them, the phantom is used."
+        )
+    if data and not Path(data).is_dir():
+        raise UserError(f"--data {data}: no such folder.")
+    if data is None:
+        data = default_cohort(preset)
+        labels = data / f"{config.task}.csv"
+        class_names = ("liver", "kidney") if config.task == "segmentation" else class_names
+    labels, data, masks = (path and Path(path) for path in (labels, data, masks))
+    names = tuple(class_names or ()) or None
+    return load_task(config, labels, data, names, default_cache(), masks)
 
 
 def load_task(

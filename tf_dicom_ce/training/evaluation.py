@@ -21,6 +21,8 @@ from tf_dicom_ce.training.panels import confusion_picture, on_page, segmentation
 from tf_dicom_ce.whole_files import write_table, write_text
 from tf_dicom_ce.wording import describe, interval, number
 
+#: Task -> the measure that is watched, and printed at the end.
+HEADLINE = {"classification": "accuracy", "segmentation": "dice"}
 _TOLERANCE = 0.01  # of the surface Dice, as a share of the image's diagonal
 _WORST = 10
 

@@ -11,17 +11,18 @@ import tensorflow as tf
 from tf_dicom_ce.config import FinetuneConfig, finetune_config
 from tf_dicom_ce.data import datasets
 from tf_dicom_ce.data.splits import write_split
-from tf_dicom_ce.data.store import default_cache
-from tf_dicom_ce.data.tasks import Task, load_task
-from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.data.tasks import Task, load_given
 from tf_dicom_ce.models.backbones import describe_encoder, load_encoder
 from tf_dicom_ce.models.heads import Head
-from tf_dicom_ce.phantom.cohort import default_cohort
 from tf_dicom_ce.saved_model.reading import digest_of
 from tf_dicom_ce.saved_model.writing import built_size, in_float32
 from tf_dicom_ce.training import panels, run_folder
 from tf_dicom_ce.training.adam import FusedAdam
-from tf_dicom_ce.training.evaluation import evaluate_classification, evaluate_segmentation
+from tf_dicom_ce.training.evaluation import (
+    HEADLINE,
+    evaluate_classification,
+    evaluate_segmentation,
+)
 from tf_dicom_ce.training.loop import Data, Schedule, fit, save_best
 from tf_dicom_ce.training.networks import build_head
 from tf_dicom_ce.training.probe import scales_of, solve
@@ -29,9 +30,6 @@ from tf_dicom_ce.training.progress import History, ProgressBar
 from tf_dicom_ce.training.tensorboard import Draw, TensorBoard
 from tf_dicom_ce.whole_files import private
 from tf_dicom_ce.wording import interval, number
-
-#: Task -> the metric that is watched, and printed at the end.
-HEADLINE = {"classification": "accuracy", "segmentation": "dice"}
 
 
 @dataclass(frozen=True)
@@ -88,14 +86,6 @@ def finetune(
         UserError: Any mistake in settings, labels, images or masks; see `loop.train`, too.
         StoppedError: See `loop.train`.
     """
-    if masks and task != "segmentation":
-        raise UserError("--masks is for --task segmentation; classes stand in --labels.")
-    if (data is None) != (labels is None and masks is None):
-        raise UserError(
-            "--data goes with --labels or --masks; without all of them, the phantom is used."
-        )
-    if data and not Path(data).is_dir():
-        raise UserError(f"--data {data}: no such folder.")
     preset = preset or ("full" if data else "quick")
     exported = isinstance(encoder, str | Path)
     if not exported and encoder is not None and (size := built_size(encoder)):
@@ -103,13 +93,7 @@ def finetune(
     described = describe_encoder(encoder) if exported else None
     config = finetune_config(task, preset, settings, described)
     synthetic = data is None
-    if synthetic:
-        data = default_cohort(preset)
-        labels = data / f"{task}.csv"
-        class_names = ("liver", "kidney") if task == "segmentation" else class_names
-    labels, data, masks = (path and Path(path) for path in (labels, data, masks))
-    class_names = tuple(class_names or ()) or None
-    labelled = load_task(config, labels, data, class_names, default_cache(), masks)
+    labelled = load_given(config, data, labels, masks, class_names, preset)
     with run_folder.open_run_folder(run and Path(run), task, resume) as folder:
         ended = run_folder.is_finished(folder, config.as_dict())
         if not ended:

@@ -16,25 +16,25 @@ from sklearn.preprocessing import StandardScaler
 from tf_dicom_ce import metrics
 from tf_dicom_ce.config import FinetuneConfig, finetune_config
 from tf_dicom_ce.data import datasets
-from tf_dicom_ce.data.store import default_cache
-from tf_dicom_ce.data.tasks import Task, load_task
+from tf_dicom_ce.data.tasks import Task, load_given
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.masks import likeliest_classes
 from tf_dicom_ce.models.backbones import build_encoder, describe_encoder, load_encoder
 from tf_dicom_ce.models.linear import READ, LinearHead
-from tf_dicom_ce.phantom.cohort import default_cohort
 from tf_dicom_ce.preprocessing import resize_mask
+from tf_dicom_ce.saved_model.writing import built_size
 from tf_dicom_ce.training import run_folder
+from tf_dicom_ce.training.evaluation import HEADLINE
 from tf_dicom_ce.training.networks import build_head
 from tf_dicom_ce.whole_files import private, write_json, write_table
+
+Scales = Mapping[str, np.ndarray]
 
 #: Pixels that a regression is solved on at most, equally many of each image.
 MOST_PIXELS = 20_000
 #: Neighbours that vote.
 NEIGHBOURS = 5
 _BATCH = 32
-Scales = Mapping[str, np.ndarray]
-_HEADLINE = {"classification": "accuracy", "segmentation": "dice"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +85,9 @@ def probe(
     """
     if draws < 2:
         raise UserError(f"--draws {draws}: choose 2 or more, for an interval.")
-    images = _images(task, encoder, data, labels, masks, class_names, settings)
-    config, labelled, layer = images
+    config = _configure(task, encoder, "full" if data else "quick", settings)
+    labelled = load_given(config, data, labels, masks, class_names, "quick")
+    layer = _layer(encoder, labelled, config)
     amounts = [{"label_count": count} for count in label_counts] or [
         {"label_fraction": share} for share in label_fractions
     ]
@@ -103,56 +104,48 @@ def probe(
                 row |= {"images": len(drawn.split.train)}
                 row |= {"patients": len(set(drawn.patients[drawn.split.train]))}
                 found.append(row | measures)
-    probed = Probed(tuple(found), tuple(_means(found, _HEADLINE[task])), _HEADLINE[task])
+    probed = Probed(tuple(found), tuple(_means(found, HEADLINE[task])), HEADLINE[task])
     if run:
         _write(Path(run), config, labelled, probed)
     _tell(probed)
     return probed
 
 
-def _images(task, encoder, data, labels, masks, class_names, settings):
-    """Settings, labelled images and the encoder as a layer."""
-    if (data is None) != (labels is None and masks is None):
-        raise UserError(
-            "--data goes with --labels or --masks; without all of them, the phantom is used."
-        )
-    named = encoder in ("none", "imagenet") if isinstance(encoder, str) else False
-    exported = isinstance(encoder, str | Path) and not named
-    described = describe_encoder(encoder) if exported else None
-    if encoder == "imagenet" if named else False:
+def _configure(
+    task: str, encoder: str | Path | keras.Layer, preset: str, settings: Mapping
+) -> FinetuneConfig:
+    settings, described = {"head": "linear"} | settings, None
+    if isinstance(encoder, keras.Layer):
+        size = built_size(encoder)
+        settings = ({"image_size": size} if size else {}) | settings
+    elif encoder == "imagenet":
         settings = {"backbone": "efficientnetlite0", "encoder_weights": "imagenet"} | settings
-    settings = {"head": "linear"} | settings
-    config = finetune_config(task, "full" if data else "quick", settings, described)
-    if data is None:
-        data = default_cohort("quick")
-        labels = data / f"{task}.csv"
-        class_names = ("liver", "kidney") if task == "segmentation" else class_names
-    labels, data, masks = (path and Path(path) for path in (labels, data, masks))
-    names = tuple(class_names or ()) or None
-    labelled = load_task(config, labels, data, names, default_cache(), masks)
-    if exported:
-        layer = load_encoder(encoder, trainable=False)
-    elif named:
-        keras.utils.set_random_seed(config.seed)
-        layer = build_encoder(config.backbone, config.width, config.encoder_weights)
-        layer.build((None, *config.image_size, 1))
-        if encoder == "none":
-            _settle(layer, labelled, config)
-    else:
-        layer = encoder
-    return config, labelled, layer
+    elif encoder != "none":
+        described = describe_encoder(encoder)
+    return finetune_config(task, preset, settings, described)
+
+
+def _layer(
+    encoder: str | Path | keras.Layer, labelled: Task, config: FinetuneConfig
+) -> keras.Layer:
+    """The encoder; BatchNorm's statistics of random weights are moved to those of the images."""
+    if isinstance(encoder, keras.Layer):
+        return encoder
+    if encoder not in ("none", "imagenet"):
+        return load_encoder(encoder, trainable=False)
+    keras.utils.set_random_seed(config.seed)
+    layer = build_encoder(config.backbone, config.width, config.encoder_weights)
+    layer.build((None, *config.image_size, 1))
+    if encoder == "none":
+        rows = np.random.default_rng(config.seed).permutation(len(labelled.examples))
+        for x, _ in _batches(labelled, np.tile(rows[: 20 * _BATCH], 4)):
+            layer(x, training=True)
+    return layer
 
 
 def _batches(labelled: Task, rows: np.ndarray) -> tf.data.Dataset:
     """Images of some rows once, in batches."""
     return datasets.evaluation_dataset(labelled.frames, labelled.targets, rows, _BATCH)
-
-
-def _settle(layer: keras.Layer, labelled: Task, config: FinetuneConfig) -> None:
-    """Moves BatchNorm's statistics of random weights to those of the images."""
-    rows = np.random.default_rng(0).permutation(len(labelled.examples))[: 20 * _BATCH]
-    for x, _ in _batches(labelled, np.tile(rows, 4)):
-        layer(x, training=True)
 
 
 def scales_of(layer: keras.Layer, images: tf.data.Dataset) -> dict[str, np.ndarray]:
