@@ -231,10 +231,12 @@ def _tell(finetuned: Finetuned, headline: str) -> None:
     for name, m in finetuned.measures.items():
         value = f"{number(m['value']):>9} {m['unit']:20}"
         print(f"  {name:24}{value} 95 % {interval(*m['interval_95'])}")
+    solved = finetuned.epoch == 0
+    when = "Solved at once" if solved else f"Best epoch {finetuned.epoch}"
+    board = "" if solved else f"   (tensorboard --logdir {finetuned.run})"
     print(
-        (f"Best epoch {finetuned.epoch}: test" if finetuned.epoch else "Solved at once: test")
-        + f" {headline} {number(finetuned.measures[headline]['value'])}.\n"
-        f"Run: {finetuned.run}   (tensorboard --logdir {finetuned.run})"
+        f"{when}: test {headline} {number(finetuned.measures[headline]['value'])}.\n"
+        f"Run: {finetuned.run}{board}"
     )
     if finetuned.version:
         print(f"Model: {finetuned.version}")
