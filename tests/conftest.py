@@ -9,6 +9,7 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 import contextlib
 import ctypes
 import json
+import multiprocessing
 import shutil
 import signal
 import subprocess
@@ -94,6 +95,15 @@ def as_root():
     """Of a test that makes a network of its own."""
     if os.geteuid() != 0:
         lack("needs root")
+
+
+@pytest.fixture(scope="session")
+def semaphores():
+    """Of a test of several devices: TensorFlow's strategies have pools of multiprocessing's."""
+    try:
+        multiprocessing.Lock()
+    except OSError:
+        lack("needs semaphores: a /dev/shm that this user can write")
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("semaphores")]
 SCRIPT = Path(__file__).with_name("distributed_run.py")
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results(tmp_path_factory, semaphores):
     """What one process has got on one device and on two: results(case, devices)."""
     folder = tmp_path_factory.mktemp("results")
     subprocess.run([sys.executable, SCRIPT, folder], check=True, timeout=600, capture_output=True)

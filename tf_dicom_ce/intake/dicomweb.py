@@ -7,9 +7,10 @@ import datetime
 import fnmatch
 import functools
 import hashlib
+import queue
 import re
-from collections.abc import Iterator
-from multiprocessing.pool import ThreadPool
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -86,15 +87,14 @@ def download(
             _alone(folder),
             server,
             Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar,
-            ThreadPool(_THREADS) as pool,
         ):
-            found = _find(server, query, pool, bar)
+            found = _find(server, query, bar)
             missing = [instance for instance in found if not instance.file(folder).exists()]
             present = len(found) - len(missing)
             task = bar.add_task("Downloading", total=len(found), completed=present)
             refusals: collections.Counter[str] = collections.Counter()
             fetch = functools.partial(_fetch, server, folder)
-            for refusal in pool.imap_unordered(fetch, missing):
+            for refusal in _side_by_side(fetch, missing):
                 refusals.update([refusal] if refusal else [])
                 bar.advance(task)
     except OSError as error:
@@ -119,7 +119,7 @@ class _Instance(NamedTuple):
         return folder / digest[:2] / f"{digest[2:]}.dcm"
 
 
-def _find(server: Server, query: Query, pool: ThreadPool, bar: Progress) -> list[_Instance]:
+def _find(server: Server, query: Query, bar: Progress) -> list[_Instance]:
     """All instances of the query, each once."""
     filters = {"ModalitiesInStudy": query.modality}
     asked = f"of modality {query.modality}"
@@ -147,7 +147,7 @@ def _find(server: Server, query: Query, pool: ThreadPool, bar: Progress) -> list
         )
     task = bar.add_task("Listing studies", total=len(chosen))
     found = {}
-    for instances in pool.imap_unordered(functools.partial(_list_study, server, query), chosen):
+    for instances in _side_by_side(functools.partial(_list_study, server, query), chosen):
         found.update((instance.uid, instance) for instance in instances)
         bar.advance(task)
     if not found:
@@ -181,6 +181,39 @@ def _fetch(server: Server, folder: Path, instance: _Instance) -> str:
         return str(error)
     part.replace(file)
     return ""
+
+
+def _side_by_side(function: Callable, items: Sequence) -> Iterator:
+    """What a function makes of each item, in any order, by threads that hold up nobody's end.
+
+    Those of `concurrent.futures` would be waited for at an interrupt, and `ThreadPool` wants
+    semaphores, which there are none of where /dev/shm is not the user's.
+    """
+    waiting, done = queue.SimpleQueue(), queue.SimpleQueue()
+    for item in items:
+        waiting.put(item)
+
+    def work():
+        with contextlib.suppress(queue.Empty):
+            while True:
+                item = waiting.get_nowait()
+                try:
+                    done.put((function(item), None))
+                except BaseException as error:
+                    done.put((None, error))
+
+    for _ in range(_THREADS):
+        threading.Thread(target=work, daemon=True).start()
+    try:
+        for _ in items:
+            result, error = done.get()
+            if error:
+                raise error
+            yield result
+    finally:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                waiting.get_nowait()
 
 
 @contextlib.contextmanager
