@@ -99,7 +99,7 @@ def as_root():
 
 @pytest.fixture(scope="session")
 def semaphores():
-    """Of a test of several devices: TensorFlow's strategies have pools of multiprocessing's."""
+    """Of a test with a pool of processes, as TensorFlow's strategies have, or without warnings."""
     try:
         multiprocessing.Lock()
     except OSError:

@@ -20,7 +20,7 @@ def test_the_secret_is_made_once_and_for_this_user_alone():
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_processes_that_start_together_agree():
+def test_processes_that_start_together_agree(semaphores):
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         secrets = [pool.apply_async(load_secret) for _ in range(8)]
         assert len({secret.get(60) for secret in secrets}) == 1

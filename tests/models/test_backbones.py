@@ -72,7 +72,7 @@ def test_every_backbone_gives_five_scales(name):
 
 
 def test_every_name_has_its_network():
-    assert ("vgg16bn", *APPLICATIONS) == BACKBONES
+    assert ("vgg16bn", *APPLICATIONS, "efficientnetlite0") == BACKBONES
 
 
 def test_the_last_layer_of_each_stride_or_those_that_are_named():

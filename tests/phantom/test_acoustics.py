@@ -221,7 +221,7 @@ def digest(seed):
     return simulation.image.tobytes() + simulation.shadow_db.tobytes()
 
 
-def test_a_seed_gives_the_same_bytes_in_every_process():
+def test_a_seed_gives_the_same_bytes_in_every_process(semaphores):
     np.random.seed(1)
     state = np.random.get_state()[1].copy()
     with multiprocessing.get_context("spawn").Pool(1) as pool:
