@@ -32,7 +32,7 @@ def test_the_loss(distiller):
         expected.append(((seen - taught) ** 2).mean((1, 2, 3)))
     values, _ = distiller.measure(IMAGES, None, None, training=False)
     np.testing.assert_allclose(values["teacher"], np.mean(expected, axis=0), rtol=1e-4)
-    # Whoever answers the mean, which is 0, has the variance, which is 1 in all channels that vary.
+    # The answer 0 is the mean: its loss is the variance, 1 in every channel that varies.
     for layer in distiller.projections.values():
         layer.set_weights([0 * w for w in layer.get_weights()])
     values, _ = distiller.measure(IMAGES, None, None, training=False)

@@ -24,7 +24,7 @@ def opened(path, resume):
 
 
 def test_one_process_at_a_time(tmp_path):
-    """The lock is one of the opened file: it keeps out whoever opens that again, here as well."""
+    """A second opening of the folder is refused, in this process as in another."""
     busy = pytest.raises(UserError, match=r"run: another process is at work in this folder")
     with run_folder.open_run_folder(tmp_path / "run", "x", False), busy:
         opened(tmp_path / "run", resume=True)
