@@ -15,9 +15,9 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from benchmarks.tables import aligned
+from tf_dicom_ce.metrics import mean_interval
 
 _MEASURES = ("dice", "accuracy")
 
@@ -36,9 +36,8 @@ def run(options: argparse.Namespace) -> None:
         rows = [["arm", "mean", f"less {options.against}", "95 %", "by seed"]]
         for arm, of_seeds in sorted(arms.items(), key=lambda pair: np.mean(pair[1])):
             differences = np.mean(of_seeds, axis=0) - against
-            half = stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences)
-            low, high = differences.mean() - half, differences.mean() + half
-            words = [f"{differences.mean():+.3f}", f"{low:+.3f} to {high:+.3f}"]
+            mean, low, high = mean_interval(differences)
+            words = [f"{mean:+.3f}", f"{low:+.3f} to {high:+.3f}"]
             seeds = " ".join(f"{np.mean(of_seed):.3f}" for of_seed in of_seeds)
             same = arm == options.against
             rows.append([arm, f"{np.mean(of_seeds):.3f}", *(["", ""] if same else words), seeds])

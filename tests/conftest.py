@@ -123,6 +123,16 @@ def own_determinism():
         disable_op_determinism()
 
 
+@pytest.fixture
+def eagerly():
+    """Of a test that is not of the graph: a few steps cost less than to trace them."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.fixture(scope="session")
 def build():
     """The function `build_dataset`."""

@@ -263,8 +263,9 @@ class PretrainConfig(_Config):
             raise UserError("--teacher takes the place of all other losses: not --lambda-tags.")
         if not (self.teacher or self.inpaints or self.predicts_tags):
             raise UserError("--lambda-rec, --lambda-adv and --lambda-tags are all 0: raise one.")
-        if self.use_dicom:
+        if self.use_dicom and not self.teacher:
             return
+        leaves_out = "--teacher" if self.teacher else "--no-use-dicom"
         without_head = not self.predicts_tags
         for name, refused in (
             ("--conditioning auxiliary", self.conditioning == "auxiliary"),
@@ -273,7 +274,7 @@ class PretrainConfig(_Config):
             ("--tag-noise", self.tag_noise > 0 and without_head),
         ):
             if refused:
-                raise UserError(f"{name} is about the tags, which --no-use-dicom leaves out.")
+                raise UserError(f"{name} is about the tags, which {leaves_out} leaves out.")
 
     @property
     def inpaints(self) -> bool:

@@ -1,11 +1,11 @@
 """Measures on a test set, with the paper's bootstrap and intervals clustered by patient."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.spatial import KDTree
-from scipy.stats import rankdata
+from scipy.stats import rankdata, sem, t
 
 Measure = Callable[[np.ndarray], dict[str, float]]
 
@@ -113,6 +113,12 @@ def _percentile_95(distances: np.ndarray, lengths: np.ndarray) -> float:
     """The distance that 95 % of the outline do not exceed."""
     reached = np.cumsum(lengths) / lengths.sum()
     return float(distances[min(np.searchsorted(reached, 0.95), len(distances) - 1)])
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean m of n values with its 95 % interval, m ± t s / √n, t Student's of n − 1 degrees."""
+    mean, half = np.mean(values), t.ppf(0.975, len(values) - 1) * sem(values)
+    return float(mean), float(mean - half), float(mean + half)
 
 
 def bootstrap(measure: Measure, clusters: np.ndarray, repeats: int, seed: int) -> dict:

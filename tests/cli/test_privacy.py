@@ -6,7 +6,6 @@ import zipfile
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from platformdirs import user_cache_path
 from pydicom import dcmread
 
@@ -14,16 +13,9 @@ from tf_dicom_ce.cli import main
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("eagerly"),
     pytest.mark.filterwarnings("ignore:Even though the .*run_functions_eagerly"),  # of tf.data
 ]
-
-
-@pytest.fixture(autouse=True)
-def eagerly():
-    """A few steps cost less than to trace them."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 NAMES = {

@@ -87,14 +87,6 @@ def train(data, tmp_path, monkeypatch):
     return run
 
 
-@pytest.fixture
-def eagerly():
-    """Of a test that is not of the graph: a few steps cost less than to trace them."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 def test_from_files_to_encoder(whole, place):
     folder, out = whole
     assert "1 other files skipped, 1 unreadable" in out

@@ -134,13 +134,6 @@ def untraced():
         tf.config.run_functions_eagerly(False)
 
 
-@pytest.fixture
-def eagerly():
-    """Of a test that is not of the graph: a few steps cost less than to trace them."""
-    with untraced():
-        yield
-
-
 @pytest.fixture(scope="module")
 def whole(whole_folder):
     with untraced():

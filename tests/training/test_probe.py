@@ -152,6 +152,21 @@ def test_a_linear_head_is_exported_and_read_again(folder, encoder, tmp_path, cap
         np.testing.assert_array_equal(a, b)
 
 
+def test_an_encoder_stays_as_trainable_as_it_was(folder, tmp_path):
+    """A folder that holds something is refused before the work is done."""
+    own = VGG16Encoder(1 / 32)
+    own.build((None, *SIZE, 1))
+    own.blocks[0].trainable = False
+    count = len(own.trainable_variables)
+    assert 0 < count < len(own.variables)
+    words = given(folder, "classification") | {"encoder": own, "label_counts": [6], "draws": 2}
+    probe(**words)
+    assert len(own.trainable_variables) == count
+    (tmp_path / "there").write_text("a run")
+    with pytest.raises(UserError, match="not empty"):
+        probe(**words, run=tmp_path)
+
+
 def test_draws_are_nested_and_spread():
     from tf_dicom_ce.data.splits import nested_count
 
@@ -169,6 +184,9 @@ def test_draws_are_nested_and_spread():
     ("wrong", "words"),
     [
         ({"draws": 1}, "--draws 1: choose 2 or more"),
+        ({"label_counts": [10, 0]}, "--label-counts 0: choose 1 or more"),
+        ({"label_counts": [25]}, "--label-count 25: the training side has 24 labelled images"),
+        ({"label_fractions": [2]}, "--label-fraction 2: choose"),
         ({"encoder": "nowhere"}, "no exported encoder here"),
         ({"labels": None}, "--data goes with --labels or --masks"),
     ],

@@ -34,14 +34,6 @@ def test_of_pretraining(settings):
     assert len({id(variable) for variable in found[0].values()}) == len(found[0])
 
 
-@pytest.fixture
-def eagerly():
-    """A graph has the same variables, and takes its time."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 @pytest.mark.parametrize(
     ("task", "form", "path"),
     [

@@ -159,6 +159,11 @@ def _split(config, examples: tuple[Example, ...], patients, strata) -> splits.Sp
             if not len(rows):
                 raise UserError(f"The column 'split' of the labels has no row for {side}.")
     of_train = (split.train, patients[split.train], strata[split.train])
+    if config.label_count > len(split.train):
+        raise UserError(
+            f"--label-count {config.label_count}: the training side has {len(split.train)} "
+            "labelled images. Choose so many or fewer."
+        )
     if config.label_count:
         train = splits.nested_count(*of_train, config.label_count, config.seed)
     else:

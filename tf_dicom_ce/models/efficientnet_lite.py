@@ -56,9 +56,9 @@ _LIKE = {"padding": "same", "use_bias": False}
 
 
 def _conv_bn(x, conv: keras.Layer, relu: bool = False, name: str | None = None):
-    """BatchNorm(convolution), and ReLU6; `name` is that of the last layer."""
-    names = (conv.name + "_bn", None) if relu else (name or conv.name + "_bn", None)
-    x = layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=names[0])(conv(x))
+    """BatchNorm(convolution), and perhaps ReLU6; `name` is BatchNorm's."""
+    name = name or conv.name + "_bn"
+    x = layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=name)(conv(x))
     return layers.ReLU(6.0, name=conv.name + "_relu")(x) if relu else x
 
 

@@ -282,7 +282,7 @@ def _watch(
     if config.predicts_tags:
         shown += ("tags", "tags_accuracy")
     if config.teacher:
-        shown = ("teacher",)
+        shown += ("teacher",)
     board = tensorboard.TensorBoard(
         run, _SCALARS, optimizers, pictures, config.panel_every, configuration, histograms
     )

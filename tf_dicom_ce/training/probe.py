@@ -1,5 +1,6 @@
 """Probes: how much a frozen encoder's scales tell a simple model, over many draws of few labels."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 from rich.progress import track
-from scipy import stats
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
@@ -85,30 +85,52 @@ def probe(
     """
     if draws < 2:
         raise UserError(f"--draws {draws}: choose 2 or more, for an interval.")
+    if any(count < 1 for count in label_counts):
+        raise UserError(f"--label-counts {min(label_counts)}: choose 1 or more.")
     config = _configure(task, encoder, "full" if data else "quick", settings)
-    labelled = load_given(config, data, labels, masks, class_names, "quick")
-    layer = _layer(encoder, labelled, config)
-    amounts = [{"label_count": count} for count in label_counts] or [
-        {"label_fraction": share} for share in label_fractions
+    configs = [dataclasses.replace(config, label_count=count) for count in label_counts] or [
+        dataclasses.replace(config, label_fraction=share) for share in label_fractions
     ]
-    head = build_head(config, layer, len(labelled.classes))
-    scales = scales_of(layer, _batches(labelled, np.arange(len(labelled.examples))))
-    found = []
-    for amount in amounts:
-        words = f"probing, {_words(amount)}"
-        for seed in track(range(draws), words, console=Console(stderr=True), transient=True):
-            own = dataclasses.replace(config, seed=seed, **amount)
-            drawn = labelled.drawn(own)
-            for readout, measures in _measures(head, scales, drawn, own):
-                row = {"readout": readout, "labels": _words(amount), "draw": seed}
-                row |= {"images": len(drawn.split.train)}
-                row |= {"patients": len(set(drawn.patients[drawn.split.train]))}
-                found.append(row | measures)
-    probed = Probed(tuple(found), tuple(_means(found, HEADLINE[task])), HEADLINE[task])
-    if run:
-        _write(Path(run), config, labelled, probed)
+    with contextlib.ExitStack() as stack:
+        folder = run and stack.enter_context(run_folder.open_run_folder(Path(run), "probe", False))
+        labelled = load_given(config, data, labels, masks, class_names, "quick")
+        layer = _layer(encoder, labelled, config)
+        stack.enter_context(_as_it_was(layer))
+        head = build_head(config, layer, len(labelled.classes))
+        scales = scales_of(layer, _batches(labelled, np.arange(len(labelled.examples))))
+        found = [row for own in configs for row in _draws(head, scales, labelled, own, draws)]
+        probed = Probed(tuple(found), tuple(_means(found, HEADLINE[task])), HEADLINE[task])
+        if folder:
+            _write(folder, config, labelled, probed)
     _tell(probed)
     return probed
+
+
+@contextlib.contextmanager
+def _as_it_was(layer: keras.Layer) -> Iterator[None]:
+    """Leaves a user's encoder as trainable as it came; a head freezes it."""
+    before = [(part, part.trainable) for part in layer._flatten_layers()]
+    try:
+        yield
+    finally:
+        for part, trainable in before:
+            part.trainable = trainable
+
+
+def _draws(
+    head: LinearHead, scales: Scales, labelled: Task, config: FinetuneConfig, draws: int
+) -> Iterator[dict]:
+    """Yields the rows of probe.csv for a number of labels."""
+    amount = _words(config)
+    console = Console(stderr=True)
+    for seed in track(range(draws), f"probing, {amount}", console=console, transient=True):
+        own = dataclasses.replace(config, seed=seed)
+        drawn = labelled.drawn(own)
+        train = drawn.split.train
+        row = {"labels": amount, "draw": seed, "images": len(train)}
+        row |= {"patients": len(set(drawn.patients[train]))}
+        for readout, measures in _measures(head, scales, drawn, own):
+            yield {"readout": readout} | row | measures
 
 
 def _configure(
@@ -249,41 +271,33 @@ def _dice(
 
 
 def _means(found: list[dict], measure: str) -> Iterator[dict]:
-    """Mean over the draws m, with the interval m ± t s / √n of Student's t, n − 1 degrees."""
+    """The mean over the draws with its interval, for every readout and number of labels."""
     for readout, labels in dict.fromkeys((row["readout"], row["labels"]) for row in found):
         values = [
             row[measure] for row in found if (row["readout"], row["labels"]) == (readout, labels)
         ]
-        mean, error = np.mean(values), stats.sem(values)
-        half = stats.t.ppf(0.975, len(values) - 1) * error
-        yield {
-            "readout": readout,
-            "labels": labels,
-            "draws": len(values),
-            "mean": float(mean),
-            "low": float(mean - half),
-            "high": float(mean + half),
-        }
+        mean, low, high = metrics.mean_interval(values)
+        amount = {"readout": readout, "labels": labels, "draws": len(values)}
+        yield amount | {"mean": mean, "low": low, "high": high}
 
 
-def _words(amount: Mapping[str, float]) -> str:
-    if "label_count" in amount:
-        return f"{amount['label_count']} images"
-    return f"{100 * amount['label_fraction']:g} % of the patients"
+def _words(config: FinetuneConfig) -> str:
+    if config.label_count:
+        return f"{config.label_count} images"
+    return f"{100 * config.label_fraction:g} % of the patients"
 
 
-def _write(run: Path, config: FinetuneConfig, labelled: Task, probed: Probed) -> None:
-    with run_folder.open_run_folder(run, "probe", resume=False) as folder:
-        content = {
-            **config.as_dict(),
-            "classes": list(labelled.classes),
-            "data_fingerprint": labelled.frames.fingerprint,
-            "labels_fingerprint": labelled.labels_fingerprint,
-            "environment": run_folder.environment(),
-        }
-        write_json(folder / "config.json", content)
-        write_table(folder / "probe.csv", tuple(probed.rows[0]), probed.rows)
-        write_json(folder / "result.json", {"measure": probed.measure, "means": probed.means})
+def _write(folder: Path, config: FinetuneConfig, labelled: Task, probed: Probed) -> None:
+    content = {
+        **config.as_dict(),
+        "classes": list(labelled.classes),
+        "data_fingerprint": labelled.frames.fingerprint,
+        "labels_fingerprint": labelled.labels_fingerprint,
+        "environment": run_folder.environment(),
+    }
+    write_json(folder / "config.json", content)
+    write_table(folder / "probe.csv", tuple(probed.rows[0]), probed.rows)
+    write_json(folder / "result.json", {"measure": probed.measure, "means": probed.means})
 
 
 def _tell(probed: Probed) -> None:
