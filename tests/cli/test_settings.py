@@ -67,7 +67,7 @@ def in_a_file(part, field, value, path):
 def in_a_study(part, field, value, path):
     path.write_text(
         f'arms = ["{"ce+dicom" if part == "pretraining" else "none"}"]\nseeds = [0]\n'
-        f'fractions = [1.0]\nfreeze = [false]\ntasks = ["classification"]\n'
+        f'fractions = [1.0]\nreadouts = ["tuned"]\ntasks = ["classification"]\n'
         f'[{part}]\npreset = "full"\n{field.name} = {json.dumps(value)}\n'
     )
     words = read_protocol(path, study.options_of()).jobs()[0].command
@@ -111,10 +111,12 @@ def test_what_one_place_refuses_all_refuse(part, field, tmp_path):
 
 def test_every_option_of_a_command_may_stand_in_a_study():
     """And nothing else, but for what the study itself decides."""
+    commands = {"pretraining": "train", "classification": "finetune"}
     for part, module in MODULES.items():
+        command = commands[part]
         parser = argparse.ArgumentParser(add_help=False)
         module.add_arguments(parser)
-        assert {action.dest for action in parser._actions} == study.options_of()[part]
+        assert {action.dest for action in parser._actions} == study.options_of()[command]
         for action in parser._actions:  # no option that a key with a value could not say
             kinds = ("_StoreAction", "_AppendAction", "BooleanOptionalAction")
             plain = type(action).__name__ in kinds

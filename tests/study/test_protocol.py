@@ -9,7 +9,7 @@ name = "mine"
 arms = ["none", "ce+dicom"]
 seeds = [3]
 fractions = [0.05, 1]
-freeze = [true]
+readouts = ["frozen"]
 tasks = ["segmentation"]
 [pretraining]
 data = "dir"
@@ -32,6 +32,11 @@ def read(tmp_path):
     return read_text
 
 
+def find(job, *flags):
+    """The words after these flags."""
+    return [job.command[job.command.index(flag) + 1] for flag in flags]
+
+
 def test_jobs_are_commands(read):
     jobs = read(TOML).jobs()
     assert [job.name for job in jobs] == [
@@ -46,15 +51,16 @@ def test_jobs_are_commands(read):
         *("--width", "0.25", "--use-dicom", "--seed", "3"),
     )
     assert jobs[3].command == (
-        *("finetune", "--task", "segmentation", "--freeze", "--label-fraction", "0.05"),
-        *("--seed", "3", "--class-names", "a", "b c", "--epochs", "7"),
+        *("finetune", "--class-names", "a", "b c", "--epochs", "7", "--task", "segmentation"),
+        *("--freeze", "--label-fraction", "0.05", "--seed", "3"),
     )
     assert [job.needs for job in jobs] == [None, None, None, jobs[2].name, jobs[2].name]
     assert jobs[3].cell == {
         "arm": "ce+dicom",
         "task": "segmentation",
-        "frozen": True,
-        "fraction": 0.05,
+        "measure": "Dice",
+        "readout": "frozen",
+        "labels": 0.05,
         "seed": 3,
     }
 
@@ -65,19 +71,34 @@ def test_a_task_may_have_fractions_of_its_own(read):
     assert "--fractions" not in jobs[-1].command
 
 
+def test_tasks_of_other_names_and_probes(read):
+    """A task is a table of any name; a probe has the options that are not about training."""
+    text = TOML.replace('tasks = ["segmentation"]', 'tasks = ["thyroid"]').replace(
+        "[segmentation]", '[thyroid]\ntask = "segmentation"\ncounts = [10]\ndraws = 5'
+    )
+    probe, *_ = read(text.replace('["frozen"]', '["probe", "tuned"]')).jobs()
+    assert probe.name == "thyroid/none/probe/10/seed-3"
+    assert probe.command == (
+        *("probe", "--task", "segmentation", "--draws", "5", "--class-names", "a", "b c"),
+        *("--label-counts", "10", "--seed", "3"),
+    )
+    assert probe.cell["measure"] == "Dice"
+    command.check_job(probe.command)
+    with pytest.raises(UserError, match="'config': a probe takes its settings from this table"):
+        read(TOML.replace('["frozen"]', '["probe"]').replace("epochs = 7", "config = 'a.toml'"))
+
+
 def test_imagenet_needs_no_pretraining(read):
     """Its words stand last: the other arms' network does not matter."""
     text = TOML.replace('"none"', '"imagenet"').replace("epochs = 7", 'backbone = "vgg16"')
     first, _, *others = read(text).jobs()
     assert (first.name, first.needs) == ("segmentation/imagenet/frozen/0.05/seed-3", None)
-    words = ("--backbone", "efficientnetlite0", "--encoder-weights", "imagenet")
-    assert first.command[-6:] == ("--backbone", "vgg16", *words)
+    assert find(first, "--backbone", "--encoder-weights") == ["efficientnetlite0", "imagenet"]
     command.check_job(first.command)
     assert not any("efficientnetlite0" in job.command for job in others)
     own = '[imagenet]\nencoder_weights = "a.keras"\nlearning_rate = 1e-5\n'
     first = read(text + own).jobs()[0]
-    own_words = ("--encoder-weights", "a.keras", "--learning-rate", "1e-05")
-    assert first.command[-6:] == ("--backbone", "efficientnetlite0", *own_words)
+    assert find(first, "--encoder-weights", "--learning-rate") == ["a.keras", "1e-05"]
     assert read(TOML + own).jobs() == read(TOML).jobs()
 
 
@@ -90,6 +111,7 @@ def test_shipped_studies(name):
     names = [job.name for job in jobs]
     assert all(names.index(job.needs) < k for k, job in enumerate(jobs) if job.needs)
     arms, conditions = len(protocol.arms), 2 * 2 * 2
+    assert protocol.readouts == ("frozen", "tuned")
     assert len(jobs) == 3 * (arms * conditions + arms - 1)
 
 
@@ -109,7 +131,17 @@ def test_every_arms_options_are_known():
     ("old", "new", "message"),
     [
         ('"none"', '"nothing"', "no arm 'nothing'; there are: none, ce,"),
-        ('["segmentation"]', '["detection"]', "no task 'detection'"),
+        ('["segmentation"]', '["liver"]', r"unknown key 'segmentation'"),
+        ('["frozen"]', '["linear"]', "no readout 'linear'; there are: probe, frozen, tuned"),
+        ("epochs = 7", "task = 'detection'", "choose one of classification, segmentation"),
+        ("epochs = 7", "counts = [1]", "segmentation: counts 1: whole, 2 or more"),
+        ("epochs = 7", "fractions = [5]", "segmentation: fractions 5: above 0, at most 1"),
+        ("segmentation", "liver", r"\[liver\] classification or segmentation\? Say so: task = "),
+        (
+            'readouts = ["frozen"]',
+            "freeze = [true]",
+            "unknown key 'freeze'; there are: .* readouts",
+        ),
         (
             "epochs = 7",
             "epoch = 7",

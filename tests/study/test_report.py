@@ -23,8 +23,8 @@ ORDER = {arm: k for k, arm in enumerate(LEVELS)}
 
 def scores_of(cell):
     """Dice [30] of a run; the truth of the first image has no class."""
-    rng = np.random.default_rng([ORDER[cell["arm"]], cell["frozen"], cell["seed"]])
-    level = LEVELS[cell["arm"]] + 0.1 * cell["fraction"]
+    rng = np.random.default_rng([ORDER[cell["arm"]], cell["readout"] == "frozen", cell["seed"]])
+    level = LEVELS[cell["arm"]] + 0.1 * cell["labels"]
     scores = np.clip(level + 0.02 * rng.standard_normal(len(PATIENTS)), 0, 1)
     scores[0] = np.nan
     return scores
@@ -73,11 +73,11 @@ def finish(study, job):
 
 def build(folder, seeds=(0, 1, 2), done=lambda cell: True, name="mine & <b>yours</b>", arms=ARMS):
     tasks = ("segmentation", "classification")
-    options = {part: {} for part in ("pretraining", *tasks)}
+    options = {"pretraining": {}} | {task: {"task": task} for task in tasks}
     if "imagenet" in arms:
         options["imagenet"] = {"encoder_weights": "/data/Jane Zyxw/resnet50.keras"}
-    fractions = dict.fromkeys(tasks, (0.05, 1.0))
-    protocol = Protocol(name, arms, seeds, (True, False), tasks, fractions, options)
+    labels = dict.fromkeys(tasks, (0.05, 1.0))
+    protocol = Protocol(name, arms, seeds, ("frozen", "tuned"), labels, options)
     study = Study(folder / "Jane Zyxw" / "study", protocol.jobs())
     for job in study.jobs:
         if done(job.cell):
@@ -108,11 +108,11 @@ def find(rows, **wanted):
     return row
 
 
-FROZEN = {"task": "segmentation", "freeze": "true", "fraction": "0.05"}
+FROZEN = {"task": "segmentation", "readout": "frozen", "labels": "0.05"}
 
 
 def cell_scores(arm):
-    cell = {"arm": arm, "frozen": True, "fraction": 0.05}
+    cell = {"arm": arm, "readout": "frozen", "labels": 0.05}
     return np.stack([scores_of(cell | {"seed": seed}) for seed in (0, 1, 2)])[:, 1:]
 
 

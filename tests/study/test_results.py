@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.study.protocol import Job
+from tf_dicom_ce.study.protocol import MEASURES, Job
 from tf_dicom_ce.study.results import collect
 from tf_dicom_ce.study.runner import Study
 from tf_dicom_ce.study.statistics import cell_summary, paired_test
@@ -37,7 +37,8 @@ def finish(study, job, rows=None, **config):
 
 
 def head(seed, arm="ce", task="segmentation"):
-    cell = {"arm": arm, "task": task, "frozen": True, "fraction": 1.0, "seed": seed}
+    cell = {"arm": arm, "task": task, "readout": "frozen", "labels": 1.0}
+    cell |= {"seed": seed, "measure": MEASURES[task]}
     return Job(f"{task}/{arm}/frozen/1/seed-{seed}", ("finetune",), None, cell)
 
 

@@ -49,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def configure(options: argparse.Namespace) -> FinetuneConfig:
     """The preset with the settings that were given, as on an encoder that has all of them."""
-    preset = options.preset or ("full" if options.data else "quick")
-    return finetune_config(options.task, preset, arguments.given_settings(options, FinetuneConfig))
+    given = arguments.given_settings(options, FinetuneConfig)
+    return finetune_config(options.task, arguments.preset(options), given)
 
 
 def run(options: argparse.Namespace) -> None:

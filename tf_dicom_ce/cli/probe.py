@@ -17,10 +17,11 @@ import argparse
 from pathlib import Path
 
 from tf_dicom_ce.cli import arguments
-from tf_dicom_ce.config import FinetuneConfig
+from tf_dicom_ce.config import FinetuneConfig, finetune_config
 from tf_dicom_ce.errors import UserError
 
-_SETTINGS = ("task", "image_size", "width", "find_sector", "blank_outside")
+_SETTINGS = ("task", "image_size", "backbone", "encoder_weights", "width")
+_SETTINGS += ("find_sector", "blank_outside", "seed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +35,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--label-fractions", type=float, nargs="+", default=(0.05, 1.0), metavar="X", help=shares)
     counts = "numbers of labelled training images, in place of shares"
     add("--label-counts", type=int, nargs="+", default=(), metavar="N", help=counts)
-    folder = "folder for config.json, probe.csv (a row a draw) and result.json"
+    presets, whose = ("paper", "full", "quick"), "size and width of none, and which phantom"
+    add("--preset", choices=presets, help=f"{whose} (default: full; phantom: quick)")
+    folder = "folder for config.json, probe.csv (a row a draw), test.csv (by image) and result.json"
     add("--run", type=Path, metavar="DIR", help=folder)
+    add("--resume", action="store_true", help="only read what --run has, if it is whole")
     arguments.add_settings(parser, FinetuneConfig, _SETTINGS)
+
+
+def configure(options: argparse.Namespace) -> FinetuneConfig:
+    """The settings that were given, as on an encoder that has all of them."""
+    given = arguments.given_settings(options, FinetuneConfig)
+    return finetune_config(options.task, arguments.preset(options), {"head": "linear"} | given)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -49,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
 
     from tf_dicom_ce.training.probe import probe
 
-    names = ("encoder", "data", "labels", "masks", "class_names")
-    names += ("label_fractions", "label_counts", "draws", "run")
+    names = ("encoder", "data", "labels", "masks", "class_names", "preset")
+    names += ("label_fractions", "label_counts", "draws", "run", "resume")
     given = arguments.given_settings(options, FinetuneConfig)
     probe(**given, **{name: getattr(options, name) for name in names})

@@ -18,11 +18,10 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from tf_dicom_ce.cli import finetune, train
+from tf_dicom_ce.cli import finetune, probe, train
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.study.protocol import TASKS
 
-_COMMANDS = {"train": train, "finetune": finetune}
+_COMMANDS = {"train": train, "finetune": finetune, "probe": probe}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,12 +44,8 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
 
 def options_of() -> dict[str, set[str]]:
-    """Part of the TOML file -> options of its command, which may stand there as keys."""
-    commands = {"pretraining": "train", **dict.fromkeys(TASKS, "finetune")}
-    return {
-        part: {action.dest for action in _parser(command)._actions}
-        for part, command in commands.items()
-    }
+    """Command -> its options, which may stand as keys in the TOML file."""
+    return {name: {action.dest for action in _parser(name)._actions} for name in _COMMANDS}
 
 
 def check_job(words: Sequence[str]) -> None:

@@ -44,18 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def configure(options: argparse.Namespace) -> PretrainConfig:
     """The preset with the settings that were given."""
     given = arguments.given_settings(options, PretrainConfig)
-    config = dataclasses.replace(PRESETS[_preset(options)], **given)
+    config = dataclasses.replace(PRESETS[arguments.preset(options)], **given)
     config.require_teacher()
     return config
 
 
-def _preset(options: argparse.Namespace) -> str:
-    return options.preset or ("full" if options.data else "quick")
-
-
 def run(options: argparse.Namespace) -> None:
     """Runs the command: source → data set → training → export."""
-    config, preset = configure(options), _preset(options)
+    config, preset = configure(options), arguments.preset(options)
 
     from tf_dicom_ce.workers import warm_up
 

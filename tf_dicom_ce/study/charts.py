@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tf_dicom_ce.study.formats import percent, state
+from tf_dicom_ce.study.formats import amount
 from tf_dicom_ce.study.protocol import ARMS
-from tf_dicom_ce.study.results import CONTROLS, MEASURES, Compared, Entry
+from tf_dicom_ce.study.results import CONTROLS, Compared, Entry
 
 # Mid-tones: at least 3 to 1 against the page, light or dark.
 _COLOURS = (
@@ -44,37 +44,41 @@ def have_matplotlib() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def efficiency(table: Sequence[Entry], task: str, frozen: bool) -> str | None:
-    """Label-efficiency curves of all arms, with 95 % intervals, as SVG; None without a result."""
-    entries = [e for e in table if (e.task, e.frozen) == (task, frozen) and e.summary]
+def efficiency(table: Sequence[Entry], task: str, readout: str) -> str | None:
+    """Label-efficiency curves of all arms, with 95 % intervals, as SVG; None without a result.
+
+    Of shares of the labels, or of numbers where there are no shares.
+    """
+    entries = [e for e in table if (e.task, e.readout) == (task, readout) and e.summary]
+    entries = [e for e in entries if e.labels <= 1] or entries
     if not entries:
         return None
     arms = list(dict.fromkeys(entry.arm for entry in entries))
 
     def draw(axes):
         for k, arm in enumerate(arms):
-            of_arm = sorted((e for e in entries if e.arm == arm), key=lambda e: e.fraction)
+            of_arm = sorted((e for e in entries if e.arm == arm), key=lambda e: e.labels)
             means = [e.summary.mean for e in of_arm]
             ends = [e.summary.interval_95 or (e.summary.mean,) * 2 for e in of_arm]
             low, high = np.transpose(ends)
             axes.errorbar(
-                [e.fraction * (1 + _STEP * (k - (len(arms) - 1) / 2)) for e in of_arm],
+                [e.labels * (1 + _STEP * (k - (len(arms) - 1) / 2)) for e in of_arm],
                 means,
                 np.maximum(0, (means - low, high - means)),
                 **{**_STYLES[arm], "markersize": 5, "linewidth": 1.5, "capsize": 2},
                 label=arm,
             )
-        fractions = sorted({e.fraction for e in entries})
+        amounts = sorted({e.labels for e in entries})
         axes.set_xscale("log")
-        axes.set_xticks(fractions, [percent(f) for f in fractions])
+        axes.set_xticks(amounts, [amount(labels) for labels in amounts])
         axes.set_xticks([], minor=True)
-        axes.set_xlim(fractions[0] / 1.3, fractions[-1] * 1.3)
-        axes.set_xlabel("labelled patients used")
-        axes.set_ylabel(MEASURES[task])
+        axes.set_xlim(amounts[0] / 1.3, amounts[-1] * 1.3)
+        axes.set_xlabel("labels used")
+        axes.set_ylabel(entries[0].measure)
         axes.grid(axis="y", alpha=0.15)
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
-    return _svg(draw, (6.2, 3.4), f"{task}-{state(frozen)}")
+    return _svg(draw, (6.2, 3.4), f"{task}-{readout}")
 
 
 def true_against_shuffled(compared: Sequence[Compared], task: str) -> str | None:
@@ -90,10 +94,10 @@ def true_against_shuffled(compared: Sequence[Compared], task: str) -> str | None
             axes.plot([low, high], [k, k], color=style["color"], linewidth=2)
             axes.plot(c.test.difference, k, color=style["color"], marker=style["marker"])
         axes.axvline(0, color=_INK, linewidth=0.8)
-        names = [f"{c.a}, {state(c.frozen)}, {percent(c.fraction)}" for c in shown]
+        names = [f"{c.a}, {c.readout}, {amount(c.labels)}" for c in shown]
         axes.set_yticks(range(len(shown)), names)
         axes.set_ylim(len(shown) - 0.5, -0.5)
-        axes.set_xlabel(f"{MEASURES[task]}: true tags less shuffled tags (95 % interval)")
+        axes.set_xlabel(f"{shown[0].measure}: true tags less shuffled tags (95 % interval)")
         axes.grid(axis="x", alpha=0.15)
 
     return _svg(draw, (6.2, 1 + 0.34 * len(shown)), f"control-{task}")

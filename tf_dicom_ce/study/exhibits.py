@@ -15,7 +15,7 @@ from PIL import Image
 from tf_dicom_ce.phantom.cohort import default_cohort
 from tf_dicom_ce.phantom.difficulty import write_difficulty
 from tf_dicom_ce.study.formats import without_paths
-from tf_dicom_ce.study.protocol import PLACES, TASKS, Protocol
+from tf_dicom_ce.study.protocol import PLACES, READOUTS, Protocol
 from tf_dicom_ce.study.runner import State, Study, read_json
 
 _KIND = 1_500_000  # bytes of all pictures of one kind, before base64
@@ -35,21 +35,26 @@ def panels(study: Study) -> dict[str, str]:
     return _embed(found)
 
 
-def overlays(study: Study) -> tuple[tuple[bool, float] | None, dict[str, str]]:
+def overlays(study: Study) -> tuple[tuple[str, str, float] | None, dict[str, str]]:
     """Arm -> test segmentations of its first run, all under one condition, JPEG, base64.
 
-    The condition is the smallest label fraction, tuned if the study has that: (frozen, fraction),
-    or None without a segmentation.
+    The condition is that of the last readout (a tuned encoder, where there is one) with the
+    smallest amount of labels: (task, readout, labels), or None without a segmentation.
     """
-    jobs = [job for job in study.jobs if job.cell["task"] == "segmentation"]
-    conditions = [(job.cell["frozen"], job.cell["fraction"]) for job in jobs]
-    condition = min(conditions, default=None)
+    jobs = [job for job in study.jobs if job.cell.get("measure") == "Dice"]
+    conditions = [tuple(job.cell[k] for k in ("task", "readout", "labels")) for job in jobs]
+    condition = min(conditions, key=_overlay_order, default=None)
     found: dict[str, Path] = {}
     for job, its_condition in zip(jobs, conditions, strict=True):
         picture = study.place(job.name) / "segmentations.png"
         if its_condition == condition and picture.exists():
             found.setdefault(job.cell["arm"], picture)
     return condition, _embed(found)
+
+
+def _overlay_order(condition: tuple[str, str, float]) -> tuple:
+    _, readout, labels = condition
+    return -READOUTS.index(readout), labels
 
 
 def losses(study: Study) -> Numbers:
@@ -117,7 +122,7 @@ def provenance(study: Study) -> list[tuple[str, str]]:
 
 def render_phantom(protocol: Protocol) -> None:
     """Makes the phantom's cohorts that jobs want, before several of them want them at once."""
-    parts = (protocol.options[part] for part in ("pretraining", *TASKS))
+    parts = (protocol.options[part] for part in ("pretraining", *protocol.labels))
     presets = {options.get("preset") or "quick" for options in parts if not options.get("data")}
     for cohort in map(default_cohort, sorted(presets)):
         if not (cohort / "difficulty.md").exists():
@@ -126,7 +131,7 @@ def render_phantom(protocol: Protocol) -> None:
 
 def difficulty(protocol: Protocol) -> str | None:
     """How hard the phantom's tasks are, where they are the study's and that was measured."""
-    if any(protocol.options[task].get("data") for task in protocol.tasks):
+    if any(protocol.options[task].get("data") for task in protocol.labels):
         return None
     table = default_cohort(protocol.options["pretraining"].get("preset", "quick")) / "difficulty.md"
     return table.read_text() if table.exists() else None

@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Sequence
 
-from tf_dicom_ce.study.results import MEASURES, Compared, Entry
+from tf_dicom_ce.study.results import Compared, Entry
 from tf_dicom_ce.study.statistics import CellSummary, PairedTest
 
 NOTHING = "–"
@@ -38,14 +38,14 @@ def p_value(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def percent(fraction: float) -> str:
-    """A label fraction."""
-    return f"{100 * fraction:g} %"
+def amount(labels: float) -> str:
+    """An amount of labels: a share, or above 1 a number of images."""
+    return f"{labels:g} labels" if labels > 1 else f"{100 * labels:g} %"
 
 
-def state(frozen: bool) -> str:
-    """The encoder's state, as in the names of the jobs."""
-    return "frozen" if frozen else "tuned"
+def readout(name: str) -> str:
+    """How an encoder was read."""
+    return name if name == "probe" else f"{name} encoder"
 
 
 def interval(value: tuple[float, float] | None, write=number) -> str:
@@ -83,7 +83,7 @@ def latex(text: object) -> str:
 def table2_csv(table: Sequence[Entry]) -> str:
     """Table 2, a row for each cell; nothing stands where a number is missing."""
     return _csv(
-        "task measure arm freeze fraction seeds seeds_planned mean low_95 high_95 sd_seeds "
+        "task measure arm readout labels seeds seeds_planned mean low_95 high_95 sd_seeds "
         "sd_images bootstrap_mean bootstrap_sd n_images n_patients paper_mean paper_sd",
         [
             {
@@ -100,7 +100,7 @@ def table2_csv(table: Sequence[Entry]) -> str:
 def comparisons_csv(compared: Sequence[Compared]) -> str:
     """All comparisons, a row each."""
     return _csv(
-        "task measure freeze fraction a b difference low_95 high_95 p p_seeds p_holm effect_size "
+        "task measure readout labels a b difference low_95 high_95 p p_seeds p_holm effect_size "
         "share_better share_worse n_patients seeds verdict test paper_difference",
         [
             {
@@ -116,8 +116,7 @@ def comparisons_csv(compared: Sequence[Compared]) -> str:
 def _row(entry: Entry | Compared, found: CellSummary | PairedTest | None) -> dict:
     """What the rows of both tables have."""
     low, high = (found and found.interval_95) or (None, None)
-    row = vars(entry) | (vars(found) if found else {}) | {"low_95": low, "high_95": high}
-    return row | {"measure": MEASURES[entry.task], "freeze": str(entry.frozen).lower()}
+    return vars(entry) | (vars(found) if found else {}) | {"low_95": low, "high_95": high}
 
 
 def _csv(columns: str, rows: Sequence[dict]) -> str:

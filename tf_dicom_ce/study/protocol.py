@@ -1,9 +1,9 @@
 """What a study compares: a TOML file to a list of jobs, each a command of its own.
 
 An arm is a way to pretrain. For every arm and seed there is a pretraining; for every pretraining,
-task, state of the encoder (frozen or tuned) and label fraction there is a head, trained with the
-pretraining's seed. So seeds vary weights, order, split of the pretraining images and which labels
-are among the few, the same in all arms; the test images are always the same.
+task, readout and amount of labels there is a head, trained with the pretraining's seed, or a probe.
+So seeds vary weights, order, split of the pretraining images and, of heads, which labels are among
+the few, the same in all arms; the test images are always the same.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from tf_dicom_ce.config import FinetuneConfig, PretrainConfig
+from tf_dicom_ce.config import TASKS, FinetuneConfig, PretrainConfig
 from tf_dicom_ce.config_file import check_settings, read_toml
 from tf_dicom_ce.errors import UserError
 
@@ -36,48 +36,55 @@ ARMS: dict[str, tuple[str, ...] | None] = {
 _IMAGENET = {"backbone": "efficientnetlite0", "encoder_weights": "imagenet"}
 #: The arms of the paper's Table 2, and the control.
 BASIC_ARMS = ("none", "ce", "ce+dicom", "ce+shuffled", "tags", "ce+tags")
-TASKS = ("classification", "segmentation")
+#: How an encoder is read: by the mean of many linear models, by a head on it as it is, or by one
+#: that trains it, too.
+READOUTS = ("probe", "frozen", "tuned")
+#: Kind of task -> what a test image's score is.
+MEASURES = {"classification": "accuracy", "segmentation": "Dice"}
 #: Options that say where something lies; what lies there, the runs' fingerprints say.
 PLACES = {"data", "labels", "masks", "config"}
-PARTS = ("pretraining", *TASKS, "imagenet")
-_KEYS = {"name", "arms", "seeds", "fractions", "freeze", "tasks", *PARTS}
+_KEYS = {"name", "arms", "seeds", "fractions", "counts", "readouts", "tasks"}
 # Options that take one of several values each time they are given.
 _REPEATED = {f.name for f in dataclasses.fields(PretrainConfig) if f.type == tuple[str, ...]}
 _DECIDED = {
-    *("seed", "freeze", "label_fraction", "task", "use_dicom", "shuffle_tags", "tag_noise"),
-    *("run", "resume", "export", "encoder"),
+    *("seed", "freeze", "head", "label_fraction", "label_count", "use_dicom", "shuffle_tags"),
+    *("tag_noise", "run", "resume", "export", "encoder"),
 }
+# The keys of a task's table that are not options of `finetune`, and those that a probe has.
+_OF_TASK = ("fractions", "counts", "draws")
+_PROBED = ("task", "draws", "data", "labels", "masks", "class_names", "preset")
+_PROBED += ("image_size", "backbone", "encoder_weights", "width", "find_sector", "blank_outside")
 
 
 def decided(part: str) -> set[str]:
-    """The options of one of `PARTS` that the study decides; the weights of a head, its arm does."""
-    return _DECIDED | ({"encoder_weights"} if part in TASKS else set())
+    """The options of a table that the study decides; the weights of a head, its arm does."""
+    of_arm = {"pretraining": set(), "imagenet": {"task"}}
+    return _DECIDED | of_arm.get(part, {"encoder_weights"})
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
     """One command."""
 
-    name: str  # path of its folder below `jobs/`, e.g. "segmentation/ce/frozen/0.05/seed-0"
+    name: str  # path of its folder below `jobs/`, e.g. "thyroid/ce/frozen/0.05/seed-0"
     command: tuple[str, ...]  # words after `tf-dicom-ce`, without those that name folders
     needs: str | None  # name of the job whose encoder it uses
-    cell: dict[str, Any]  # arm, task (or "pretraining"), frozen, fraction, seed
+    cell: dict[str, Any]  # arm, task (or "pretraining"), its measure, readout, labels, seed
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
     """A study.
 
-    `options` are, of "pretraining" and of each task, those of the command; of "imagenet", where
-    that is an arm, those of its heads, above their task's.
+    `options` are, of "pretraining" and of each task, those of the command, `task` among them; of
+    "imagenet", where that is an arm, those of its heads, above their task's.
     """
 
     name: str
     arms: tuple[str, ...]  # names of `ARMS`
     seeds: tuple[int, ...]  # of pretraining and head
-    freeze: tuple[bool, ...]  # states of the encoder
-    tasks: tuple[str, ...]  # names of `TASKS`
-    fractions: dict[str, tuple[float, ...]]  # task -> shares of its labelled patients
+    readouts: tuple[str, ...]  # of `READOUTS`
+    labels: dict[str, tuple[float, ...]]  # task -> shares of its patients, or above 1 images
     options: dict[str, dict[str, Any]]
 
     def jobs(self) -> tuple[Job, ...]:
@@ -91,19 +98,25 @@ class Protocol:
                 options = _words(self.options["pretraining"])
                 words = ("train", *options, *ARMS[arm], "--seed", str(seed))
                 jobs.append(Job(needs, words, None, of_arm | {"task": "pretraining"}))
-            for task in self.tasks:
-                for frozen, fraction in itertools.product(self.freeze, self.fractions[task]):
-                    state = "frozen" if frozen else "tuned"
-                    words = (
-                        *("finetune", "--task", task, "--freeze" if frozen else "--no-freeze"),
-                        *("--label-fraction", f"{fraction:g}", "--seed", str(seed)),
-                        *_words(self.options[task]),
-                        *_words(self.options.get(arm, {})),
-                    )
-                    name = f"{task}/{arm}/{state}/{fraction:g}/seed-{seed}"
-                    cell = of_arm | {"task": task, "frozen": frozen, "fraction": fraction}
-                    jobs.append(Job(name, words, needs, cell))
+            for task, readout in itertools.product(self.labels, self.readouts):
+                for amount in self.labels[task]:
+                    words = self._readout(task, readout, arm, amount)
+                    name = f"{task}/{arm}/{readout}/{amount:g}/seed-{seed}"
+                    cell = of_arm | {"task": task, "readout": readout, "labels": amount}
+                    cell["measure"] = MEASURES[self.options[task]["task"]]
+                    jobs.append(Job(name, (*words, "--seed", str(seed)), needs, cell))
         return tuple(jobs)
+
+    def _readout(self, task: str, readout: str, arm: str, amount: float) -> tuple[str, ...]:
+        """The words of a probe or a head, without its seed."""
+        options = self.options[task] | self.options.get(arm, {})
+        what = "count" if amount > 1 else "fraction"
+        if readout == "probe":
+            words = {k: v for k, v in options.items() if k in _PROBED}
+            return ("probe", *_words(words | {f"label_{what}s": f"{amount:g}"}))
+        words = {k: v for k, v in options.items() if k != "draws"}
+        state = {"freeze": readout == "frozen", f"label_{what}": f"{amount:g}"}
+        return ("finetune", *_words(words | state))
 
 
 def read_protocol(path: Path, options_of: Mapping[str, Collection[str]]) -> Protocol:
@@ -112,48 +125,86 @@ def read_protocol(path: Path, options_of: Mapping[str, Collection[str]]) -> Prot
     Args:
         path: The file; `data` and `labels` in it are relative to the current folder, as on the
             command line.
-        options_of: "pretraining" and each task -> all options that its command has; the table
-            `imagenet` has settings alone.
+        options_of: "train" and "finetune" -> all options of that command; the table `imagenet` has
+            settings alone.
 
     Raises:
         UserError: Unreadable, or an unknown key, arm, task or setting; the message names the file.
     """
     content = read_toml(path)
-    for key in content:
-        if key not in _KEYS:
-            raise UserError(f"{path}: unknown key '{key}'; there are: {', '.join(sorted(_KEYS))}.")
-    options = {name: dict(content.get(name, {})) for name in ("pretraining", *TASKS)}
-    arms = tuple(content.get("arms", BASIC_ARMS))
-    if "imagenet" in arms:
-        options["imagenet"] = _IMAGENET | content.get("imagenet", {})
-    fractions = content.get("fractions", (0.05, 1.0))
-    protocol = Protocol(
-        content.get("name", path.stem),
-        arms,
-        tuple(content.get("seeds", (0, 1, 2))),
-        tuple(content.get("freeze", (True, False))),
-        tuple(content.get("tasks", TASKS)),
-        {task: tuple(options[task].pop("fractions", fractions)) for task in TASKS},
-        options,
+    tasks = tuple(content.get("tasks", TASKS))
+    tables = ("pretraining", *tasks, "imagenet")
+    for key in content.keys() - {*_KEYS, *tables}:
+        known = ", ".join(sorted({*_KEYS, *tables}))
+        raise UserError(f"{path}: unknown key '{key}'; there are: {known}.")
+    arms, readouts = (
+        tuple(content.get(name, default))
+        for name, default in (("arms", BASIC_ARMS), ("readouts", ("frozen", "tuned")))
     )
-    for what, found, known in (("arm", protocol.arms, ARMS), ("task", protocol.tasks, TASKS)):
+    for what, found, known in (("arm", arms, ARMS), ("readout", readouts, READOUTS)):
         for name in found:
             if name not in known:
                 raise UserError(f"{path}: no {what} '{name}'; there are: {', '.join(known)}.")
-    shares = (protocol.fractions[task] for task in protocol.tasks)
-    if not all((protocol.arms, protocol.seeds, protocol.tasks, *shares)):
-        raise UserError(f"{path}: arms, seeds, fractions and tasks need at least one entry each.")
-    for part in PARTS:
-        content_of_part = content.get(part, {})
-        for name in content_of_part.keys() & decided(part):
-            raise UserError(f"{path}: [{part}] '{name}' is what the study itself decides.")
-        check_settings(
-            content_of_part,
-            PretrainConfig if part == "pretraining" else FinetuneConfig,
-            lambda key, part=part: f"{path}: [{part}]",
-            others={*options_of.get(part, ()), *(("fractions",) if part in TASKS else ())},
+    for part in tables:
+        _check(path, part, content.get(part, {}), options_of, readouts)
+    options = {part: dict(content.get(part, {})) for part in ("pretraining", *tasks)}
+    for task in tasks:
+        if options[task].setdefault("task", task) not in TASKS:
+            words = f'{" or ".join(TASKS)}? Say so: task = "segmentation".'
+            raise UserError(f"{path}: [{task}] {words}")
+    labels = {task: _labels(path, task, content, options[task]) for task in tasks}
+    if "imagenet" in arms:
+        options["imagenet"] = _IMAGENET | content.get("imagenet", {})
+    seeds = tuple(content.get("seeds", (0, 1, 2)))
+    if not all((arms, seeds, tasks, readouts, *labels.values())):
+        raise UserError(
+            f"{path}: arms, seeds, tasks, readouts, and fractions or counts need at least one "
+            "entry each."
         )
-    return protocol
+    name = content.get("name", path.stem)
+    return Protocol(name, arms, seeds, readouts, labels, options)
+
+
+def _labels(path: Path, task: str, content: dict, table: dict) -> tuple[float, ...]:
+    """A task's amounts of labels: shares of its patients, and numbers of images, which are above 1.
+
+    They stand in its table, or else at the top.
+    """
+    own = {name: table.pop(name) for name in ("fractions", "counts") if name in table}
+    given = own or {name: content[name] for name in ("fractions", "counts") if name in content}
+    given = given or {"fractions": (0.05, 1.0)}
+    shares, counts = given.get("fractions", ()), given.get("counts", ())
+    for name, found, right in (
+        ("fractions", shares, lambda share: type(share) in (int, float) and 0 < share <= 1),
+        ("counts", counts, lambda count: type(count) is int and count > 1),
+    ):
+        for value in found:
+            if not right(value):
+                allowed = "above 0, at most 1" if name == "fractions" else "whole, 2 or more"
+                raise UserError(f"{path}: {task}: {name} {value}: {allowed}.")
+    return (*shares, *counts)
+
+
+def _check(
+    path: Path,
+    part: str,
+    table: dict,
+    options_of: Mapping[str, Collection[str]],
+    readouts: Collection[str],
+) -> None:
+    """Checks the keys and values of one table."""
+    for name in table.keys() & decided(part):
+        raise UserError(f"{path}: [{part}] '{name}' is what the study itself decides.")
+    is_task = part not in ("pretraining", "imagenet")
+    others = {*options_of["finetune"], *_OF_TASK} if is_task else set()
+    check_settings(
+        table,
+        PretrainConfig if part == "pretraining" else FinetuneConfig,
+        lambda key: f"{path}: [{part}]",
+        others=others or (options_of["train"] if part == "pretraining" else ()),
+    )
+    if is_task and "config" in table and "probe" in readouts:
+        raise UserError(f"{path}: [{part}] 'config': a probe takes its settings from this table.")
 
 
 def _words(options: dict[str, Any]) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ from scipy import stats
 
 from tf_dicom_ce.study import charts, exhibits, formats
 from tf_dicom_ce.study.results import (
-    MEASURES,
     PAIRS,
     Cell,
     Compared,
@@ -65,7 +64,7 @@ def write_report(study: Study, folder: Path, difficulty: str | None = None) -> N
         "tasks": [_task(task, table, compared) for task in tasks],
         **_table2(table),
         "arms": [(arm, words) for arm, words in _WORDS.items() if arm in {e.arm for e in table}],
-        "measures": MEASURES,
+        "measures": {entry.task: entry.measure for entry in table},
         "losses": _matrix(exhibits.losses(study)),
         "sensitivities": _matrix(exhibits.sensitivities(study)),
         "difficulty": formats.rows_of_markdown(difficulty or ""),
@@ -138,9 +137,9 @@ def _warnings(table: Sequence[Entry], compared: Sequence[Compared]) -> list[str]
 def _table2(table: Sequence[Entry]) -> dict:
     """Table 2 of all tasks, a row for each arm and state, by what is at rows and columns."""
     return {
-        "columns": list(dict.fromkeys((e.task, e.fraction) for e in table)),
-        "rows": list(dict.fromkeys((e.arm, e.frozen) for e in table)),
-        "cells": {(e.task, e.arm, e.frozen, e.fraction): e for e in table},
+        "columns": list(dict.fromkeys((e.task, e.labels) for e in table)),
+        "rows": list(dict.fromkeys((e.arm, e.readout) for e in table)),
+        "cells": {(e.task, e.arm, e.readout, e.labels): e for e in table},
     }
 
 
@@ -149,9 +148,9 @@ def _task(task: str, table: Sequence[Entry], compared: Sequence[Compared]) -> di
     compared = [c for c in compared if c.task == task]
     return {
         "name": task,
-        "measure": MEASURES[task],
-        "fractions": sorted({e.fraction for e in table if e.task == task}),
-        "in_paper": sorted({e.fraction for e in table if e.task == task and e.paper}),
+        "measure": next(e.measure for e in table if e.task == task),
+        "labels": sorted({e.labels for e in table if e.task == task}),
+        "in_paper": sorted({e.labels for e in table if e.task == task and e.paper}),
         "compared": compared,
         "tests": sorted({c.test.test for c in compared if c.test}),
     }
@@ -163,12 +162,12 @@ def _charts(
     """Title and <svg> of every chart that has something to show."""
     if not charts.have_matplotlib():
         return []
-    states = list(dict.fromkeys(entry.frozen for entry in table))
+    readouts = list(dict.fromkeys(entry.readout for entry in table))
     drawn = [
         *(
-            (f"{task}, {formats.state(frozen)} encoder", charts.efficiency(table, task, frozen))
+            (f"{task}, {formats.readout(readout)}", charts.efficiency(table, task, readout))
             for task in tasks
-            for frozen in states
+            for readout in readouts
         ),
         *(
             (f"{task}, true against shuffled tags", charts.true_against_shuffled(compared, task))
@@ -186,7 +185,7 @@ def _matrix(numbers: exhibits.Numbers) -> dict:
 
 
 def _render(template: str, content: dict) -> str:
-    names = ("number", "signed", "p_value", "percent", "state", "interval", "markdown", "latex")
+    names = ("number", "signed", "p_value", "amount", "readout", "interval", "markdown", "latex")
     functions = {"signed": formats.signed, "plus_minus": formats.plus_minus}
     filters = {name: getattr(formats, name) for name in names}
     return fill(f"study/{template}", functions | content, filters)

@@ -12,6 +12,7 @@ import numpy as np
 
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.study import statistics
+from tf_dicom_ce.study.protocol import MEASURES
 from tf_dicom_ce.study.runner import Study
 from tf_dicom_ce.study.statistics import CellSummary, PairedTest
 
@@ -29,8 +30,6 @@ PAIRS = {
 }
 #: The pairs that tell true tags from shuffled ones.
 CONTROLS = (("ce+dicom", "ce+shuffled"), ("ce+tags", "ce+tags shuffled"))
-#: What a test image's score is.
-MEASURES = {"classification": "accuracy", "segmentation": "Dice"}
 _SEED = 0  # of resampling and flips: a report of the same runs is the same
 
 
@@ -39,8 +38,9 @@ class Condition:
     """What arms are compared under."""
 
     task: str
-    frozen: bool  # whether the encoder stayed as it was
-    fraction: float  # of the labelled patients
+    measure: str  # what a test image's score is, of `protocol.MEASURES`
+    readout: str  # one of `protocol.READOUTS`
+    labels: float  # share of the labelled patients; above 1, number of labelled images
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Cell(Condition):
     """What is known of a cell of the table: all seeds of an arm under one condition.
 
     `scores` are, of every test image that has one, Dice, or 1 where the class is right and 0 where
-    not.
+    not; of a probe their mean over its draws.
     """
 
     arm: str
@@ -107,13 +107,13 @@ def _read_table(path: Path) -> tuple[list[tuple[str, ...]], np.ndarray]:
     """A head's `test.csv`, in the order of patients and paths.
 
     Of each test image patient, path, frame and true class, where the table has them; and its score,
-    float [N]: `dice`, NaN where it is empty, or whether `predicted` is `true`.
+    float [N]: `dice`, NaN where it is empty, `accuracy`, or whether `predicted` is `true`.
     """
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         rows, columns = list(reader), reader.fieldnames or ()
-    measured = ("dice",) if "dice" in columns else ("true", "predicted")
-    for name in ("path", "patient", *measured):
+    score = next((name for name in ("dice", "accuracy") if name in columns), None)
+    for name in ("path", "patient", *(() if score else ("true", "predicted"))):
         if name not in columns:
             raise UserError(
                 f"{path}: no column '{name}'; an older version may have written the table. Remove "
@@ -121,16 +121,16 @@ def _read_table(path: Path) -> tuple[list[tuple[str, ...]], np.ndarray]:
             )
     identity = [name for name in ("patient", "path", "frame", "true") if name in columns]
     rows.sort(key=lambda row: [row[name] for name in identity])
-    if "dice" in columns:
-        scores = [float(row["dice"] or "nan") for row in rows]
+    if score:
+        scores = [float(row[score] or "nan") for row in rows]
     else:
         scores = [float(row["true"] == row["predicted"]) for row in rows]
     return [tuple(row[name] for name in identity) for row in rows], np.array(scores)
 
 
-def _key(cell: Mapping[str, Any]) -> tuple[str, bool, float, str]:
+def _key(cell: Mapping[str, Any]) -> tuple[str, str, str, float, str]:
     """Condition and arm of a job's cell, or of the attributes of an entry."""
-    return cell["task"], cell["frozen"], cell["fraction"], cell["arm"]
+    return tuple(cell[name] for name in ("task", "measure", "readout", "labels", "arm"))
 
 
 @dataclass(frozen=True)
@@ -174,12 +174,12 @@ def comparisons(table: Sequence[Entry], cells: Sequence[Cell]) -> tuple[Compared
 
     A question about a task, under all its conditions, is a family of its own.
     """
-    conditions = list(dict.fromkeys((e.task, e.frozen, e.fraction) for e in table))
+    conditions = list(dict.fromkeys((e.task, e.measure, e.readout, e.labels) for e in table))
     arms = {entry.arm for entry in table}
     done = {_key(vars(cell)): cell for cell in cells}
     paper = {_key(vars(entry)): entry.paper for entry in table if entry.paper}
     found = []
-    for task in dict.fromkeys(task for task, _, _ in conditions):
+    for task in dict.fromkeys(task for task, *_ in conditions):
         of_task = [condition for condition in conditions if condition[0] == task]
         for pair in PAIRS:
             if not arms.issuperset(pair):
@@ -203,7 +203,7 @@ def _test(pair: tuple[str, str], condition: tuple, done: dict) -> PairedTest | N
 
 
 def _read_paper() -> dict[tuple, tuple[float, float]]:
-    """(task, frozen, fraction, arm) -> mean and sd over ten bootstraps, from the paper's Table 2.
+    """`_key` -> mean and sd over ten bootstraps, from the paper's Table 2.
 
     Its arm "None" has no mark under "Freeze Encoder", so it stands here as tuned.
     """
@@ -211,6 +211,6 @@ def _read_paper() -> dict[tuple, tuple[float, float]]:
     with path.open(newline="") as file:
         next(file)
         return {
-            (task, freeze == "true", float(fraction), arm): (float(mean), float(sd))
-            for task, arm, freeze, fraction, mean, sd in csv.reader(file)
+            (task, MEASURES[task], readout, float(labels), arm): (float(mean), float(sd))
+            for task, arm, readout, labels, mean, sd in csv.reader(file)
         }

@@ -92,13 +92,15 @@ class Study:
     def command(self, job: Job) -> tuple[str, ...]:
         """All words after `tf-dicom-ce`."""
         place = self.place(job.name)
-        words = [*job.command, "--run", place, "--resume"]
-        if job.command[0] == "finetune":
-            needs = self.place(job.needs) / "export" / "encoder" if job.needs else "none"
-            words += ["--encoder", needs, "--no-export"]
+        encoder = self.place(job.needs) / "export" / "encoder" if job.needs else "none"
+        command, *words = job.command
+        if command == "probe":
+            words = [encoder, *words]
+        elif command == "finetune":
+            words += ["--encoder", encoder, "--no-export"]
         else:
             words += ["--export", place / "export"]
-        return tuple(map(str, words))
+        return tuple(map(str, (command, *words, "--run", place, "--resume")))
 
 
 def read_json(path: Path) -> dict:

@@ -151,13 +151,15 @@ def _summarise(measure: metrics.Measure, task: Task, seed: int) -> dict:
 
 
 def _write_table(task: Task, table: list[dict], run: Path) -> None:
-    """Path and patient as the labels have them, the frame where they name one, then `table`."""
-    rows = []
-    for k, row in zip(task.split.test, table, strict=True):
-        example = task.examples[k]
-        frame = {"frame": example.frame} if any(e.frame is not None for e in task.examples) else {}
-        rows.append({"path": example.path, **frame, "patient": example.patient, **row})
+    rows = [named(task, k) | row for k, row in zip(task.split.test, table, strict=True)]
     write_table(run / "test.csv", tuple(rows[0]), rows, private=True)
+
+
+def named(task: Task, row: int) -> dict:
+    """Path and patient of an image as the labels have them, and the frame where they name one."""
+    example = task.examples[row]
+    frame = {"frame": example.frame} if any(e.frame is not None for e in task.examples) else {}
+    return {"path": example.path, **frame, "patient": example.patient}
 
 
 def _image(task: Task, row: int) -> tuple[np.ndarray, tuple[int, int]]:

@@ -1,7 +1,9 @@
 """Probes: how much a frozen encoder's scales tell a simple model, over many draws of few labels."""
 
 import contextlib
+import csv
 import dataclasses
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from tf_dicom_ce.models.linear import READ, LinearHead
 from tf_dicom_ce.preprocessing import resize_mask
 from tf_dicom_ce.saved_model.writing import built_size
 from tf_dicom_ce.training import run_folder
-from tf_dicom_ce.training.evaluation import HEADLINE
+from tf_dicom_ce.training.evaluation import HEADLINE, named
 from tf_dicom_ce.training.networks import build_head
 from tf_dicom_ce.whole_files import private, write_json, write_table
 
@@ -57,7 +59,9 @@ def probe(
     label_fractions: Sequence[float] = (0.05, 1.0),
     label_counts: Sequence[int] = (),
     draws: int = 20,
+    preset: str | None = None,
     run: str | Path | None = None,
+    resume: bool = False,
     **settings,
 ) -> Probed:
     """Measures an encoder by what a linear model reads from it; prints a table.
@@ -77,8 +81,15 @@ def probe(
         label_fractions: Shares of the labelled training patients, unless there are `label_counts`.
         label_counts: Numbers of labelled training images.
         draws: How often labels are drawn.
-        run: Folder for `config.json`, `probe.csv` (a row a draw) and `result.json`; None: none.
-        **settings: Fields of `FinetuneConfig`, such as `image_size`, or `width` of `none`.
+        preset: Of size and width of `none`, and which phantom: `paper`, `full` or `quick`; None:
+            `full`, of the phantom `quick`.
+        run: Folder for `config.json`, `probe.csv` (a row a draw), `test.csv` (of each test image
+            the mean over the draws that tested it, by the linear readout) and `result.json`; None:
+            none.
+        resume: Whether what a whole run has left in `run` is only read; what was cut off begins
+            anew.
+        **settings: Fields of `FinetuneConfig`, such as `image_size`, or `width` and `seed` of
+            `none`.
 
     Raises:
         UserError: Any mistake in these.
@@ -87,21 +98,30 @@ def probe(
         raise UserError(f"--draws {draws}: choose 2 or more, for an interval.")
     if any(count < 1 for count in label_counts):
         raise UserError(f"--label-counts {min(label_counts)}: choose 1 or more.")
-    config = _configure(task, encoder, "full" if data else "quick", settings)
+    preset = preset or ("full" if data else "quick")
+    config = _configure(task, encoder, preset, settings)
     configs = [dataclasses.replace(config, label_count=count) for count in label_counts] or [
         dataclasses.replace(config, label_fraction=share) for share in label_fractions
     ]
+    content = config.as_dict() | {"draws": draws, "labels": [_words(own) for own in configs]}
     with contextlib.ExitStack() as stack:
-        folder = run and stack.enter_context(run_folder.open_run_folder(Path(run), "probe", False))
-        labelled = load_given(config, data, labels, masks, class_names, "quick")
+        opened = run and run_folder.open_run_folder(Path(run), "probe", resume)
+        folder = opened and stack.enter_context(opened)
+        if folder and run_folder.is_finished(folder, content):
+            return _read(folder)
+        labelled = load_given(config, data, labels, masks, class_names, preset)
         layer = _layer(encoder, labelled, config)
         stack.enter_context(_as_it_was(layer))
         head = build_head(config, layer, len(labelled.classes))
         scales = scales_of(layer, _batches(labelled, np.arange(len(labelled.examples))))
-        found = [row for own in configs for row in _draws(head, scales, labelled, own, draws)]
+        found, tested = [], []
+        for own in configs:
+            rows, of_images = _draws(head, scales, labelled, own, draws)
+            found += rows
+            tested += of_images
         probed = Probed(tuple(found), tuple(_means(found, HEADLINE[task])), HEADLINE[task])
         if folder:
-            _write(folder, config, labelled, probed)
+            _write(folder, content, labelled, probed, tested)
     _tell(probed)
     return probed
 
@@ -119,18 +139,28 @@ def _as_it_was(layer: keras.Layer) -> Iterator[None]:
 
 def _draws(
     head: LinearHead, scales: Scales, labelled: Task, config: FinetuneConfig, draws: int
-) -> Iterator[dict]:
-    """Yields the rows of probe.csv for a number of labels."""
+) -> tuple[list[dict], list[dict]]:
+    """The rows of probe.csv and of test.csv for an amount of labels."""
     amount = _words(config)
     console = Console(stderr=True)
+    found, scores = [], np.full((draws, len(labelled.examples)), np.nan)
     for seed in track(range(draws), f"probing, {amount}", console=console, transient=True):
         own = dataclasses.replace(config, seed=seed)
         drawn = labelled.drawn(own)
         train = drawn.split.train
         row = {"labels": amount, "draw": seed, "images": len(train)}
         row |= {"patients": len(set(drawn.patients[train]))}
-        for readout, measures in _measures(head, scales, drawn, own):
-            yield {"readout": readout} | row | measures
+        for readout, measures, of_images in _measures(head, scales, drawn, own):
+            found.append({"readout": readout} | row | measures)
+            if readout == "linear":
+                scores[seed, drawn.split.test] = of_images
+    times = np.count_nonzero(~np.isnan(scores), axis=0)
+    tested = []
+    for k in np.flatnonzero(times):
+        truth = {} if labelled.source_masks else {"true": labelled.classes[labelled.targets[k]]}
+        score = {"draws": times[k], HEADLINE[head.task]: np.nanmean(scores[:, k])}
+        tested.append({"labels": amount, **named(labelled, k), **truth, **score})
+    return found, tested
 
 
 def _configure(
@@ -158,7 +188,7 @@ def _layer(
     keras.utils.set_random_seed(config.seed)
     layer = build_encoder(config.backbone, config.width, config.encoder_weights)
     layer.build((None, *config.image_size, 1))
-    if encoder == "none":
+    if not config.encoder_weights:
         rows = np.random.default_rng(config.seed).permutation(len(labelled.examples))
         for x, _ in _batches(labelled, np.tile(rows[: 20 * _BATCH], 4)):
             layer(x, training=True)
@@ -211,13 +241,16 @@ def _examples(
 
 def _measures(
     head: LinearHead, scales: Scales, drawn: Task, config: FinetuneConfig
-) -> Iterator[tuple[str, dict[str, float]]]:
-    """Every readout with its measures on the test images; `scales` are those of all rows."""
+) -> Iterator[tuple[str, dict[str, float], np.ndarray]]:
+    """Every readout with its measures on the test images, and with each image's Dice or hit.
+
+    `scales` are those of all rows. An image without a class has no Dice, but NaN.
+    """
     train, test = drawn.split.train, drawn.split.test
     examples = _examples(head, _of_rows(scales, train), drawn, train, config.seed)
     head.solve(*examples)
     if head.task == "segmentation":
-        yield "linear", _dice(head, scales, drawn, config)
+        yield "linear", *_dice(head, scales, drawn, config)
         return
     of_test = _of_rows(scales, test)
     linear = head.answer(head.read(of_test, config.image_size))["probabilities"].numpy()
@@ -225,7 +258,8 @@ def _measures(
     labels = drawn.targets[test]
     for readout, shares in (("linear", linear), ("nearest neighbours", neighbours)):
         ids = shares.argmax(axis=-1)
-        yield readout, metrics.classification_measures(labels, ids, shares, ordinal=False)
+        measures = metrics.classification_measures(labels, ids, shares, ordinal=False)
+        yield readout, measures, ids == labels
 
 
 def _of_rows(scales: Scales, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -246,7 +280,7 @@ def _neighbours(
 
 def _dice(
     head: LinearHead, scales: Scales, drawn: Task, config: FinetuneConfig
-) -> dict[str, float]:
+) -> tuple[dict[str, float], np.ndarray]:
     """As `evaluation.evaluate_segmentation`: by class, and the mean over an image's classes."""
     rows, names = drawn.split.test, drawn.classes[1:]
     table = []
@@ -262,12 +296,14 @@ def _dice(
                 ]
             )
     table = np.array(table)
-    known = table[~np.isnan(table).all(axis=1)]
+    known = ~np.isnan(table).all(axis=1)
+    of_images = np.full(len(table), np.nan)
+    of_images[known] = np.nanmean(table[known], axis=1)
     of_class = {
         f"dice_{name}": float(np.nanmean(column)) if not np.isnan(column).all() else np.nan
         for name, column in zip(names, table.T, strict=True)
     }
-    return {"dice": float(np.nanmean(known, axis=1).mean()), **of_class}
+    return {"dice": float(of_images[known].mean()), **of_class}, of_images
 
 
 def _means(found: list[dict], measure: str) -> Iterator[dict]:
@@ -287,17 +323,31 @@ def _words(config: FinetuneConfig) -> str:
     return f"{100 * config.label_fraction:g} % of the patients"
 
 
-def _write(folder: Path, config: FinetuneConfig, labelled: Task, probed: Probed) -> None:
-    content = {
-        **config.as_dict(),
+def _write(
+    folder: Path, content: dict, labelled: Task, probed: Probed, tested: Sequence[Mapping]
+) -> None:
+    content |= {
         "classes": list(labelled.classes),
         "data_fingerprint": labelled.frames.fingerprint,
         "labels_fingerprint": labelled.labels_fingerprint,
         "environment": run_folder.environment(),
     }
-    write_json(folder / "config.json", content)
+    run_folder.write_configuration(folder, content)
     write_table(folder / "probe.csv", tuple(probed.rows[0]), probed.rows)
+    write_table(folder / "test.csv", tuple(tested[0]), tested, private=True)
     write_json(folder / "result.json", {"measure": probed.measure, "means": probed.means})
+
+
+def _read(folder: Path) -> Probed:
+    """What `_write` wrote."""
+    result = json.loads((folder / "result.json").read_text())
+    with (folder / "probe.csv").open(newline="") as file:
+        words = ("readout", "labels")
+        rows = [
+            {name: text if name in words else float(text) for name, text in row.items()}
+            for row in csv.DictReader(file)
+        ]
+    return Probed(tuple(rows), tuple(result["means"]), result["measure"])
 
 
 def _tell(probed: Probed) -> None:
