@@ -116,6 +116,20 @@ def test_what_makes_no_cohort_is_refused(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_scenes_to_recognise_are_as_many_of_each(tmp_path, monkeypatch):
+    """The class is the scene in the truth, whatever the tags say; of another vendor."""
+    few = {"recognition": {"train": (13, 13), "test": (13, 13)}}
+    monkeypatch.setitem(cohort.PRESETS, "tiny", few)
+    out = cohort.make_cohort(tmp_path / "made", "tiny", seed=0, workers=1)
+    assert cohort.tables("tiny") == ("recognition.csv",)
+    table, truth = rows(out, "recognition.csv"), rows(out, "truth.csv")
+    assert [r["label"] for r in table] == [r["scene"] for r in truth]
+    for side in ("train", "test"):
+        labels = [r["label"] for r in table if r["split"] == side]
+        assert sorted(labels) == sorted(cohort.scenes.SCENES)
+    assert pydicom.dcmread(out / table[0]["path"]).Manufacturer.endswith("B")
+
+
 def test_counts_and_patients(made):
     truth = rows(made, "truth.csv")
     for stage, splits in TINY.items():

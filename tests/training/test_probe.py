@@ -134,6 +134,27 @@ def test_classification_by_a_script(folder, encoder, scales, tmp_path, capsys):
     last = capsys.readouterr().out.splitlines()
     assert any(line.startswith("nearest neighbours, 6 images: accuracy 0.") for line in last)
     assert json.loads((run / "result.json").read_text())["measure"] == "accuracy"
+    check_of_images(run, probed)
+    words = {"encoder": encoder, "label_counts": [6], "run": run, "resume": True}
+    again = probe(**own, **words, draws=3)
+    assert (again.means, again.measure) == (probed.means, "accuracy")
+    assert "linear, 6 images" not in capsys.readouterr().out
+    with pytest.raises(UserError, match="has draws 3, and now it would be 4"):
+        probe(**own, **words, draws=4)
+
+
+def check_of_images(run, probed):
+    """The split is given: every draw tests the same twelve images."""
+    with (run / "test.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["path"] for row in table] == [f"{k}.png" for k in range(36, 48)]
+    assert {(row["labels"], row["draws"]) for row in table} == {("6 images", "3")}
+    assert [row["true"] for row in table] == ["small", "large"] * 6
+    assert (run / "test.csv").stat().st_mode & 0o77 == 0
+    linear = [row["accuracy"] for row in probed.rows if row["readout"] == "linear"]
+    values = [float(row["accuracy"]) for row in table]
+    assert np.mean(values) == pytest.approx(np.mean(linear))
+    assert {round(3 * value, 6) for value in values} <= {0, 1, 2, 3}
 
 
 def test_a_linear_head_is_exported_and_read_again(folder, encoder, tmp_path, capsys):
@@ -150,6 +171,21 @@ def test_a_linear_head_is_exported_and_read_again(folder, encoder, tmp_path, cap
     assert again.measures == found.measures
     for a, b in zip(again.model.weights, found.model.weights, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_of_images_without_a_split(folder, encoder, tmp_path):
+    """Each draw tests other images: an image's Dice is the mean over the draws that tested it."""
+    lines = (folder / "labels.csv").read_text().splitlines()
+    (tmp_path / "labels.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines))
+    own = given(folder, "segmentation") | {"labels": tmp_path / "labels.csv"}
+    found = probe(**own, encoder=encoder, label_counts=[6], draws=4, run=tmp_path / "run")
+    with (tmp_path / "run" / "test.csv").open(newline="") as file:
+        table = [(int(row["draws"]), float(row["dice"])) for row in csv.DictReader(file)]
+    tested = sum(draws for draws, _ in table)
+    assert 4 * 4 <= tested <= 4 * 8  # about a tenth of 48 images a draw
+    sizes = tested / 4
+    total = sum(draws * dice for draws, dice in table)
+    assert total / sizes == pytest.approx(sum(row["dice"] for row in found.rows), rel=0.2)
 
 
 def test_an_encoder_stays_as_trainable_as_it_was(folder, tmp_path):
@@ -189,6 +225,10 @@ def test_draws_are_nested_and_spread():
         ({"label_fractions": [2]}, "--label-fraction 2: choose"),
         ({"encoder": "nowhere"}, "no exported encoder here"),
         ({"labels": None}, "--data goes with --labels or --masks"),
+        (
+            {"data": None},
+            "labels.csv: without --data it is a table of the phantom, which has class",
+        ),
     ],
 )
 def test_mistakes(folder, encoder, wrong, words):

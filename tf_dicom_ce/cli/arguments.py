@@ -61,7 +61,8 @@ def add_labelled_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares where labelled images are."""
     add = parser.add_argument
     add("--data", type=Path, metavar="DIR", help="folder of the images (default: the phantom)")
-    add("--labels", type=Path, metavar="CSV", help="labels of the images in --data")
+    text = "labels of the images in --data; without it, of the phantom: recognition.csv"
+    add("--labels", type=Path, metavar="CSV", help=text)
     add("--masks", type=Path, metavar="DIR", help="masks (PNG), named as the images in --data")
     add("--class-names", nargs="+", metavar="NAME", help="classes, in their order")
 

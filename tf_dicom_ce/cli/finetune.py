@@ -23,7 +23,7 @@ them). The head goes to <export>/<task>/<version>/.
 import argparse
 
 from tf_dicom_ce.cli import arguments
-from tf_dicom_ce.config import FinetuneConfig, finetune_config
+from tf_dicom_ce.config import FINETUNE_PRESETS, FinetuneConfig, finetune_config
 from tf_dicom_ce.errors import UserError
 
 
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_labelled_arguments(parser)
     add(
         "--preset",
-        choices=("paper", "full", "quick"),
+        choices=list(dict.fromkeys(preset for preset, _ in FINETUNE_PRESETS)),
         help="starting settings (default: full, which is paper here; phantom: quick)",
     )
     arguments.add_settings(parser, FinetuneConfig)

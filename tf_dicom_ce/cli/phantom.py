@@ -1,8 +1,9 @@
 """Make a cohort of synthetic ultrasound DICOM with truth for every task.
 
 The files are physics, not patients: SYNTHETIC stands in manufacturer, patient name and picture.
-The folder receives pretraining/, classification/ and segmentation/, label tables for the last two,
-truth.csv, and contact_sheet.png to look at. A run that was cut off goes on where it stopped.
+The folder receives pretraining/, classification/ and segmentation/ (and of --preset standard
+recognition/), label tables for all but the first, truth.csv, and contact_sheet.png to look at. A
+run that was cut off goes on where it stopped.
 """
 
 import argparse
@@ -13,7 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="folder to make")
-    add("--preset", choices=("quick", "paper"), default="quick", help="size (default: quick)")
+    presets = ("quick", "standard", "paper")
+    add("--preset", choices=presets, default="quick", help="size (default: quick)")
     add("--seed", type=int, default=0, metavar="N", help="same seed, same files")
     add("--workers", type=int, metavar="N", help="processes (default: all cores)")
     shift = "downstream images from another vendor than the pretraining images (default: yes)"

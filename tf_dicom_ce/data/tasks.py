@@ -26,7 +26,7 @@ from tf_dicom_ce.intake.examination import examine_all
 from tf_dicom_ce.intake.file_cache import stamps_of
 from tf_dicom_ce.intake.identity import Identity, Patient, Told, tell_apart
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
-from tf_dicom_ce.phantom.cohort import default_cohort
+from tf_dicom_ce.phantom.cohort import default_cohort, tables
 from tf_dicom_ce.preprocessing import resize_mask
 from tf_dicom_ce.tags.schema import TagSchema
 
@@ -63,7 +63,8 @@ def load_given(
     Args:
         config: Settings.
         data: Folder of the images; None: the phantom of the preset.
-        labels: CSV with the labels of the images in `data`.
+        labels: CSV with the labels of the images in `data`, or without those the name of one of
+            the phantom's tables; None: the task's.
         masks: Folder of masks (PNG), named as the images in `data`.
         class_names: Classes, in their order (segmentation: without background).
         preset: Of the phantom.
@@ -73,15 +74,21 @@ def load_given(
     """
     if masks and config.task != "segmentation":
         raise UserError("--masks is for --task segmentation; classes stand in --labels.")
-    if (data is None) != (labels is None and masks is None):
+    if masks if data is None else labels is None and masks is None:
         raise UserError(
             "--data goes with --labels or --masks; without all of them, the phantom is used."
         )
     if data and not Path(data).is_dir():
         raise UserError(f"--data {data}: no such folder.")
     if data is None:
+        name = str(labels or f"{config.task}.csv")
+        if name not in tables(preset):
+            raise UserError(
+                f"--labels {name}: without --data it is a table of the phantom, which has "
+                f"{', '.join(tables(preset))} (--preset {preset}; standard has the most)."
+            )
         data = default_cohort(preset)
-        labels = data / f"{config.task}.csv"
+        labels = data / name
         class_names = ("liver", "kidney") if config.task == "segmentation" else class_names
     labels, data, masks = (path and Path(path) for path in (labels, data, masks))
     names = tuple(class_names or ()) or None

@@ -34,16 +34,25 @@ PRESETS = {
         "classification": {"train": (300, 100), "validation": (60, 20), "test": (120, 40)},
         "segmentation": {"train": (100, 100), "validation": (25, 25), "test": (50, 50)},
     },
+    "standard": {
+        "pretraining": {"": (2000, 260)},
+        "classification": {"train": (600, 200), "validation": (90, 30), "test": (240, 80)},
+        "segmentation": {"train": (200, 200), "validation": (30, 30), "test": (100, 100)},
+        "recognition": {"train": (260, 260), "validation": (39, 39), "test": (260, 260)},
+    },
     "paper": {
         "pretraining": {"": (12267, 1188)},
         "classification": {"train": (2548, 800), "validation": (343, 100), "test": (335, 100)},
         "segmentation": {"train": (391, 391), "validation": (100, 100), "test": (100, 100)},
     },
 }
-_STAGES = ("pretraining", "classification", "segmentation")
+# Preset of a training -> of the cohort, where it has another name.
+_COHORTS = {"full": "paper", "distilled": "quick"}
+_STAGES = ("pretraining", "classification", "segmentation", "recognition")
 _TABLES = {
     "classification": ("path", "label", "patient", "split"),
     "segmentation": ("path", "mask", "patient", "split"),
+    "recognition": ("path", "label", "patient", "split"),
 }
 _TRUTH = (
     *("path", "patient", "split", "scene", "study", "probe", "study_fault", "probe_fault"),
@@ -81,11 +90,12 @@ def make_cohort(
 ) -> Path:
     """Renders a cohort, or what is missing of it, and returns its folder `out`.
 
-    The folder receives `pretraining/`, `classification/` and `segmentation/` with one folder a
-    patient; `classification.csv` and `segmentation.csv` (labels, relative to `out`; masks are
-    indexed PNGs of the DICOM's Rows × Columns, 1 liver, 2 kidney); `truth.csv`, kept apart from
-    the files; `contact_sheet.png`, to look at; and last `cohort.json`, whose presence says that
-    the cohort is whole.
+    The folder receives `pretraining/` and a folder for every task with one folder a patient; for
+    every task a table of labels, relative to `out`: `classification.csv` (quality, 0 to 4),
+    `segmentation.csv` (masks, indexed PNGs of the DICOM's Rows × Columns, 1 liver, 2 kidney) and,
+    of the preset `standard`, `recognition.csv` (the scene, whatever the tags say); `truth.csv`,
+    kept apart from the files; `contact_sheet.png`, to look at; and last `cohort.json`, whose
+    presence says that the cohort is whole.
 
     Args:
         out: Folder of the cohort.
@@ -122,7 +132,7 @@ def make_cohort(
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written ({type(error).__name__}).") from None
     _render_all(_orders(preset, seed, domain_shift), out, workers)
-    _write_tables(out)
+    _write_tables(out, preset)
     shutil.rmtree(out / "unfinished", ignore_errors=True)
     write_json(finished, cohort)
     started.unlink()
@@ -133,10 +143,17 @@ def default_cohort(preset: str = "quick") -> Path:
     """The cohort of a preset at seed 0 in the user's cache folder, made where it is not there.
 
     Args:
-        preset: Of a training: `quick` or `distilled`; `paper` and `full` have the paper's size.
+        preset: Of a training: `quick`, `distilled` or `standard`; `paper` and `full` have the
+            paper's size.
     """
-    preset = "paper" if preset in ("paper", "full") else "quick"
+    preset = _COHORTS.get(preset, preset)
     return make_cohort(cache_folder() / "phantom" / f"{preset}-v{_VERSION}", preset)
+
+
+def tables(preset: str = "quick") -> tuple[str, ...]:
+    """Names of the tables of labels of a preset's default cohort."""
+    stages = PRESETS[_COHORTS.get(preset, preset)]
+    return tuple(f"{stage}.csv" for stage in stages if stage in _TABLES)
 
 
 @functools.cache
@@ -176,7 +193,7 @@ def _stop(why: Outage) -> None:
     raise UserError(f"Rendering the phantom: {why.value}. Start again to go on where it stopped.")
 
 
-def _write_tables(out: Path) -> None:
+def _write_tables(out: Path, preset: str) -> None:
     rows = [
         row
         for path in sorted((out / "truth").glob("*/*.json"))
@@ -184,9 +201,9 @@ def _write_tables(out: Path) -> None:
     ]
     _write_csv(out / "truth.csv", _TRUTH, rows)
     contact_sheet(out, rows).save(out / "contact_sheet.png")
-    for stage, columns in _TABLES.items():
+    for stage in PRESETS[preset].keys() & _TABLES.keys():
         chosen = [row for row in rows if row["path"].startswith(f"{stage}/")]
-        _write_csv(out / f"{stage}.csv", columns, chosen)
+        _write_csv(out / f"{stage}.csv", _TABLES[stage], chosen)
 
 
 def _write_csv(path: Path, columns: tuple[str, ...], rows: list[dict]) -> None:
@@ -226,8 +243,10 @@ def render(order: Order, out: Path) -> None:
 def _render_files(order: Order, rng: np.random.Generator, folder: Path) -> list[dict]:
     """Renders a patient's files into a folder; rows of the truth table."""
     pretraining, vendor = order.stage == "pretraining", order.vendor
-    # Downstream, only the right upper quadrant is examined.
+    # Downstream, only the right upper quadrant is examined; to recognise, every scene as often.
     allowed = scenes.SCENES if pretraining else _RUQ
+    if order.stage == "recognition":
+        allowed = [list(scenes.SCENES)[order.number % len(scenes.SCENES)]]
     plans = {name: studies.study(name) for name in _descriptions()}
     shares = {
         name: {scene: share for scene, share in plan.scenes.items() if scene in allowed}
@@ -284,6 +303,8 @@ def _render_files(order: Order, rng: np.random.Generator, folder: Path) -> list[
         }
         if judged:
             row |= {"score": round(judged.score, 4), "label": judged.label(rng)}
+        if order.stage == "recognition":
+            row["label"] = scene_name
         if order.stage == "segmentation":
             mask = f"{instance:03d}_mask.png"
             Image.fromarray(_mask(labels, vendor)).save(folder / mask)

@@ -46,7 +46,7 @@ def _tile(cohort: Path, row: dict) -> Image.Image:
             organ = mask == label
             picture[organ & ~ndimage.binary_erosion(organ, iterations=2)] = colour(label)
         title = "segmentation"
-    elif row.get("label") not in (None, ""):
+    elif "score" in row:
         title = f"classification: quality {row['label']}"
     tile = Image.new("RGB", (_TILE[0], _TILE[1] + _TITLE))
     ImageDraw.Draw(tile).text((4, 2), title, fill=(220, 220, 220))
