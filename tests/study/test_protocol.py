@@ -88,6 +88,23 @@ def test_tasks_of_other_names_and_probes(read):
         read(TOML.replace('["frozen"]', '["probe"]').replace("epochs = 7", "config = 'a.toml'"))
 
 
+def test_a_head_for_each_learning_rate(read):
+    """A probe has none."""
+    text = TOML.replace("epochs = 7", "learning_rates = [1e-3, 0.003]").replace(
+        'readouts = ["frozen"]', 'readouts = ["probe", "frozen"]'
+    )
+    jobs = [job for job in read(text).jobs() if job.cell["arm"] == "none"]
+    names = [job.name for job in jobs if "frozen/0.05" in job.name]
+    assert names == [f"segmentation/none/frozen/0.05/seed-3/rate-{r}" for r in ("0.001", "0.003")]
+    rates = [find(job, "--learning-rate") for job in jobs if "/rate-" in job.name]
+    assert rates == [["0.001"], ["0.003"]] * 2
+    for job in jobs:
+        assert "--learning-rates" not in job.command
+        command.check_job(job.command)
+    with pytest.raises(UserError, match=r"\[segmentation\]: learning_rates = -1: choose 0 or more"):
+        read(text.replace("0.003", "-1"))
+
+
 def test_imagenet_needs_no_pretraining(read):
     """Its words stand last: the other arms' network does not matter."""
     text = TOML.replace('"none"', '"imagenet"').replace("epochs = 7", 'backbone = "vgg16"')

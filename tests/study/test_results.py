@@ -8,7 +8,7 @@ import pytest
 
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.study.protocol import MEASURES, Job
-from tf_dicom_ce.study.results import collect
+from tf_dicom_ce.study.results import collect, entries
 from tf_dicom_ce.study.runner import Study
 from tf_dicom_ce.study.statistics import cell_summary, paired_test
 
@@ -36,10 +36,10 @@ def finish(study, job, rows=None, **config):
             writer.writerows(rows)
 
 
-def head(seed, arm="ce", task="segmentation"):
+def head(seed, arm="ce", task="segmentation", rate=""):
     cell = {"arm": arm, "task": task, "readout": "frozen", "labels": 1.0}
     cell |= {"seed": seed, "measure": MEASURES[task]}
-    return Job(f"{task}/{arm}/frozen/1/seed-{seed}", ("finetune",), None, cell)
+    return Job(f"{task}/{arm}/frozen/1/seed-{seed}{rate}", ("finetune",), None, cell)
 
 
 def pretraining(seed):
@@ -70,6 +70,21 @@ def test_equal_runs_have_one_mean_however_many_there_are(study, seeds):
     assert found.bootstrap_sd == pytest.approx(
         cell_summary(cell.scores[:1], cell.patients, seed=0).bootstrap_sd
     )
+
+
+def test_the_validation_images_choose_the_learning_rate(tmp_path):
+    """Not the test images; a seed of which a rate is not done does not count yet."""
+    jobs = [head(seed, rate=f"/rate-{r}") for seed in (0, 1) for r in ("0.001", "0.003")]
+    study = Study(tmp_path / "study", tuple(jobs))
+    losses, scores = (0.3, 0.2, 0.1), ({}, {"a.dcm": 0.1}, {})
+    for job, loss, change in zip(jobs, losses, scores, strict=False):
+        finish(study, job, rows_of(DICE | change))
+        result = {"validation": {"loss": loss}}
+        (study.place(job.name) / "result.json").write_text(json.dumps(result))
+    (cell,) = collect(study)
+    assert (cell.seeds, cell.chosen) == ((0,), ("rate-0.003",))
+    assert cell.scores.tolist() == [[0.1, 0.75, 1.0]]
+    assert [(e.planned, e.summary.n_seeds) for e in entries(study, [cell])] == [(2, 1)]
 
 
 def test_both_arms_have_the_same_images(study):

@@ -3,7 +3,8 @@
 An arm is a way to pretrain. For every arm and seed there is a pretraining; for every pretraining,
 task, readout and amount of labels there is a head, trained with the pretraining's seed, or a probe.
 So seeds vary weights, order, split of the pretraining images and, of heads, which labels are among
-the few, the same in all arms; the test images are always the same.
+the few, the same in all arms; the test images are always the same. With several learning rates
+there is a head for each, of which the validation images choose one.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from tf_dicom_ce.config import TASKS, FinetuneConfig, PretrainConfig
+from tf_dicom_ce.config import TASKS, FinetuneConfig, PretrainConfig, problem
 from tf_dicom_ce.config_file import check_settings, read_toml
 from tf_dicom_ce.errors import UserError
 
@@ -51,7 +52,7 @@ _DECIDED = {
     *("tag_noise", "run", "resume", "export", "encoder"),
 }
 # The keys of a task's table that are not options of `finetune`, and those that a probe has.
-_OF_TASK = ("fractions", "counts", "draws")
+_OF_TASK = ("fractions", "counts", "draws", "learning_rates")
 _PROBED = ("task", "draws", "data", "labels", "masks", "class_names", "preset")
 _PROBED += ("image_size", "backbone", "encoder_weights", "width", "find_sector", "blank_outside")
 
@@ -99,12 +100,19 @@ class Protocol:
                 words = ("train", *options, *ARMS[arm], "--seed", str(seed))
                 jobs.append(Job(needs, words, None, of_arm | {"task": "pretraining"}))
             for task, readout in itertools.product(self.labels, self.readouts):
+                measure = MEASURES[self.options[task]["task"]]
+                cell = of_arm | {"task": task, "measure": measure, "readout": readout}
                 for amount in self.labels[task]:
-                    words = self._readout(task, readout, arm, amount)
+                    words = (*self._readout(task, readout, arm, amount), "--seed", str(seed))
                     name = f"{task}/{arm}/{readout}/{amount:g}/seed-{seed}"
-                    cell = of_arm | {"task": task, "readout": readout, "labels": amount}
-                    cell["measure"] = MEASURES[self.options[task]["task"]]
-                    jobs.append(Job(name, (*words, "--seed", str(seed)), needs, cell))
+                    rates = self.options[task].get("learning_rates", ())
+                    rates = () if readout == "probe" else rates
+                    own = cell | {"labels": amount}
+                    for rate in rates:
+                        more = ("--learning-rate", f"{rate:g}")
+                        jobs.append(Job(f"{name}/rate-{rate:g}", (*words, *more), needs, own))
+                    if not rates:
+                        jobs.append(Job(name, words, needs, own))
         return tuple(jobs)
 
     def _readout(self, task: str, readout: str, arm: str, amount: float) -> tuple[str, ...]:
@@ -114,7 +122,7 @@ class Protocol:
         if readout == "probe":
             words = {k: v for k, v in options.items() if k in _PROBED}
             return ("probe", *_words(words | {f"label_{what}s": f"{amount:g}"}))
-        words = {k: v for k, v in options.items() if k != "draws"}
+        words = {k: v for k, v in options.items() if k not in ("draws", "learning_rates")}
         state = {"freeze": readout == "frozen", f"label_{what}": f"{amount:g}"}
         return ("finetune", *_words(words | state))
 
@@ -203,6 +211,10 @@ def _check(
         lambda key: f"{path}: [{part}]",
         others=others or (options_of["train"] if part == "pretraining" else ()),
     )
+    for rate in table.get("learning_rates", ()):
+        field = next(f for f in dataclasses.fields(FinetuneConfig) if f.name == "learning_rate")
+        if wrong := problem(field, rate):
+            raise UserError(f"{path}: [{part}]: learning_rates = {rate}: {wrong}.")
     if is_task and "config" in table and "probe" in readouts:
         raise UserError(f"{path}: [{part}] 'config': a probe takes its settings from this table.")
 

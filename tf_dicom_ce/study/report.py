@@ -1,5 +1,6 @@
 """The report on a study: a page to look at, and its tables as Markdown, CSV and LaTeX."""
 
+import collections
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def write_report(study: Study, folder: Path, difficulty: str | None = None) -> N
         "losses": _matrix(exhibits.losses(study)),
         "sensitivities": _matrix(exhibits.sensitivities(study)),
         "difficulty": formats.rows_of_markdown(difficulty or ""),
-        "provenance": exhibits.provenance(study),
+        "provenance": [*exhibits.provenance(study), *_rates(cells)],
         "failures": exhibits.failures(study),
     }
     condition, overlays = exhibits.overlays(study)
@@ -98,6 +99,23 @@ def _numbers(study: Study, cells: Sequence[Cell], states: Sequence[State]) -> li
             (counts, f"test images / patients, {cell.task}{without if cell.left_out else ''}")
         )
     return shown
+
+
+def _rates(cells: Sequence[Cell]) -> list[tuple[str, str]]:
+    """How often each learning rate was chosen, by task and arm, where there were several."""
+    found: dict[tuple[str, str], collections.Counter] = {}
+    for cell in cells:
+        rates = (name for name in cell.chosen if name.startswith("rate-"))
+        found.setdefault((cell.task, cell.arm), collections.Counter()).update(rates)
+    return [
+        (f"{task}, {arm}, chosen learning rates", _counted(counts))
+        for (task, arm), counts in found.items()
+        if counts
+    ]
+
+
+def _counted(counts: collections.Counter) -> str:
+    return ", ".join(f"{name.removeprefix('rate-')} × {n}" for name, n in sorted(counts.items()))
 
 
 def _summary(compared: Sequence[Compared]) -> list[tuple[str, list[dict]]]:

@@ -2,6 +2,7 @@
 
 import collections
 import csv
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -13,7 +14,7 @@ import numpy as np
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.study import statistics
 from tf_dicom_ce.study.protocol import MEASURES
-from tf_dicom_ce.study.runner import Study
+from tf_dicom_ce.study.runner import Study, read_json
 from tf_dicom_ce.study.statistics import CellSummary, PairedTest
 
 #: (a, b) -> what their comparison asks.
@@ -56,10 +57,16 @@ class Cell(Condition):
     scores: np.ndarray  # float [S, N]
     patients: np.ndarray  # of each of these images, str [N]
     left_out: int  # number of test images without a score: Dice needs a class in the truth
+    chosen: tuple[
+        str, ...
+    ]  # the last part of each seed's job, of several with other learning rates
 
 
 def collect(study: Study) -> tuple[Cell, ...]:
     """Reads the test tables of all heads that are done, in the order of the jobs.
+
+    Of jobs that differ in the learning rate alone, the one with the lowest loss on the validation
+    images counts, once all are done.
 
     All cells of a task have the same images, those with a score, whatever the arm and however many
     seeds are done. Which these are, the truth alone decides, and so the first table; one in which
@@ -70,7 +77,8 @@ def collect(study: Study) -> tuple[Cell, ...]:
             score on other images, or on none; the message names the folder.
     """
     study.require_same_data()
-    found: dict[tuple, list[tuple[int, np.ndarray]]] = {}
+    found: dict[tuple, dict[int, list[tuple[float, str, np.ndarray]]]] = {}
+    planned = collections.Counter(_run(job.cell) for job in study.jobs if "readout" in job.cell)
     tested: dict[str, tuple[Path, list[tuple[str, ...]], np.ndarray]] = {}
     for job, place in study.done():
         cell, table = job.cell, place / "test.csv"
@@ -93,14 +101,30 @@ def collect(study: Study) -> tuple[Cell, ...]:
             )
         if not counts.any():
             raise UserError(f"{table}: no test image has a score. Use images that show the organ.")
-        found.setdefault(_key(cell), []).append((cell["seed"], scores[counts]))
+        of_seed = found.setdefault(_key(cell), {}).setdefault(cell["seed"], [])
+        loss = 0.0 if planned[_run(cell)] == 1 else _validation_loss(place)
+        of_seed.append((loss, place.name, scores[counts]))
     cells = []
-    for key, runs in found.items():
+    for key, by_seed in found.items():
+        whole = {s: runs for s, runs in by_seed.items() if len(runs) == planned[key, s]}
+        if not whole:
+            continue
         _, images, counts = tested[key[0]]
-        seeds, scores = zip(*runs, strict=True)
+        best = [min(runs, key=operator.itemgetter(0)) for runs in whole.values()]
+        _, names, scores = zip(*best, strict=True)
         patients = np.array([patient for patient, *_ in images])[counts]
-        cells.append(Cell(*key, seeds, np.stack(scores), patients, int((~counts).sum())))
+        left_out = int((~counts).sum())
+        cells.append(Cell(*key, tuple(whole), np.stack(scores), patients, left_out, names))
     return tuple(cells)
+
+
+def _run(cell: Mapping[str, Any]) -> tuple:
+    """What jobs that differ in the learning rate alone have in common."""
+    return _key(cell), cell["seed"]
+
+
+def _validation_loss(place: Path) -> float:
+    return read_json(place / "result.json")["validation"]["loss"]
 
 
 def _read_table(path: Path) -> tuple[list[tuple[str, ...]], np.ndarray]:
@@ -158,8 +182,8 @@ class Compared(Condition):
 def entries(study: Study, cells: Sequence[Cell]) -> tuple[Entry, ...]:
     """All cells of the table, done or not, in the order of the jobs."""
     paper = _read_paper()
-    heads = (job.cell for job in study.jobs if job.cell["task"] != "pretraining")
-    planned = collections.Counter(map(_key, heads))
+    runs = {_run(job.cell): None for job in study.jobs if "readout" in job.cell}
+    planned = collections.Counter(key for key, _ in runs)
     summaries = {
         _key(vars(cell)): statistics.cell_summary(cell.scores, cell.patients, _SEED)
         for cell in cells

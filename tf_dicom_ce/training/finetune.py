@@ -23,7 +23,7 @@ from tf_dicom_ce.training.evaluation import (
     evaluate_classification,
     evaluate_segmentation,
 )
-from tf_dicom_ce.training.loop import Data, Schedule, fit, save_best
+from tf_dicom_ce.training.loop import Data, Schedule, fit, save_best, validation_pass
 from tf_dicom_ce.training.networks import build_head
 from tf_dicom_ce.training.probe import scales_of, solve
 from tf_dicom_ce.training.progress import History, ProgressBar
@@ -123,7 +123,7 @@ def finetune(
         write_split(folder / "split.csv", labelled.examples, patients, split)
 
         if config.head == "linear":
-            epoch = 0
+            epoch, validation = 0, {}
             scales = scales_of(model.encoder, _passes(labelled, config, split.train))
             solve(model, scales, labelled, split.train, config.seed)
             save_best(model, folder)
@@ -134,11 +134,13 @@ def finetune(
             batches = _batches(labelled, config, order)
             draw = _panel(labelled, config)
             epoch = fit_head(config, model, batches, schedule, draw, content, folder, callbacks)
+            strategy = tf.distribute.get_strategy()
+            validation = {"validation": validation_pass(model, batches, strategy)()}
         model = in_float32(model)
         answers = _answers(model, _passes(labelled, config, split.test))
         evaluate = evaluate_segmentation if task == "segmentation" else evaluate_classification
         measures = evaluate(answers, labelled, config.seed, folder)
-        result, version = {"best_epoch": epoch, "test": measures}, None
+        result, version = {"best_epoch": epoch, **validation, "test": measures}, None
         if export:
             of_sides = split.sides.items()
             patients = {side: len(set(labelled.patients[rows])) for side, rows in of_sides}
