@@ -57,9 +57,7 @@ class Cell(Condition):
     scores: np.ndarray  # float [S, N]
     patients: np.ndarray  # of each of these images, str [N]
     left_out: int  # number of test images without a score: Dice needs a class in the truth
-    chosen: tuple[
-        str, ...
-    ]  # the last part of each seed's job, of several with other learning rates
+    chosen: tuple[str, ...]  # end of the name of each seed's job, as `rate-0.001`
 
 
 def collect(study: Study) -> tuple[Cell, ...]:
