@@ -128,7 +128,7 @@ def test_shipped_studies(name):
     names = [job.name for job in jobs]
     assert all(names.index(job.needs) < k for k, job in enumerate(jobs) if job.needs)
     arms, conditions = len(protocol.arms), 2 * 2 * 2
-    assert protocol.readouts == ("frozen", "tuned")
+    assert (protocol.readouts, protocol.effect) == (("frozen", "tuned"), 0.048)
     assert len(jobs) == 3 * (arms * conditions + arms - 1)
 
 
@@ -151,6 +151,7 @@ def test_every_arms_options_are_known():
         ('["segmentation"]', '["liver"]', r"unknown key 'segmentation'"),
         ('["frozen"]', '["linear"]', "no readout 'linear'; there are: probe, frozen, tuned"),
         ("epochs = 7", "task = 'detection'", "choose one of classification, segmentation"),
+        ("[pretraining]", "effect = 2\n[pretraining]", "effect = 2: choose a number above 0"),
         ("epochs = 7", "counts = [1]", "segmentation: counts 1: whole, 2 or more"),
         ("epochs = 7", "fractions = [5]", "segmentation: fractions 5: above 0, at most 1"),
         ("segmentation", "liver", r"\[liver\] classification or segmentation\? Say so: task = "),

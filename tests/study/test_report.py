@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tf_dicom_ce.study import charts, exhibits, formats
-from tf_dicom_ce.study.protocol import Protocol
+from tf_dicom_ce.study.protocol import EFFECT, Protocol
 from tf_dicom_ce.study.report import write_report
 from tf_dicom_ce.study.runner import Study
 
@@ -77,14 +77,16 @@ def build(folder, seeds=(0, 1, 2), done=lambda cell: True, name="mine & <b>yours
     if "imagenet" in arms:
         options["imagenet"] = {"encoder_weights": "/data/Jane Zyxw/resnet50.keras"}
     labels = dict.fromkeys(tasks, (0.05, 1.0))
-    protocol = Protocol(name, arms, seeds, ("frozen", "tuned"), labels, options)
+    protocol = Protocol(name, arms, seeds, ("frozen", "tuned"), labels, EFFECT, options)
     study = Study(folder / "Jane Zyxw" / "study", protocol.jobs())
     for job in study.jobs:
         if done(job.cell):
             finish(study, job)
     study.folder.mkdir(parents=True, exist_ok=True)
     options["pretraining"] = {"data": "/data/Jane Zyxw", "epochs": 3}
-    (study.folder / "protocol.json").write_text(json.dumps({"name": name, "options": options}))
+    (study.folder / "protocol.json").write_text(
+        json.dumps({"name": name, "effect": EFFECT, "options": options})
+    )
     return study
 
 

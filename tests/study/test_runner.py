@@ -156,6 +156,8 @@ def test_other_settings_are_refused(tmp_path):
     runner.settle(tmp_path, {**first, "seeds": (0, 1)})
     with pytest.raises(UserError, match=r"other settings. Choose another --out"):
         runner.settle(tmp_path, {**first, "options": {"segmentation": {"epochs": 4}}})
+    with pytest.raises(UserError, match="other settings"):  # Δ is not chosen after a look
+        runner.settle(tmp_path, {**first, "effect": 0.1})
 
 
 def test_arms_of_their_own_options_may_be_added(tmp_path):

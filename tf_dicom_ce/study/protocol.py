@@ -44,7 +44,9 @@ READOUTS = ("probe", "frozen", "tuned")
 MEASURES = {"classification": "accuracy", "segmentation": "Dice"}
 #: Options that say where something lies; what lies there, the runs' fingerprints say.
 PLACES = {"data", "labels", "masks", "config"}
-_KEYS = {"name", "arms", "seeds", "fractions", "counts", "readouts", "tasks"}
+_KEYS = {"name", "arms", "seeds", "fractions", "counts", "readouts", "tasks", "effect"}
+#: Δ, the gain that a study excludes or not: the paper's by tags (Table 2, Dice, frozen, 5 %).
+EFFECT = 0.048
 # Options that take one of several values each time they are given.
 _REPEATED = {f.name for f in dataclasses.fields(PretrainConfig) if f.type == tuple[str, ...]}
 _DECIDED = {
@@ -86,6 +88,7 @@ class Protocol:
     seeds: tuple[int, ...]  # of pretraining and head
     readouts: tuple[str, ...]  # of `READOUTS`
     labels: dict[str, tuple[float, ...]]  # task -> shares of its patients, or above 1 images
+    effect: float  # Δ
     options: dict[str, dict[str, Any]]
 
     def jobs(self) -> tuple[Job, ...]:
@@ -169,8 +172,11 @@ def read_protocol(path: Path, options_of: Mapping[str, Collection[str]]) -> Prot
             f"{path}: arms, seeds, tasks, readouts, and fractions or counts need at least one "
             "entry each."
         )
+    effect = content.get("effect", EFFECT)
+    if type(effect) not in (int, float) or not 0 < effect < 1:
+        raise UserError(f"{path}: effect = {effect}: choose a number above 0, below 1.")
     name = content.get("name", path.stem)
-    return Protocol(name, arms, seeds, readouts, labels, options)
+    return Protocol(name, arms, seeds, readouts, labels, effect, options)
 
 
 def _labels(path: Path, task: str, content: dict, table: dict) -> tuple[float, ...]:

@@ -222,8 +222,11 @@ def settle(folder: Path, protocol: dict) -> None:
 
 
 def _settings(protocol: dict) -> dict[str, dict]:
-    """The options of all parts without places; of a tag schema or weights the name alone."""
-    return {
+    """Δ, which nobody chooses after a look, and the options of all parts without places.
+
+    Of a tag schema or weights the name alone.
+    """
+    return {"": {"effect": protocol.get("effect")}} | {
         part: {
             name: PurePath(value).name if name in ("tags", "encoder_weights") else value
             for name, value in options.items()
