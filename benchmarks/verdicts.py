@@ -1,4 +1,4 @@
-"""How often a study's verdicts are false where no arm has an effect, or see one (20 min).
+"""How often a study's verdicts are false, how often they see an effect, and power (70 min).
 
     OMP_NUM_THREADS=1 python -m benchmarks verdicts      for docs/study.md
 
@@ -8,23 +8,34 @@ the study's own `paired_test` and `verdicts`. The difference of two arms for see
     d_sp = δ + σ_S u_s + σ_P v_p + σ_R w_sp,
 
 u, v, w of variance 1. Seeds and patients are drawn for each condition anew, or u and v are the
-same in all four. Prints Markdown: false families in per cent, then shares of true differences seen.
+same in all four. Prints Markdown: false families in per cent, where δ is 0, Δ, or each in half of
+the conditions; shares of comparisons that are shown; and power as `power` states it and as it is.
+Every row draws from the same seed.
 """
 
 import argparse
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
-from tf_dicom_ce.study.statistics import paired_test, verdicts
+from tf_dicom_ce.study.statistics import (
+    PairedTest,
+    Verdict,
+    paired_test,
+    power,
+    smallest_effect,
+    verdicts,
+)
 
+EFFECT = 0.048  # Δ, what the paper gains by tags
 CONDITIONS = 4
 SEEDS, PATIENTS = (2, 3, 5, 8), (12, 50, 114)
 GRID = tuple(itertools.product(SEEDS, PATIENTS))
-DIFFERENCES = (0.02, 0.05, 0.10)
+GRID_OF_POWER = tuple(itertools.product(SEEDS[1:], (10, *PATIENTS)))
+DIFFERENCES = (0.02, 0.05, 0.10, 0.20)
 SHAPES = {
     "normal": lambda rng, size: rng.normal(size=size),
     # The luck of each arm is exponential, its sd 2^-0.5; arms are alike.
@@ -34,6 +45,7 @@ SHAPES = {
     "skewed differences": lambda rng, size: rng.exponential(size=size) - 1,
 }
 RIGHT_OR_WRONG = "right or wrong"  # one image of each patient, right with probability 0.6 + …
+RARE = "few patients"  # only a share δ of the patients differ, by 1, and in all runs
 LIKE_OURS = (0.03, 0.03, 0.06)
 MUCH_BY_SEED = (0.08, 0.0, 0.16)
 
@@ -46,14 +58,14 @@ class Scenario:
         spreads: σ_S, σ_P, σ_R.
         shape: Name of u's, v's and w's distribution.
         shared: Whether u and v are the same in all conditions.
-        difference: δ.
+        differences: δ of each condition.
         weight: Of its number of families.
     """
 
     spreads: tuple[float, float, float]
     shape: str = "normal"
     shared: bool = False
-    difference: float = 0.0
+    differences: tuple[float, ...] = (0.0,) * CONDITIONS
     weight: float = 1.0
 
 
@@ -63,7 +75,8 @@ SPREADS += ((0.19, 0.06, 0.35), (0.06, 0.46, 0.10))
 SCENARIOS = (
     *map(Scenario, SPREADS),
     Scenario((0, 0, 0.10)),
-    Scenario((0.08, 0, 0), weight=4),  # the limit: exactly t, 1 - (1 - 0.05 / 4)^4 = 4.9 %
+    # The limit is exactly t: 1 - (1 - 0.05 / 4)^4 = 4.9 %; then one where all else is seen, too.
+    *(Scenario((of_seed, 0, 0), weight=4) for of_seed in (0.08, 0.01)),
     *(Scenario(spreads, shared=True) for spreads in SPREADS[:2]),
     Scenario((0.08, 0, 0), shared=True),
     *(
@@ -74,13 +87,25 @@ SCENARIOS = (
     ),
     Scenario((0.10, 0.10, 0), RIGHT_OR_WRONG, weight=0.5),
 )
+RARELY = (Scenario((0, 0, 0), RARE),)  # with a δ alone
+#: δ in the families whose verdicts may be false, and what they are called.
+FALSE = {
+    "δ = 0": (0.0,) * CONDITIONS,
+    "δ = Δ": (EFFECT,) * CONDITIONS,
+    "δ = 0 in two conditions, Δ in two": (0.0, EFFECT) * (CONDITIONS // 2),
+}
 
 
 def draw(scenario: Scenario, seeds: int, patients: int, rng) -> Iterator[tuple]:
     """Scores [S, P] of two arms under each condition."""
     of_seed, of_patient, rest = scenario.spreads
+    if scenario.shape == RARE:
+        for difference in scenario.differences:
+            differ = np.tile((rng.random(patients) < difference).astype(float), (seeds, 1))
+            yield differ, np.zeros_like(differ)
+        return
     if scenario.shape == RIGHT_OR_WRONG:
-        for _ in range(CONDITIONS):
+        for difference in scenario.differences:
             level = 0.6 + 0.2 * rng.normal(size=patients)
             arms = [
                 level
@@ -88,41 +113,99 @@ def draw(scenario: Scenario, seeds: int, patients: int, rng) -> Iterator[tuple]:
                 / np.sqrt(2)
                 for _ in range(2)
             ]
+            # Cut so that the one is as much less likely to be right for everybody.
+            a, b = (np.maximum(arm, difference) for arm in arms)
+            arms = np.minimum(a, 1), np.minimum(b, 1) - difference
             yield tuple((rng.random((seeds, patients)) < arm).astype(float) for arm in arms)
         return
     unit, conditions = SHAPES[scenario.shape], 1 if scenario.shared else CONDITIONS
-    x = scenario.difference + of_seed * unit(rng, (conditions, seeds, 1))
+    x = np.reshape(scenario.differences, (-1, 1, 1))
+    x = x + of_seed * unit(rng, (conditions, seeds, 1))
     x = x + of_patient * unit(rng, (conditions, 1, patients))
     x = x + rest * unit(rng, (CONDITIONS, seeds, patients))
     yield from ((d, np.zeros_like(d)) for d in x)
 
 
-def judge(family: Sequence[tuple], seeds: int) -> list[str]:
-    """Verdicts of a family from its first seeds, with the flips and resamples of a report."""
-    patients = np.arange(family[0][0].shape[1])
-    tests = [paired_test(a[:seeds], b[:seeds], patients, seed=0) for a, b in family]
-    return [verdict for _, verdict in verdicts(tests)]
+def tested(a: np.ndarray, b: np.ndarray) -> PairedTest:
+    """A comparison with the flips and resamples of a report."""
+    return paired_test(a, b, np.arange(a.shape[1]), seed=0, effect=EFFECT)
 
 
-def rate(scenario: Scenario, seeds: int, patients: int, families: int, rng) -> float:
-    """Share of families with a verdict; of a true difference the share of comparisons seen."""
+def judge(family: Sequence[tuple], seeds: int) -> list[Verdict]:
+    """Verdicts of a family from its first seeds."""
+    return verdicts([tested(a[:seeds], b[:seeds]) for a, b in family])
+
+
+def is_false(found: Verdict, difference: float) -> bool:
+    """Whether a verdict on a δ of 0, or of Δ or more, says what is not so."""
+    if difference:
+        return found.excluded or found.verdict == "worse"
+    return found.verdict in ("better", "worse")
+
+
+def false_families(scenario: Scenario, seeds: int, patients: int, families: int, rng) -> float:
+    """Share of families with a false verdict."""
     found = []
     for _ in range(families):
         of_family = judge([*draw(scenario, seeds, patients, rng)], seeds)
-        if scenario.difference:
-            found += [verdict == "better" for verdict in of_family]
-        else:
-            found.append(set(of_family) != {"not shown"})
+        found.append(any(map(is_false, of_family, scenario.differences)))
     return float(np.mean(found))
 
 
-def rate_of_looking(scenario: Scenario, patients: int, families: int, rng) -> float:
-    """Share of families with a verdict for the first 2, 3, … or 8 seeds."""
+def false_by_looking(scenario: Scenario, patients: int, families: int, rng) -> float:
+    """Share of families with a false verdict for the first 2, 3, … or 8 seeds."""
     found = []
     for _ in range(families):
         family = [*draw(scenario, 8, patients, rng)]
-        found.append(any(set(judge(family, s)) != {"not shown"} for s in range(2, 9)))
+        looks = (judge(family, seeds) for seeds in range(2, 9))
+        found.append(any(any(map(is_false, look, scenario.differences)) for look in looks))
     return float(np.mean(found))
+
+
+def shown(scenario: Scenario, seeds: int, patients: int, families: int, rng) -> float:
+    """Share of comparisons with a true difference that are better; of none, that are excluded."""
+    found = []
+    for _ in range(families):
+        of_family = judge([*draw(scenario, seeds, patients, rng)], seeds)
+        pairs = zip(of_family, scenario.differences, strict=True)
+        found += [v.verdict == ("better" if difference else "excluded") for v, difference in pairs]
+    return float(np.mean(found))
+
+
+def shown_alone(test: PairedTest) -> bool:
+    """Whether it is better as the clearest of its family: the others are never rejected."""
+    return verdicts([test] + [None] * (CONDITIONS - 1))[0].verdict == "better"
+
+
+def powers(scenario: Scenario, seeds: int, patients: int, families: int, rng) -> str:
+    """Mean of the power that comparisons state, and share of them that are better, in per cent."""
+    found = []
+    for _ in range(families):
+        pairs = zip(draw(scenario, seeds, patients, rng), scenario.differences, strict=True)
+        for (a, b), difference in pairs:
+            test = tested(a, b)
+            found.append((power(test, difference, CONDITIONS), shown_alone(test)))
+    stated, simulated = 100 * np.mean(found, axis=0)
+    return f"{stated:.0f} / {simulated:.0f}"
+
+
+def of_smallest(scenario: Scenario, seeds: int, patients: int, families: int, rng) -> str:
+    """Share of comparisons that are better if each has the smallest effect that it states."""
+    found = []
+    for _ in range(families):
+        for a, b in draw(scenario, seeds, patients, rng):
+            effect = smallest_effect(tested(a, b), CONDITIONS)
+            found.append(shown_alone(tested(a + effect, b)))
+    return f"{100 * np.mean(found):.0f}"
+
+
+def cells(measure: Callable, scenario: Scenario, options: argparse.Namespace) -> list[str]:
+    """Number of families, and the measure for each size, shares in per cent."""
+    families = max(1, round(options.families * scenario.weight))
+    rng = np.random.default_rng(options.seed)
+    grid = GRID_OF_POWER if measure in (powers, of_smallest) else GRID
+    found = [measure(scenario, *size, families, rng) for size in grid]
+    return [str(families), *(f if isinstance(f, str) else f"{100 * f:.1f}" for f in found)]
 
 
 def name(scenario: Scenario) -> str:
@@ -133,35 +216,52 @@ def row(*cells: object) -> None:
     print("|", " | ".join(map(str, cells)), "|", flush=True)
 
 
+def heading(title: str, *columns: str, grid: Sequence = GRID) -> None:
+    print(f"\n{title}, by seeds and patients\n")
+    row(*columns, "families", *(f"{seeds}, {patients}" for seeds, patients in grid))
+    row(*["---"] * len(columns), *["---:"] * (1 + len(grid)))
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--families", type=int, default=1000, metavar="N", help="of most cells")
+    parser.add_argument("--families", type=int, default=500, metavar="N", help="of most cells")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
 
 
 def run(options: argparse.Namespace) -> None:
-    rng = np.random.default_rng(options.seed)
-
-    def rates(scenario: Scenario) -> list[str]:
-        families = max(1, round(options.families * scenario.weight))
-        found = [rate(scenario, *size, families, rng) for size in GRID]
-        return [str(families), *(f"{100 * share:.1f}" for share in found)]
-
-    sizes = [f"{seeds}, {patients}" for seeds, patients in GRID]
-    print("Families with a false verdict, in per cent, by seeds and patients\n")
-    row("σ_S, σ_P, σ_R", "distribution", "conditions", "families", *sizes)
-    row(*["---"] * 4, *["---:"] * len(GRID))
-    for s in SCENARIOS:
-        row(name(s), s.shape, "share u, v" if s.shared else "own", *rates(s))
-    print("\nThe same where one looks after every seed from 2 to 8, 50 patients\n")
-    for spreads in SPREADS[:2]:
-        share = rate_of_looking(s := Scenario(spreads), 50, options.families, rng)
+    for where, differences in FALSE.items():
+        heading(
+            f"Families with a false verdict, in per cent, {where}",
+            *("σ_S, σ_P, σ_R", "distribution", "conditions"),
+        )
+        for s in (*SCENARIOS, *RARELY) if all(differences) else SCENARIOS:
+            s = replace(s, differences=differences)
+            conditions = "share u, v" if s.shared else "own"
+            row(name(s), s.shape, conditions, *cells(false_families, s, options))
+    print("\nThe same where one looks after every seed from 2 to 8, 50 patients, δ = 0\n")
+    for s in SCENARIOS[:2]:
+        share = false_by_looking(s, 50, options.families, np.random.default_rng(options.seed))
         print(f"- {name(s)}: {100 * share:.1f}", flush=True)
-    print("\nComparisons shown better, in per cent, δ in all conditions\n")
-    row("σ_S, σ_P, σ_R", "δ", "families", *sizes)
-    row("---", *["---:"] * (2 + len(GRID)))
-    for spreads, difference in itertools.product(SPREADS[:4], DIFFERENCES):
-        s = replace(Scenario(spreads), difference=difference, weight=0.25)
-        row(name(s), difference, *rates(s))
+    heading("Comparisons shown, in per cent, δ in all conditions", "σ_S, σ_P, σ_R", "δ", "verdict")
+    for spreads, difference in itertools.product(SPREADS[:4], (0.0, *DIFFERENCES[:3])):
+        s = Scenario(spreads, differences=(difference,) * CONDITIONS, weight=0.25)
+        verdict = "better" if difference else "excluded"
+        row(name(s), f"{difference:g}", verdict, *cells(shown, s, options))
+    heading(
+        "Power stated / share shown better as the clearest of four, in per cent",
+        *("σ_S, σ_P, σ_R", "δ"),
+        grid=GRID_OF_POWER,
+    )
+    for spreads, difference in itertools.product(SPREADS[:4], DIFFERENCES[1:]):
+        s = Scenario(spreads, differences=(difference,) * CONDITIONS, weight=0.5)
+        row(name(s), f"{difference:g}", *cells(powers, s, options))
+    heading(
+        "The same where δ is what a comparison says that it would show in 80 %",
+        "σ_S, σ_P, σ_R",
+        grid=GRID_OF_POWER,
+    )
+    for spreads in SPREADS[:4]:
+        s = Scenario(spreads, weight=0.5)
+        row(name(s), *cells(of_smallest, s, options))
     print("\nStandard errors that a difference needs: alone, and as the clearest of four\n")
     row("seeds", *SEEDS)
     row(*["---:"] * (1 + len(SEEDS)))

@@ -18,6 +18,7 @@ ARMS = ("none", "ce", "ce+dicom", "ce+shuffled")
 PATIENTS = np.repeat(np.arange(10) + 9182736450, 3)
 FILES = {"report.html", "report.md", "table2.csv", "table2.tex", "comparisons.csv"}
 LEVELS = {"none": 0.4, "ce": 0.5, "ce+dicom": 0.7, "ce+shuffled": 0.5, "imagenet": 0.6}
+LEVELS |= {"distilled": 0.6}
 ORDER = {arm: k for k, arm in enumerate(LEVELS)}
 
 
@@ -113,9 +114,9 @@ def find(rows, **wanted):
 FROZEN = {"task": "segmentation", "readout": "frozen", "labels": "0.05"}
 
 
-def cell_scores(arm):
-    cell = {"arm": arm, "readout": "frozen", "labels": 0.05}
-    return np.stack([scores_of(cell | {"seed": seed}) for seed in (0, 1, 2)])[:, 1:]
+def cell_scores(arm, readout="frozen", labels=0.05, seeds=3):
+    cell = {"arm": arm, "readout": readout, "labels": labels}
+    return np.stack([scores_of(cell | {"seed": seed}) for seed in range(seeds)])[:, 1:]
 
 
 def test_a_cell_against_numpy(whole):
@@ -155,6 +156,31 @@ def test_images_left_out_are_counted(whole):
     assert "30 / 10 test images / patients, classification" in whole[1]["report.md"]
 
 
+def test_a_gain_is_excluded_and_power_is_told(tmp_path):
+    """Two arms of one level: the interval is far below Δ = 0.048, which could have been seen."""
+    study = build(tmp_path, seeds=range(5), arms=("distilled", "imagenet"))
+    files = report_on(study)
+    rows = [r for r in rows_of(files["comparisons.csv"]) if r["task"] == "segmentation"]
+    assert {(r["verdict"], r["excluded"]) for r in rows} == {("excluded", "true")}
+    for row in rows:
+        given = row["readout"], float(row["labels"]), 5
+        a, b = (cell_scores(arm, *given) for arm in ("distilled", "imagenet"))
+        assert float(row["difference"]) == pytest.approx(_by_patient(a - b).mean(), abs=1e-6)
+        assert float(row["high_95"]) < 0.048
+        assert float(row["p_excluded_adjusted"]) < 0.05 < float(row["p_adjusted"])
+        assert float(row["power"]) > 0.8
+        assert float(row["smallest"]) < 0.048
+    plain = files["report.md"]
+    seen = plain.index("How small an effect this study can see")
+    assert seen < plain.index("## In plain words")
+    assert "A gain of Δ is **excluded** at frozen 5 % (" in plain
+    assert 'class="excluded">excluded</b> at frozen 5 %' in files["report.html"]
+
+
+def _by_patient(scores):
+    return np.array([scores[:, PATIENTS[1:] == p].mean() for p in np.unique(PATIENTS[1:])])
+
+
 def test_a_comparison_against_numpy(whole):
     rows = rows_of(whole[1]["comparisons.csv"])
     row = find(rows, a="ce+dicom", b="ce+shuffled", **FROZEN)
@@ -171,10 +197,11 @@ def test_a_comparison_against_numpy(whole):
     pairs = {(r["task"], r["a"], r["b"]) for r in rows}
     assert len(rows) == 4 * len(pairs) == 4 * 2 * 3  # the conditions, the pairs of these arms
     family = [r for r in rows if (r["task"], r["a"], r["b"]) == (row["task"], row["a"], row["b"])]
-    # Holm by hand: the larger p of each test, in order, times how many are left.
-    larger = sorted(max(float(r["p"]), float(r["p_seeds"])) for r in family)
-    steps = np.maximum.accumulate([min(1, (4 - k) * p) for k, p in enumerate(larger)])
-    assert sorted(float(r["p_holm"]) for r in family) == pytest.approx(list(steps), rel=1e-4)
+    # By hand: the larger p of all four is that of ten patients of one sign, times four.
+    least = 2 / 2**10
+    for r in family:
+        assert max(float(r["p"]), float(r["p_seeds"])) == pytest.approx(least, rel=1e-4)
+        assert float(r["p_adjusted"]) == pytest.approx(4 * least, rel=1e-4)
     control = find(rows, a="ce+dicom", b="ce", **FROZEN)
     assert control["paper_difference"] == "0.048"
 

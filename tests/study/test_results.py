@@ -92,7 +92,7 @@ def test_both_arms_have_the_same_images(study):
     finish(study, head(0, "none"), rows_of({**DICE, "a.dcm": 0, "c.dcm": 0, "d.dcm": 0}))
     ce, none = collect(study)
     assert ce.patients.tolist() == none.patients.tolist()
-    test = paired_test(ce.scores, none.scores, ce.patients, seed=0)
+    test = paired_test(ce.scores, none.scores, ce.patients, seed=0, effect=0.05)
     assert (test.difference, test.n_patients) == (0.75, 3)
 
 

@@ -1,12 +1,26 @@
 """The study's statistics against SciPy, plain NumPy, hand computation and simulation."""
 
 import dataclasses
+import functools
+import itertools
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from tf_dicom_ce.study.statistics import cell_summary, holm, paired_test, verdicts
+from tf_dicom_ce.study import statistics
+from tf_dicom_ce.study.statistics import (
+    Verdict,
+    cell_summary,
+    power,
+    shaffer,
+    smallest_effect,
+    verdicts,
+)
+
+EFFECT = 0.05
+NOT_SHOWN = Verdict("not shown", excluded=False, p=1.0, p_excluded=1.0)
+paired_test = functools.partial(statistics.paired_test, effect=EFFECT)
 
 
 def arms(rng, runs, patients, spreads, images=2, gains=(0.0, 0.0)):
@@ -136,12 +150,43 @@ def test_seeds_that_agree_by_luck_have_no_more_degrees_of_freedom(runs, count, f
     assert found.p_seeds == pytest.approx(2 * stats.t.sf(abs(t), freedom))
 
 
-def test_holm_by_hand():
-    # Sorted: 4 x .005, 3 x .01, 2 x .03, then 1 x .04 raised to .06.
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5, 0.6]) == pytest.approx([1, 1])
-    assert holm([0.02]) == pytest.approx([0.02])
-    assert len(holm([])) == 0
+def test_shaffer_by_hand():
+    # 4 x .001 (b's first: b counts 1/2), 3.5 x .002 (a's second: a counts 1), 3.5 x .004 (a's
+    # first: a is out), 2.5 x .01 (c's first: 1/2), 2 x .011 raised (b's second: out),
+    # 1.5 x .03 (d's second: 1), 1.5 x .04 (d's first: out), 1 x .06 (c's second, the last).
+    raw = [(0.004, 0.002), (0.001, 0.011), (0.01, 0.06), (0.04, 0.03)]
+    expected = [(0.014, 0.007), (0.004, 0.025), (0.025, 0.06), (0.06, 0.045)]
+    assert shaffer(raw) == pytest.approx(np.array(expected))
+    assert shaffer(raw[::-1]) == pytest.approx(np.array(expected[::-1]))
+    # Hypotheses that are never rejected keep their comparison in: 3 and 2.5, not 6 and 5.
+    assert shaffer([(1, 1), (0.01, 1), (1, 0.012)]) == pytest.approx(
+        np.array([(1, 1), (0.03, 1), (1, 0.03)])
+    )
+    assert shaffer([(0.02, 0.03)]) == pytest.approx(np.array([(0.02, 0.03)]))
+    assert shaffer([]).size == 0
+
+
+def test_shaffer_without_a_gain_to_exclude_is_holm():
+    """A comparison whose second hypothesis is gone counts as Holm's: 4 x .005, 3 x .01, 2 x .03."""
+    found = shaffer([(p, 0) for p in (0.01, 0.04, 0.03, 0.005)])
+    assert found[:, 0] == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_shaffer_is_no_milder_than_the_closed_test_and_no_harder_than_holm():
+    """By brute force: all sets of hypotheses that can be true together, Bonferroni in each."""
+    rng = np.random.default_rng(15)
+    for _ in range(50):
+        raw, closed = rng.uniform(size=(3, 2)) ** 3, np.zeros((3, 2))
+        for truth in itertools.product((0, 1, None), repeat=3):
+            true = [(k, which) for k, which in enumerate(truth) if which is not None]
+            count = max(1, sum(0.5 if which else 1 for _, which in true))
+            for at in true:
+                closed[at] = max(closed[at], min(1, count * min(raw[a] for a in true)))
+        found = shaffer(raw)
+        assert (found >= closed - 1e-12).all()
+        order = np.argsort(raw, axis=None)
+        of_all_six = np.maximum.accumulate(np.minimum(1, raw.flat[order] * np.arange(6, 0, -1)))
+        assert (found.flat[order] <= of_all_six + 1e-12).all()
 
 
 def test_cell_by_hand():
@@ -209,7 +254,9 @@ def test_one_patient_has_no_interval_and_shows_nothing():
     a, b = np.full((2, 5), 0.9), np.full((2, 5), 0.1)
     found = paired_test(a, b, np.zeros(5), seed=0)
     assert (found.interval_95, found.p_seeds, found.effect_size, found.p) == (None, None, None, 1)
-    assert verdicts([found]) == [(1.0, "not shown")]
+    assert found.p_excluded == 1
+    assert verdicts([found]) == [NOT_SHOWN]
+    assert power(found, 0.5, 1) is smallest_effect(found, 1) is None
     assert cell_summary(a, np.zeros(5), seed=0).interval_95 is None
 
 
@@ -224,7 +271,9 @@ def test_equal_arms_show_nothing():
     scores = np.random.default_rng(7).uniform(size=(1, 30))
     found = paired_test(np.tile(scores, (3, 1)), np.tile(scores, (3, 1)), np.arange(30), seed=0)
     assert (found.difference, found.p, found.effect_size) == (0, 1, None)
-    assert verdicts([found]) == [(1.0, "not shown")]
+    # Without a spread nothing is known of it: that no patient differs may be luck.
+    assert verdicts([found]) == [NOT_SHOWN]
+    assert power(found, 0.5, 1) is smallest_effect(found, 1) is None
 
 
 def test_same_seed_same_numbers():
@@ -236,13 +285,74 @@ def test_same_seed_same_numbers():
     assert back.difference == -paired_test(a, b, patients, 1).difference
 
 
+def differing(mean, of_runs, of_patients, runs=5, patients=40):
+    """A test of differences with just this mean, and runs and patients as far apart as this."""
+    x = mean + of_runs * stats.zscore(np.arange(runs))[:, None]
+    x = x + of_patients * stats.zscore(np.arange(patients) % 8)
+    return paired_test(x, np.zeros_like(x), np.arange(patients), seed=0)
+
+
 def test_verdicts_of_a_family():
     gains = (0.0, 0.5, 0.0, -0.5)
     (none, *others), patients = arms(np.random.default_rng(9), 5, 40, (0.2, 0.05, 0.2), gains=gains)
     tests = [paired_test(other, none, patients, seed=0) for other in others]
     found = verdicts(tests)
-    assert [verdict for _, verdict in found] == ["better", "not shown", "worse"]
-    assert [p for p, _ in found] == pytest.approx(holm([max(t.p, t.p_seeds) for t in tests]))
+    assert [v.verdict for v in found] == ["better", "not shown", "worse"]
+    assert [v.excluded for v in found] == [False, False, True]
+    raw = [(max(t.p, t.p_seeds), t.p_excluded) for t in tests]
+    assert [(v.p, v.p_excluded) for v in found] == [tuple(ps) for ps in shaffer(raw)]
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread", "verdict", "excluded"),
+    [
+        (0.0, 0.01, "excluded", True),  # 95 % interval about 0 ± 0.012
+        (0.0, 0.05, "not shown", False),  # 0 ± 0.06, which reaches 0.05
+        (0.02, 0.01, "better", True),  # but by less than 0.05
+        (0.08, 0.01, "better", False),
+        (0.04, 0.01, "better", False),  # up to 0.052
+        (-0.04, 0.01, "worse", True),
+        (0.03, 0.03, "not shown", False),
+    ],
+)
+def test_four_verdicts(mean, spread, verdict, excluded):
+    test = differing(mean, spread, 0.001)
+    # Of five runs t is 2.776, V the sample variance over five: 1.388 times the sample's spread.
+    half = 2.776 * spread / 2
+    assert test.interval_95 == pytest.approx((mean - half, mean + half), abs=0.2 * half)
+    (found,) = verdicts([test])
+    assert (found.verdict, found.excluded) == (verdict, excluded)
+
+
+def test_the_p_of_a_gain_is_scipys():
+    """The larger of an exact permutation test and a t test, both of a - b - 0.05, two-sided."""
+    (a, b), patients = arms(np.random.default_rng(16), 1, 12, (0.01, 0, 0.01), gains=(-0.3, 0))
+    x, y = by_patient(a, patients), by_patient(b, patients)
+    t = stats.ttest_1samp(x - y, EFFECT).pvalue
+    flips = stats.permutation_test(
+        (x - EFFECT, y),
+        lambda x, y: np.mean(x - y),
+        permutation_type="samples",
+        n_resamples=np.inf,
+    ).pvalue
+    found = paired_test(a, b, patients, seed=0)
+    assert found.interval_95[1] < EFFECT
+    assert found.p_excluded == pytest.approx(max(t, flips))
+    assert found.p_excluded < 0.05
+    # Of several seeds: V over the seeds, as where nothing else varies.
+    found = differing(0.0, 0.02, 0.0)
+    t = stats.ttest_1samp(0.02 * stats.zscore(np.arange(5)), EFFECT).pvalue
+    assert found.p_excluded == pytest.approx(t)
+
+
+def test_a_gain_that_the_interval_reaches_is_not_excluded():
+    test = differing(0.0, 0.02, 0.001)
+    assert test.p_excluded < 0.01
+    for effect, p in ((test.interval_95[1] * 1.001, 0.06), (test.interval_95[1], 1)):
+        x = 0.02 * stats.zscore(np.arange(5))[:, None] + 0.001 * stats.zscore(np.arange(40) % 8)
+        found = statistics.paired_test(x, np.zeros_like(x), np.arange(40), seed=0, effect=effect)
+        assert found.interval_95 == test.interval_95
+        assert found.p_excluded == pytest.approx(p, abs=0.03)
 
 
 def test_conditions_that_are_not_done_count_in_the_family():
@@ -250,9 +360,25 @@ def test_conditions_that_are_not_done_count_in_the_family():
     test = paired_test(a, b, patients, seed=0)
     p = max(test.p, test.p_seeds)
     assert 0.0125 < p < 0.05
-    assert verdicts([test]) == [(p, "better")]
-    assert verdicts([None, test, None, None])[1] == (pytest.approx(4 * p), "not shown")
-    assert verdicts([None, test])[0] == (None, None)
+    assert verdicts([test]) == [Verdict("better", False, p, 1.0)]
+    found = verdicts([None, test, None, None])
+    assert found == [None, Verdict("not shown", False, pytest.approx(4 * p), 1.0), None, None]
+    tight = differing(0.0, 0.03, 0.001)
+    assert 0.0125 < tight.p_excluded < 0.05
+    assert verdicts([tight])[0].verdict == "excluded"
+    first, *others = verdicts([tight, None, None, None])
+    assert first == Verdict("not shown", False, 1.0, pytest.approx(4 * tight.p_excluded))
+    assert others == [None] * 3
+
+
+def test_a_family_that_is_better_leaves_half_of_each():
+    """Four alike: of 4, 3.5, 3 and 2.5 comparisons, for each may still be better by 0.05."""
+    found = differing(0.08, 0.01, 0.001)
+    raw = [0.001, 0.013, 0.016, 0.019]
+    tests = [dataclasses.replace(found, p=p, p_seeds=p, p_excluded=1.0) for p in raw]
+    judged = verdicts(tests)
+    assert [v.p for v in judged] == pytest.approx([0.004, 0.0455, 0.048, 0.048])
+    assert {v.verdict for v in judged} == {"better"}
 
 
 @pytest.mark.parametrize(
@@ -267,8 +393,81 @@ def test_conditions_that_are_not_done_count_in_the_family():
 def test_a_verdict_needs_everything(change):
     (a, b), patients = arms(np.random.default_rng(10), 3, 30, (0.1, 0.02, 0.1), gains=(1, 0))
     found = paired_test(a, b, patients, seed=0)
-    assert verdicts([found])[0][1] == "better"
-    assert verdicts([dataclasses.replace(found, **change)])[0][1] == "not shown"
+    assert verdicts([found])[0].verdict == "better"
+    assert verdicts([dataclasses.replace(found, **change)])[0].verdict == "not shown"
+
+
+@pytest.mark.parametrize("change", [{"n_seeds": 1}, {"p_excluded": 0.05}, {"interval_95": None}])
+def test_an_exclusion_needs_everything(change):
+    found = differing(0.0, 0.01, 0.001)
+    assert verdicts([found])[0].verdict == "excluded"
+    assert verdicts([dataclasses.replace(found, **change)])[0].verdict == "not shown"
+
+
+def test_one_run_does_not_make_the_others_milder():
+    test = differing(0.08, 0.02, 0.001)
+    p = max(test.p, test.p_seeds)
+    one = dataclasses.replace(test, n_seeds=1, p=1e-9, p_seeds=1e-9, p_excluded=1e-9)
+    assert verdicts([one, test])[1].p == pytest.approx(2 * p)
+    assert verdicts([one])[0] == NOT_SHOWN
+
+
+def test_power_by_hand():
+    """Tables of t: 2.776 at 0.975, 4.315 at 1 - 0.05 / 8, four degrees of freedom."""
+    test = dataclasses.replace(differing(0, 0.01, 0.001), error=0.02, freedom=4)
+    assert power(test, 0.05, 1) == pytest.approx(stats.norm.cdf(2.5 - 2.776), abs=1e-3)
+    assert power(test, 0.05, 4) == pytest.approx(stats.norm.cdf(2.5 - 4.315), abs=1e-3)
+    assert smallest_effect(test, 4) == pytest.approx(0.02 * (4.315 + 0.8416), abs=1e-4)
+    assert power(test, smallest_effect(test, 3, 0.9), 3) == pytest.approx(0.9)
+    assert power(dataclasses.replace(test, n_seeds=1), 0.05, 1) is None
+    # 8 / 2^8 is above 0.05 / 4 and below 0.05.
+    few = dataclasses.replace(test, n_patients=8)
+    assert power(few, 0.05, 4) is smallest_effect(few, 4) is None
+    assert power(few, 0.05, 1) == power(test, 0.05, 1)
+
+
+def test_error_and_freedom_are_those_of_the_t_test():
+    (a, b), patients = arms(np.random.default_rng(17), 4, 20, (0.2, 0.1, 0.2), gains=(0.2, 0))
+    found = paired_test(a, b, patients, seed=0)
+    t = abs(found.difference) / found.error
+    assert found.p_seeds == pytest.approx(2 * stats.t.sf(t, found.freedom))
+    assert found.freedom == 3
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 8])
+@pytest.mark.parametrize("times", [0.5, 1.0, 1.5])
+def test_stated_power_is_on_average_the_noncentral_ts(seeds, times):
+    """Of seeds alone √V is χ's, and the power before it is known is SciPy's noncentral t."""
+    freedom, level = seeds - 1, 0.05 / 4
+    needed = stats.t.isf(level / 2, freedom)
+    errors = np.sqrt(np.random.default_rng(18).chisquare(freedom, 4000) / freedom)
+    test = dataclasses.replace(differing(0, 0.01, 0.001), freedom=freedom)
+    effect = times * needed
+    stated = [power(dataclasses.replace(test, error=error), effect, 4) for error in errors]
+    assert np.mean(stated) == pytest.approx(stats.nct.sf(needed, freedom, effect), abs=0.045)
+
+
+@pytest.mark.parametrize(
+    ("runs", "patients", "effect"), [(3, 50, 0.1), (5, 12, 0.07), (8, 50, 0.04)]
+)
+def test_stated_power_is_the_share_that_is_shown(runs, patients, effect):
+    """Better, and excluded, as the clearest of four; `benchmarks verdicts` has a larger grid."""
+    rng = np.random.default_rng([19, runs, patients])
+    others, found = [None] * 3, []
+    for _ in range(500):
+        x = 0.03 * (rng.normal(size=(runs, 1)) + rng.normal(size=patients))
+        x += 0.06 * rng.normal(size=(runs, patients))
+        test, alike = (
+            statistics.paired_test(d, np.zeros_like(d), np.arange(patients), seed=0, effect=effect)
+            for d in (x + effect, x)
+        )
+        shown = verdicts([test, *others])[0].verdict == "better"
+        excluded = verdicts([alike, *others])[0].excluded
+        found.append((power(test, effect, 4), shown, excluded))
+    stated, better, excluded = np.mean(found, axis=0)
+    assert 0.15 < stated < 0.9
+    # The standard error of 500 is 0.02.
+    assert (better, excluded) == pytest.approx((stated, stated), abs=0.05 + 0.03)
 
 
 def test_p_is_uniform_where_only_patients_vary():
@@ -293,7 +492,7 @@ def test_under_no_effect(spreads):
         (a, b), patients = arms(rng, 3, 12, spreads)
         found = paired_test(a, b, patients, seed % 2)
         covered += found.interval_95[0] <= 0 <= found.interval_95[1]
-        false += verdicts([found])[0][1] != "not shown"
+        false += verdicts([found])[0].verdict in ("better", "worse")
         low_p += found.p < 0.05
         if seed % 4 == 0:
             low, high = cell_summary(0.5 + a / 100, patients, seed % 8 // 4).interval_95
@@ -308,7 +507,8 @@ def test_under_no_effect(spreads):
 @pytest.mark.parametrize(
     ("runs", "patients"), [(2, 12), (2, 50), (3, 50), (3, 114), (5, 50), (8, 12), (8, 50)]
 )
-def test_the_familys_promise_under_no_effect(runs, patients):
+@pytest.mark.parametrize("gains", [(0, 0, 0, 0), (0, 0, EFFECT, EFFECT), (EFFECT,) * 4])
+def test_the_familys_promise(runs, patients, gains):
     """A false verdict in at most 6 % of families of four; `benchmarks verdicts` has a larger grid.
 
     Of the differences, sd 0.03 over seeds, 0.03 over patients, 0.06 of the rest.
@@ -316,8 +516,14 @@ def test_the_familys_promise_under_no_effect(runs, patients):
     rng = np.random.default_rng([runs, patients])
     repeats, false = 200, 0
     for _ in range(repeats):
-        x = 0.03 * (rng.normal(size=(4, runs, 1)) + rng.normal(size=(4, 1, patients)))
-        x += 0.06 * rng.normal(size=(4, runs, patients))
+        x = np.reshape(gains, (4, 1, 1))
+        x = x + 0.03 * (rng.normal(size=(4, runs, 1)) + rng.normal(size=(4, 1, patients)))
+        x = x + 0.06 * rng.normal(size=(4, runs, patients))
         tests = [paired_test(d, np.zeros_like(d), np.arange(patients), seed=0) for d in x]
-        false += any(verdict != "not shown" for _, verdict in verdicts(tests))
+        false += any(
+            found.excluded or found.verdict == "worse"
+            if gain
+            else found.verdict in ("better", "worse")
+            for found, gain in zip(verdicts(tests), gains, strict=True)
+        )
     assert false / repeats <= 0.06

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from tf_dicom_ce.study.results import Compared, Entry
-from tf_dicom_ce.study.statistics import CellSummary, PairedTest
+from tf_dicom_ce.study.statistics import CellSummary, PairedTest, Verdict
 
 NOTHING = "–"
 _TEX = {
@@ -51,6 +51,12 @@ def readout(name: str) -> str:
 def interval(value: tuple[float, float] | None, write=number) -> str:
     """An interval in brackets, or a dash."""
     return NOTHING if value is None else f"[{write(value[0])}, {write(value[1])}]"
+
+
+def span(value: tuple[float, float], digits: int = 3) -> str:
+    """The least and the most of several numbers; one where they are alike."""
+    low, high = (number(end, digits) for end in value)
+    return low if low == high else f"{low} to {high}"
 
 
 def plus_minus(mean: float, sd: float, digits: int = 3) -> str:
@@ -100,17 +106,26 @@ def table2_csv(table: Sequence[Entry]) -> str:
 def comparisons_csv(compared: Sequence[Compared]) -> str:
     """All comparisons, a row each."""
     return _csv(
-        "task measure readout labels a b difference low_95 high_95 p p_seeds p_holm effect_size "
-        "share_better share_worse n_patients seeds verdict test paper_difference",
+        "task measure readout labels a b difference low_95 high_95 p p_seeds p_adjusted "
+        "effect_size share_better share_worse n_patients seeds verdict excluded "
+        "p_excluded_adjusted power smallest test paper_difference",
         [
             {
                 **_row(c, c.test),
+                **_verdict(c.verdict),
                 "seeds": c.test and c.test.n_seeds,
                 "paper_difference": None if c.paper is None else round(c.paper, 3),
             }
             for c in compared
         ],
     )
+
+
+def _verdict(found: Verdict | None) -> dict:
+    if not found:
+        return {"verdict": None}
+    adjusted = {"p_adjusted": found.p, "p_excluded_adjusted": found.p_excluded}
+    return {"verdict": found.verdict, "excluded": str(found.excluded).lower(), **adjusted}
 
 
 def _row(entry: Entry | Compared, found: CellSummary | PairedTest | None) -> dict:

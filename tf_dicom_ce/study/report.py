@@ -51,15 +51,18 @@ def write_report(study: Study, folder: Path, difficulty: str | None = None) -> N
     """
     cells = collect(study)
     table = entries(study, cells)
-    compared = comparisons(table, cells)
+    protocol = read_json(study.folder / "protocol.json")
+    compared = comparisons(table, cells, protocol["effect"])
     states = [study.state(job) for job in study.jobs]
     complete = set(states) == {State.DONE}
     note = "" if complete else f"This study is not complete: {study.counts()}."
     tasks = list(dict.fromkeys(entry.task for entry in table))
     content = {
-        "name": read_json(study.folder / "protocol.json").get("name", "study"),
+        "name": protocol["name"],
+        "effect": protocol["effect"],
         "note": note,
         "numbers": _numbers(study, cells, states),
+        "powers": _powers(compared),
         "summary": _summary(compared),
         "warnings": _warnings(table, compared),
         "tasks": [_task(task, table, compared) for task in tasks],
@@ -123,11 +126,31 @@ def _summary(compared: Sequence[Compared]) -> list[tuple[str, list[dict]]]:
     questions: dict[str, dict[str, dict]] = {}
     for c in compared:
         of_task = questions.setdefault(PAIRS[c.a, c.b], {}).setdefault(c.task, {})
-        verdict = (c.verdict or "missing").replace(" ", "_")
+        verdict = (c.verdict.verdict if c.verdict else "missing").replace(" ", "_")
         of_task.setdefault(verdict, []).append(c)
         of_task |= {"a": c.a, "b": c.b, "task": c.task}
-    verdicts = {verdict: [] for verdict in ("better", "worse", "not_shown", "missing")}
+    verdicts = {verdict: [] for verdict in ("better", "worse", "excluded", "not_shown", "missing")}
     return [(asked, [verdicts | s for s in tasks.values()]) for asked, tasks in questions.items()]
+
+
+def _powers(compared: Sequence[Compared]) -> list[dict]:
+    """For each question and task what could have been seen, least and most over the conditions."""
+    found: dict[tuple[str, str], list[Compared]] = {}
+    for c in compared:
+        if c.power is not None:
+            found.setdefault((PAIRS[c.a, c.b], c.task), []).append(c)
+    return [
+        {
+            "question": question,
+            "task": task,
+            "measure": of[0].measure,
+            "seeds": min(c.test.n_seeds for c in of),
+            "patients": min(c.test.n_patients for c in of),
+            "smallest": (min(c.smallest for c in of), max(c.smallest for c in of)),
+            "power": (min(c.power for c in of), max(c.power for c in of)),
+        }
+        for (question, task), of in found.items()
+    ]
 
 
 def _warnings(table: Sequence[Entry], compared: Sequence[Compared]) -> list[str]:
@@ -204,6 +227,7 @@ def _matrix(numbers: exhibits.Numbers) -> dict:
 
 def _render(template: str, content: dict) -> str:
     names = ("number", "signed", "p_value", "amount", "readout", "interval", "markdown", "latex")
+    names += ("span",)
     functions = {"signed": formats.signed, "plus_minus": formats.plus_minus}
     filters = {name: getattr(formats, name) for name in names}
     return fill(f"study/{template}", functions | content, filters)

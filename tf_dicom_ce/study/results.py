@@ -15,11 +15,12 @@ from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.study import statistics
 from tf_dicom_ce.study.protocol import MEASURES
 from tf_dicom_ce.study.runner import Study, read_json
-from tf_dicom_ce.study.statistics import CellSummary, PairedTest
+from tf_dicom_ce.study.statistics import CellSummary, PairedTest, Verdict
 
 #: (a, b) -> what their comparison asks.
 PAIRS = {
     ("ce", "none"): "Does inpainting help against no pretraining?",
+    ("distilled", "none"): "Does a teacher help against no pretraining?",
     ("ce+dicom", "imagenet"): "Does the paper's method beat what most would take, ImageNet's?",
     ("distilled", "imagenet"): "Does what learned from ImageNet's network beat it?",
     ("distilled", "ce"): "Does a teacher help more than inpainting?",
@@ -172,8 +173,9 @@ class Compared(Condition):
     a: str
     b: str
     test: PairedTest | None  # over the seeds that both arms have done; None where there is none
-    p_holm: float | None  # adjusted over the conditions of the task, done or not
-    verdict: str | None  # "better", "worse" or "not shown", of a against b; None without a test
+    verdict: Verdict | None  # in the family of all conditions of the task, done or not
+    power: float | None  # probability that a difference of Δ would have been shown
+    smallest: float | None  # difference that would have been shown with a probability of 0.8
     paper: float | None  # the paper's difference
 
 
@@ -191,8 +193,10 @@ def entries(study: Study, cells: Sequence[Cell]) -> tuple[Entry, ...]:
     )
 
 
-def comparisons(table: Sequence[Entry], cells: Sequence[Cell]) -> tuple[Compared, ...]:
-    """All pairs of `PAIRS` of which the study has both arms.
+def comparisons(
+    table: Sequence[Entry], cells: Sequence[Cell], effect: float
+) -> tuple[Compared, ...]:
+    """All pairs of `PAIRS` of which the study has both arms; `effect` is Δ.
 
     A question about a task, under all its conditions, is a family of its own.
     """
@@ -206,22 +210,25 @@ def comparisons(table: Sequence[Entry], cells: Sequence[Cell]) -> tuple[Compared
         for pair in PAIRS:
             if not arms.issuperset(pair):
                 continue
-            tests = [_test(pair, condition, done) for condition in of_task]
+            tests = [_test(pair, condition, done, effect) for condition in of_task]
             family = statistics.verdicts(tests)
-            for condition, test, (p_holm, verdict) in zip(of_task, tests, family, strict=True):
+            for condition, test, verdict in zip(of_task, tests, family, strict=True):
                 levels = [paper.get((*condition, arm)) for arm in pair]
                 difference = levels[0][0] - levels[1][0] if all(levels) else None
-                found.append(Compared(*condition, *pair, test, p_holm, verdict, difference))
+                power = test and statistics.power(test, effect, len(family))
+                smallest = test and statistics.smallest_effect(test, len(family))
+                seen = (test, verdict, power, smallest)
+                found.append(Compared(*condition, *pair, *seen, difference))
     return tuple(found)
 
 
-def _test(pair: tuple[str, str], condition: tuple, done: dict) -> PairedTest | None:
+def _test(pair: tuple[str, str], condition: tuple, done: dict, effect: float) -> PairedTest | None:
     a, b = (done.get((*condition, arm)) for arm in pair)
     seeds = [seed for seed in a.seeds if seed in b.seeds] if a and b else []
     if not seeds:
         return None
     scores = (arm.scores[[arm.seeds.index(seed) for seed in seeds]] for arm in (a, b))
-    return statistics.paired_test(*scores, a.patients, _SEED)
+    return statistics.paired_test(*scores, a.patients, _SEED, effect)
 
 
 def _read_paper() -> dict[tuple, tuple[float, float]]:

@@ -16,7 +16,7 @@ from functools import lru_cache
 from itertools import product
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from tf_dicom_ce.metrics import bootstrap
 
@@ -24,6 +24,7 @@ _RESAMPLES = 2000
 _FLIPS = 10_000
 _EXACT = 12  # up to so many patients all flips are tried, 2¹² = 4,096
 _ROUNDING = 1e-12  # scores are about 1 in size; what differs by less is rounding
+_LEVEL = 0.05  # of a family
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,25 @@ class PairedTest:
     interval_95: tuple[float, float] | None  # of the difference; None of one patient
     p: float  # of `test`, two-sided
     p_seeds: float | None  # of the t test with patients and seeds random; None of one patient
+    p_excluded: float  # the larger of both p of a − b = Δ; or 1, see `paired_test`
+    error: float | None  # √V, the standard error of the t test; None of one patient
+    freedom: int  # degrees of freedom of the t test
     effect_size: float | None  # Cohen's d_z of one run: difference / sd of patients; None at sd 0
     share_better: float  # of patients in a run, on which a is above b
     share_worse: float  # on which it is below; the two differ by Cliff's delta for pairs
     n_patients: int
     n_seeds: int
     test: str  # name of the test
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one comparison of a family shows of a against b."""
+
+    verdict: str  # "better", "worse", "excluded" or "not shown"
+    excluded: bool  # whether a gain of Δ or more is; beside "better": better, but by less than Δ
+    p: float  # adjusted, of no difference
+    p_excluded: float  # adjusted, of a gain of Δ or more
 
 
 def cell_summary(scores: np.ndarray, patients: np.ndarray, seed: int) -> CellSummary:
@@ -100,8 +114,10 @@ def cell_summary(scores: np.ndarray, patients: np.ndarray, seed: int) -> CellSum
     )
 
 
-def paired_test(a: np.ndarray, b: np.ndarray, patients: np.ndarray, seed: int) -> PairedTest:
-    """Whether arm a differs from arm b, by patient.
+def paired_test(
+    a: np.ndarray, b: np.ndarray, patients: np.ndarray, seed: int, effect: float
+) -> PairedTest:
+    """Whether arm a differs from arm b, and whether it is better by Δ = `effect`, by patient.
 
     d_sp is the mean over the images of patient p of the run of a with seed s less that of the run
     of b, and d_p its mean over the seeds. The difference is the mean of d_p: a patient with many
@@ -113,10 +129,14 @@ def paired_test(a: np.ndarray, b: np.ndarray, patients: np.ndarray, seed: int) -
     their share with T or more; beyond, 10,000 random ones, and p = (1 + count) / (1 + 10,000)
     (Phipson & Smyth 2010). Five patients cannot reach p < 0.05, 2 / 2⁵ = 0.0625.
 
-    `p_seeds`, `interval_95`: those of `_two_level` on d_sp.
+    `p_seeds`, `interval_95`: t = |mean| / √V, and those of `_two_level` on d_sp.
+
+    `p_excluded`: the larger of the two p, of d_sp − Δ; 1 where the interval reaches Δ, and without
+    a spread, which right or wrong of few patients may lack by luck. The test is one-sided, p and
+    interval are two-sided: of a true Δ, p is below 0.05 in 2.5 % of cases.
 
     a and b are float [S, N], none NaN, of the same seeds and images in the same order, patients
-    [N]; `seed` is that of flips and resampling.
+    [N]; `seed` is that of flips and resampling; `effect` is above 0.
     """
     names, sums = _by_patient(np.concatenate([a, b]), patients)
     means = sums / _by_patient(np.ones((1, len(patients))), patients)[1]
@@ -124,13 +144,20 @@ def paired_test(a: np.ndarray, b: np.ndarray, patients: np.ndarray, seed: int) -
     by_seed[np.abs(by_seed) < _ROUNDING] = 0
     differences = by_seed.mean(axis=0)
     p, test = _sign_flip(differences, seed)
-    interval, p_seeds = _two_level(by_seed, seed)
+    interval, error, freedom = _two_level(by_seed, seed)
+    p_excluded = 1.0
+    if interval and interval[1] < effect and error > _ROUNDING:
+        gap = differences - effect
+        p_excluded = max(_sign_flip(gap, seed)[0], _t_test(gap.mean(), error, freedom))
     sd = _sd(by_seed) or 0.0
     return PairedTest(
         difference=float(differences.mean()),
         interval_95=_within(interval, -1, 1),
         p=p,
-        p_seeds=p_seeds,
+        p_seeds=_t_test(differences.mean(), error, freedom),
+        p_excluded=p_excluded,
+        error=error,
+        freedom=freedom,
         effect_size=float(differences.mean() / sd) if sd > _ROUNDING else None,
         share_better=float((by_seed > 0).mean()),
         share_worse=float((by_seed < 0).mean()),
@@ -140,41 +167,86 @@ def paired_test(a: np.ndarray, b: np.ndarray, patients: np.ndarray, seed: int) -
     )
 
 
-def holm(p_values: Sequence[float]) -> np.ndarray:
-    """Adjusted p-values [K] that hold the chance of any false one in the family (Holm 1979).
+def shaffer(p_values: Sequence[Sequence[float]]) -> np.ndarray:
+    """Adjusted p-values [K, 2] that hold the chance of any false rejection (Shaffer 1986).
 
-    Of the k-th smallest: max over j ≤ k of min(1, (K − j + 1) p_(j)). Any dependence is allowed.
+    Each of K comparisons has two hypotheses: a − b is 0, and it is Δ or more. The steps are Holm's
+    (1979), from the smallest p on: the adjusted p is the largest so far of min(1, n p). But n is
+    not the number of hypotheses left. Of a comparison at most one is true, so it counts 1 while the
+    first is left. It counts 1/2 while only the second is: its p is two-sided, but it is rejected on
+    one side alone. n is the sum, 1 or more. Any dependence is allowed.
     """
     p_values = np.asarray(p_values, float)
-    order = np.argsort(p_values)
-    steps = np.minimum(1, np.arange(len(p_values), 0, -1) * p_values[order])
-    adjusted = np.empty(len(p_values))
-    adjusted[order] = np.maximum.accumulate(steps)
+    left, adjusted, highest = np.ones((len(p_values), 2)), np.empty((len(p_values), 2)), 0.0
+    for place in np.argsort(p_values, axis=None, kind="stable"):
+        at = divmod(place, 2)
+        count = max(1.0, (left * (1, 0.5)).max(axis=1).sum())
+        highest = max(highest, min(1.0, count * p_values[at]))
+        adjusted[at], left[at] = highest, 0
     return adjusted
 
 
-def verdicts(tests: Sequence[PairedTest | None]) -> list[tuple[float | None, str | None]]:
-    """Holm's p-value and the verdict of every test of one family.
+def verdicts(tests: Sequence[PairedTest | None]) -> list[Verdict | None]:
+    """The verdict of every test of one family.
 
-    A difference must hold for these runs and for other ones: Holm adjusts the larger of `p` and
-    `p_seeds` (intersection-union test, Berger 1982). "better" and "worse" need that below 0.05, an
-    interval without 0, and two seeds or more, since one run says nothing about its arm. All else is
-    "not shown", which is not "the same".
+    A difference must hold for these runs and for other ones: the p of no difference is the larger
+    of `p` and `p_seeds` (intersection-union test, Berger 1982). `shaffer` adjusts it and
+    `p_excluded`. "better" and "worse" need the first below 0.05 and an interval without 0; else
+    "excluded" needs the second below 0.05. All else is "not shown", which is not "the same".
 
     The family is all tests that one claim or one table rests on. None stands for one whose runs are
-    not done. It counts as p = 1, so that what is done first is judged no milder, and gets None,
-    None.
+    not done. It counts as p = 1, so that what is done first is judged no milder, and gets None. One
+    seed counts as p = 1, too, since one run says nothing about its arm.
     """
-    larger = [max(t.p, t.p_seeds) if t and t.p_seeds is not None else 1.0 for t in tests]
-    found: list[tuple[float | None, str | None]] = []
-    for test, p in zip(tests, holm(larger), strict=True):
+    raw = [
+        (max(t.p, t.p_seeds), t.p_excluded) if t and t.interval_95 and t.n_seeds > 1 else (1.0, 1.0)
+        for t in tests
+    ]
+    found: list[Verdict | None] = []
+    for test, (p, p_excluded) in zip(tests, shaffer(raw), strict=True):
         if test is None:
-            found.append((None, None))
+            found.append(None)
             continue
         low, high = test.interval_95 or (0, 0)
-        shown = p < 0.05 and test.n_seeds > 1 and (low > 0 or high < 0)
-        found.append((float(p), ("better" if low > 0 else "worse") if shown else "not shown"))
+        excluded = bool(p_excluded < _LEVEL)
+        verdict = "excluded" if excluded else "not shown"
+        if p < _LEVEL and (low > 0 or high < 0):
+            verdict = "better" if low > 0 else "worse"
+        found.append(Verdict(verdict, excluded, float(p), float(p_excluded)))
     return found
+
+
+def power(test: PairedTest, effect: float, comparisons: int) -> float | None:
+    """Probability that a true difference would have been "better", given this comparison's spread.
+
+        Φ(effect / √V − t),    t: of a two-sided p of 0.05 / comparisons, f degrees of freedom,
+
+    as the clearest of so many comparisons, with no help from the others. With `effect` = Δ it is
+    that of "excluded", too, where arms are alike. None where `_needed` is.
+
+    √V is taken as it came out, for it is known. The noncentral t is the probability before it is:
+    it averages over √V, of a true value that nobody knows (docs/study.md compares the two).
+    """
+    needed = _needed(test, comparisons)
+    return None if needed is None else float(special.ndtr((effect - needed) / test.error))
+
+
+def smallest_effect(test: PairedTest, comparisons: int, power: float = 0.8) -> float | None:
+    """The difference that has this `power`, √V (t + z_power); None where `_needed` is."""
+    needed = _needed(test, comparisons)
+    return None if needed is None else float(needed + special.ndtri(power) * test.error)
+
+
+def _needed(test: PairedTest, comparisons: int) -> float | None:
+    """The least difference that is shown as the clearest, t √V.
+
+    None of one seed, without a spread, and of so few patients that flips, not √V, decide: fewer
+    than four of the p they can give, 2 / 2^P, 4 / 2^P, …, are up to 0.05 / comparisons.
+    """
+    level = _LEVEL / comparisons
+    if test.n_seeds < 2 or 8 / 2**test.n_patients > level or test.error < _ROUNDING:
+        return None
+    return float(special.stdtrit(test.freedom, 1 - level / 2)) * test.error
 
 
 def _by_patient(scores: np.ndarray, patients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -213,8 +285,19 @@ def _flips(patients: int, seed: int | None) -> np.ndarray:
     return np.random.default_rng(seed).choice([-1.0, 1.0], (_FLIPS, patients))
 
 
+def _t_test(difference: float, error: float | None, freedom: int) -> float | None:
+    """Two-sided p of a mean that is `difference` being 0; None without a standard error."""
+    if error is None:
+        return None
+    if error < _ROUNDING:
+        return float(abs(difference) < _ROUNDING)
+    return float(2 * special.stdtr(freedom, -abs(difference) / error))
+
+
 def _two_level(x: np.ndarray, seed: int) -> tuple:
-    """95 % interval of the mean of x_sp, and two-sided p of its being 0, seeds and patients random.
+    """95 % interval, standard error and its degrees of freedom of the mean of x_sp.
+
+    Both seeds and patients are random.
 
     Seeds are crossed with patients, as readers with cases in a study of readers (Obuchowski &
     Rockette 1995). With x_p the mean over the seeds, x_s that over the patients,
@@ -222,21 +305,21 @@ def _two_level(x: np.ndarray, seed: int) -> tuple:
         V = var(x_p) / P + max(0, M − E),    M = var(x_s) / S,
 
     and E = Σ (x_sp − x_s − x_p + x)² / ((S − 1)(P − 1) S P) the part of M that var(x_p) / P holds
-    already; M = 0 of one seed. p is of t = x / √V with f = min(S, P) − 1 degrees of freedom, those
-    of the part of V that is known least; f = P − 1 of one seed. Satterthwaite's (1946) would be
-    more where M is small. But M of few seeds is small by luck, too, and then they promise too much:
-    in up to 24 % of families of four without any effect one was "shown" (docs/study.md).
+    already; M = 0 of one seed. t = x / √V has f = min(S, P) − 1 degrees of freedom, those of the
+    part of V that is known least; f = P − 1 of one seed. Satterthwaite's (1946) would be more where
+    M is small. But M of few seeds is small by luck, too, and then they promise too much: in up to
+    24 % of families of four without any effect one was "shown" (docs/study.md).
 
     The interval is as long as that of t, 2 t_{f, .975} √V. Where x lies in it is as in the 2.5 and
     97.5 percentiles of 2,000 resamples with replacement of P patients and S seeds (Owen 2007,
     "pigeonhole bootstrap"): skewed scores have a longer side. Assumes effects of seeds that are
     about normal: few cannot show it.
 
-    Of x, float [S, P], the interval, or None of one patient, and p, or None.
+    Of x, float [S, P], the interval, √V and f; of one patient None, None and 0.
     """
     seeds, patients = x.shape
     if patients < 2:
-        return None, None
+        return None, None, 0
     mean = float(x.mean())
     variance = float(x.mean(axis=0).var(ddof=1) / patients)
     if seeds > 1:
@@ -244,15 +327,15 @@ def _two_level(x: np.ndarray, seed: int) -> tuple:
         rest = ((x - of_seeds - x.mean(axis=0) + mean) ** 2).sum()
         rest /= (seeds - 1) * (patients - 1) * x.size
         variance += max(0.0, float(of_seeds.var(ddof=1)) / seeds - rest)
-    if variance < _ROUNDING**2:
-        return (mean, mean), float(abs(mean) < _ROUNDING)
     freedom = min(seeds, patients) - 1 if seeds > 1 else patients - 1
-    error = np.sqrt(variance)
-    p = float(2 * stats.t.sf(abs(mean) / error, freedom))
+    error = float(np.sqrt(variance))
+    if error < _ROUNDING:
+        return (mean, mean), error, freedom
     of_seed, of_patient = _weights(seeds, patients, seed)
     low, high = np.percentile(((of_seed @ x) * of_patient).sum(axis=1), [2.5, 97.5])
-    stretch = 2 * stats.t.ppf(0.975, freedom) * error / (high - low)
-    return (float(mean + stretch * (low - mean)), float(mean + stretch * (high - mean))), p
+    stretch = 2 * special.stdtrit(freedom, 0.975) * error / (high - low)
+    interval = (float(mean + stretch * (low - mean)), float(mean + stretch * (high - mean)))
+    return interval, error, freedom
 
 
 @lru_cache(maxsize=2)
