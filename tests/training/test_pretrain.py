@@ -68,7 +68,7 @@ def test_what_comes_back_is_what_was_written(data, finished):
     run = pretrained.run
     train, validation = data.split(seed=3)
     assert f"Training on {len(train)} images, validating on {len(validation)}." in out
-    assert f"Encoder: {pretrained.version}\n" in out
+    assert f"Encoder: {pretrained.version}\nWithout a teacher." in out
     assert pretrained.version == run.parent / "export" / "encoder" / "1"
     result = json.loads((run / "result.json").read_text())
     assert result["validation"] == pretrained.validation

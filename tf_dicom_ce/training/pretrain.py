@@ -317,3 +317,5 @@ def _tell(pretrained: Pretrained, config: PretrainConfig) -> None:
         f"Run: {pretrained.run}   (tensorboard --logdir {pretrained.run})"
         + (f"\nEncoder: {pretrained.version}" if pretrained.version else "")
     )
+    if not config.teacher:
+        print("Without a teacher. On real images one was better: --preset distilled, see README.")
