@@ -1,4 +1,4 @@
-"""How often a study's verdicts are false, how often they see an effect, and power (70 min).
+"""How often a study's verdicts are false, how often they see an effect, and power (2 h).
 
     OMP_NUM_THREADS=1 python -m benchmarks verdicts      for docs/study.md
 
