@@ -1,4 +1,4 @@
-"""How often a study's verdicts are false, how often they see an effect, and power (2 h).
+"""How often a study's verdicts are false, how often they see an effect, and power (120 min).
 
     OMP_NUM_THREADS=1 python -m benchmarks verdicts      for docs/study.md
 
