@@ -64,6 +64,22 @@ def run(place, encoder, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_what_a_frozen_encoder_sees_is_computed_once(run, tmp_path, task, monkeypatch):
+    """Its head learns as if it were computed at every step."""
+    import tf_dicom_ce.training.finetune as module
+
+    histories = []
+    for name, most in (("once", module._MOST_SEEN), ("at every step", 0)):
+        monkeypatch.setattr(module, "_MOST_SEEN", most)
+        words = ("--freeze", "--epochs", 1, "--epoch-steps", 6, "--no-export", "--run", name)
+        run(*words, "--label-encoding", "categorical", task=task)
+        with (tmp_path / name / "history.csv").open(newline="") as file:
+            histories.append([float(row["loss"]) for row in csv.DictReader(file)])
+    np.testing.assert_allclose(*histories, rtol=1e-4)
+
+
+@pytest.mark.slow
 def test_segmentation_learns_discs_and_answers(run, place, tmp_path):
     """In half precision, with settings from a file and, above them, from the command line."""
     (tmp_path / "head.toml").write_text("learning_rate = 0.005\ndropout = 0\naugment = true\n")

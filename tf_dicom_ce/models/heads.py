@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import layers
 
 from tf_dicom_ce.models.conv_bn_relu import ConvBNReLU
-from tf_dicom_ce.models.encoder import Exportable, channels
+from tf_dicom_ce.models.encoder import SCALES, Exportable, channels
 from tf_dicom_ce.models.losses import soft_dice_loss, weighted_bce
 
 HEAD_CHANNELS = 256
@@ -17,7 +17,8 @@ class Head(Exportable):
 
     A call gives logits; `predict` gives the answers by name. `compile` takes the paper's loss and a
     metric to watch where none are given, and `export` writes the SavedModel of export/README.md.
-    A subclass has `task`, `default_loss`, `default_metric` and `answer`.
+    A subclass has `task`, `reads` (the scales that a call reads), `default_loss`, `default_metric`
+    and `answer`.
 
     Args:
         encoder: Any Keras model or layer from z-scored images, float [N, H, W, 1], to the dict of
@@ -36,6 +37,13 @@ class Head(Exportable):
 
     def build(self, input_shape):
         self.compute_output_spec(keras.KerasTensor(input_shape))
+
+    def see(self, x, training=False):
+        """The scales of images x, and x itself as `image`.
+
+        Or x, where it is that already: what a frozen encoder sees may be computed once.
+        """
+        return x if isinstance(x, dict) else {**self.encoder(x, training=training), "image": x}
 
     def compile(self, optimizer="adam", loss=None, *, metrics=None, **kwargs):
         """As Keras'; None is `default_loss` and `default_metric`."""
@@ -93,6 +101,7 @@ class Classifier(Head):
     """
 
     task = "classification"
+    reads = ("P5",)
 
     def __init__(
         self,
@@ -121,7 +130,7 @@ class Classifier(Head):
         )
 
     def call(self, x, training=False):
-        return self.head(self.encoder(x, training=training)["P5"], training=training)
+        return self.head(self.see(x, training)["P5"], training=training)
 
     def answer(self, logits):
         if self.ordinal:
@@ -239,6 +248,7 @@ class UNet(Head):
     """
 
     task = "segmentation"
+    reads = SCALES
 
     def __init__(
         self,
@@ -259,8 +269,8 @@ class UNet(Head):
         self.logits = layers.Conv2D(classes, 1, name="logits", dtype="float32")
 
     def call(self, x, training=False):
-        scales = self.encoder(x, training=training)
-        skips = (scales["P4"], scales["P3"], scales["P2"], scales["P1"], x)
+        scales = self.see(x, training)
+        skips = (scales[name] for name in ("P4", "P3", "P2", "P1", "image"))
         h = scales["P5"]
         for up, join, skip in zip(self.ups, self.joins, skips, strict=True):
             h = up(h, training=training)

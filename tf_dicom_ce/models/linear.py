@@ -26,6 +26,8 @@ _NEVER = -1e4
 class LinearHead(Head):
     """A dense layer on each scale of `READ`; the first has b. The encoder stays as it is."""
 
+    reads = READ
+
     def __init__(self, encoder, classes, width_multiplier=1.0, dtype=None, name=None, **kwargs):
         super().__init__(encoder, classes, width_multiplier, dtype, name, **kwargs)
         encoder.trainable = False

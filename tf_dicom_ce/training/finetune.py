@@ -1,7 +1,8 @@
 """A head on an encoder, from labels to an exported model (Appendix A.2)."""
 
+import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -31,8 +32,11 @@ from tf_dicom_ce.training.tensorboard import Draw, TensorBoard
 from tf_dicom_ce.whole_files import private
 from tf_dicom_ce.wording import interval, number
 
+#: Bytes that what a frozen encoder sees may take in memory.
+_MOST_SEEN = 2**30
 
-@dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True)
 class Finetuned:
     """What a run leaves."""
 
@@ -124,7 +128,7 @@ def finetune(
 
         if config.head == "linear":
             epoch, validation = 0, {}
-            scales = scales_of(model.encoder, _passes(labelled, config, split.train))
+            scales = scales_of(model.encoder, _passes(labelled, config, split.train), model.reads)
             solve(model, scales, labelled, split.train, config.seed)
             save_best(model, folder)
         else:
@@ -132,6 +136,8 @@ def finetune(
             steps = max(order.steps_per_epoch, config.epoch_steps)
             schedule = Schedule(config.epochs, steps, checkpoint_minutes, checkpoint_steps)
             batches = _batches(labelled, config, order)
+            if config.freeze and not config.augment and config.precision == "float32":
+                batches = _seen_once(model, labelled, config, order) or batches
             draw = _panel(labelled, config)
             epoch = fit_head(config, model, batches, schedule, draw, content, folder, callbacks)
             strategy = tf.distribute.get_strategy()
@@ -207,6 +213,36 @@ def _batches(task: Task, config: FinetuneConfig, order: datasets.StepOrder) -> D
         ),
         _passes(task, config, task.split.validation),
         lambda step: order.rows_at(step).tolist(),
+    )
+
+
+def _seen_once(
+    model: Head, task: Task, config: FinetuneConfig, order: datasets.StepOrder
+) -> Data | None:
+    """The same, with what the frozen encoder sees of every image, computed once.
+
+    None where that is more than fits into memory, `_MOST_SEEN`.
+    """
+    rows = np.concatenate([task.split.train, task.split.validation])
+    image = keras.KerasTensor((1, *config.image_size, 1))
+    scales = model.encoder.compute_output_spec(image)
+    if 4 * len(rows) * sum(math.prod(scales[k].shape) for k in model.reads) > _MOST_SEEN:
+        return None
+    seen = scales_of(model.encoder, _passes(task, config, rows), model.reads)
+    seen = {k: tf.constant(of_images) for k, of_images in seen.items()}
+    place = np.zeros(len(task.examples), int)
+    place[rows] = np.arange(len(rows))
+    numbered = dataclasses.replace(task, targets={"target": task.targets, "place": place})
+
+    def look_up(x, y):
+        of_batch = {k: tf.gather(of_images, y["place"]) for k, of_images in seen.items()}
+        return of_batch | {"image": x}, y["target"]
+
+    data = _batches(numbered, config, order)
+    return Data(
+        lambda first, parts: data.training(first, parts).map(look_up),
+        data.validation.map(look_up),
+        data.rows_at,
     )
 
 

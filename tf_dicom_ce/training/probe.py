@@ -113,7 +113,7 @@ def probe(
         layer = _layer(encoder, labelled, config)
         stack.enter_context(_as_it_was(layer))
         head = build_head(config, layer, len(labelled.classes))
-        scales = scales_of(layer, _batches(labelled, np.arange(len(labelled.examples))))
+        scales = scales_of(layer, _batches(labelled, np.arange(len(labelled.examples))), head.reads)
         found, tested = [], []
         for own in configs:
             rows, of_images = _draws(head, scales, labelled, own, draws)
@@ -200,20 +200,22 @@ def _batches(labelled: Task, rows: np.ndarray) -> tf.data.Dataset:
     return datasets.evaluation_dataset(labelled.frames, labelled.targets, rows, _BATCH)
 
 
-def scales_of(layer: keras.Layer, images: tf.data.Dataset) -> dict[str, np.ndarray]:
-    """The scales of `READ` of batches (x, …), float32 [N, h, w, C_k] each, in their order."""
+def scales_of(
+    layer: keras.Layer, images: tf.data.Dataset, names: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """The scales of these names of batches (x, …), float32 [N, h, w, C_k] each, in their order."""
 
     @tf.function(input_signature=[images.element_spec[0]], autograph=False)
     def read(x):
         scales = layer(x, training=False)
-        return {k: tf.cast(scales[k], tf.float32) for k in READ}
+        return {k: tf.cast(scales[k], tf.float32) for k in names}
 
     shown = {"total": len(images), "console": Console(stderr=True), "transient": True}
     found = [
         {k: values.numpy() for k, values in read(x).items()}
         for x, *_ in track(images, "encoding", **shown)
     ]
-    return {k: np.concatenate([batch[k] for batch in found]) for k in READ}
+    return {k: np.concatenate([batch[k] for batch in found]) for k in names}
 
 
 def solve(head: LinearHead, scales: Scales, task: Task, rows: np.ndarray, seed: int) -> None:
