@@ -6,7 +6,8 @@ The folder holds what `tf-dicom-ce probe … --run probes/SET/ARM-SEED` left: se
 arms, and pretraining seeds. A cell is the mean over seeds and draws. The difference from an arm
 (--against, by default imagenet) is taken by draw, of means over the seeds; its 95 % interval is
 that of Student's t over the draws. It is about other labels of the same images, not about other
-seeds: each seed's own mean stands behind the cell.
+seeds: each seed's own mean stands behind the cell. --plot draws arms that are named by how many
+images they learned from, ARM.COUNT; those without a count are lines across.
 """
 
 import argparse
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("probes", type=Path, help="folder of SET/ARM-SEED/probe.csv")
     parser.add_argument("--against", default="imagenet", metavar="ARM", help="default: imagenet")
     parser.add_argument("--readout", default="linear", help="default: linear")
+    parser.add_argument("--plot", type=Path, metavar="SVG", help="of arms ARM.COUNT")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -42,6 +44,43 @@ def run(options: argparse.Namespace) -> None:
             same = arm == options.against
             rows.append([arm, f"{np.mean(of_seeds):.3f}", *(["", ""] if same else words), seeds])
         print(aligned(rows))
+    if options.plot:
+        draw(options)
+
+
+def draw(options: argparse.Namespace) -> None:
+    """Draws the measure against the number of images, with 95 % intervals over the draws."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    mpl.rcParams["svg.hashsalt"] = "tf_dicom_ce"
+    from matplotlib import pyplot as plt
+
+    places = sorted(path for path in options.probes.iterdir() if path.is_dir())
+    figure, axes = plt.subplots(
+        1, len(places), figsize=(4.2 * len(places), 3), layout="constrained", squeeze=False
+    )
+    for place, axis in zip(places, axes.flat, strict=True):
+        curves = defaultdict(list)
+        for arm, of_seeds in read(place, options.readout).items():
+            mean, low, high = mean_interval(np.mean(of_seeds, axis=0))
+            name, _, count = arm.rpartition(".")
+            if name:
+                curves[name].append((int(count), mean, mean - low, high - mean))
+            else:
+                axis.axhline(mean, linestyle=":", color="gray")
+                axis.annotate(arm, (1, mean), xycoords=("axes fraction", "data"), ha="right")
+        for name, points in sorted(curves.items()):
+            count, mean, below, above = zip(*sorted(points), strict=True)
+            axis.errorbar(count, mean, (below, above), marker="o", capsize=3, label=name)
+        axis.set(title=place.name, xlabel="unlabelled images", xscale="log")
+        axis.set_xticks(sorted({p[0] for points in curves.values() for p in points}))
+        axis.xaxis.set_major_formatter("{x:,.0f}")
+        axis.minorticks_off()
+        axis.spines[["top", "right"]].set_visible(False)
+    axes.flat[0].legend()
+    figure.savefig(options.plot, metadata={"Date": None})
+    plt.close(figure)
 
 
 def read(place: Path, readout: str) -> dict[str, list[np.ndarray]]:
