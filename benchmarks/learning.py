@@ -87,7 +87,7 @@ def _distil(encoder, pretext, parts, source, rows, steps, seed):
             )
         )
     y, known = tf.constant(y), tf.constant(known)
-    heads = [_Attention(y.shape[-1]) for _ in range(2)] if parts & {"tags", "shuffled"} else []
+    heads = [Attention(y.shape[-1]) for _ in range(2)] if parts & {"tags", "shuffled"} else []
     for head, k in zip(heads, ("P4", "P5"), strict=False):
         head.build(scales[k].shape)
     variables = list(encoder.trainable_variables)
@@ -208,7 +208,7 @@ def _sector(frames, size, parts: set[str]):
     return tf.image.resize(near, size, "area") + 1e-3
 
 
-class _Attention(layers.Layer):
+class Attention(layers.Layer):
     """Logits of labels, Σ_j a_j W p_j, where a is the softmax of v·p over all positions j."""
 
     def __init__(self, labels: int):
