@@ -152,6 +152,8 @@ def test_every_arms_options_are_known():
         ('["frozen"]', '["linear"]', "no readout 'linear'; there are: probe, frozen, tuned"),
         ("epochs = 7", "task = 'detection'", "choose one of classification, segmentation"),
         ("[pretraining]", "effect = 2\n[pretraining]", "effect = 2: choose a number above 0"),
+        ('["segmentation"]', '["pretraining"]', "'pretraining' cannot be a task's name"),
+        ('["segmentation"]', '["../a"]', "'../a' cannot be a task's name"),
         ("epochs = 7", "counts = [1]", "segmentation: counts 1: whole, 2 or more"),
         ("epochs = 7", "fractions = [5]", "segmentation: fractions 5: above 0, at most 1"),
         ("segmentation", "liver", r"\[liver\] classification or segmentation\? Say so: task = "),

@@ -9,6 +9,7 @@ there is a head for each, of which the validation images choose one.
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,9 @@ def read_protocol(path: Path, options_of: Mapping[str, Collection[str]]) -> Prot
     """
     content = read_toml(path)
     tasks = tuple(content.get("tasks", TASKS))
+    for task in tasks:  # its name is that of a folder beside `pretraining`
+        if task in ("pretraining", "imagenet", *_KEYS) or not re.fullmatch(r"[\w -]+", str(task)):
+            raise UserError(f"{path}: tasks: '{task}' cannot be a task's name. Choose another.")
     tables = ("pretraining", *tasks, "imagenet")
     for key in content.keys() - {*_KEYS, *tables}:
         known = ", ".join(sorted({*_KEYS, *tables}))
