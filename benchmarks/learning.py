@@ -41,8 +41,10 @@ def learn(options: argparse.Namespace) -> Path:
     print(f"{options.arm}: {len(rows)} images, {steps} steps")
     encoder = _encoder(parts)
     encoder.build((None, *size, 1))
-    train = _paint if pretext == "ce" else _distil
-    train(encoder, pretext, parts, data.source, rows, steps, options.seed)
+    if pretext == "ce":
+        _paint(encoder, parts, data.source, rows, steps, options.seed)
+    else:
+        _distil(encoder, pretext, parts, data.source, rows, steps, options.seed)
     return encoder.export(options.out, size, {"backbone": _backbone(parts)})
 
 
@@ -60,7 +62,7 @@ def _rate(parts: set[str], steps: int):
     return keras.optimizers.schedules.CosineDecay(rate, steps) if "cosine" in parts else rate
 
 
-def _paint(encoder, pretext, parts, source, rows, steps, seed):
+def _paint(encoder, parts, source, rows, steps, seed):
     order = datasets.StepOrder(rows, _QUICK.batch_size, seed)
     nothing = {"tags": source.y * 0, "known": source.known * 0}
     batches = datasets.training_dataset(source.frames, nothing, order, seed)

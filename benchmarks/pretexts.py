@@ -31,6 +31,13 @@ from pathlib import Path
 
 from tf_dicom_ce.config import PRESETS
 
+#: Pretext -> its parts.
+PARTS = {
+    "ce": {"cosine", "long", "wide"},
+    "alone": {"tags", "shuffled", "masked", "beams", "unseen", "cosine", "long", "wide", "warm"},
+}
+PARTS["distilled"] = PARTS["alone"] | {"sector", "lite2", "both"}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arm", help="a pretext and its parts, as distilled+masked")
@@ -44,6 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    pretext, *parts = options.arm.split("+")
+    if not set(parts) <= PARTS.get(pretext, set()) or (pretext == "alone" and not parts):
+        raise SystemExit(f"{options.arm}: no such arm; `--help` has the pretexts and their parts.")
+
     from benchmarks.learning import learn  # TensorFlow takes its time
 
     print(learn(options))

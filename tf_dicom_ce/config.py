@@ -399,6 +399,15 @@ FINETUNE_PRESETS = {
     ),
 }
 
+#: Names of the presets of heads and probes.
+HEAD_PRESETS = tuple(dict.fromkeys(name for name, _ in FINETUNE_PRESETS))
+
+
+def preset_of(preset: str | None, data: object) -> str:
+    """The preset that was given, or else `full`, and of the phantom (no `data`) `quick`."""
+    return preset or ("full" if data else "quick")
+
+
 #: What a head takes from the encoder it stands on.
 _OF_ENCODER = ("image_size", "backbone", "width", "find_sector", "blank_outside")
 

@@ -67,11 +67,6 @@ def add_labelled_arguments(parser: argparse.ArgumentParser) -> None:
     add("--class-names", nargs="+", metavar="NAME", help="classes, in their order")
 
 
-def preset(options: argparse.Namespace) -> str:
-    """The preset that was given, or else `full`, and of the phantom `quick`."""
-    return options.preset or ("full" if options.data else "quick")
-
-
 def add_labels_argument(parser: argparse.ArgumentParser) -> None:
     """Declares the table of tag values."""
     text = (

@@ -23,7 +23,7 @@ them). The head goes to <export>/<task>/<version>/.
 import argparse
 
 from tf_dicom_ce.cli import arguments
-from tf_dicom_ce.config import FINETUNE_PRESETS, FinetuneConfig, finetune_config
+from tf_dicom_ce.config import HEAD_PRESETS, FinetuneConfig, finetune_config, preset_of
 from tf_dicom_ce.errors import UserError
 
 
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_labelled_arguments(parser)
     add(
         "--preset",
-        choices=list(dict.fromkeys(preset for preset, _ in FINETUNE_PRESETS)),
+        choices=HEAD_PRESETS,
         help="starting settings (default: full, which is paper here; phantom: quick)",
     )
     arguments.add_settings(parser, FinetuneConfig)
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def configure(options: argparse.Namespace) -> FinetuneConfig:
     """The preset with the settings that were given, as on an encoder that has all of them."""
     given = arguments.given_settings(options, FinetuneConfig)
-    return finetune_config(options.task, arguments.preset(options), given)
+    return finetune_config(options.task, preset_of(options.preset, options.data), given)
 
 
 def run(options: argparse.Namespace) -> None:

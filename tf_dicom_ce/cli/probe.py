@@ -17,7 +17,7 @@ import argparse
 from pathlib import Path
 
 from tf_dicom_ce.cli import arguments
-from tf_dicom_ce.config import FINETUNE_PRESETS, FinetuneConfig, finetune_config
+from tf_dicom_ce.config import HEAD_PRESETS, FinetuneConfig, finetune_config, preset_of
 from tf_dicom_ce.errors import UserError
 
 _SETTINGS = ("task", "image_size", "backbone", "encoder_weights", "width")
@@ -35,9 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--label-fractions", type=float, nargs="+", default=(0.05, 1.0), metavar="X", help=shares)
     counts = "numbers of labelled training images, in place of shares"
     add("--label-counts", type=int, nargs="+", default=(), metavar="N", help=counts)
-    presets = list(dict.fromkeys(preset for preset, _ in FINETUNE_PRESETS))
     text = "size and width of none, and which phantom (default: full; phantom: quick)"
-    add("--preset", choices=presets, help=text)
+    add("--preset", choices=HEAD_PRESETS, help=text)
     folder = "folder for config.json, probe.csv (a row a draw), test.csv (by image) and result.json"
     add("--run", type=Path, metavar="DIR", help=folder)
     add("--resume", action="store_true", help="only read what --run has, if it is whole")
@@ -47,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def configure(options: argparse.Namespace) -> FinetuneConfig:
     """The settings that were given, as on an encoder that has all of them."""
     given = arguments.given_settings(options, FinetuneConfig)
-    return finetune_config(options.task, arguments.preset(options), {"head": "linear"} | given)
+    preset = preset_of(options.preset, options.data)
+    return finetune_config(options.task, preset, {"head": "linear"} | given)
 
 
 def run(options: argparse.Namespace) -> None:

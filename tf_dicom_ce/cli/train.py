@@ -22,7 +22,7 @@ import argparse
 import dataclasses
 
 from tf_dicom_ce.cli import arguments
-from tf_dicom_ce.config import PRESETS, PretrainConfig
+from tf_dicom_ce.config import PRESETS, PretrainConfig, preset_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,14 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def configure(options: argparse.Namespace) -> PretrainConfig:
     """The preset with the settings that were given."""
     given = arguments.given_settings(options, PretrainConfig)
-    config = dataclasses.replace(PRESETS[arguments.preset(options)], **given)
+    config = dataclasses.replace(PRESETS[preset_of(options.preset, options.data)], **given)
     config.require_teacher()
     return config
 
 
 def run(options: argparse.Namespace) -> None:
     """Runs the command: source → data set → training → export."""
-    config, preset = configure(options), arguments.preset(options)
+    config, preset = configure(options), preset_of(options.preset, options.data)
 
     from tf_dicom_ce.workers import warm_up
 

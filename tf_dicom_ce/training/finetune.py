@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_dicom_ce.config import FinetuneConfig, finetune_config
+from tf_dicom_ce.config import FinetuneConfig, finetune_config, preset_of
 from tf_dicom_ce.data import datasets
 from tf_dicom_ce.data.splits import write_split
 from tf_dicom_ce.data.tasks import Task, load_given
@@ -90,7 +90,7 @@ def finetune(
         UserError: Any mistake in settings, labels, images or masks; see `loop.train`, too.
         StoppedError: See `loop.train`.
     """
-    preset = preset or ("full" if data else "quick")
+    preset = preset_of(preset, data)
     exported = isinstance(encoder, str | Path)
     if not exported and encoder is not None and (size := built_size(encoder)):
         settings = {"image_size": size, **settings}

@@ -16,7 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from tf_dicom_ce import metrics
-from tf_dicom_ce.config import FinetuneConfig, finetune_config
+from tf_dicom_ce.config import FinetuneConfig, finetune_config, preset_of
 from tf_dicom_ce.data import datasets
 from tf_dicom_ce.data.tasks import Task, load_given
 from tf_dicom_ce.errors import UserError
@@ -98,7 +98,7 @@ def probe(
         raise UserError(f"--draws {draws}: choose 2 or more, for an interval.")
     if any(count < 1 for count in label_counts):
         raise UserError(f"--label-counts {min(label_counts)}: choose 1 or more.")
-    preset = preset or ("full" if data else "quick")
+    preset = preset_of(preset, data)
     config = _configure(task, encoder, preset, settings)
     configs = [dataclasses.replace(config, label_count=count) for count in label_counts] or [
         dataclasses.replace(config, label_fraction=share) for share in label_fractions
