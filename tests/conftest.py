@@ -90,6 +90,22 @@ def program():
     return find
 
 
+@pytest.fixture(scope="module")
+def browser(program):
+    """Debian's Chromium, without a window."""
+    from playwright.sync_api import expect, sync_playwright
+
+    chromium = program("chromium", "chromium")
+    program("libatomic.so.1", "libatomic1")  # of Playwright's driver
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=chromium, args=flags) as started,
+    ):
+        expect.set_options(timeout=20_000)
+        yield started
+
+
 @pytest.fixture(scope="session")
 def as_root():
     """Of a test that makes a network of its own."""

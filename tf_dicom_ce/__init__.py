@@ -20,6 +20,7 @@ _PUBLIC = {
     "Classifier": "models.heads",
     "pretrain": "training.pretrain",
     "probe": "training.probe",
+    "audit": "auditing.audit",
     "finetune": "training.finetune",
     "load_encoder": "models.backbones",
     "load_head": "saved_model.reading",

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +39,7 @@ def read_table(path: Path, *required: str) -> tuple[list[str], list[Line]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         for cells in reader:
-            cells = [cell.strip() for cell in cells]
+            cells = [_as_meant(cell.strip()) for cell in cells]
             where = f"{path.name}, line {reader.line_num}"
             if not any(cells):
                 continue
@@ -58,6 +59,11 @@ def read_table(path: Path, *required: str) -> tuple[list[str], list[Line]]:
         raise UserError(f"{path.name}, line {reader.line_num}: {error}.") from None
     _check_columns(path, columns, required)
     return columns, lines
+
+
+def _as_meant(cell: str) -> str:
+    """Without the apostrophe that keeps a spreadsheet from taking a text for a formula."""
+    return cell[1:] if re.match("'[=+@-]", cell) else cell
 
 
 def _decoded(path: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
@@ -20,7 +20,6 @@ CINE, STILL = (
     Path(get_testdata_file(f"examples_{name}.dcm", download=False))
     for name in ("ybr_color", "palette")
 )
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 MASK = np.zeros((8, 8), np.uint8)
 MASK[2:6, 2:6] = 1
 MASK[6:, 6:] = 2
@@ -75,18 +74,6 @@ class Heads:
 def url(serve_app):
     with serve_app(create_app(Heads(), Settings())) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser(program):
-    chromium = program("chromium", "chromium")
-    program("libatomic.so.1", "libatomic1")  # of Playwright's driver
-    with (
-        sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=chromium, args=FLAGS) as started,
-    ):
-        expect.set_options(timeout=20_000)
-        yield started
 
 
 @pytest.fixture

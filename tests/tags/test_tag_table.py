@@ -9,7 +9,7 @@ from tf_dicom_ce.dicom.refusals import Code
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.index import scan
 from tf_dicom_ce.tags.schema import TagSchema
-from tf_dicom_ce.tags.tag_table import read_tag_table
+from tf_dicom_ce.tags.tag_table import AUDIT_COLUMNS, read_tag_table, read_tag_tables
 
 SCHEMA = TagSchema.load("ultrasound")
 
@@ -19,7 +19,7 @@ def table(tmp_path):
     def read(text):
         path = tmp_path / "tags.csv"
         path.write_bytes(text.encode("utf-8-sig"))
-        return read_tag_table(path, SCHEMA.elements)
+        return read_tag_table(path, SCHEMA)
 
     return read
 
@@ -94,3 +94,48 @@ def test_a_line_without_a_file_is_a_mistake(table, write, ramp, tmp_path):
     write("in/1", ramp)
     with pytest.raises(UserError, match=r"tags.csv, line 2: no such file in .*in"):
         scan(tmp_path / "in", SCHEMA, table("path\nother\n"), progress=False)
+
+
+HEAD = ",".join(AUDIT_COLUMNS) + "\n"
+
+
+def test_of_an_audit_the_accepted_lines_count(table):
+    entries = table(
+        HEAD
+        + "a,study,US CHEST,US LIVER,0.9,0.8,0,yes\n"
+        + "a,probe,,C5-1\\x,,0.8,0,Y\n"
+        + "b,study,US CHEST,US LIVER,0.9,0.8,1,no\n"
+        + "c,study,US CHEST,US LIVER,0.9,0.8,2,\n"
+        + "'=d,study,US CHEST,'-US,0.9,0.8,3,1\n"
+    )
+    assert {path: entry.values for path, entry in entries.items()} == {
+        "a": {"StudyDescription": ("US LIVER",), "TransducerData": ("C5-1", "x")},
+        "=d": {"StudyDescription": ("-US",)},
+    }
+    assert entries["a"].patient is None
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a,study,x,US LIVER,,,0,maybe", "tags.csv, line 2: accept is 'maybe'. Write yes or no"),
+        ("a,organ,x,US LIVER,,,0,yes", "no tag 'organ'. Its tags are: study, probe"),
+        ("a,study,x,,,,0,yes", "line 2: accepts an empty value. Fill in the column proposed"),
+        ("a,study,x,US LIVER,,,0,no", "no line is accepted. Fill in the column accept: yes"),
+        ("a,study,x,Y,,,0,yes\na,study,x,Z,,,0,yes", "line 3: the study of this path stands there"),
+    ],
+)
+def test_mistakes_in_an_audit_are_named(table, line, message):
+    with pytest.raises(UserError, match=message):
+        table(HEAD + line + "\n")
+
+
+def test_of_several_tables_a_later_one_stands_above(tmp_path):
+    (tmp_path / "a.csv").write_text(
+        "path,patient,StudyDescription,TransducerData\nx,7,US CHEST,C5-1\ny,8,US CHEST,\n"
+    )
+    (tmp_path / "b.csv").write_text(HEAD + "x,study,US CHEST,US LIVER,0.9,0.8,0,yes\n")
+    entries = read_tag_tables([tmp_path / "a.csv", tmp_path / "b.csv"], SCHEMA)
+    assert entries["x"].values == {"StudyDescription": ("US LIVER",), "TransducerData": ("C5-1",)}
+    assert (entries["x"].patient, entries["x"].where) == ("7", "b.csv, line 2")
+    assert entries["y"].values == {"StudyDescription": ("US CHEST",)}

@@ -7,11 +7,22 @@ import sys
 from collections.abc import Sequence
 
 from tf_dicom_ce import __version__
-from tf_dicom_ce.cli import finetune, index, phantom, predict, probe, serve, study, train, tune
+from tf_dicom_ce.cli import (
+    audit,
+    finetune,
+    index,
+    phantom,
+    predict,
+    probe,
+    serve,
+    study,
+    train,
+    tune,
+)
 from tf_dicom_ce.errors import EXTRAS, StoppedError, UserError, missing
 from tf_dicom_ce.whole_files import private
 
-_COMMANDS = (phantom, index, train, probe, tune, finetune, study, predict, serve)
+_COMMANDS = (phantom, index, audit, train, probe, tune, finetune, study, predict, serve)
 _SPACE = "Free some, or choose another folder; caches go to XDG_CACHE_HOME"
 _FULL, _OUTPUT = os.strerror(errno.ENOSPC), "the output"
 # What the machine refuses, and what helps.

@@ -2,12 +2,14 @@
 
 import argparse
 import dataclasses
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from tf_dicom_ce.config import flag
 from tf_dicom_ce.config_file import read_config
+from tf_dicom_ce.errors import UserError
 
 _METAVARS = {int: "N", float: "X", tuple[int, int]: ("H", "W")}
 
@@ -71,9 +73,10 @@ def add_labels_argument(parser: argparse.ArgumentParser) -> None:
     """Declares the table of tag values."""
     text = (
         "tag values for cleaned headers, or for PNG and JPEG: columns path and StudyDescription, "
-        "TransducerData, …; perhaps patient"
+        "TransducerData, …; perhaps patient; or what `tf-dicom-ce audit` wrote; of several a later "
+        "one stands above those before"
     )
-    parser.add_argument("--labels", type=Path, metavar="CSV", help=text)
+    parser.add_argument("--labels", type=Path, nargs="+", metavar="CSV", help=text)
 
 
 def add_pacs_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,6 +96,22 @@ def query_of(options: argparse.Namespace):
     from tf_dicom_ce.intake.dicomweb import Query
 
     return Query(options.pacs_modality, options.pacs_dates, options.pacs_description)
+
+
+def report_folder(given: Path | None, name: str, files: Collection[str]) -> Path:
+    """The folder of a report of `files`, by default runs/<time>-`name`.
+
+    Raises:
+        UserError: It holds something else.
+    """
+    folder = given or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    foreign = {path.name for path in folder.glob("*")} - set(files)
+    if foreign:
+        raise UserError(
+            f"--run {folder}: holds something else than a report ({min(foreign)}). Choose another "
+            "folder."
+        )
+    return folder
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, default: str) -> None:

@@ -10,12 +10,10 @@ images are kept. A second call reads only the files that have changed.
 """
 
 import argparse
-import time
 from pathlib import Path
 
 from tf_dicom_ce.cli import arguments
 from tf_dicom_ce.config import PretrainConfig
-from tf_dicom_ce.errors import UserError
 
 _SETTINGS = ("tags", "find_sector", "blank_outside", "exclude")
 
@@ -38,13 +36,7 @@ def run(options: argparse.Namespace) -> None:
     from tf_dicom_ce.data.ultrasound import UltrasoundDataset
     from tf_dicom_ce.intake.coverage_report import FILES, summary, write_coverage
 
-    folder = options.run or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-index"
-    foreign = {path.name for path in folder.glob("*")} - set(FILES)
-    if foreign:
-        raise UserError(
-            f"--run {folder}: holds something else than a report ({min(foreign)}). Choose another "
-            "folder."
-        )
+    folder = arguments.report_folder(options.run, "index", FILES)
     source = UltrasoundDataset.from_dicom(
         options.source,
         labels=options.labels,

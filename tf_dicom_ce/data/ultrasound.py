@@ -21,7 +21,7 @@ from tf_dicom_ce.intake.dicomweb import Query
 from tf_dicom_ce.intake.index import Index, choose_frames, list_pictures, scan
 from tf_dicom_ce.intake.sources import open_source
 from tf_dicom_ce.tags.schema import TagSchema
-from tf_dicom_ce.tags.tag_table import read_tag_table
+from tf_dicom_ce.tags.tag_table import read_tag_tables
 from tf_dicom_ce.whole_files import private
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ SETTINGS = ("tags", "image_size", "frames", "find_sector", "blank_outside", "exc
 
 #: Name -> labels of every tag, or the labels of one.
 Labels = Mapping[str, Sequence[str]] | Sequence[str]
+#: No CSV of tag values, one, or several.
+Tables = str | Path | Sequence[str | Path] | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -87,7 +89,7 @@ class UltrasoundDataset:
         source: str | Path,
         tags: str | Path = "ultrasound",
         image_size: tuple[int, int] = (256, 384),
-        labels: str | Path | None = None,
+        labels: Tables = None,
         frames: str = "middle",
         find_sector: bool = False,
         blank_outside: bool = False,
@@ -102,7 +104,8 @@ class UltrasoundDataset:
             source: Folder, zip or tar, or the URL of a DICOMweb service.
             tags: Tag schema: `ultrasound`, `ultrasound-paper`, or a TOML file.
             image_size: Height and width that images are resized to, multiples of 32.
-            labels: CSV of tag values that stand above the headers' (`tag_table.read_tag_table`).
+            labels: CSV of tag values that stand above the headers' (`tag_table.read_tag_table`); of
+                several a later one stands above those before.
             frames: Of a cine: `middle`, `all`, or `every:N`.
             find_sector: Crop to the ultrasound where the header names no region.
             blank_outside: Blacken what lies outside of the ultrasound.
@@ -127,9 +130,7 @@ class UltrasoundDataset:
             return cls(_of_files(str(source), labels, query or Query(), pictures, config))
 
     @classmethod
-    def from_images(
-        cls, source: str | Path, labels: str | Path | None = None, **options: Any
-    ) -> Self:
+    def from_images(cls, source: str | Path, labels: Tables = None, **options: Any) -> Self:
         """As `from_dicom`, but every PNG and JPEG file counts, whether `labels` lists it or not."""
         return cls.from_dicom(source, labels=labels, pictures=True, **options)
 
@@ -306,7 +307,7 @@ class UltrasoundDataset:
         from tf_dicom_ce.data.splits import split_rows
 
         PretrainConfig(split=by, validation_fraction=validation_fraction)  # checks them
-        rows, source = self._decodable(), self.source
+        rows, source = self.decodable(), self.source
         files = np.array([sample.row for sample in source.samples])
         groups = (source.patients if by == "patient" else files)[rows]
         split = split_rows(rows, groups, validation_fraction, seed)
@@ -329,19 +330,21 @@ class UltrasoundDataset:
         """
         from tf_dicom_ce.data.datasets import evaluation_dataset
 
-        rows, source = self._decodable(), self.source
+        rows, source = self.decodable(), self.source
         targets = {"tags": source.y, "known": source.known}
         return evaluation_dataset(source.frames, targets, rows, batch_size, shuffle, seed, augment)
 
-    def _decodable(self) -> np.ndarray:
+    def decodable(self) -> np.ndarray:
+        """Row numbers of the images that can be decoded; decodes the files before."""
         return self.rows[~np.isin(self.rows, list(self.source.frames.refusals))]
 
 
 def _of_files(
-    place: str, labels: str | Path | None, query: Query, pictures: bool, config: PretrainConfig
+    place: str, labels: Tables, query: Query, pictures: bool, config: PretrainConfig
 ) -> Source:
     schema, exclude = TagSchema.load(config.tags), flags_named(config.exclude)
-    table = read_tag_table(Path(labels), schema.elements) if labels else {}
+    tables = [labels] if isinstance(labels, str | Path) else labels or ()
+    table = read_tag_tables([Path(one) for one in tables], schema)
     root = open_source(place, query)
     table = (list_pictures(root) if pictures else {}) | table
     index = scan(root, schema, table, exclude=exclude)

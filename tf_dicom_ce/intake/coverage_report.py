@@ -3,9 +3,7 @@
 Raw tag values, paths and images stand in these files and, but for the file cache, nowhere else.
 """
 
-import base64
 import dataclasses
-import io
 import itertools
 import json
 import os
@@ -15,13 +13,13 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.coverage import Coverage
-from tf_dicom_ce.intake.decoding import ImageReader, Sample, decode_images
+from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.index import Index
+from tf_dicom_ce.intake.thumbnails import thumbnails
 from tf_dicom_ce.templates import fill
 from tf_dicom_ce.whole_files import as_csv, write_text
 
@@ -30,7 +28,6 @@ FILES = ("coverage.html", "coverage.md", "coverage.json", "files.csv")
 _COLUMNS = ("path", "row", "status", "what", "patient", "labels", "flags")
 _NONE: Mapping[int, Refusal] = MappingProxyType({})
 _PICTURES = 4  # a group
-_SIZE = (240, 180)
 
 
 def require_readable(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -> None:
@@ -177,19 +174,6 @@ def _pictures(
         rows = np.flatnonzero(column)
         spread = np.linspace(0, len(rows) - 1, min(_PICTURES, len(rows))).round().astype(int)
         groups[label] = rows[spread].tolist()
-    chosen = sorted({row for rows in groups.values() for row in rows} - undecodable.keys())
-    images = [Sample(index.rows[row].path, row, None) for row in chosen]
-    decoded = {
-        chosen[k]: _jpeg(frame.pixels)
-        for k, frame in decode_images(reader, images)
-        if not isinstance(frame, Refusal)
-    }
+    chosen = {row for rows in groups.values() for row in rows} - undecodable.keys()
+    decoded = thumbnails(index, reader, chosen)
     return {group: [decoded[k] for k in rows if k in decoded] for group, rows in groups.items()}
-
-
-def _jpeg(pixels: np.ndarray) -> str:
-    image = Image.fromarray(pixels)
-    image.thumbnail(_SIZE)
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=80)
-    return base64.b64encode(file.getvalue()).decode()

@@ -21,11 +21,18 @@ from tf_dicom_ce.tags.elements import Values
 from tf_dicom_ce.tags.schema import TagSchema
 from tf_dicom_ce.workers import guarded_map
 
-_RULES_VERSION = 3  # raise when `examine` gives another answer for the same file
+_RULES_VERSION = 4  # raise when `examine` gives another answer for the same file
 # Below this, starting processes costs more than it saves; headers are read by Python alone, which
 # does not die.
 _IN_PROCESS = 300
 _syntax_name = functools.cache(lambda uid: UID(uid).name.split(",")[0].split(" (")[0])
+
+
+class Device(NamedTuple):
+    """What made an image, as pseudonyms; "" where the header says nothing."""
+
+    manufacturer: str = ""  # (0008,0070)
+    station: str = ""  # (0008,1010)
 
 
 class Facts(NamedTuple):
@@ -36,6 +43,7 @@ class Facts(NamedTuple):
     kind: str  # what the file is, e.g. "480×640 RGB, 30 frames, JPEG Baseline"
     flags: tuple[Flag, ...]  # every decision on the picture that is taken without decoding it
     values: Values  # element to its values, raw
+    device: Device = Device()
     is_picture: bool = False  # a PNG or JPEG: no image of a study unless a labels CSV says so
 
 
@@ -90,7 +98,8 @@ def examine(root: Path, schema: TagSchema, secret: bytes, path: str) -> Facts | 
         header, flags = found
         try:
             said, frames = read_identity(header, path, secret), number_of_frames(header)
-            return Facts(said, frames, _kind(header, frames), flags, schema.read(header))
+            device = _device(header, secret)
+            return Facts(said, frames, _kind(header, frames), flags, schema.read(header), device)
         # A lazily converted element may be malformed in any way.
         except Exception as error:
             return Refusal(Code.DAMAGED_HEADER, type(error).__name__)
@@ -99,10 +108,18 @@ def examine(root: Path, schema: TagSchema, secret: bytes, path: str) -> Facts | 
 def _from_json(entry: list[Any]) -> Facts | Refusal:
     if len(entry) == 2:
         return Refusal(Code(entry[0]), entry[1])
-    identity, frames, kind, flags, values, is_picture = entry
+    identity, frames, kind, flags, values, device, is_picture = entry
     values = {k: None if v is None else tuple(v) for k, v in values.items()}
     flags = tuple(map(Flag, flags))
-    return Facts(Identity(*identity), frames, kind, flags, values, is_picture)
+    found = (Identity(*identity), frames, kind, flags, values, Device(*device))
+    return Facts(*found, is_picture)
+
+
+def _device(header: Dataset, secret: bytes) -> Device:
+    names = ("Manufacturer", "StationName")
+    told = (" ".join(str(header.get(name) or "").split()).casefold() for name in names)
+    pairs = zip(names, told, strict=True)
+    return Device(*(text and pseudonym(secret, name, text) for name, text in pairs))
 
 
 def _kind(header: Dataset, frames: int) -> str:

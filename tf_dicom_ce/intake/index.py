@@ -16,7 +16,7 @@ from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.contents import find_copies
 from tf_dicom_ce.intake.coverage import Coverage, measure
 from tf_dicom_ce.intake.decoding import ImageReader, Sample
-from tf_dicom_ce.intake.examination import Facts, examine_all
+from tf_dicom_ce.intake.examination import Device, Facts, examine_all
 from tf_dicom_ce.intake.file_cache import Stamp, stamp_of
 from tf_dicom_ce.intake.identity import tell_apart
 from tf_dicom_ce.intake.secret import load_secret
@@ -35,6 +35,10 @@ class Row:
     y: tuple[float, ...]  # the multi-hot labels, (L,) of 0.0 or 1.0
     present: tuple[bool, ...]  # (L,), True over the span of each tag that mapped
     kind: str  # what the file is, e.g. "480×640 RGB, 30 frames, JPEG Baseline"
+    study: str  # pseudonym of the Study Instance UID; "" where there is none
+    device: Device  # what made it
+    # Tag name to its state (`rules.STATES`) and raw value, see `Encoding`.
+    states: Mapping[str, tuple[str, str]]
     flags: tuple[Flag, ...] = ()  # every decision that is taken without decoding
 
 
@@ -138,7 +142,8 @@ def scan(
         number = numbers.setdefault(patient.pseudonym, len(numbers))
         y, present = tuple(encoding.y.tolist()), tuple(encoding.present.tolist())
         flags = (*patient.flags, *facts.flags)
-        of_file = (facts.frames, y, present, facts.kind, flags)
+        of_file = (facts.frames, y, present, facts.kind, facts.identity.study, facts.device)
+        of_file = (*of_file, encoding.states, flags)
         rows.append(Row(path, number, patient.pseudonym, *of_file))
     return Index(root, schema, tuple(rows), tuple(sorted(refusals.items())), coverage, read)
 

@@ -196,13 +196,14 @@ def load_encoder(path: str | Path, trainable: bool = True) -> keras.Layer:
     return encoder
 
 
-def load_teacher(name: str, image_size: tuple[int, int]) -> keras.Layer:
+def load_teacher(name: str, image_size: tuple[int, int], option: str = "--teacher") -> keras.Layer:
     """A network to learn from, which sees images of that size.
 
     Args:
         name: `imagenet`, EfficientNet-Lite0 with the weights of an installed package; or what
             `load_encoder` takes.
         image_size: Height and width.
+        option: Where the name was given, for messages.
 
     Raises:
         UserError: There is none, or it was exported for another size.
@@ -212,13 +213,13 @@ def load_teacher(name: str, image_size: tuple[int, int]) -> keras.Layer:
     path = Path(name)
     if not path.exists():
         raise UserError(
-            f"--teacher {name}: neither imagenet nor an exported encoder. Give a folder like "
+            f"{option} {name}: neither imagenet nor an exported encoder. Give a folder like "
             "export/encoder, or its encoder.keras."
         )
     size = tuple(describe_encoder(path)["image_size"])
     if path.suffix != ".keras" and size != image_size:
         raise UserError(
-            f"--teacher {name}: it was exported for images of {size[0]} × {size[1]}. Give its "
+            f"{option} {name}: it was exported for images of {size[0]} × {size[1]}. Give its "
             f"encoder.keras, which takes any size, or --image-size {size[0]} {size[1]}."
         )
     return load_encoder(path, trainable=False)

