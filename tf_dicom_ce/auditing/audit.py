@@ -14,9 +14,10 @@ from rich.progress import track
 
 from tf_dicom_ce.auditing.devices import single_sources
 from tf_dicom_ce.auditing.finding import CONTRADICTED, Finding
+from tf_dicom_ce.auditing.judging import judge
 from tf_dicom_ce.auditing.page import write_page
-from tf_dicom_ce.auditing.pictures import FOLDS, scores_by_penalty
-from tf_dicom_ce.auditing.slips import Estimate, estimate_wrong, fit_slips
+from tf_dicom_ce.auditing.pictures import FOLDS
+from tf_dicom_ce.auditing.slips import Estimate
 from tf_dicom_ce.data.ultrasound import UltrasoundDataset
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.index import Row
@@ -181,20 +182,14 @@ def _audit_tag(
     tag: Tag, files: _Files, groups: Sequence[str | None], names: Sequence[str]
 ) -> tuple[TagAudit, list[Finding]]:
     number = {name: k for k, name in enumerate(names)}
-    group = np.array([number.get(name, -1) for name in groups])
+    ids = np.array([number.get(name, -1) for name in groups])
     units = _units(tag, files.rows)
-    known = group >= 0
-    counts = np.zeros((units.max() + 1, len(names)), int)
-    np.add.at(counts, (units[known], group[known]), 1)
-    tried = scores_by_penalty(files.features, group, files.patients, units, files.seed)
-    fits = [(*fit_slips(scores, counts), scores) for scores in tried]
-    slips, _, scores = max(fits, key=lambda fit: fit[1])
-    truth = slips.posterior(scores, counts)[units]
-    wrong = np.where(known, 1 - truth[np.arange(len(group)), group], np.nan)
+    judged = judge(files.features, ids, files.patients, units, files.seed)
+    truth, wrong = judged.truth, judged.wrong
     values = _commonest(tag, files.rows, groups)
     findings = []
     for k in np.lexsort((-truth.max(axis=1), -wrong)):
-        if groups[k] is not None and not known[k]:
+        if groups[k] is not None and ids[k] < 0:
             continue  # of too few patients
         likeliest = names[truth[k].argmax()]
         findings.append(
@@ -206,21 +201,19 @@ def _audit_tag(
                 group=groups[k],
                 proposed="" if likeliest == groups[k] else values[likeliest],
                 proposed_group=likeliest,
-                wrong=float(wrong[k]) if known[k] else None,
+                wrong=None if ids[k] < 0 else float(wrong[k]),
                 right=float(truth[k].max()),
                 unit=int(units[k]),
             )
         )
-    whose = np.zeros(len(counts), int)
-    whose[units] = files.patients
     contradicted = wrong > CONTRADICTED
-    estimate = estimate_wrong(scores, counts, whose, slips, files.seed)
+    held = judged.counts.sum(axis=0)
     found = TagAudit(
         tag.name,
         tuple(names),
-        (*counts.sum(axis=0).tolist(), int(counts.sum())),
-        *estimate,
-        dataclasses.asdict(slips),
+        (*held.tolist(), int(held.sum())),
+        *judged.estimate_wrong(files.seed),
+        dataclasses.asdict(judged.slips),
         int(contradicted.sum()),
         len(set(units[contradicted])),
         len(set(files.patients[contradicted])),

@@ -32,16 +32,18 @@ def scores_by_penalty(
         units: Number of each one's unit, 0 to U − 1, integer [n].
         seed: Of the folds.
     """
+    base = np.log(np.bincount(groups[groups >= 0]) / (groups >= 0).sum())
     for penalty in track(
         PENALTIES, "judging by the pictures", console=Console(stderr=True), transient=True
     ):
-        of_files = np.zeros((len(groups), groups.max() + 1))
+        of_files = np.tile(base, (len(groups), 1))  # stays where a fold lacks a group
         for train, test in _folds(groups, patients, seed):
             model = make_pipeline(
                 StandardScaler(), LogisticRegression(C=1 / (penalty * len(train)), max_iter=1000)
             )
             model.fit(features[train], groups[train])
-            of_files[test] = log_softmax(_logits(model, features[test]), axis=1)
+            seen = np.unique(groups[train])
+            of_files[np.ix_(test, seen)] = log_softmax(_logits(model, features[test]), axis=1)
         of_units = np.stack([np.bincount(units, column) for column in of_files.T], axis=1)
         yield of_units / np.bincount(units)[:, np.newaxis]
 
