@@ -33,7 +33,7 @@ def _train(store: Path, frames: int, sizes: Sizes) -> dict[str, float]:
     """A fresh process: from the disk, then from memory, then a whole epoch of reading."""
     config = sizes.configs["quick"]
     preset = as_json(config)
-    forget(store / "images.npy")
+    forget(store / "images.bin")
     with Contender(
         "benchmarks.pretraining.ours:tasks", preset=preset, labels=LABELS, store=str(store)
     ) as contender:

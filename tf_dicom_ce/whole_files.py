@@ -55,7 +55,7 @@ def replacing(path: Path, private: bool = False) -> Iterator[Path]:
     try:
         if private:
             beside.touch(0o600)
-        with _named(path):
+        with named(path):
             yield beside
             beside.replace(path)
     finally:
@@ -75,7 +75,7 @@ def keep_first(beside: Path, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
+def named(path: Path) -> Iterator[None]:
     """An OSError names what was written, e.g. when the disk is full."""
     try:
         yield
@@ -94,7 +94,7 @@ def making(folder: Path) -> Iterator[Path]:
     beside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     beside.mkdir(mode=0o700)
     try:
-        with _named(folder):
+        with named(folder):
             yield beside
         try:
             beside.replace(folder)

@@ -118,9 +118,10 @@ class _Timed:
 
 def batches_of(store: Path, config: PretrainConfig, labels: int) -> tf.data.Dataset:
     """The training batches of a generated store, opened as `open_store` opens one."""
-    images = mapped(store / "images.npy")
-    frames = Store(images, np.zeros((len(images), 6), np.int32), {}, "", built=False)
-    rows = np.arange(len(images))
+    file, (height, width) = store / "images.bin", config.image_size
+    rows = np.arange(file.stat().st_size // (height * width))
+    images = mapped(file, (len(rows), height, width))
+    frames = Store(images, rows, np.zeros((len(rows), 6), np.int32), {}, "")
     y = np.zeros((len(rows), labels), np.float32)
     targets = {"tags": y, "known": np.ones_like(y)}
     order = StepOrder(rows, config.batch_size, config.seed)

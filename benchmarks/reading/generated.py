@@ -25,7 +25,7 @@ def write_store(folder: Path, frames: int, image_size: tuple[int, int]) -> None:
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     shape = (frames, *image_size)
-    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, shape)
+    images = np.memmap(folder / "images.bin", np.uint8, "w+", shape=shape)
     for k in range(0, frames, _AT_ONCE):
         part = images[k : k + _AT_ONCE]
         part[:] = rng.integers(0, 256, part.shape, np.uint8)

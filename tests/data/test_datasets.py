@@ -13,13 +13,13 @@ from tf_dicom_ce.data.datasets import (
     kept_tags,
     training_dataset,
 )
-from tf_dicom_ce.data.store import Store
+from tf_dicom_ce.data.store import held
 from tf_dicom_ce.preprocessing import standardise
 
 SIZE = (32, 32)
 FRAMES = np.random.default_rng(0).integers(0, 256, (11, *SIZE, 1), dtype=np.uint8)
 Y = np.eye(11, 3, dtype=np.float32)
-SOURCE = Store(tf.constant(FRAMES[..., 0]), None, {}, "", built=False)
+SOURCE = held(FRAMES[..., 0])
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_batches_are_the_standardised_rows_with_their_tags(order):
 def test_augmentation_changes_each_image_by_its_own_numbers():
     same = np.repeat(FRAMES[:1], 4, axis=0)
     order = StepOrder(np.arange(4), batch_size=4, seed=0)
-    source = Store(tf.constant(same[..., 0]), None, {}, "", built=False)
+    source = held(same[..., 0])
     x, _ = next(iter(training_dataset(source, Y, order, 0, augment=True)))
     assert len({image.tobytes() for image in x.numpy()}) == 4
     np.testing.assert_allclose(x.numpy().std((1, 2, 3)), 1, atol=1e-3)
@@ -71,7 +71,7 @@ def test_masks_go_where_their_images_go():
     masks = np.zeros((40, *SIZE), np.uint8)
     masks[:, 4:20, 2:9] = masks[:, 4:8, 2:20] = 1
     order = StepOrder(np.arange(40), batch_size=40, seed=0)
-    source = Store(tf.constant(200 * masks), None, {}, "", built=False)
+    source = held(200 * masks)
     x, y = (batch.numpy() for batch in next(iter(training_dataset(source, masks, order, 3, True))))
     assert y.dtype == np.uint8
     for image, mask in zip(x[..., 0], y, strict=True):

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,13 @@ from pydicom import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit
 
+from tf_dicom_ce import whole_files
 from tf_dicom_ce.data import store
 from tf_dicom_ce.data.datasets import evaluation_dataset
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake.decoding import ImageReader
+from tf_dicom_ce.intake.decoding import ImageReader, Sample
 from tf_dicom_ce.intake.index import choose_frames, scan
 from tf_dicom_ce.preprocessing import resize
 from tf_dicom_ce.tags.schema import TagSchema
@@ -68,21 +70,22 @@ def test_places_are_where_frames_were_in_their_sources(files, write, tmp_path):
         )
 
 
-def test_of_two_runs_the_faster_one_gives_the_store(files, tmp_path, monkeypatch):
-    build = store._build
-
-    def slow_build(*args):
-        build(*args)
-        monkeypatch.setattr(store, "_build", build)
-        monkeypatch.setattr("os.getpid", lambda: 1)
-        open_store(tmp_path)  # the other run
-
-    monkeypatch.setattr(store, "_build", slow_build)
-    np.testing.assert_array_equal(
-        open_store(tmp_path).read(np.array([0]))[0], resize(files[0][..., None], SIZE)
-    )
+def test_a_run_waits_for_another_that_decodes_and_then_decodes_nothing(files, tmp_path, capsys):
+    open_store(tmp_path, (64, 64))
     (folder,) = (tmp_path / "cache").iterdir()
-    assert folder.suffix == ""  # nothing half-built stays
+    for name in ("images.bin", "frames.bin", "told.jsonl", "whole.json"):
+        (folder / name).rename(tmp_path / name)
+    found = []
+    with whole_files.sole(folder / ".lock", "busy"):
+        waiting = threading.Thread(target=lambda: found.append(open_store(tmp_path, (64, 64))))
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
+        for name in ("images.bin", "frames.bin", "told.jsonl", "whole.json"):
+            (tmp_path / name).rename(folder / name)
+    waiting.join()
+    assert found[0].decoded == 0
+    assert "another process is decoding" in capsys.readouterr().err
 
 
 def test_direct_reading_gives_the_same_pixels(files, tmp_path):
@@ -96,19 +99,20 @@ def test_frames_of_a_cine_are_rows_of_their_own(write, tmp_path):
     write("data/a.dcm", cine[0], NumberOfFrames=20, PixelData=cine.tobytes())
     write("data/b.dcm", cine[5])
     opened = open_store(tmp_path, (40, 60), "all")
-    np.testing.assert_array_equal(opened.images, [*cine, cine[5]])
-    np.testing.assert_array_equal(open_store(tmp_path, (40, 60)).images, cine[[10, 5]])
+    np.testing.assert_array_equal(opened.read(np.arange(21))[..., 0], [*cine, cine[5]])
+    middle = open_store(tmp_path, (40, 60))
+    np.testing.assert_array_equal(middle.read([0, 1])[..., 0], cine[[10, 5]])
     direct = store.DirectReader(*images(tmp_path, "every:9"), (40, 60))
     np.testing.assert_array_equal(direct.read([0, 1, 2, 3])[..., 0], cine[[0, 9, 18, 5]])
 
 
-def test_built_once_and_anew_when_a_file_or_the_size_changes(files, write, tmp_path):
-    assert open_store(tmp_path).built
-    assert not open_store(tmp_path).built
-    assert open_store(tmp_path, (64, 64)).built
+def test_decoded_once_and_anew_when_a_file_or_the_size_changes(files, write, tmp_path):
+    assert open_store(tmp_path).decoded == 3
+    assert open_store(tmp_path).decoded == 0
+    assert open_store(tmp_path, (64, 64)).decoded == 3
     write("data/1.dcm", 255 - files[1], PatientID="Patient-1")
     changed = open_store(tmp_path)
-    assert changed.built
+    assert changed.decoded == 1
     np.testing.assert_array_equal(
         changed.read(np.array([1]))[0], resize((255 - files[1])[..., None], SIZE)
     )
@@ -138,7 +142,7 @@ def test_moved_data_find_their_store(files, tmp_path):
     shutil.copytree(tmp_path / "data", tmp_path / "new/data", copy_function=shutil.copyfile)
     shutil.copytree(tmp_path / "cache", tmp_path / "new/cache")
     moved = open_store(tmp_path / "new")
-    assert (moved.fingerprint, moved.built) == (before.fingerprint, False)
+    assert (moved.fingerprint, moved.decoded) == (before.fingerprint, 0)
 
 
 def test_the_fingerprint_is_of_bytes_and_frames(files, tmp_path):
@@ -151,17 +155,51 @@ def test_the_fingerprint_is_of_bytes_and_frames(files, tmp_path):
     assert direct.fingerprint == open_store(tmp_path).fingerprint
 
 
-def test_files_that_change_while_they_are_read_give_no_store(files, write, tmp_path, monkeypatch):
-    build = store._build
+def test_files_that_change_while_they_are_read_do_not_count(files, write, tmp_path, monkeypatch):
+    resized = store._resized
 
-    def changing(*args):
-        build(*args)
+    def changing(frame, size):
         write("data/1.dcm", 255 - files[1], PatientID="Patient-1")
+        return resized(frame, size)
 
-    monkeypatch.setattr(store, "_build", changing)
-    with pytest.raises(UserError, match="files were changed while they were read"):
-        open_store(tmp_path)
-    assert not list((tmp_path / "cache").iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_resized", changing)
+        with pytest.raises(UserError, match="files were changed while they were read"):
+            open_store(tmp_path)
+    found = open_store(tmp_path)
+    assert found.decoded == 3
+    np.testing.assert_array_equal(found.read([1])[0], resize((255 - files[1])[..., None], SIZE))
+
+
+def test_new_files_alone_are_decoded_and_rows_keep_the_order_of_paths(files, write, tmp_path):
+    open_store(tmp_path)
+    early, late = (np.full((40, 70), level, np.uint8) for level in (60, 90))
+    write("data/0-early.dcm", early)
+    write("data/9-late.dcm", late)
+    grown = open_store(tmp_path)
+    assert grown.decoded == 2
+    expected = [files[0], early, files[1], files[2], late]  # as paths are ordered
+    paths = [image.path for image in images(tmp_path)[1]]
+    assert paths == sorted(paths)
+    order = dict(
+        zip(["0.dcm", "0-early.dcm", "1.dcm", "2.dcm", "9-late.dcm"], expected, strict=True)
+    )
+    for row, path in enumerate(paths):
+        np.testing.assert_array_equal(grown.read([row])[0], resize(order[path][..., None], SIZE))
+    anew = store.open_store(*images(tmp_path), SIZE, tmp_path / "another")
+    assert (anew.decoded, anew.fingerprint) == (5, grown.fingerprint)
+    np.testing.assert_array_equal(anew.read(np.arange(5)), grown.read(np.arange(5)))
+    np.testing.assert_array_equal(anew.places, grown.places)
+
+
+def test_equal_files_are_decoded_once(files, write, tmp_path):
+    for name in ("a", "b"):
+        shutil.copy(tmp_path / "data/1.dcm", tmp_path / f"data/{name}.dcm")
+    reader = ImageReader(tmp_path / "data", SCHEMA.sop_classes)
+    chosen = [Sample(f"{name}.dcm", k, None) for k, name in enumerate(("a", "0", "b", "1", "a"))]
+    found = store.open_store(reader, chosen, SIZE, tmp_path / "cache")
+    assert found.decoded == 2
+    np.testing.assert_array_equal(found.numbers, [0, 1, 0, 0, 0])
 
 
 def test_an_undecodable_file_costs_one_row(files, write, tmp_path):
@@ -177,16 +215,46 @@ def test_an_undecodable_file_costs_one_row(files, write, tmp_path):
         np.testing.assert_array_equal(opened.read([2])[0], resize(files[2][..., None], SIZE))
 
 
-def test_a_build_that_dies_leaves_no_store(files, tmp_path, monkeypatch):
+def test_of_a_build_that_dies_what_was_committed_stays(files, tmp_path, monkeypatch):
+    resized, calls = store._resized, []
+
     def die(*args):
-        raise KeyboardInterrupt
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return resized(*args)
 
     with monkeypatch.context() as patch:
+        patch.setattr(store, "_COMMIT", 1)
         patch.setattr(store, "_resized", die)
         with pytest.raises(KeyboardInterrupt):
             open_store(tmp_path)
-    assert not list((tmp_path / "cache").iterdir())
-    assert open_store(tmp_path).built
+    found = open_store(tmp_path)
+    assert found.decoded == 1
+    for row in range(3):
+        np.testing.assert_array_equal(found.read([row])[0], resize(files[row][..., None], SIZE))
+
+
+def test_what_lies_beyond_the_last_commit_is_written_over(files, write, tmp_path):
+    """As after a power cut: longer files than whole.json knows of."""
+    open_store(tmp_path)
+    (folder,) = (tmp_path / "cache").iterdir()
+    for name in ("images.bin", "frames.bin", "told.jsonl"):
+        with (folder / name).open("ab") as file:
+            file.write(b"half a record")
+    write("data/4.dcm", files[0][::-1].copy())
+    found = open_store(tmp_path)
+    assert found.decoded == 1
+    np.testing.assert_array_equal(found.read([3])[0], resize(files[0][::-1, :, None], SIZE))
+    assert (folder / "images.bin").stat().st_size == 4 * 32 * 64
+
+
+def test_a_damaged_store_is_named(files, tmp_path):
+    open_store(tmp_path)
+    (folder,) = (tmp_path / "cache").iterdir()
+    os.truncate(folder / "images.bin", 100)
+    with pytest.raises(UserError, match=r"images.bin is damaged. Delete .*; it is made anew"):
+        open_store(tmp_path)
 
 
 def test_a_mapped_file_takes_no_memory_of_the_process(tmp_path):
@@ -194,19 +262,19 @@ def test_a_mapped_file_takes_no_memory_of_the_process(tmp_path):
         found = re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())
         return int(found[1]) / 1024
 
-    def first_pixels(rows):
-        frames = store.Store(store.mapped(tmp_path / "images.npy"), None, {}, "", built=False)
+    def first_pixels(rows, count):
+        mapped = store.mapped(tmp_path / "images.bin", (count, 256, 256))
+        frames = store.Store(mapped, np.arange(count), None, {}, "")
         np.testing.assert_array_equal(frames.read(rows)[..., 0], array[rows])
         batches = evaluation_dataset(frames, array[:, 0, 0], rows, batch_size=8)
         return np.concatenate([y for _, y in batches])
 
     array = np.random.default_rng(0).integers(0, 256, (1000, 256, 256), np.uint8)  # 62.5 MiB
-    np.save(tmp_path / "images.npy", array[:10])
-    first_pixels(np.arange(10))  # what TensorFlow takes once
-    np.save(tmp_path / "images.npy", array)
+    array.tofile(tmp_path / "images.bin")
+    first_pixels(np.arange(10), 10)  # what TensorFlow takes once
     before = own_memory()
     rows = np.arange(0, 1000, 50)
-    np.testing.assert_array_equal(first_pixels(rows), array[rows, 0, 0])
+    np.testing.assert_array_equal(first_pixels(rows, 1000), array[rows, 0, 0])
     assert own_memory() < before + 20
 
 
@@ -233,14 +301,14 @@ def test_what_decoding_told_is_kept(files, write, tmp_path):
     write("data/2.dcm", files[2], BurnedInAnnotation="YES")
     reader, chosen = images(tmp_path)
     told = {1: (Flag.NO_END_MARKER,)}  # not what the header tells as well
-    for built in (True, False):
+    for decoded in (3, 0):
         found = store.open_store(reader, chosen, SIZE, tmp_path / "cache")
-        assert (found.built, found.flags) == (built, told)
+        assert (found.decoded, found.flags) == (decoded, told)
     assert store.DirectReader(reader, chosen, SIZE).flags == told
     without = dataclasses.replace(reader, exclude=frozenset({Flag.NO_END_MARKER}))
     found = store.open_store(without, chosen, SIZE, tmp_path / "cache")
     assert found.refusals == {1: Refusal(Code.EXCLUDED)}
-    assert (found.built, found.flags) == (True, {})
+    assert (found.decoded, found.flags) == (3, {})
 
 
 def test_blackened_pixels_have_a_store_of_their_own(files, tmp_path):
@@ -248,6 +316,6 @@ def test_blackened_pixels_have_a_store_of_their_own(files, tmp_path):
     store.open_store(reader, chosen, SIZE, tmp_path / "cache")
     blank = dataclasses.replace(reader, blank_outside=True)
     found = store.open_store(blank, chosen, SIZE, tmp_path / "cache")
-    assert found.built
+    assert found.decoded == 3
     # Noise all over is taken for the ultrasound, nearly to the edge.
     assert found.flags == dict.fromkeys(range(3), (Flag.BLACKENED,))

@@ -231,12 +231,12 @@ def test_a_scan_loads_no_tensorflow_and_decodes_nothing(files, tmp_path):
     command = [sys.executable, "-c", SCAN, str(tmp_path / "data")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 7, done.stderr
-    assert not list(Path(tmp_path).rglob("images.npy"))
+    assert not list(Path(tmp_path).rglob("images.bin"))
 
 
 def test_what_is_decoded_is_this_users_alone(files, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     UltrasoundDataset.from_dicom(tmp_path / "data", image_size=SIZE).split()
     found = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
-    assert any(path.name == "images.npy" for path in found)
+    assert any(path.name == "images.bin" for path in found)
     assert {path.stat().st_mode & 0o077 for path in found} == {0}

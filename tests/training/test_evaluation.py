@@ -41,10 +41,10 @@ def task_of(truth, classes, frame=None, masks=False):
         examples=examples,
         frames=Store(
             images=tf.constant(np.random.default_rng(0).integers(0, 99, (rows, *MODEL), np.uint8)),
+            numbers=np.arange(rows),
             places=np.tile(np.int32([20, 40, 2, 18, 4, 36]), (rows, 1)),
             refusals={},
             fingerprint="",
-            built=False,
         ),
         targets=np.zeros(rows, np.int32) if masks else np.array([0, *truth], np.int32),
         source_masks=[None, *truth] if masks else [],

@@ -1,17 +1,27 @@
-"""A decode-once store: all frames at the training size in one memory-mapped file.
+"""A decode-once store: frames at the training size in one memory-mapped file, which only grows.
 
-A store is a folder named by a hash of what it was made from: the content of every frame's file, the
-way it is read, the image size and the version of this code. So data that were moved or unpacked
-again find their store, and other data never do, whatever their names, sizes and times. It holds
-pixels, flags and codes of errors by row number: no names, tags or paths.
+A store is a folder named by a hash of the way files are read, the image size and the version of
+this code. It holds frames by key, a hash of the content of the frame's file and of the frame's
+number. So data that were moved or unpacked again find their frames, data that more came to decode
+the new ones alone, and other data find nothing, whatever their names, sizes and times.
+
+    images.bin   uint8, height × width bytes a frame; zeros where a file was refused
+    frames.bin   a record a frame: its key and place
+    told.jsonl   a line for each that was refused or flagged: number, code, detail, flags
+    whole.json   how much of these is whole; replaced last, and what lies beyond is written over
+
+There are no names, tags or paths.
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -25,20 +35,23 @@ from tf_dicom_ce.intake.contents import digests
 from tf_dicom_ce.intake.decoding import Image, ImageReader, decode_images
 from tf_dicom_ce.preprocessing import resize
 from tf_dicom_ce.user_folders import cache_folder
-from tf_dicom_ce.whole_files import making
+from tf_dicom_ce.whole_files import named, sole, write_json
 
-_VERSION = 4  # raise when reader or resize give other pixels
+_VERSION = 5  # raise when reader or resize give other pixels
+_RECORD = np.dtype([("key", "V16"), ("place", "<i4", 6)])
+_COMMIT = 2048  # frames that are lost at most where a process ends
 
 
 @dataclass(frozen=True)
 class Store:
     """Frames by row number."""
 
-    images: tf.Tensor  # uint8 [rows, H, W], mapped from the disk; zeros where a file was refused
+    images: tf.Tensor  # uint8 [frames, H, W], mapped from the disk
+    numbers: np.ndarray  # of each row's frame in `images`, int64 [rows]
     places: np.ndarray  # int32 [rows, 6]: the source's rows and columns, the frame's sides
     refusals: dict[int, Refusal]  # by row number, of files whose pixels could not be decoded
     fingerprint: str  # of the data, see `data_fingerprint`
-    built: bool  # whether this call decoded the files (False: found ready)
+    decoded: int = 0  # number of frames that this call decoded; the others were there
     flags: dict[int, tuple[Flag, ...]] = field(default_factory=dict)  # that decoding alone tells
     at_once: ClassVar[int] = 3  # two compute, one hands over
 
@@ -50,7 +63,7 @@ class Store:
     def read(self, rows: tf.Tensor) -> tf.Tensor:
         """Frames of the given rows (int [n]), uint8 [n, H, W, 1]."""
         with tf.device("CPU"):  # where the images are: a GPU would be given all of them
-            return tf.gather(self.images, rows)[..., tf.newaxis]
+            return tf.gather(self.images, tf.gather(self.numbers, rows))[..., tf.newaxis]
 
 
 class DirectReader:
@@ -98,7 +111,8 @@ def held(images: np.ndarray) -> Store:
     height, width = images.shape[1:]
     places = np.tile(np.array([height, width, 0, height, 0, width], np.int32), (len(images), 1))
     with tf.device("CPU"):
-        return Store(tf.convert_to_tensor(images), places, {}, content.hexdigest(), built=False)
+        images = tf.convert_to_tensor(images)
+    return Store(images, np.arange(len(places)), places, {}, content.hexdigest())
 
 
 def default_cache() -> Path:
@@ -109,68 +123,181 @@ def default_cache() -> Path:
 def open_store(
     reader: ImageReader, images: Sequence[Image], image_size: tuple[int, int], cache: Path
 ) -> Store:
-    """Opens the store of images at an image size, building it first where there is none.
+    """Opens the store for images at an image size, decoding first what it does not hold.
 
-    The order of the images numbers the rows; `cache` is the folder of all stores.
+    The order of the images numbers the rows; `cache` is the folder of all stores. Of several
+    processes one decodes, and the others wait for it.
 
     Raises:
         UserError: A file was changed while it was decoded.
     """
-    fingerprint = data_fingerprint(reader, images)
+    contents = digests(reader.root, [image.path for image in images])
+    keys = [_key(contents[image.path], image.frame) for image in images]
     way = (reader.find_sector, reader.blank_outside, sorted(reader.exclude))
-    content = json.dumps([_VERSION, image_size, *way, fingerprint])
+    content = json.dumps([_VERSION, image_size, *way])
     folder = cache / hashlib.sha256(content.encode()).hexdigest()[:32]
-    built = not folder.is_dir()
-    if built:
-        with making(folder) as beside:
-            _build(reader, images, image_size, beside)
-            if data_fingerprint(reader, images) != fingerprint:
-                raise UserError(
-                    f"{reader.root}: files were changed while they were read. Start again when "
-                    "nothing writes to the folder."
-                )
-    codes = json.loads((folder / "refusals.json").read_text())
-    flags = json.loads((folder / "flags.json").read_text())
+    missing = _missing(keys, _read_keys(folder))
+    decoded = 0
+    if missing:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _alone(folder):
+            missing = _missing(keys, _read_keys(folder))  # another process may have been here
+            _append(folder, reader, [images[k] for k in missing], image_size, contents)
+            decoded = len(missing)
+    number = _read_keys(folder)
+    _require_whole(folder, len(number), image_size)
+    numbers = np.array([number[key] for key in keys])
+    told = _read_told(folder)
+    rows = {k: told[n] for k, n in enumerate(numbers.tolist()) if n in told}
+    records = np.fromfile(folder / "frames.bin", _RECORD, len(number))
     return Store(
-        images=mapped(folder / "images.npy"),
-        places=np.load(folder / "places.npy"),
-        refusals={int(k): Refusal(Code(code), detail) for k, (code, detail) in codes.items()},
-        fingerprint=fingerprint,
-        built=built,
-        flags={int(k): tuple(map(Flag, told)) for k, told in flags.items()},
+        images=mapped(folder / "images.bin", (len(number), *image_size)),
+        numbers=numbers,
+        places=records["place"][numbers],
+        refusals={k: Refusal(Code(code), detail) for k, (code, detail, _) in rows.items() if code},
+        fingerprint=_fingerprint(contents, images),
+        decoded=decoded,
+        flags={k: tuple(map(Flag, flags)) for k, (_, _, flags) in rows.items() if flags},
     )
 
 
-def mapped(file: Path) -> tf.Tensor:
-    """The array of a NumPy file as a tensor that the system reads from the disk page by page."""
-    array = np.load(file, mmap_mode="c")  # DLPack knows no read-only arrays
-    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+def mapped(file: Path, shape: tuple[int, int, int]) -> tf.Tensor:
+    """Bytes of a file as a tensor, uint8, that the system reads from the disk page by page."""
+    array = np.memmap(file, np.uint8, "c", shape=shape)  # DLPack knows no read-only arrays
+    return tf.experimental.dlpack.from_dlpack(np.asarray(array).__dlpack__())
 
 
 def data_fingerprint(reader: ImageReader, images: Sequence[Image]) -> str:
     """SHA-256 (hex) over the content of the file, and the frame, of every image in order."""
-    contents = digests(reader.root, [image.path for image in images])
+    return _fingerprint(digests(reader.root, [image.path for image in images]), images)
+
+
+def _fingerprint(contents: Mapping[str, str], images: Sequence[Image]) -> str:
     content = [(contents[image.path], image.frame) for image in images]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _build(
-    reader: ImageReader, images: Sequence[Image], image_size: tuple[int, int], folder: Path
+def _key(content: str, frame: int | None) -> bytes:
+    return hashlib.sha256(json.dumps([content, frame]).encode()).digest()[:16]
+
+
+def _missing(keys: Sequence[bytes], held: Mapping[bytes, int]) -> list[int]:
+    """First place in `keys` of each one that is not held."""
+    first = {}
+    for k, key in enumerate(keys):
+        if key not in held:
+            first.setdefault(key, k)
+    return list(first.values())
+
+
+def _whole(folder: Path) -> dict[str, int]:
+    """How many frames and bytes of told.jsonl are whole."""
+    try:
+        return json.loads((folder / "whole.json").read_text())
+    except FileNotFoundError:
+        return {"frames": 0, "told": 0}
+
+
+def _read_keys(folder: Path) -> dict[bytes, int]:
+    """Key of every frame to its number."""
+    count = _whole(folder)["frames"]
+    records = np.fromfile(folder / "frames.bin", _RECORD, count) if count else ()
+    return {bytes(record["key"]): k for k, record in enumerate(records)}
+
+
+def _read_told(folder: Path) -> dict[int, tuple[str, str, list[str]]]:
+    """Number of a frame to code, detail and flags, of those that were refused or flagged."""
+    lines = (folder / "told.jsonl").read_bytes()[: _whole(folder)["told"]].splitlines()
+    return {number: tuple(told) for number, *told in map(json.loads, lines)}
+
+
+def _require_whole(folder: Path, count: int, image_size: tuple[int, int]) -> None:
+    for name, size in (
+        ("images.bin", image_size[0] * image_size[1]),
+        ("frames.bin", _RECORD.itemsize),
+    ):
+        if (folder / name).stat().st_size < count * size:
+            raise UserError(f"{folder / name} is damaged. Delete {folder}; it is made anew.")
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Lets no other process write to the store; waits for one that does."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(sole(folder / ".lock", "busy"))
+        except UserError:
+            print("Store: another process is decoding; waiting for it.", file=sys.stderr)
+            stack.enter_context(sole(folder / ".lock", None))
+        yield
+
+
+def _append(
+    folder: Path,
+    reader: ImageReader,
+    images: Sequence[Image],
+    image_size: tuple[int, int],
+    contents: Mapping[str, str],
 ) -> None:
-    pixels = np.lib.format.open_memmap(
-        folder / "images.npy", "w+", np.uint8, (len(images), *image_size)
+    """Decodes images, whose files' digests are `contents`, to the end of a store.
+
+    What is decoded counts from each commit on, also if the process ends after it.
+    """
+    whole = _whole(folder)
+    height, width = image_size
+    files = zip(
+        ("images.bin", "frames.bin", "told.jsonl"),
+        (whole["frames"] * height * width, whole["frames"] * _RECORD.itemsize, whole["told"]),
+        strict=True,
     )
-    places = np.zeros((len(images), 6), np.int32)
-    refusals, flags = {}, {}
-    for k, frame in _readable(reader, images, refusals, flags):
-        pixels[k] = _resized(frame, image_size)[..., 0]
-        sides = (end for side in frame.region.slices for end in (side.start, side.stop))
-        places[k] = (*frame.source_shape, *sides)
-    pixels.flush()
-    np.save(folder / "places.npy", places)
-    codes = {k: (refusal.code, refusal.detail) for k, refusal in refusals.items()}
-    (folder / "refusals.json").write_text(json.dumps(codes))
-    (folder / "flags.json").write_text(json.dumps(flags))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(named(folder))
+        pixels, records, lines = (
+            stack.enter_context(_opened(folder / name, end)) for name, end in files
+        )
+        for k, found in decode_images(reader, images):
+            told, place, frame = ("", "", ()), np.zeros(6, np.int32), np.zeros(image_size, np.uint8)
+            if isinstance(found, Refusal):
+                told = (found.code, found.detail, ())
+            else:
+                frame = _resized(found, image_size)[..., 0]
+                sides = (end for side in found.region.slices for end in (side.start, side.stop))
+                place[:] = (*found.source_shape, *sides)
+                told = ("", "", [flag for flag in found.flags if flag.needs_decoding])
+            pixels.write(frame.tobytes())
+            key = _key(contents[images[k].path], images[k].frame)
+            records.write(np.array([(key, place)], _RECORD).tobytes())
+            if any(told):
+                lines.write(json.dumps([whole["frames"] + k, *told]).encode() + b"\n")
+            if (k + 1) % _COMMIT == 0 or k + 1 == len(images):
+                _require_unchanged(
+                    reader, images[k + 1 - _COMMIT if k >= _COMMIT else 0 : k + 1], contents
+                )
+                for file in (pixels, records, lines):
+                    file.flush()
+                    os.fsync(file.fileno())
+                new = {"frames": whole["frames"] + k + 1, "told": lines.tell()}
+                write_json(folder / "whole.json", new)
+
+
+def _opened(path: Path, end: int) -> BinaryIO:
+    """A file to write to from `end` on; what lies beyond is cut off."""
+    path.touch(0o600)
+    file = path.open("r+b")
+    file.truncate(end)
+    file.seek(end)
+    return file
+
+
+def _require_unchanged(
+    reader: ImageReader, images: Sequence[Image], contents: Mapping[str, str]
+) -> None:
+    now = digests(reader.root, [image.path for image in images], progress=False)
+    if any(contents[path] != content for path, content in now.items()):
+        raise UserError(
+            f"{reader.root}: files were changed while they were read. Start again when nothing "
+            "writes to the folder."
+        )
 
 
 def _readable(

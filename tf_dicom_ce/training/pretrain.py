@@ -247,7 +247,7 @@ def _decode(source: Source, config: PretrainConfig, folder: Path, writes: bool) 
     """Decodes the files; the coverage report, and a stop if too little can be read."""
     frames, index = source.frames, source.index
     if not config.direct:
-        print("Store:", "decoded anew" if frames.built else "ready from an earlier run")
+        print(f"Store: {frames.decoded} images decoded, the others were there")
     if not writes:
         return
     undecodable = {source.samples[k].row: refusal for k, refusal in frames.refusals.items()}
