@@ -28,7 +28,7 @@ class RequestError(Exception):
 EXTRAS = {
     **dict.fromkeys(("requests", "urllib3"), "pacs"),
     **dict.fromkeys(("starlette", "uvicorn", "prometheus_client", "orjson", "highdicom"), "serve"),
-    **{"python_multipart": "serve", "matplotlib": "study"},
+    **{"python_multipart": "serve", "matplotlib": "study", "distributed": "dask"},
 }
 
 

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from multiprocessing import forkserver
@@ -23,9 +24,12 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tf_dicom_ce import __version__
 from tf_dicom_ce.child_process import ROOT, SAFE
 from tf_dicom_ce.dicom.quiet import quiet
+from tf_dicom_ce.errors import UserError
 
+_PARTITION = 16  # chunks that go to a worker of a cluster at once
 _AHEAD = 4  # chunks a worker that are under way or wait for their turn
 _PATIENCE = 0.02  # seconds over which a worker gathers results before it sends them
 _LONGEST = 70  # characters of TMPDIR; the path of a socket below it may have 107
@@ -57,13 +61,16 @@ def guarded_map(
             are raised here.
         items: Anything that can be pickled; taken as they are needed.
         lost: The result of an item whose worker died or took too long.
-        workers: Processes; by default one a core.
+        workers: Processes; by default one a core. Within `cluster`, all of the cluster's.
         timeout: Seconds for one item.
         chunk: Items sent to a worker at once.
 
     Raises:
         RuntimeError: Worker processes cannot start at all.
     """
+    if _client is not None:
+        yield from _cluster_map(function, items, lost, timeout, chunk)
+        return
     items, size = iter(items), workers or os.cpu_count() or 1
     chunks = iter(lambda: tuple(itertools.islice(items, chunk)), ())
     idle: collections.deque[Worker] = collections.deque()
@@ -96,6 +103,98 @@ def guarded_map(
         threads.shutdown(wait=False, cancel_futures=True)
         for worker in pool:
             worker.end()
+
+
+_client: Any = None  # of the Dask cluster that works now
+
+
+@contextlib.contextmanager
+def cluster(address: str | None) -> Iterator[None]:
+    """Lets `guarded_map` work on a Dask cluster: on other machines, if the disk is shared.
+
+    Every partition goes to one of the cluster's workers, which has it done by a process of its own
+    as here; a partition that a lost worker held is done again. Results and their order do not
+    depend on who did them.
+
+    Args:
+        address: Of the scheduler, as tcp://HOST:8786; None: processes of this machine.
+
+    Raises:
+        UserError: No scheduler answers there, or its workers have another version of this package.
+    """
+    global _client
+    if address is None:
+        yield
+        return
+    from distributed import Client
+
+    remedy = "Start one: dask scheduler --host 127.0.0.1, and dask worker tcp://127.0.0.1:8786"
+    try:
+        client = Client(address, timeout=10, set_as_default=False)
+    except (OSError, ValueError) as error:
+        name = type(error).__name__
+        raise UserError(
+            f"--engine {address}: no Dask scheduler there ({name}). {remedy}."
+        ) from None
+    with client:
+        _require_workers(address, client)
+        print(f"Dask dashboard: {client.dashboard_link}", file=sys.stderr)
+        _client = client
+        try:
+            yield
+        finally:
+            _client = None
+
+
+def _require_workers(address: str, client: Any) -> None:
+    try:
+        versions = set(client.run(_version).values())
+    except ImportError as error:
+        raise UserError(
+            f"--engine {address}: its workers lack {error.name}. Install tf-dicom-ce {__version__} "
+            "there, too."
+        ) from None
+    if not versions:
+        raise UserError(f"--engine {address}: no worker. Start one: dask worker {address}.")
+    if versions != {__version__}:
+        raise UserError(
+            f"--engine {address}: its workers have tf-dicom-ce {', '.join(sorted(versions))}, and "
+            f"this is {__version__}. Install the same one."
+        )
+
+
+def _version() -> str:
+    return __version__
+
+
+def _cluster_map(
+    function: Callable, items: Iterable, lost: Callable, timeout: float, chunk: int
+) -> Iterator[Any]:
+    """`guarded_map` on the cluster, by partitions, a few a worker under way."""
+    items = iter(items)
+    partitions = iter(lambda: tuple(itertools.islice(items, _PARTITION * chunk)), ())
+    under_way: collections.deque = collections.deque()
+    work = functools.partial(_work, function, lost, timeout, chunk)
+    try:
+        while True:
+            size = sum(_client.nthreads().values()) or 1
+            while len(under_way) < 2 * size and (given := next(partitions, None)):
+                # The key is shown on the dashboard: it tells nothing of what is done.
+                key = f"partition-{uuid.uuid4().hex}"
+                under_way.append(_client.submit(work, given, key=key, pure=False))
+            if not under_way:
+                return
+            yield from under_way.popleft().result()
+    finally:
+        for future in under_way:
+            future.cancel()
+
+
+def _work(
+    function: Callable, lost: Callable, timeout: float, chunk: int, items: tuple
+) -> list[Any]:
+    """A partition, at a worker of the cluster."""
+    return list(guarded_map(function, items, lost, 1, timeout, chunk))
 
 
 def warm_up() -> None:
@@ -241,14 +340,17 @@ def _detached() -> Iterator[None]:
     """Keeps a new process from two things that it must not run, and needs nothing of.
 
     The user's script, which would run again; and what lies in the working folder, which is data,
-    also where it is called `selectors.py`.
+    also where it is called `selectors.py`. A worker of Dask is a daemon, which may have no
+    children; these end with their connection.
     """
+    own = multiprocessing.current_process()._config
     main = vars(sys.modules["__main__"])
     with _STARTING:
         path, folders = sys.path[:], {"", str(Path.cwd()), multiprocessing.process.ORIGINAL_DIR}
         kept = {name: main.get(name) for name in ("__file__", "__spec__")}
         environment = {name: os.environ.get(name) for name in SAFE}
         main.update(dict.fromkeys(kept))
+        daemon = own.pop("daemon", None)
         os.environ.update(SAFE)
         sys.path[:] = [entry for entry in path if entry not in folders]
         if ROOT not in sys.path:
@@ -257,6 +359,7 @@ def _detached() -> Iterator[None]:
             yield
         finally:
             main.update(kept)
+            own |= {} if daemon is None else {"daemon": daemon}
             sys.path[:] = path
             for name, value in environment.items():
                 os.environ.pop(name)

@@ -21,6 +21,7 @@ from tf_dicom_ce.cli import (
 )
 from tf_dicom_ce.errors import EXTRAS, StoppedError, UserError, missing
 from tf_dicom_ce.whole_files import private
+from tf_dicom_ce.workers import cluster
 
 _COMMANDS = (phantom, index, audit, train, probe, tune, finetune, study, predict, serve)
 _SPACE = "Free some, or choose another folder; caches go to XDG_CACHE_HOME"
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     try:
         _require_working_folder()
-        with private():
+        with private(), cluster(getattr(options, "engine", None)):
             options.execute(options)
         print(end="", flush=True)
     except (UserError, ModuleNotFoundError) as error:

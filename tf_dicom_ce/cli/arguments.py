@@ -79,6 +79,12 @@ def add_labels_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", type=Path, nargs="+", metavar="CSV", help=text)
 
 
+def add_engine_argument(parser: argparse.ArgumentParser) -> None:
+    """Declares who reads and decodes files."""
+    text = "Dask scheduler whose workers read and decode files, as tcp://127.0.0.1:8786"
+    parser.add_argument("--engine", metavar="URL", help=f"{text} (default: this machine's cores)")
+
+
 def add_pacs_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what to ask a PACS for."""
     add = parser.add_argument_group(

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--run", type=Path, metavar="DIR", help="folder to write to (default: runs/<time>-index)")
     arguments.add_settings(parser, PretrainConfig, _SETTINGS)
     arguments.add_labels_argument(parser)
+    arguments.add_engine_argument(parser)
     arguments.add_pacs_arguments(parser)
 
 

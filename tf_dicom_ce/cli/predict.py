@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_settings(
         parser, PretrainConfig, ("frames", "find_sector", "blank_outside", "exclude")
     )
+    arguments.add_engine_argument(parser)
     arguments.add_pacs_arguments(parser)
 
 

@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--preset", choices=PRESETS, help="starting settings (default: full; phantom: quick)")
     arguments.add_settings(parser, PretrainConfig)
     arguments.add_labels_argument(parser)
+    arguments.add_engine_argument(parser)
     arguments.add_pacs_arguments(parser)
     choices = ("none", "mirrored", "multiworker")
     where = "one device, all of this machine, or several machines (TF_CONFIG); docs/devices.md"
