@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake import dicomweb_server
+from tf_dicom_ce.intake import dicomweb, dicomweb_server
 from tf_dicom_ce.intake.dicomweb import Credentials, Download, Query, download
 
 BOUNDARY = "b" * 70
@@ -41,6 +41,7 @@ class Pacs(ThreadingHTTPServer):
         self.page = None
         self.offset = self.filters = True
         self.multipart = True
+        self.counts = False
 
     def add(self, study, description="US Liver", date="20240102", modality="US", instances=3):
         files = {f"{study}.1.{i}": f"{study} {i} ".encode() * 99 for i in range(instances)}
@@ -55,6 +56,11 @@ class Pacs(ThreadingHTTPServer):
 
     def handle_error(self, *_):
         """A client that hangs up is no error."""
+
+
+def within(dates, date):
+    first, _, last = dates.partition("-")
+    return (first or date) <= date <= (last or ("9" if "-" in dates else first) or date)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -83,10 +89,10 @@ class Handler(BaseHTTPRequestHandler):
         filters = query if self.server.filters else {}
         if not names:
             rows = [
-                {"0020000D": uid, "00081030": description}
+                {"0020000D": uid, "00081030": description, **self.count(series)}
                 for uid, (date, description, series) in studies.items()
                 if filters.get("ModalitiesInStudy") in {None, *(m for m, _ in series.values())}
-                and filters.get("StudyDate", date) == date
+                and within(filters.get("StudyDate", ""), date)
             ]
         elif len(names) == 2:
             rows = [
@@ -102,6 +108,10 @@ class Handler(BaseHTTPRequestHandler):
         rows = rows[start:][: self.server.page]
         body = [{tag: {"vr": "LO", "Value": [text]} for tag, text in row.items()} for row in rows]
         return self.send(200, json.dumps(body).encode(), "application/dicom+json")
+
+    def count(self, series):
+        number = sum(len(files) for _, files in series.values())
+        return {"00201208": number} if self.server.counts else {}
 
     def send_file(self, content):
         if self.server.multipart:
@@ -226,6 +236,73 @@ def test_only_what_is_missing_is_fetched(pacs, folder):
     del pacs.studies["1.2"][2]["1.2.1"][1]["1.2.1.1"]
     assert fetch(pacs, folder) == Download(2, 0, 0)
     assert len(contents(folder)) == 3
+
+
+def test_a_whole_study_is_not_listed_again(pacs, folder):
+    pacs.counts = True
+    pacs.add("1.2")
+    pacs.add("1.3", instances=2)
+    assert fetch(pacs, folder) == Download(5, 5, 0)
+    journal = folder.with_name("downloads.jsonl")
+    assert journal.stat().st_mode & 0o777 == 0o600
+    assert "1.2.1" not in journal.read_text()
+    pacs.requests.clear()
+    assert fetch(pacs, folder) == Download(5, 0, 0)
+    assert [path for path, _, _ in pacs.requests] == ["/studies", "/studies"]  # the last is empty
+    # One that has grown is listed, and only what is new is fetched; so is one that lost a file.
+    pacs.studies["1.2"][2]["1.2.1"][1]["1.2.1.9"] = b"new" * 99
+    pacs.requests.clear()
+    assert fetch(pacs, folder) == Download(6, 1, 0)
+    assert {path.split("/")[2] for path, _, _ in pacs.requests if path != "/studies"} == {"1.2"}
+    next(folder.rglob("*.dcm")).unlink()
+    assert fetch(pacs, folder) == Download(6, 1, 0)
+    with journal.open("ab") as file:
+        file.write(b'["cut of')
+    assert fetch(pacs, folder) == Download(6, 0, 0)
+    pacs.add("1.4")
+    fetch(pacs, folder)
+    pacs.requests.clear()
+    assert fetch(pacs, folder) == Download(9, 0, 0)
+    assert {path for path, _, _ in pacs.requests} == {"/studies"}
+
+
+def test_a_study_of_which_something_was_refused_is_not_whole(pacs, folder):
+    pacs.counts = True
+    pacs.add("1.2")
+    pacs.trouble(INSTANCE, status(403))
+    assert fetch(pacs, folder) == Download(2, 2, 1)
+    assert fetch(pacs, folder) == Download(3, 1, 0)
+
+
+def test_studies_are_fetched_some_at_a_time(pacs, folder, monkeypatch):
+    """What was noted before an end is not listed again."""
+    monkeypatch.setattr(dicomweb, "_AT_ONCE", 2)
+    pacs.counts = True
+    for k in range(5):
+        pacs.add(f"1.{k}", instances=1)
+    pacs.trouble("1.3/series$", *[status(503)] * 9)
+    with pytest.raises(UserError, match="503"):
+        fetch(pacs, folder)
+    assert len(contents(folder)) == 2
+    pacs.troubles.clear()
+    pacs.requests.clear()
+    assert fetch(pacs, folder) == Download(5, 3, 0)
+    listed = {path.split("/")[2] for path, _, _ in pacs.requests if path.endswith("/series")}
+    assert listed == {"1.2", "1.3", "1.4"}
+
+
+def test_a_range_is_asked_for_month_by_month(pacs, folder):
+    for date in ("20231114", "20231115", "20231231", "20240229", "20240302", "20240303"):
+        pacs.add(f"1.{date}", date=date, instances=1)
+    assert fetch(pacs, folder, Query(dates="20231115-20240302")) == Download(4, 4, 0)
+    asked = [query["StudyDate"] for path, query, _ in pacs.requests if path == "/studies"]
+    assert list(dict.fromkeys(asked)) == [
+        "20231115-20231130",
+        "20231201-20231231",
+        "20240101-20240131",
+        "20240201-20240229",
+        "20240301-20240302",
+    ]
 
 
 def test_what_was_left_half_written_is_swept_away(pacs, folder):

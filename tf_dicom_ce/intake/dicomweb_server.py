@@ -122,7 +122,7 @@ class Server:
         self._stopped.set()
         self._session.close()
 
-    def search(self, path: str, key: str, filters: dict[str, str]) -> dict[str, dict[str, Any]]:
+    def search(self, path: str, key: str, filters: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """All pages of a search, e.g. of "/studies": rows in DICOM JSON by the value of a tag.
 
         Raises a GoneError if there is nothing at `path`, a UserError if the service is no use.
