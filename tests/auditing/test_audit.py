@@ -142,6 +142,34 @@ def test_the_table_is_taken_back_by_labels(audited, archive, tmp_path):
     assert changed == {"02/1": ("mapped", "US LIVER"), "26/2": ("mapped", "US THYROID")}
 
 
+def test_decisions_are_not_written_over(audited, dataset, encoder, tmp_path):
+    table = tmp_path / "run" / "audit.csv"
+    audit(dataset, encoder, tmp_path / "run")  # nothing is decided
+    text = table.read_text().splitlines()
+    decided = "\n".join([text[0], text[1] + "no", *text[2:]])
+    table.write_text(decided)
+    with pytest.raises(UserError, match=r"audit.csv holds decisions. Keep it"):
+        audit(dataset, encoder, tmp_path / "run")
+    assert table.read_text() == decided
+
+
+def test_what_a_schema_says_of_missing_values_is_a_value(archive, encoder, tmp_path):
+    schema = tmp_path / "mine.toml"
+    rules = 'map = { "US LIVER" = ["a"], "US KIDNEY" = ["b"], "US THYROID" = ["c"] }'
+    schema.write_text(
+        'name = "mine"\n[[tag]]\nname = "study"\nelement = "StudyDescription"\n'
+        f'labels = ["a", "b", "c"]\non_missing = ["a"]\non_unmapped = ["c"]\n{rules}\n'
+    )
+    data = UltrasoundDataset.from_dicom(archive, tags=schema, image_size=(32, 64))
+    found = audit(data, encoder)
+    assert found.tags[0].unknown == 0
+    study = of(found, "study")
+    assert (study["05/0"].value, study["05/0"].group) == ("", "a")
+    assert study["05/0"].wrong < 0.1
+    assert (study["26/2"].value, study["26/2"].group) == ("ODD ONE", "c")
+    assert {f.proposed for f in found.findings} <= {"", "US LIVER", "US KIDNEY", "US THYROID"}
+
+
 def test_summary(audited):
     lines = summary(audited).splitlines()
     assert lines[0] == (

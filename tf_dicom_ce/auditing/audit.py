@@ -23,8 +23,9 @@ from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.index import Row
 from tf_dicom_ce.models.backbones import load_teacher
 from tf_dicom_ce.models.linear import READ
-from tf_dicom_ce.tags.rules import MAPPED, Tag
+from tf_dicom_ce.tags.rules import Tag
 from tf_dicom_ce.tags.tag_table import AUDIT_COLUMNS
+from tf_dicom_ce.user_tables import read_table
 from tf_dicom_ce.whole_files import private, write_json, write_table
 
 #: What a run's folder receives.
@@ -105,6 +106,8 @@ def audit(
     index = data.source.index
     if index is None:
         raise UserError("An audit wants files with tags: UltrasoundDataset.from_dicom.")
+    if run is not None:
+        _require_undecided(Path(run) / "audit.csv")
     samples = data.decodable()
     numbers, first = np.unique([data.source.samples[k].row for k in samples], return_index=True)
     rows = [index.rows[number] for number in numbers]
@@ -134,15 +137,19 @@ def audit(
     return audited
 
 
+def _require_undecided(table: Path) -> None:
+    """Nobody's decisions are written over."""
+    if table.exists() and any(line.cells.get("accept") for line in read_table(table, "path")[1]):
+        raise UserError(f"{table} holds decisions. Keep it, and choose another --run.")
+
+
 def _groups(tags: Sequence[Tag], rows: Sequence[Row]) -> dict[str, list[str | None]]:
     """Of every tag the labels that each file's value means, as one text; None: nothing is known."""
     found, start = {}, 0
     for tag in tags:
         span = slice(start, start + len(tag.labels))
         found[tag.name] = [
-            _words(itertools.compress(tag.labels, row.y[span]))
-            if row.states[tag.name][0] == MAPPED
-            else None
+            _words(itertools.compress(tag.labels, row.y[span])) if row.present[start] else None
             for row in rows
         ]
         start = span.stop
@@ -233,9 +240,10 @@ def _units(tag: Tag, rows: Sequence[Row]) -> np.ndarray:
 
 
 def _commonest(tag: Tag, rows: Sequence[Row], groups: Sequence[str | None]) -> dict[str, str]:
-    """The value of each group that stands in most files, and first by the alphabet."""
+    """The value of each group that stands in most files, and first by the alphabet; or ""."""
     count = collections.Counter(
         (group, row.states[tag.name][1]) for row, group in zip(rows, groups, strict=True)
     )
     by_name = sorted(count, key=lambda pair: pair[1], reverse=True)
-    return dict(sorted(by_name, key=count.get))  # of a group's values the last one stays
+    # Of a group's values the last one stays; the empty one where there is no other.
+    return dict(sorted(by_name, key=lambda pair: (pair[1] != "", count[pair])))
