@@ -9,7 +9,7 @@ import pytest
 from pydicom import Dataset, Sequence
 from pydicom.data import get_testdata_file
 
-from tf_dicom_ce.results.files import encode, segmentation
+from tf_dicom_ce.results.files import UNCALIBRATED, encode, segmentation
 from tf_dicom_ce.results.source import open_image
 
 ULTRASOUND_FILES = (
@@ -152,3 +152,51 @@ def test_real_files_give_valid_segs(name, segmenter, dciodvfy):
 def test_a_frame_of_a_cine_gives_a_valid_seg(cine, segmenter, dciodvfy):
     source = open_image(cine(), frame=2)
     assert dciodvfy(segmentation(source, some_mask(), segmenter), "Segmentation") == []
+
+
+def calibrated(write, ramp, **elements):
+    item = Dataset()
+    item.RegionSpatialFormat = item.RegionDataType = 1
+    item.RegionLocationMinY0, item.RegionLocationMaxY1 = 2, 17
+    item.RegionLocationMinX0, item.RegionLocationMaxX1 = 5, 28
+    item.PhysicalUnitsXDirection = item.PhysicalUnitsYDirection = 3
+    item.PhysicalDeltaX, item.PhysicalDeltaY = 0.03, -0.05
+    for keyword, value in elements.items():
+        setattr(item, keyword, value)
+    return open_image(write("a", ramp, SequenceOfUltrasoundRegions=Sequence([item])))
+
+
+def test_a_calibrated_region_gives_the_size_of_a_pixel(write, ramp, segmenter):
+    """cm to mm, height before width; viewers fail without these functional groups."""
+    source = calibrated(write, ramp)
+    assert source.spacing == pytest.approx((0.5, 0.3))
+    result = read(segmentation(source, some_mask((16, 24)), segmenter))
+    (shared,) = result.SharedFunctionalGroupsSequence
+    assert shared.PixelMeasuresSequence[0].PixelSpacing == [0.5, 0.3]
+    assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == [1, 0, 0, 0, 1, 0]
+    for frame in result.PerFrameFunctionalGroupsSequence:
+        assert frame.PlanePositionSequence[0].ImagePositionPatient == [0, 0, 0]
+    assert all("SegmentDescription" not in item for item in result.SegmentSequence)
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"PhysicalUnitsXDirection": 4},  # seconds
+        {"PhysicalUnitsYDirection": 0},
+        {"PhysicalDeltaX": 0.0},
+        {"PhysicalDeltaY": float("nan")},
+    ],
+)
+def test_what_is_not_calibrated_says_so(write, ramp, segmenter, dciodvfy, elements):
+    source = calibrated(write, ramp, **elements)
+    assert source.spacing is None
+    result = segmentation(source, some_mask((16, 24)), segmenter)
+    assert dciodvfy(result, "Segmentation") == []
+    (shared,) = read(result).SharedFunctionalGroupsSequence
+    assert shared.PixelMeasuresSequence[0].PixelSpacing == [1, 1]
+    assert {item.SegmentDescription for item in result.SegmentSequence} == {UNCALIBRATED}
+
+
+def test_without_a_region_nothing_is_calibrated(write, ramp):
+    assert open_image(write("a", ramp)).spacing is None

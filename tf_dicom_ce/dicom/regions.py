@@ -1,5 +1,6 @@
 """Where in a picture the ultrasound is: as (0018,6011) has it, or as it looks."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,9 @@ _SPECTRAL = (3, 4)  # PW and CW Doppler
 _MINIMUM_SIDE = 16
 _REGIONS = Tag("SequenceOfUltrasoundRegions")
 _SPATIAL_FORMAT, _DATA_TYPE = Tag("RegionSpatialFormat"), Tag("RegionDataType")
+_CENTIMETRE = 3
+_UNITS = [Tag(f"PhysicalUnits{side}Direction") for side in "YX"]
+_DELTAS = [Tag(f"PhysicalDelta{side}") for side in "YX"]
 _CORNERS = [Tag(f"RegionLocation{corner}") for corner in ("MinY0", "MaxY1", "MinX0", "MaxX1")]
 
 # Of what is found by looking.
@@ -79,6 +83,27 @@ def crop_region(dataset: Dataset) -> tuple[Region | None, tuple[Flag, ...]]:
         flags.append(Flag.CROPPED)
     top, bottom, left, right = inside
     return Region(top, left, bottom - top, right - left), tuple(flags)
+
+
+def pixel_spacing(dataset: Dataset, region: Region) -> tuple[float, float] | None:
+    """Height and width of a pixel of a region, mm; None where the header does not calibrate it.
+
+    By (0018,602E) and (0018,602C) Physical Delta of the item of that region, whose units in both
+    directions are cm (0018,6026, 6024).
+    """
+    height, width = int(dataset.Rows), int(dataset.Columns)
+    try:
+        for item in tissue_regions(dataset):
+            top, bottom, left, right = _clamped(_box(item), height, width)
+            if Region(top, left, bottom - top, right - left) == region:
+                units = [value(item, tag) for tag in _UNITS]
+                sides = [10 * abs(float(value(item, tag))) for tag in _DELTAS]
+                fit = all(math.isfinite(side) and side > 0 for side in sides)
+                return tuple(sides) if units == [_CENTIMETRE] * 2 and fit else None
+    # As in `crop_region`.
+    except Exception:
+        return None
+    return None
 
 
 def tissue_regions(dataset: Dataset) -> list[Dataset]:

@@ -1,5 +1,6 @@
 """The files of an answer: a DICOM Segmentation or Structured Report, and a picture for a look."""
 
+import copy
 import io
 from collections.abc import Mapping
 
@@ -10,6 +11,7 @@ from highdicom.content import AlgorithmIdentificationSequence
 from PIL import Image, ImageDraw
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.valuerep import DSfloat
 
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.masks import colour, outline
@@ -22,7 +24,10 @@ from tf_dicom_ce.results.evidence import (
 from tf_dicom_ce.results.model import MANUFACTURER, SOFTWARE, Model, organ, own
 from tf_dicom_ce.results.source import SourceImage
 
+#: Of every segment of an image whose pixels have no known size.
+UNCALIBRATED = "The image is not calibrated: do not measure. Pixel Spacing is not its own."
 _SEG_SERIES, _SR_SERIES = 9001, 9002
+_PROCEDURE = codes.cid100.ImagingProcedure  # ultrasonography of SNOMED is a department
 _LINE = 14  # height of a line of the legend
 
 
@@ -77,11 +82,34 @@ def segmentation(source: SourceImage, mask: np.ndarray, model: Model) -> Dataset
             **instance_identity(source, model, "SEG"),
         )
         result.PatientOrientation = ""
+        _place(result, source)
         dimensions = hashed_uid("dimensions", result.SOPInstanceUID)  # highdicom takes a random one
         for item in (*result.DimensionOrganizationSequence, *result.DimensionIndexSequence):
             item.DimensionOrganizationUID = dimensions
         refer_to_original(result, source)
     return result
+
+
+def _place(result: Dataset, source: SourceImage) -> None:
+    """The functional groups by which viewers lay a mask on its image.
+
+    An image of ultrasound has no place in the patient: it lies at the origin of a plane of its own.
+    Where it is not calibrated a pixel is taken for a millimetre, as viewers want one; each segment
+    then says so.
+    """
+    measures, orientation, position = Dataset(), Dataset(), Dataset()
+    measures.SliceThickness = measures.SpacingBetweenSlices = 1  # readers want it; there is none
+    measures.PixelSpacing = [DSfloat(side, auto_format=True) for side in source.spacing or (1, 1)]
+    orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    position.ImagePositionPatient = [0, 0, 0]
+    shared = (*result.get("SharedFunctionalGroupsSequence", ()), Dataset())[0]
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
+    result.SharedFunctionalGroupsSequence = [shared]
+    for frame in result.PerFrameFunctionalGroupsSequence:
+        frame.PlanePositionSequence = [copy.deepcopy(position)]
+    if source.spacing is None:
+        for segment in result.SegmentSequence:
+            segment.SegmentDescription = UNCALIBRATED
 
 
 def _segments(model: Model) -> list[seg.SegmentDescription]:
@@ -162,7 +190,7 @@ def _content(
     observer = sr.ObserverContext(codes.cid270.Device, device)
     return sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=observer),
-        procedure_reported=codes.SCT.Ultrasonography,
+        procedure_reported=_PROCEDURE,
         imaging_measurements=[group],
     )
 

@@ -11,7 +11,7 @@ from tf_dicom_ce.dicom.pictures import read_images
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.reader import ULTRASOUND, Frame, number_of_frames
 from tf_dicom_ce.dicom.refusals import Code, Refusal
-from tf_dicom_ce.dicom.regions import Region
+from tf_dicom_ce.dicom.regions import Region, pixel_spacing
 
 _MAX_SIDE = 0xFFFF  # the largest (0028,0010) Rows
 _MAX_PIXELS = 1 << 24  # 4096 × 4096; a model takes some 10 bytes for each
@@ -36,16 +36,20 @@ class SourceImage:
     shape: tuple[int, int]  # height and width of the whole picture: Rows and Columns
     region: Region  # of `pixels` in it
     pixels: np.ndarray  # uint8 [height, width], 0 black to 255 white: what the model is to see
+    # Height and width of a pixel, mm; None where the header does not calibrate the region.
+    spacing: tuple[float, float] | None = None
 
     @classmethod
     def of(cls, found: Frame, frame: int | None) -> "SourceImage":
         """The source of a frame, of this number (None: the middle), in the process that read it."""
-        header, frames = None, 1
+        header, frames, spacing = None, 1, None
         if found.header is not None:
             with quiet():
                 header, frames = _texts(found.header), number_of_frames(found.header)
+                spacing = pixel_spacing(found.header, found.region)
         number = frames // 2 if frame is None else frame
-        return cls(header, number, frames, found.source_shape, found.region, found.pixels)
+        of_file = (header, number, frames, found.source_shape)
+        return cls(*of_file, found.region, found.pixels, spacing)
 
     def in_file(self, mask: np.ndarray) -> np.ndarray:
         """Puts a mask of `pixels`, uint8 [height, width], in its place in the file.
