@@ -6,6 +6,7 @@ import io
 import highdicom
 import numpy as np
 import pytest
+from pydicom import Dataset
 from pydicom.data import get_testdata_file
 
 from tf_dicom_ce.results.files import encode, report
@@ -19,7 +20,7 @@ def read(result):
 
 
 def group_of(result):
-    (group,) = read(result).content.get_image_measurement_groups()
+    (group,) = read(result).content.get_planar_roi_measurement_groups()
     return group
 
 
@@ -37,6 +38,20 @@ def test_reads_back(write, ramp, classifier):
     ]
     assert [m.value for m in measurements] == [0.1, 0.65, 0.25]
     assert {m.unit.value for m in measurements} == {"1"}
+
+
+def test_the_region_is_what_the_model_saw(write, ramp, classifier, dciodvfy):
+    """Columns before rows, from the corner of a pixel to that of the one beyond the last."""
+    item = Dataset()
+    item.RegionSpatialFormat = item.RegionDataType = 1
+    item.RegionLocationMinY0, item.RegionLocationMaxY1 = 2, 17
+    item.RegionLocationMinX0, item.RegionLocationMaxX1 = 5, 28
+    source = open_image(write("a", ramp, SequenceOfUltrasoundRegions=[item]))
+    result = report(source, 1, PROBABILITIES, classifier)
+    assert dciodvfy(result, "ComprehensiveSR") == []
+    region = group_of(result).roi
+    assert region.graphic_type.value == "POLYLINE"
+    np.testing.assert_array_equal(region.value, [[5, 2], [29, 2], [29, 18], [5, 18], [5, 2]])
 
 
 def test_an_organ_has_its_snomed_code(write, ramp, classifier):
@@ -70,12 +85,13 @@ def test_a_frame_of_a_cine_is_named(cine, classifier, dciodvfy, frame):
     source = open_image(cine(), frame=frame)
     result = report(source, 1, PROBABILITIES, classifier)
     assert dciodvfy(result, "ComprehensiveSR") == []
-    (image,) = group_of(result).source_images
-    assert image.referenced_sop_instance_uid == source.header["SOPInstanceUID"]
-    assert image.referenced_frame_numbers == [frame + 1]
+    region = group_of(result).roi
+    (image,) = region.ContentSequence[0].ReferencedSOPSequence
+    assert image.ReferencedSOPInstanceUID == source.header["SOPInstanceUID"]
+    assert image.ReferencedFrameNumber == frame + 1
     ((study, _, instance, sop_class),) = read(result).get_evidence()
     assert (study, instance) == (source.header["StudyInstanceUID"], source.header["SOPInstanceUID"])
-    assert image.referenced_sop_class_uid == sop_class == "1.2.840.10008.5.1.4.1.1.3.1"
+    assert image.ReferencedSOPClassUID == sop_class == "1.2.840.10008.5.1.4.1.1.3.1"
 
 
 @pytest.mark.parametrize(

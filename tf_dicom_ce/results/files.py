@@ -167,7 +167,10 @@ def _content(
     )
     frames = [source.frame + 1] if source.frames > 1 else None
     sop_class = source.header["SOPClassUID"]
-    group = sr.MeasurementsAndQualitativeEvaluations(
+    top, left, height, width = source.region
+    bottom, right = top + height, left + width
+    corners = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+    group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(
             uid=hashed_uid("tracking", image.SOPInstanceUID, f"{source.frame}"),
             identifier="image",
@@ -185,7 +188,11 @@ def _content(
         qualitative_evaluations=[
             sr.QualitativeEvaluation(own("Class of the image"), organ(answer) or own(answer))
         ],
-        source_images=[sr.SourceImageForMeasurementGroup(sop_class, image.SOPInstanceUID, frames)],
+        referenced_region=sr.ImageRegion(  # what the model saw; viewers show a report by its region
+            sr.GraphicTypeValues.POLYLINE,
+            np.array(corners, float),
+            sr.SourceImageForRegion(sop_class, image.SOPInstanceUID, frames),
+        ),
     )
     observer = sr.ObserverContext(codes.cid270.Device, device)
     return sr.MeasurementReport(
