@@ -23,6 +23,7 @@ from tf_dicom_ce.prediction import batch, folder, writing
 from tf_dicom_ce.prediction.batch import Head, predict
 from tf_dicom_ce.prediction.folder import open_results
 from tf_dicom_ce.prediction.writing import Answered, SourceReader, Writer
+from tf_dicom_ce.results.measuring import measure
 from tf_dicom_ce.tags.schema import TagSchema
 from tf_dicom_ce.tags.tag_table import Entry
 from tf_dicom_ce.workers import Outage
@@ -87,6 +88,7 @@ def test_masks_land_where_the_pixels_are(run, write, tmp_path):
         np.testing.assert_array_equal(result.pixel_array.reshape(SIZE), bright)
         assert float(row["share liver"]) == pytest.approx(bright.mean(), abs=1e-6)
         assert float(row["share background"]) == pytest.approx(1 - bright.mean(), abs=1e-6)
+        assert row["area_cm2 liver"] == row["longest_mm liver"] == ""  # not calibrated
         assert (row["model"], row["version"]) == ("segmentation", "1")
         with Image.open(tmp_path / "out" / row["overlay"]) as overlay:
             assert overlay.width == SIZE[1]
@@ -398,3 +400,21 @@ def test_memory_does_not_grow_with_a_cine(run, write, monkeypatch):
         tracemalloc.stop()
     assert (done.before, done.new) == (1, 229)
     assert peak < 200 * frame.nbytes
+
+
+def test_what_is_calibrated_is_measured(run, write):
+    item = Dataset()
+    item.RegionSpatialFormat = item.RegionDataType = 1
+    item.RegionLocationMinY0 = item.RegionLocationMinX0 = 0
+    item.RegionLocationMaxY1, item.RegionLocationMaxX1 = SIZE[0] - 1, SIZE[1] - 1
+    item.PhysicalUnitsXDirection = item.PhysicalUnitsYDirection = 3
+    item.PhysicalDeltaX = item.PhysicalDeltaY = 0.05
+    write("src/a.dcm", picture(3), SequenceOfUltrasoundRegions=[item])
+    _, rows = run()
+    row, bright = rows["a.dcm", 0], picture(3) > 0
+    expected = measure(bright, (0.5, 0.5))
+    assert float(row["area_cm2 liver"]) == pytest.approx(bright.sum() * 0.0025, abs=1e-3)
+    assert float(row["longest_mm liver"]) == pytest.approx(expected.longest_mm, abs=1e-3)
+    assert float(row["perpendicular_mm liver"]) == pytest.approx(
+        expected.perpendicular_mm, abs=1e-3
+    )

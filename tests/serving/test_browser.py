@@ -108,10 +108,22 @@ def colour(page, x, y):
     return page.locator("#canvas").evaluate(PIXEL, [x, y])
 
 
+def sizes(of):
+    """Of the two rectangles of MASK in a calibrated region: half of its sides, and a quarter."""
+    (item,) = (r for r in dcmread(of).SequenceOfUltrasoundRegions if r.RegionDataType == 1)
+    wide = (item.RegionLocationMaxX1 - item.RegionLocationMinX0 + 1) * item.PhysicalDeltaX
+    high = (item.RegionLocationMaxY1 - item.RegionLocationMinY0 + 1) * item.PhysicalDeltaY
+    for part in (2, 4):
+        a, b = 10 * wide / part, 10 * high / part
+        diagonal = np.hypot(a, b)
+        across = 2 * a * b / diagonal  # the two other corners, on either side of it
+        yield f"{a * b / 100:.1f} cm², {diagonal:.0f} × {across:.0f} mm"
+
+
 def test_drop_see_download(page):
     page.goto("/")
     drop(page, STILL)
-    status(page, "liver 25.0 %, kidney 6.3 %.")
+    status(page, "liver {}, kidney {}.".format(*sizes(STILL)))
     assert page.locator("#file").input_value().endswith("image")
     assert page.locator("#synthetic").is_visible()
     orange, blue = [255, 190, 60], [80, 200, 255]

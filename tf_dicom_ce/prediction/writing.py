@@ -13,6 +13,7 @@ from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.prediction.folder import OUTPUTS
 from tf_dicom_ce.results.evidence import made_up_uids
 from tf_dicom_ce.results.files import dicom_file, overlay
+from tf_dicom_ce.results.measuring import Measured, measure
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.source import SourceImage
 from tf_dicom_ce.whole_files import replacing
@@ -43,7 +44,9 @@ def columns(model: Model) -> tuple[str, ...]:
     """The columns of `predictions.csv`."""
     is_mask = model.task == "segmentation"
     said = () if is_mask else ("class",)
-    values = (f"{'share' if is_mask else 'probability'} {name}" for name in model.classes)
+    values = [f"{'share' if is_mask else 'probability'} {name}" for name in model.classes]
+    if is_mask:
+        values += [f"{kind} {name}" for name in model.classes[1:] for kind in Measured._fields]
     return ("file", "frame", "model", "version", *said, *values, *OUTPUTS, MADE_UP)
 
 
@@ -58,8 +61,9 @@ class Writer:
         """Writes the files of one image; of a PNG or JPEG no DICOM is made.
 
         Returns:
-            Its row for `predictions.csv`: shares of the region, or class and probabilities, with
-            six decimals; files relative to the folder, empty where there is none; keywords of the
+            Its row for `predictions.csv`: shares of the region, with six decimals, and what is
+            `measure`d, with three, empty where the image is not calibrated; or class and
+            probabilities; files relative to the folder, empty where there is none; keywords of the
             UIDs for which the DICOM result has made-up ones. Or why there is no result: no content
             of a source raises.
 
@@ -86,14 +90,20 @@ class Writer:
                 beside.write_bytes(content)
         identity = (name, str(source.frame), self.model.name, self.model.version)
         written = (files[output] if output in contents else "" for output in OUTPUTS)
-        row = (*identity, *self._said(answer), *written, " ".join(made_up))
+        row = (*identity, *self._said(answer, source.spacing), *written, " ".join(made_up))
         return dict(zip(columns(self.model), row, strict=True))
 
-    def _said(self, answer: dict[str, np.ndarray]) -> list[str]:
+    def _said(
+        self, answer: dict[str, np.ndarray], spacing: tuple[float, float] | None
+    ) -> list[str]:
         classes = self.model.classes
         if self.model.task == "segmentation":
             mask = answer["mask"]
             values = np.bincount(mask.ravel(), minlength=len(classes)) / mask.size
-            return [f"{value:.6f}" for value in values]
+            shares = [f"{value:.6f}" for value in values]
+            if spacing is None:
+                return shares + [""] * len(Measured._fields) * (len(classes) - 1)
+            measured = (measure(mask == label, spacing) for label in range(1, len(classes)))
+            return shares + [f"{value:.3f}" for of_class in measured for value in of_class]
         values = [f"{value:.6f}" for value in answer["probabilities"]]
         return [classes[int(answer["class_id"])], *values]

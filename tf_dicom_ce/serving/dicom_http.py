@@ -22,6 +22,7 @@ from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.intake.decoding import refusal_of
 from tf_dicom_ce.masks import colour, likeliest_classes
 from tf_dicom_ce.results.files import dicom_file, overlay
+from tf_dicom_ce.results.measuring import measure
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.source import SourceImage, open_image
 from tf_dicom_ce.serving.repository import Repository
@@ -206,6 +207,8 @@ def _in_json(source: SourceImage, model: Model, said: dict[str, np.ndarray]) -> 
     for label, one in enumerate(found["classes"]):
         one["share"] = np.count_nonzero(mask == label) / mask.size
         one["colour"] = "#" + bytes(colour(label)).hex() if label else None
+        if label and source.spacing:
+            one |= measure(mask == label, source.spacing)._asdict()
     return found | {"mask": _png(source.in_file(mask))}
 
 

@@ -93,7 +93,7 @@ function show() {
   const { name, version, task, synthetic } = answer.model;
   const isMask = task === "segmentation";
   const found = isMask ? answer.classes.filter((one) => one.colour) : answer.classes;
-  const words = found.map((one) => `${one.name} ${percent(isMask ? one.share : one.probability)}`).join(", ");
+  const words = found.map((one) => `${one.name} ${isMask ? size(one) : percent(one.probability)}`).join(", ");
 
   $("result").hidden = false;
   $("result-title").textContent = isMask ? `${name}, version ${version}` : answer.class;
@@ -127,11 +127,16 @@ function element(name, properties, ...children) {
   return made;
 }
 
-function legend({ class_id: id, name, share, colour }) {
+/** What a class measures, where the image is calibrated; else its share of the region. */
+function size({ share, area_cm2: area, longest_mm: longest, perpendicular_mm: perpendicular }) {
+  return area === undefined ? percent(share) : `${area.toFixed(1)} cm², ${longest.toFixed(0)} × ${perpendicular.toFixed(0)} mm`;
+}
+
+function legend({ class_id: id, name, colour, ...measured }) {
   const box = element("input", { type: "checkbox", checked: true, value: id, onchange: redraw });
   const swatch = element("span", { className: "swatch" });
   swatch.style.setProperty("--colour", colour);
-  return element("li", {}, element("label", {}, box, swatch, name, element("span", { className: "value" }, percent(share))));
+  return element("li", {}, element("label", {}, box, swatch, name, element("span", { className: "value" }, size(measured))));
 }
 
 function bar({ name, probability }) {
