@@ -110,9 +110,12 @@ def colour(page, x, y):
 
 def sizes(of):
     """Of the two rectangles of MASK in a calibrated region: half of its sides, and a quarter."""
-    (item,) = (r for r in dcmread(of).SequenceOfUltrasoundRegions if r.RegionDataType == 1)
-    wide = (item.RegionLocationMaxX1 - item.RegionLocationMinX0 + 1) * item.PhysicalDeltaX
-    high = (item.RegionLocationMaxY1 - item.RegionLocationMinY0 + 1) * item.PhysicalDeltaY
+    header = dcmread(of)
+    (item,) = (r for r in header.SequenceOfUltrasoundRegions if r.RegionDataType == 1)
+    right = min(item.RegionLocationMaxX1 + 1, header.Columns)
+    bottom = min(item.RegionLocationMaxY1 + 1, header.Rows)  # it goes beyond the image
+    wide = (right - item.RegionLocationMinX0) * item.PhysicalDeltaX
+    high = (bottom - item.RegionLocationMinY0) * item.PhysicalDeltaY
     for part in (2, 4):
         a, b = 10 * wide / part, 10 * high / part
         diagonal = np.hypot(a, b)
