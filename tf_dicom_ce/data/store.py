@@ -136,22 +136,22 @@ def open_store(
     way = (reader.find_sector, reader.blank_outside, sorted(reader.exclude))
     content = json.dumps([_VERSION, image_size, *way])
     folder = cache / hashlib.sha256(content.encode()).hexdigest()[:32]
-    missing = _missing(keys, _read_keys(folder))
+    missing = _missing(keys, folder)
     decoded = 0
     if missing:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _alone(folder):
-            missing = _missing(keys, _read_keys(folder))  # another process may have been here
+            missing = _missing(keys, folder)  # another process may have been here
             _append(folder, reader, [images[k] for k in missing], image_size, contents)
             decoded = len(missing)
-    number = _read_keys(folder)
-    _require_whole(folder, len(number), image_size)
+    number, count = _read_keys(folder), _whole(folder)["frames"]
+    _require_whole(folder, count, image_size)
     numbers = np.array([number[key] for key in keys])
     told = _read_told(folder)
     rows = {k: told[n] for k, n in enumerate(numbers.tolist()) if n in told}
-    records = np.fromfile(folder / "frames.bin", _RECORD, len(number))
+    records = np.fromfile(folder / "frames.bin", _RECORD, count)
     return Store(
-        images=mapped(folder / "images.bin", (len(number), *image_size)),
+        images=mapped(folder / "images.bin", (count, *image_size)),
         numbers=numbers,
         places=records["place"][numbers],
         refusals={k: Refusal(Code(code), detail) for k, (code, detail, _) in rows.items() if code},
@@ -181,11 +181,13 @@ def _key(content: str, frame: int | None) -> bytes:
     return hashlib.sha256(json.dumps([content, frame]).encode()).digest()[:16]
 
 
-def _missing(keys: Sequence[bytes], held: Mapping[bytes, int]) -> list[int]:
-    """First place in `keys` of each one that is not held."""
+def _missing(keys: Sequence[bytes], folder: Path) -> list[int]:
+    """First place in `keys` of each one that is not held, or was refused for what may pass."""
+    number, told = _read_keys(folder), _read_told(folder)
+    passing = {n for n, (code, _, _) in told.items() if code and Code(code).may_pass}
     first = {}
     for k, key in enumerate(keys):
-        if key not in held:
+        if number.get(key) is None or number[key] in passing:
             first.setdefault(key, k)
     return list(first.values())
 
@@ -199,7 +201,7 @@ def _whole(folder: Path) -> dict[str, int]:
 
 
 def _read_keys(folder: Path) -> dict[bytes, int]:
-    """Key of every frame to its number."""
+    """Key of every frame to its number, the last one of those that were tried again."""
     count = _whole(folder)["frames"]
     records = np.fromfile(folder / "frames.bin", _RECORD, count) if count else ()
     return {bytes(record["key"]): k for k, record in enumerate(records)}
@@ -207,7 +209,8 @@ def _read_keys(folder: Path) -> dict[bytes, int]:
 
 def _read_told(folder: Path) -> dict[int, tuple[str, str, list[str]]]:
     """Number of a frame to code, detail and flags, of those that were refused or flagged."""
-    lines = (folder / "told.jsonl").read_bytes()[: _whole(folder)["told"]].splitlines()
+    whole = _whole(folder)["told"]
+    lines = (folder / "told.jsonl").read_bytes()[:whole].splitlines() if whole else ()
     return {number: tuple(told) for number, *told in map(json.loads, lines)}
 
 
