@@ -73,10 +73,10 @@ def add_labels_argument(parser: argparse.ArgumentParser) -> None:
     """Declares the table of tag values."""
     text = (
         "tag values for cleaned headers, or for PNG and JPEG: columns path and StudyDescription, "
-        "TransducerData, …; perhaps patient; or what `tf-dicom-ce audit` wrote; of several a later "
-        "one stands above those before"
+        "TransducerData, …; perhaps patient; or what `tf-dicom-ce audit` wrote; given several "
+        "times, a later one stands above"
     )
-    parser.add_argument("--labels", type=Path, nargs="+", metavar="CSV", help=text)
+    parser.add_argument("--labels", type=Path, action="append", metavar="CSV", help=text)
 
 
 def add_engine_argument(parser: argparse.ArgumentParser) -> None:
