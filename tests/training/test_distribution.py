@@ -105,6 +105,7 @@ def test_a_lost_worker_ends_the_other_and_the_job_goes_on(tmp_path, write):
     command[-1] = epochs + 1
     for k, worker in enumerate(start_workers(*command, log=log)):
         assert worker.wait(timeout=300) == 0, said(log, k)
+        assert "Store: 0 images decoded" in said(log, k)  # they share what the first ones decoded
     history = (folder / "history.csv").read_text().splitlines()
     assert [line.partition(",")[0] for line in history[1:]] == [
         str(k + 1) for k in range(epochs + 1)
