@@ -38,7 +38,7 @@ def write_page(
     index = data.source.index
     doubted = [f for f in findings if (f.wrong or 0) > CONTRADICTED]
     proposed = [f for f in findings if f.group is None and f.right > CONTRADICTED]
-    kinds = [list(_cards(doubted)), list(_cards(proposed))]
+    kinds = [_cards(doubted), _cards(proposed)]
     shown = [card for cards in kinds for card in cards[:_MOST]]
     alike = _Alike(numbers, features, [index.rows[number].patient for number in numbers])
     of = {(f.row, f.tag): f.value for f in findings}
@@ -58,8 +58,8 @@ def write_page(
     write_text(path, fill("auditing/audit.html.jinja", content), private=True)
 
 
-def _cards(findings: Iterable[Finding]) -> Iterable[list[Finding]]:
-    """Files of one study that say the same are decided together; the order stays."""
+def _cards(findings: Iterable[Finding]) -> list[list[Finding]]:
+    """Files of one study that say the same are decided together; the likeliest come first."""
     cards: dict[tuple, list[Finding]] = {}
     for finding in findings:
         key = (finding.tag, finding.unit, finding.value, finding.proposed)
