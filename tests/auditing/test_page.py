@@ -55,7 +55,7 @@ def test_ten_decisions_change_these_files_and_no_others(page, saved, dataset, ar
     rest = [finding(number["15/0"], "15/0", 0.4), finding(number["15/1"], "15/1", 0.55)]
     features = dataset.source.y[:, :2] + 0.0
     numbers = dataset.rows
-    write_page(tmp_path / "audit.html", [*findings, *study, *rest], dataset, numbers, features)
+    write_page(tmp_path / "audit.html", [*findings, *study, *rest], "", dataset, numbers, features)
 
     page.goto((tmp_path / "audit.html").as_uri())
     expect(page.locator("#progress")).to_have_text("0 of 11 decided")
@@ -92,6 +92,9 @@ def test_a_decision_can_be_taken_back(page, saved, dataset, encoder, tmp_path):
     expect(page.locator("#what")).to_contain_text("is wrong with a probability of more than 99.9 %")
     expect(page.locator("#value")).to_have_text("«US THYROID» (thyroid)")
     expect(page.locator("#alike figure")).to_have_count(4)
+    expect(page.locator("details")).to_contain_text(
+        "WARNING: 97% of the files of «thyroid» are of one station, and 0% of the others"
+    )
     page.click("#accept")
     page.click("#back")
     page.click("#reject")
@@ -110,7 +113,7 @@ def test_file_names_are_not_run_and_formulas_get_an_apostrophe(page, saved, data
     name = "<img src=x onerror=alert(1)>"
     findings = [finding(0, "=cmd()", value=name), finding(1, 'a "b", c', proposed="-1+2")]
     features = dataset.source.y[:, :2] + 0.0
-    write_page(tmp_path / "audit.html", findings, dataset, dataset.rows, features)
+    write_page(tmp_path / "audit.html", findings, "", dataset, dataset.rows, features)
     page.goto((tmp_path / "audit.html").as_uri())
     expect(page.locator("#value")).to_contain_text(name)
     page.keyboard.press("a")

@@ -17,7 +17,7 @@ from tf_dicom_ce.auditing.finding import CONTRADICTED, Finding
 from tf_dicom_ce.auditing.judging import judge
 from tf_dicom_ce.auditing.page import write_page
 from tf_dicom_ce.auditing.pictures import FOLDS
-from tf_dicom_ce.auditing.slips import Estimate
+from tf_dicom_ce.auditing.summary import Audit, TagAudit, summary
 from tf_dicom_ce.data.ultrasound import UltrasoundDataset
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.index import Row
@@ -36,32 +36,6 @@ _OF_STUDIES = {
     *("PatientAge", "PatientSize", "PatientWeight", "PatientSex"),
 }
 _BATCH = 32
-
-
-@dataclasses.dataclass(frozen=True)
-class TagAudit:
-    """What was found of one tag."""
-
-    tag: str
-    groups: tuple[str, ...]  # those that were judged
-    files: tuple[int, ...]  # with each group, and with any
-    of_files: Estimate  # how many of these contradict their study
-    of_studies: Estimate  # how many are of studies whose pictures contradict them
-    slips: dict[str, float]  # T and ε, see `slips.Slips`
-    contradicted: int  # files whose value is likelier wrong than right
-    contradicted_studies: int
-    contradicted_patients: int
-    unknown: int  # files whose value means nothing, or that have none
-    rare: dict[str, int]  # group of too few patients to be judged -> their number
-    warnings: tuple[str, ...]  # groups of one device alone
-
-
-@dataclasses.dataclass(frozen=True)
-class Audit:
-    """What an audit found; `findings` go by tag, the likeliest to be wrong first."""
-
-    tags: tuple[TagAudit, ...]
-    findings: tuple[Finding, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +107,8 @@ def audit(
         lines = (finding.line() for finding in audited.findings)
         write_table(folder / "audit.csv", AUDIT_COLUMNS, lines, private=True)
         write_json(folder / "audit.json", [dataclasses.asdict(found) for found in audited.tags])
-        write_page(folder / "audit.html", audited.findings, data, numbers, features)
+        told = summary(audited)
+        write_page(folder / "audit.html", audited.findings, told, data, numbers, features)
     return audited
 
 

@@ -22,6 +22,7 @@ _PICTURES = 4  # of a card, and of those that look alike
 def write_page(
     path: Path,
     findings: Sequence[Finding],
+    summary: str,
     data: UltrasoundDataset,
     numbers: np.ndarray,
     features: np.ndarray,
@@ -31,6 +32,7 @@ def write_page(
     Args:
         path: Where to.
         findings: Of an audit, in their order.
+        summary: What was found, in lines.
         data: Whose they are.
         numbers: Of the audited files in the index, int [n].
         features: Of these files, float [n, F].
@@ -49,6 +51,7 @@ def write_page(
         pictured |= {*own, *others}
         cards.append(_content(card, own, others, of))
     content = {
+        "summary": summary,
         "cards": cards,
         "pictures": thumbnails(index, data.source.reader, pictured),
         "left": sum(map(len, kinds)) - len(shown),

@@ -1,8 +1,36 @@
-"""An audit in lines for the terminal, without any raw value or path."""
+"""What an audit found, as numbers, and as lines without any raw value or path."""
 
+import dataclasses
 from collections.abc import Iterator
 
-from tf_dicom_ce.auditing.audit import Audit, TagAudit
+from tf_dicom_ce.auditing.finding import Finding
+from tf_dicom_ce.auditing.slips import Estimate
+
+
+@dataclasses.dataclass(frozen=True)
+class TagAudit:
+    """What was found of one tag."""
+
+    tag: str
+    groups: tuple[str, ...]  # those that were judged
+    files: tuple[int, ...]  # with each group, and with any
+    of_files: Estimate  # how many of these contradict their study
+    of_studies: Estimate  # how many are of studies whose pictures contradict them
+    slips: dict[str, float]  # T and ε, see `slips.Slips`
+    contradicted: int  # files whose value is likelier wrong than right
+    contradicted_studies: int
+    contradicted_patients: int
+    unknown: int  # files whose value means nothing, or that have none
+    rare: dict[str, int]  # group of too few patients to be judged -> their number
+    warnings: tuple[str, ...]  # groups of one device alone
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """What an audit found; `findings` go by tag, the likeliest to be wrong first."""
+
+    tags: tuple[TagAudit, ...]
+    findings: tuple[Finding, ...]
 
 
 def summary(audited: Audit) -> str:
