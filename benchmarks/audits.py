@@ -74,11 +74,12 @@ def run(options: argparse.Namespace) -> None:
     of = {"phantom": _phantom, "wrapped": _wrapped}[options.what]
     for tag, archive, sets in of(options):
         print(f"\n{options.what}, {tag.name}")
+        sets = [_judgeable(archive, planted) for planted in sets]
         for planted in sets:
             print(f"\n{planted.name}")
-            _measure(tag, archive, _judgeable(archive, planted))
+            _measure(tag, archive, planted)
         if options.network:
-            print(f"network, loss a unit: {_network_loss(tag, archive, next(iter(sets))):.3f}")
+            print(f"network, loss a unit: {_network_loss(tag, archive, sets[0]):.3f}")
 
 
 def _measure(tag, archive: Archive, planted: Planted) -> None:
