@@ -82,6 +82,7 @@ def words_of(options: Mapping[str, Any]) -> list[str]:
     for name, value in options.items():
         if value in (None, False, ""):
             continue
-        values = value if isinstance(value, list | tuple) else [value]
-        words += ["--" + name.replace("_", "-"), *([] if value is True else map(str, values))]
+        option = "--" + name.replace("_", "-")
+        for one in value if isinstance(value, list) else [value]:  # given several times
+            words += [option] if one is True else [option, str(one)]
     return words
