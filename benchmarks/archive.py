@@ -118,7 +118,7 @@ def _index(folder: Path, by: str, place: Path) -> dict:
     from distributed import LocalCluster
 
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
     ) as cluster:
         return _ask(folder, cluster.scheduler_address, environment)
 

@@ -2,6 +2,9 @@
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -24,7 +27,7 @@ def dask(semaphores):
     from distributed import LocalCluster
 
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
     ) as started:
         yield started
 
@@ -72,6 +75,35 @@ def test_a_partition_of_a_lost_worker_is_done_again(dask):
         killer.join()
     assert found == [2 * k for k in range(300)]
     assert lost
+
+
+def test_without_a_scheduler_the_command_is_to_be_given_again():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    address, quietly = f"tcp://127.0.0.1:{port}", {"stderr": subprocess.DEVNULL}
+    dask = (sys.executable, "-m", "distributed.cli.dask_")
+    words = ("--host", "127.0.0.1", "--port", port, "--no-dashboard")
+    scheduler = subprocess.Popen([*dask[:2], f"{dask[2]}scheduler", *words], **quietly)
+    words = (address, "--nthreads", "1", "--no-nanny", "--no-dashboard")
+    worker = subprocess.Popen([*dask[:2], f"{dask[2]}worker", *words], **quietly)
+    try:
+        until = time.monotonic() + 60
+        while True:
+            try:
+                with (
+                    cluster(address),
+                    pytest.raises(UserError, match="has lost its scheduler or its workers"),
+                ):
+                    threading.Timer(1, scheduler.kill).start()
+                    list(guarded_map(work, range(3000), died, chunk=1))
+                break
+            except UserError:  # they are not there yet
+                assert time.monotonic() < until
+    finally:
+        for process in (worker, scheduler):
+            process.kill()
+            process.wait()
 
 
 def test_items_are_taken_as_needed(dask):

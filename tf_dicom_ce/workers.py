@@ -171,6 +171,8 @@ def _cluster_map(
     function: Callable, items: Iterable, lost: Callable, timeout: float, chunk: int
 ) -> Iterator[Any]:
     """`guarded_map` on the cluster, by partitions, a few a worker under way."""
+    from distributed import KilledWorker
+
     items = iter(items)
     partitions = iter(lambda: tuple(itertools.islice(items, _PARTITION * chunk)), ())
     under_way: collections.deque = collections.deque()
@@ -184,7 +186,15 @@ def _cluster_map(
                 under_way.append(_client.submit(work, given, key=key, pure=False))
             if not under_way:
                 return
-            yield from under_way.popleft().result()
+            try:
+                results = under_way.popleft().result()
+            except (futures.CancelledError, KilledWorker) as error:
+                raise UserError(
+                    f"--engine: the cluster has lost its scheduler or its workers "
+                    f"({type(error).__name__}). Start it and give the command again: what was "
+                    "done is kept."
+                ) from None
+            yield from results
     finally:
         for future in under_way:
             future.cancel()
