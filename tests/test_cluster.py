@@ -87,6 +87,7 @@ def test_without_a_scheduler_the_command_is_to_be_given_again():
     scheduler = subprocess.Popen([*dask[:2], f"{dask[2]}scheduler", *words], **quietly)
     words = (address, "--nthreads", "1", "--no-nanny", "--no-dashboard")
     worker = subprocess.Popen([*dask[:2], f"{dask[2]}worker", *words], **quietly)
+    done = []
     try:
         until = time.monotonic() + 60
         while True:
@@ -95,8 +96,9 @@ def test_without_a_scheduler_the_command_is_to_be_given_again():
                     cluster(address),
                     pytest.raises(UserError, match="has lost its scheduler or its workers"),
                 ):
-                    threading.Timer(1, scheduler.kill).start()
-                    list(guarded_map(work, range(3000), died, chunk=1))
+                    for one in guarded_map(work, range(3000), died, chunk=1):
+                        done.append(one)
+                        scheduler.kill()
                 break
             except UserError:  # they are not there yet
                 assert time.monotonic() < until
@@ -104,6 +106,7 @@ def test_without_a_scheduler_the_command_is_to_be_given_again():
         for process in (worker, scheduler):
             process.kill()
             process.wait()
+    assert 0 < len(done) < 3000
 
 
 def test_items_are_taken_as_needed(dask):
@@ -141,9 +144,7 @@ def test_an_index_is_the_same(dask, write, tmp_path, monkeypatch, capfd):
 def test_mistakes(write, ramp, tmp_path, capsys, dask, monkeypatch):
     write("in/a", ramp)
     assert main(["index", str(tmp_path / "in"), "--engine", "tcp://127.0.0.1:9"]) == 2
-    assert (
-        "--engine tcp://127.0.0.1:9: no Dask scheduler there (OSError)" in capsys.readouterr().err
-    )
+    assert "--engine tcp://127.0.0.1:9: no Dask scheduler there (" in capsys.readouterr().err
     assert main(["index", str(tmp_path / "in"), "--engine", "nowhere"]) == 2
     assert "--engine nowhere: no Dask scheduler there" in capsys.readouterr().err
     monkeypatch.setattr(workers, "__version__", "9.9")
