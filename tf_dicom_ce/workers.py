@@ -172,6 +172,7 @@ def _cluster_map(
 ) -> Iterator[Any]:
     """`guarded_map` on the cluster, by partitions, a few a worker under way."""
     from distributed import KilledWorker
+    from distributed.comm import CommClosedError
 
     items = iter(items)
     partitions = iter(lambda: tuple(itertools.islice(items, _PARTITION * chunk)), ())
@@ -186,15 +187,12 @@ def _cluster_map(
                 under_way.append(_client.submit(work, given, key=key, pure=False))
             if not under_way:
                 return
-            try:
-                results = under_way.popleft().result()
-            except (futures.CancelledError, KilledWorker) as error:
-                raise UserError(
-                    f"--engine: the cluster has lost its scheduler or its workers "
-                    f"({type(error).__name__}). Start it and give the command again: what was "
-                    "done is kept."
-                ) from None
-            yield from results
+            yield from under_way.popleft().result()
+    except (futures.CancelledError, CommClosedError, KilledWorker) as error:
+        raise UserError(
+            "--engine: the cluster has lost its scheduler or its workers "
+            f"({type(error).__name__}). Start it and give the command again: what was done is kept."
+        ) from None
     finally:
         for future in under_way:
             future.cancel()
