@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 FOLDS = 5
 #: λ of the penalty λ/2 |W|² beside the mean loss.
@@ -41,7 +42,8 @@ def scores_by_penalty(
             model = make_pipeline(
                 StandardScaler(), LogisticRegression(C=1 / (penalty * len(train)), max_iter=1000)
             )
-            model.fit(features[train], groups[train])
+            with threadpool_limits(1):  # more threads of BLAS wait for each other
+                model.fit(features[train], groups[train])
             seen = np.unique(groups[train])
             of_files[np.ix_(test, seen)] = log_softmax(_logits(model, features[test]), axis=1)
         of_units = np.stack([np.bincount(units, column) for column in of_files.T], axis=1)

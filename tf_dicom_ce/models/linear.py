@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from tf_dicom_ce.models.heads import Head, nominal_outputs, segmentation_outputs
 
@@ -134,7 +135,8 @@ def regression(
         model = LogisticRegression(
             C=1 / (PENALTY * len(labels)), class_weight="balanced", max_iter=300
         )
-        found = model.fit((features - mean) / sd, labels)
+        with threadpool_limits(1):  # more threads of BLAS wait for each other
+            found = model.fit((features - mean) / sd, labels)
         coefficients, intercepts = found.coef_, found.intercept_
         if len(seen) == 2:  # of the second class alone: the first one's logit is 0
             coefficients = np.concatenate([0 * coefficients, coefficients])
