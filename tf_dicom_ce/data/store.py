@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import BinaryIO, ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -77,8 +77,11 @@ class DirectReader:
     def __init__(self, reader: ImageReader, images: Sequence[Image], image_size: tuple[int, int]):
         self._reader, self._images, self._image_size = reader, images, image_size
         self.refusals, self.flags = {}, {}
-        for _ in _readable(reader, images, self.refusals, self.flags):
-            pass
+        for k, found in decode_images(reader, images):
+            if isinstance(found, Refusal):
+                self.refusals[k] = found
+            elif told := _flags(found):
+                self.flags[k] = told
         self.fingerprint = data_fingerprint(reader, images)
 
     def read(self, rows: tf.Tensor) -> tf.Tensor:
@@ -136,24 +139,22 @@ def open_store(
     way = (reader.find_sector, reader.blank_outside, sorted(reader.exclude))
     content = json.dumps([_VERSION, image_size, *way])
     folder = cache / hashlib.sha256(content.encode()).hexdigest()[:32]
-    missing = _missing(keys, folder)
-    decoded = 0
-    if missing:
+    found, decoded = _read(folder), 0
+    if _missing(keys, found):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _alone(folder):
-            missing = _missing(keys, folder)  # another process may have been here
+            missing = _missing(keys, _read(folder))  # another process may have been here
             _append(folder, reader, [images[k] for k in missing], image_size, contents)
             decoded = len(missing)
-    number, count = _read_keys(folder), _whole(folder)["frames"]
+        found = _read(folder)
+    count = _whole(folder)["frames"]
     _require_whole(folder, count, image_size)
-    numbers = np.array([number[key] for key in keys])
-    told = _read_told(folder)
-    rows = {k: told[n] for k, n in enumerate(numbers.tolist()) if n in told}
-    records = np.fromfile(folder / "frames.bin", _RECORD, count)
+    numbers = np.array([found.number[key] for key in keys])
+    rows = {k: found.told[n] for k, n in enumerate(numbers.tolist()) if n in found.told}
     return Store(
         images=mapped(folder / "images.bin", (count, *image_size)),
         numbers=numbers,
-        places=records["place"][numbers],
+        places=found.places[numbers],
         refusals={k: Refusal(Code(code), detail) for k, (code, detail, _) in rows.items() if code},
         fingerprint=_fingerprint(contents, images),
         decoded=decoded,
@@ -181,13 +182,32 @@ def _key(content: str, frame: int | None) -> bytes:
     return hashlib.sha256(json.dumps([content, frame]).encode()).digest()[:16]
 
 
-def _missing(keys: Sequence[bytes], folder: Path) -> list[int]:
+class _Contents(NamedTuple):
+    """What a store holds."""
+
+    number: dict[bytes, int]  # key of every frame to its number, the last one where tried again
+    places: np.ndarray  # of these frames, int32 [frames, 6]
+    # Number of a frame to code, detail and flags, of those that were refused or flagged.
+    told: dict[int, tuple[str, str, list[str]]]
+
+
+def _read(folder: Path) -> _Contents:
+    whole, records, lines = _whole(folder), np.empty(0, _RECORD), ()
+    if whole["frames"]:
+        records = np.fromfile(folder / "frames.bin", _RECORD, whole["frames"])
+        lines = (folder / "told.jsonl").read_bytes()[: whole["told"]].splitlines()
+    number = {bytes(key): k for k, key in enumerate(records["key"])}
+    told = {k: tuple(rest) for k, *rest in map(json.loads, lines)}
+    return _Contents(number, records["place"], told)
+
+
+def _missing(keys: Sequence[bytes], held: _Contents) -> list[int]:
     """First place in `keys` of each one that is not held, or was refused for what may pass."""
-    number, told = _read_keys(folder), _read_told(folder)
-    passing = {n for n, (code, _, _) in told.items() if code and Code(code).may_pass}
+    passing = {n for n, (code, *_) in held.told.items() if code and Code(code).may_pass}
     first = {}
     for k, key in enumerate(keys):
-        if number.get(key) is None or number[key] in passing:
+        number = held.number.get(key)
+        if number is None or number in passing:
             first.setdefault(key, k)
     return list(first.values())
 
@@ -198,20 +218,6 @@ def _whole(folder: Path) -> dict[str, int]:
         return json.loads((folder / "whole.json").read_text())
     except FileNotFoundError:
         return {"frames": 0, "told": 0}
-
-
-def _read_keys(folder: Path) -> dict[bytes, int]:
-    """Key of every frame to its number, the last one of those that were tried again."""
-    count = _whole(folder)["frames"]
-    records = np.fromfile(folder / "frames.bin", _RECORD, count) if count else ()
-    return {bytes(record["key"]): k for k, record in enumerate(records)}
-
-
-def _read_told(folder: Path) -> dict[int, tuple[str, str, list[str]]]:
-    """Number of a frame to code, detail and flags, of those that were refused or flagged."""
-    whole = _whole(folder)["told"]
-    lines = (folder / "told.jsonl").read_bytes()[:whole].splitlines() if whole else ()
-    return {number: tuple(told) for number, *told in map(json.loads, lines)}
 
 
 def _require_whole(folder: Path, count: int, image_size: tuple[int, int]) -> None:
@@ -266,7 +272,7 @@ def _append(
                 frame = _resized(found, image_size)[..., 0]
                 sides = (end for side in found.region.slices for end in (side.start, side.stop))
                 place[:] = (*found.source_shape, *sides)
-                told = ("", "", [flag for flag in found.flags if flag.needs_decoding])
+                told = ("", "", _flags(found))
             pixels.write(frame.tobytes())
             key = _key(contents[images[k].path], images[k].frame)
             records.write(np.array([(key, place)], _RECORD).tobytes())
@@ -303,20 +309,9 @@ def _require_unchanged(
         )
 
 
-def _readable(
-    reader: ImageReader,
-    images: Sequence[Image],
-    refusals: dict[int, Refusal],
-    flags: dict[int, tuple[Flag, ...]],
-) -> Iterator[tuple[int, Frame]]:
-    """Row and frame of what can be read; notes why others cannot, and what decoding told."""
-    for k, frame in decode_images(reader, images):
-        if isinstance(frame, Refusal):
-            refusals[k] = frame
-            continue
-        if told := tuple(flag for flag in frame.flags if flag.needs_decoding):
-            flags[k] = told
-        yield k, frame
+def _flags(frame: Frame) -> tuple[Flag, ...]:
+    """What decoding alone tells."""
+    return tuple(flag for flag in frame.flags if flag.needs_decoding)
 
 
 def _resized(frame: Frame, image_size: tuple[int, int]) -> np.ndarray:
