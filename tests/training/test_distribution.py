@@ -6,10 +6,17 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
+
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.training.devices import other_workers
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("semaphores")]
 SCRIPT = Path(__file__).with_name("distributed_run.py")
@@ -67,6 +74,25 @@ def test_batch_norm_and_loss_scales_move_alike_in_both_replicas(results):
     result = results("batch norm", 2)
     assert all(np.isfinite(value).all() for value in result.values())
     assert result["train rec"] > 0
+
+
+@pytest.mark.filterwarnings("ignore:unclosed running:ResourceWarning")
+def test_a_lost_worker_leaves_no_pool_of_threads_behind():
+    """What lives until the end of the process speaks up there, in the place of our one message."""
+    pools = []
+
+    def reduce_as_tensorflow_does():
+        pool = ThreadPool(1)
+        pools.append(weakref.ref(pool))
+        pool.map(fail, [None])
+
+    def fail(_):
+        raise tf.errors.UnavailableError(None, None, "connection reset")
+
+    cluster = SimpleNamespace(cluster_resolver=SimpleNamespace(task_type="worker"))
+    with pytest.raises(UserError, match="another worker has gone") as kept, other_workers(cluster):
+        reduce_as_tensorflow_does()
+    assert kept.value and pools[0]() is None
 
 
 def test_a_lost_worker_ends_the_other_and_the_job_goes_on(tmp_path, write):

@@ -6,6 +6,7 @@ but for BatchNorm, which takes its batch statistics over the part that it sees.
 """
 
 import contextlib
+import traceback
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -96,6 +97,9 @@ def other_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
     except _GONE as error:
         if not is_cluster(strategy):
             raise
+        # TensorFlow leaves a pool of threads open in a frame of the traceback. Kept until the end
+        # of the process, it would end with a traceback of its own.
+        traceback.clear_frames(error.__traceback__)
         raise UserError(
             f"another worker has gone ({type(error).__name__}). Start all workers again with "
             "--resume: they go on from the last checkpoint."
