@@ -174,6 +174,9 @@ _PRECISION = _choice(
     "what the networks compute in; weights, losses, logits and what is exported are float32",
     *("float32", "bfloat16", "float16"),
 )
+_SYNC_BATCHNORM = _setting(
+    False, "of several devices: BatchNorm's statistics are those of the whole batch"
+)
 _DETERMINISTIC = _setting(False, "same seed, same weights, bit for bit (slower)")
 
 
@@ -232,6 +235,7 @@ class PretrainConfig(_Config):
     shuffle_tags: bool = _setting(False, "control: give every patient another one's tags")
     tag_noise: float = _setting(0.0, "share of tags taken from other images", least=0, most=1)
     precision: str = _PRECISION
+    sync_batchnorm: bool = _SYNC_BATCHNORM
     split: str = _choice(
         "what stays on one side of the split; section 4.3 splits by image", "patient", "image"
     )
@@ -366,6 +370,7 @@ class FinetuneConfig(_Config):
     blank_outside: bool = _BLANK_OUTSIDE
     augment: bool = _AUGMENT
     precision: str = _PRECISION
+    sync_batchnorm: bool = _SYNC_BATCHNORM
     panel_every: int = _setting(10, "epochs between two panels", least=1)
     seed: int = _setting(0, "of weights, split, fraction, order and bootstrap", least=0)
     deterministic: bool = _DETERMINISTIC

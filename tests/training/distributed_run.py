@@ -2,7 +2,8 @@
 
 python distributed_run.py FOLDER
 
-Writes `<case>-1.npz`, `all options-2.npz` and `batch norm-2.npz`. With TF_CONFIG in the environment
+Writes `<case>-1.npz` and `<case>-2.npz` of "all options", "synchronised" and both heads, and
+`batch norm-2.npz`. With TF_CONFIG in the environment
 it is one of several workers, each with one device, and writes `workers.npz`, of the case "paper".
 """
 
@@ -15,9 +16,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_dicom_ce.config import PretrainConfig
+from tf_dicom_ce.config import TASKS, FinetuneConfig, PretrainConfig
 from tf_dicom_ce.training.devices import host_parts, is_chief
-from tf_dicom_ce.training.networks import build_pretraining
+from tf_dicom_ce.training.networks import build_head, build_pretraining
 
 STEPS, LAST = 20, 5  # the last batch has fewer rows, and not as many on both devices
 CASES = {
@@ -93,6 +94,33 @@ def run(strategy, path, batch_norm=False, steps=STEPS, **changes):
         np.savez(path, **logs, **weights, **slots)
 
 
+def run_head(strategy, path, task):
+    """One step of a head from scratch on 3 + 2 rows: the gradients, by SGD of learning rate 1."""
+    size = (64, 64)
+    config = FinetuneConfig(task=task, image_size=size, width=1 / 16, sync_batchnorm=True)
+    config = dataclasses.replace(config, dropout=0.0)
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(LAST, *size, 1)).astype(np.float32)
+    y = rng.integers(0, 3, (LAST, *size) if task == "segmentation" else LAST)
+    with strategy.scope():
+        model = build_head(config, None, 3)
+        model.compile(keras.optimizers.SGD(1.0), jit_compile=False)
+        model.test_on_batch(x, y)
+    model.reset_metrics()
+    before, dataset = model.get_weights(), distributed(strategy, (x, y))
+
+    @tf.function(input_signature=[dataset.element_spec], autograph=False)
+    def train(batch):
+        strategy.run(model.train_step, args=(batch,))
+
+    for batch in dataset:
+        train(batch)
+    changes = zip(before, model.get_weights(), strict=True)
+    changes = {f"change {k}": new - old for k, (old, new) in enumerate(changes)}
+    np.savez(path, loss=float(model.get_metrics_result()["loss"]), **changes)
+
+
 def main(folder):
     if "TF_CONFIG" in os.environ:
         run(tf.distribute.MultiWorkerMirroredStrategy(), folder / "workers.npz", **CASES["paper"])
@@ -101,6 +129,11 @@ def main(folder):
     for case, changes in CASES.items():
         run(one, folder / f"{case}-1.npz", **changes)
     run(two, folder / "all options-2.npz", **CASES["all options"])
+    for count, strategy in enumerate((one, two), start=1):
+        sync = {"sync_batchnorm": True, "batch_norm": True, "steps": 1}
+        run(strategy, folder / f"synchronised-{count}.npz", **sync)
+        for task in TASKS:
+            run_head(strategy, folder / f"{task}-{count}.npz", task)
     tf.config.run_functions_eagerly(True)
     run(two, folder / "batch norm-2.npz", batch_norm=True, steps=2, precision="float16")
 

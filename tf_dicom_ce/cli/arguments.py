@@ -147,9 +147,12 @@ def add_run_arguments(parser: argparse.ArgumentParser, default: str) -> None:
     minutes = "minutes between two checkpoints within an epoch (default: 10)"
     add("--checkpoint-minutes", type=float, default=10.0, metavar="X", help=minutes)
     add("--checkpoint-steps", type=int, metavar="N", help="steps between two, besides")
+    choices = ("none", "mirrored", "multiworker")
+    where = "one device, all of this machine, or several machines (TF_CONFIG); docs/devices.md"
+    add("--strategy", choices=choices, default="none", help=where)
 
 
 def run_settings(options: argparse.Namespace) -> dict[str, Any]:
     """These options as arguments of `pretrain` and `finetune`."""
-    names = ("run", "export", "resume", "checkpoint_minutes", "checkpoint_steps")
+    names = ("run", "export", "resume", "checkpoint_minutes", "checkpoint_steps", "strategy")
     return {name: getattr(options, name) for name in names}

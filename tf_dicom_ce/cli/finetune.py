@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
     if options.task is None:
         raise UserError("--task: classification or segmentation?")
     settings = arguments.given_settings(options, FinetuneConfig)
-    load_tensorflow()
+    load_tensorflow(options.strategy != "multiworker")
 
     from tf_dicom_ce.training.finetune import finetune
 

@@ -34,9 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_labels_argument(parser)
     arguments.add_engine_argument(parser)
     arguments.add_pacs_arguments(parser)
-    choices = ("none", "mirrored", "multiworker")
-    where = "one device, all of this machine, or several machines (TF_CONFIG); docs/devices.md"
-    add("--strategy", choices=choices, default="none", help=where)
     switch = argparse.BooleanOptionalAction
     add("--histograms", action=switch, default=False, help="also weights in TensorBoard")
     arguments.add_run_arguments(parser, "pretrain")
@@ -78,7 +75,6 @@ def run(options: argparse.Namespace) -> None:
         data,
         preset,
         **arguments.run_settings(options),
-        strategy=options.strategy,
         histograms=options.histograms,
         **arguments.given_settings(options, PretrainConfig),
     )

@@ -92,7 +92,8 @@ class Block(layers.Layer):
     def _recomputes(self, x) -> bool:
         height, width = x.shape[1:3]
         known = height is not None and width is not None
-        trained = all(layer.norm.trainable for layer in self.convolutions)
+        norms = [layer.norm for layer in self.convolutions]
+        trained = all(norm.trainable and not norm.synchronized for norm in norms)
         return known and trained and height * width * self.filters >= RECOMPUTED_FROM
 
     def _recomputing(self, x):
@@ -116,8 +117,9 @@ class FusedBatchNormalization(layers.BatchNormalization):
     Keras' layer computes the same of some ten element-wise ops, which take a tenth of a training
     step on a CPU. As there, the moving statistics take the batch's biased σ². μ, σ, γ and β are
     float32 under every policy; images of half precision go in and come out without a cast.
-    At moving statistics it is Keras' layer: there the fused op is no faster. Momentum and ε are
-    those of the VGG16-BN in common use (torchvision).
+    At moving statistics it is Keras' layer: there the fused op is no faster. So it is where
+    `synchronized` is set, for the op knows of no other replica. Momentum and ε are those of the
+    VGG16-BN in common use (torchvision).
 
     Call:
         inputs: float [N, H, W, C], in the policy's compute dtype, which is that of the result.
@@ -127,8 +129,9 @@ class FusedBatchNormalization(layers.BatchNormalization):
         super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
 
     def call(self, inputs, training=None):
-        if not (training and self.trainable):
-            return super().call(inputs, training=False)
+        training = bool(training and self.trainable)
+        if self.synchronized or not training:
+            return super().call(inputs, training=training)
         y, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs, self.gamma.value, self.beta.value, epsilon=self.epsilon
         )

@@ -56,6 +56,27 @@ class Head(Exportable):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """As Keras'; under tf.distribute the loss of the whole batch, which soft Dice wants.
+
+        Every replica gathers what all have answered. Keras divides by their number, and the
+        gradients' sum is then that of one device.
+        """
+        replicas = tf.distribute.get_replica_context()
+        if training and replicas and replicas.num_replicas_in_sync > 1:
+
+            def whole(part):
+                if part is None:
+                    return None
+                # Bytes are not gathered, nor what has no device of its own, as a dataset's tensor;
+                # what was gathered has no shape.
+                part = tf.identity(part if part.dtype.is_floating else tf.cast(part, tf.int32))
+                gathered = replicas.all_gather(part, axis=0)
+                return tf.ensure_shape(gathered, (None, *part.shape[1:]))
+
+            y, y_pred, sample_weight = whole(y), whole(y_pred), whole(sample_weight)
+        return super().compute_loss(x, y, y_pred, sample_weight, training)
+
     def predict_step(self, data):
         """Answers to a batch (x, …) or x."""
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
@@ -290,8 +311,11 @@ class UNet(Head):
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
 def soft_dice(masks: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """`soft_dice_loss` of masks as Keras hands them to a loss: in floats."""
-    return soft_dice_loss(tf.cast(masks, tf.int32), logits)
+    """`soft_dice_loss` of masks as Keras hands them to a loss: in floats; float32 [1].
+
+    A scalar Keras would not divide by the number of replicas.
+    """
+    return soft_dice_loss(tf.cast(masks, tf.int32), logits)[tf.newaxis]
 
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")

@@ -42,12 +42,18 @@ def open_strategy(name: str, batch_size: int) -> tf.distribute.Strategy:
                 "--strategy multiworker: the environment has no TF_CONFIG; see docs/devices.md."
             )
         strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    require_parts(strategy, batch_size)
+    return strategy
+
+
+def require_parts(strategy: tf.distribute.Strategy, batch_size: int) -> None:
+    """Raises UserError unless all replicas get the same number of a batch's images."""
     replicas = strategy.num_replicas_in_sync
     if batch_size % replicas:
         raise UserError(
-            f"--batch-size {batch_size}: not a multiple of the {replicas} replicas that share it."
+            f"--batch-size {batch_size}: a batch of {batch_size} images is no multiple of the "
+            f"{replicas} replicas that share it."
         )
-    return strategy
 
 
 def is_cluster(strategy: tf.distribute.Strategy) -> bool:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -13,11 +13,12 @@ from tf_dicom_ce.config import FinetuneConfig, finetune_config, preset_of
 from tf_dicom_ce.data import datasets
 from tf_dicom_ce.data.splits import write_split
 from tf_dicom_ce.data.tasks import Task, load_given
+from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.models.backbones import describe_encoder, load_encoder
 from tf_dicom_ce.models.heads import Head
 from tf_dicom_ce.saved_model.reading import digest_of
 from tf_dicom_ce.saved_model.writing import built_size, in_float32
-from tf_dicom_ce.training import panels, run_folder
+from tf_dicom_ce.training import devices, panels, run_folder
 from tf_dicom_ce.training.adam import FusedAdam
 from tf_dicom_ce.training.evaluation import (
     HEADLINE,
@@ -61,6 +62,7 @@ def finetune(
     resume: bool = False,
     checkpoint_minutes: float = 10.0,
     checkpoint_steps: int | None = None,
+    strategy: str = "none",
     callbacks: Iterable[keras.callbacks.Callback] = (),
     **settings,
 ) -> Finetuned:
@@ -80,11 +82,13 @@ def finetune(
         resume: Go on with the run in `run`, which the same call has begun, or begin it.
         checkpoint_minutes: Minutes between two checkpoints within an epoch.
         checkpoint_steps: Steps between two, besides.
+        strategy: See `devices.open_strategy`. Several devices load the encoder by its path.
         callbacks: Keras' or your own, see `loop.train`.
         **settings: Fields of `FinetuneConfig` that stand above the preset's.
 
     Returns:
-        What the run leaves; a run that has ended is only read, without `version`.
+        What the run leaves; a run that has ended is only read, without `version`. Of several
+        workers, one that is not the chief measures and exports nothing.
 
     Raises:
         UserError: Any mistake in settings, labels, images or masks; see `loop.train`, too.
@@ -96,14 +100,16 @@ def finetune(
         settings = {"image_size": size, **settings}
     described = describe_encoder(encoder) if exported else None
     config = finetune_config(task, preset, settings, described)
-    synthetic = data is None
+    scope = _open_strategy(strategy, config, exported or encoder is None)
+    writes, synthetic = devices.is_chief(scope), data is None
     labelled = load_given(config, data, labels, masks, class_names, preset)
-    with run_folder.open_run_folder(run and Path(run), task, resume) as folder:
+    with run_folder.open_run_folder(run and Path(run), task, resume, writes) as folder:
         ended = run_folder.is_finished(folder, config.as_dict())
         if not ended:
             run_folder.begin(config, export and Path(export))
-        layer = load_encoder(encoder) if exported else encoder
-        model = build_head(config, layer, len(labelled.classes))
+        with scope.scope():
+            layer = load_encoder(encoder) if exported else encoder
+            model = build_head(config, layer, len(labelled.classes))
         if ended:
             result = run_folder.read_result(folder, model)
             return Finetuned(in_float32(model), result["best_epoch"], result["test"], folder)
@@ -122,9 +128,10 @@ def finetune(
             "environment": run_folder.environment(),
         }
         print(f"Classes: {', '.join(labelled.classes)}.  Images: {content['images']}")
-        run_folder.write_configuration(folder, content)
-        patients = [example.patient for example in labelled.examples]
-        write_split(folder / "split.csv", labelled.examples, patients, split)
+        if writes:
+            run_folder.write_configuration(folder, content)
+            patients = [example.patient for example in labelled.examples]
+            write_split(folder / "split.csv", labelled.examples, patients, split)
 
         if config.head == "linear":
             epoch, validation = 0, {}
@@ -133,16 +140,20 @@ def finetune(
             save_best(model, folder)
         else:
             order = datasets.StepOrder(split.train, config.batch_size, config.seed)
+            devices.require_parts(scope, order.batch_size)
             steps = max(order.steps_per_epoch, config.epoch_steps)
             schedule = Schedule(config.epochs, steps, checkpoint_minutes, checkpoint_steps)
             batches = _batches(labelled, config, order)
             if config.freeze and not config.augment and config.precision == "float32":
                 batches = _seen_once(model, labelled, config, order) or batches
             draw = _panel(labelled, config)
-            epoch = fit_head(config, model, batches, schedule, draw, content, folder, callbacks)
-            strategy = tf.distribute.get_strategy()
-            validation = {"validation": validation_pass(model, batches, strategy)()}
+            watch = _watch(config, draw, content, folder) if writes else []
+            watch += callbacks
+            epoch = fit_head(config, model, batches, schedule, watch, folder, scope)
+            validation = {"validation": validation_pass(model, batches, scope)()}
         model = in_float32(model)
+        if not writes:
+            return Finetuned(model, epoch, {}, folder)
         answers = _answers(model, _passes(labelled, config, split.test))
         evaluate = evaluate_segmentation if task == "segmentation" else evaluate_classification
         measures = evaluate(answers, labelled, config.seed, folder)
@@ -165,26 +176,42 @@ def fit_head(
     model: Head,
     data: Data,
     schedule: Schedule,
-    draw: Draw,
-    configuration: Mapping,
+    callbacks: Sequence[keras.callbacks.Callback],
     run: Path,
-    callbacks: Iterable[keras.callbacks.Callback] = (),
+    strategy: tf.distribute.Strategy,
 ) -> int:
-    """Trains a head that `build_head` gave, as `loop.fit`; returns the epoch that was kept.
+    """Trains a head that `build_head` gave, as `loop.fit`; returns the epoch that was kept."""
+    with strategy.scope():
+        model.compile(FusedAdam(config.learning_rate, name="adam"), jit_compile=False)
+        # Before anything can be restored, everything has to be there.
+        model.optimizer.build(model.trainable_variables)
+        model._symbolic_build(data_batch=next(iter(data.validation)))
+    return fit(model, data, schedule, "val_loss", callbacks, run, strategy)
 
-    TensorBoard shows what `draw` draws, and the configuration: settings and provenance.
-    """
-    model.compile(FusedAdam(config.learning_rate, name="adam"), jit_compile=False)
-    # Before anything can be restored, everything has to be there.
-    model.optimizer.build(model.trainable_variables)
-    model.test_on_batch(*next(iter(data.validation)))
+
+def _watch(
+    config: FinetuneConfig, draw: Draw, configuration: Mapping, run: Path
+) -> list[keras.callbacks.Callback]:
+    """History, terminal and TensorBoard, which shows what `draw` draws and the configuration."""
     name = HEADLINE[config.task]
     scalars = {"loss": "loss/loss", name: f"metric/{name}"}
     optimizers, pictures = {"head": "optimizer"}, {"predictions": draw}
     board = TensorBoard(run, scalars, optimizers, pictures, config.panel_every, configuration)
-    callbacks = [History(run / "history.csv"), ProgressBar(("loss", name)), board, *callbacks]
-    strategy = tf.distribute.get_strategy()  # a head is small: one device
-    return fit(model, data, schedule, "val_loss", callbacks, run, strategy)
+    return [History(run / "history.csv"), ProgressBar(("loss", name)), board]
+
+
+def _open_strategy(
+    name: str, config: FinetuneConfig, builds_encoder: bool
+) -> tf.distribute.Strategy:
+    """`devices.open_strategy`, where a head can be trained on several devices."""
+    if name != "none" and config.head == "linear":
+        raise UserError(f"--strategy {name}: a linear head is solved at once, on one device.")
+    if name != "none" and not builds_encoder:
+        raise UserError(
+            f"strategy {name}: the encoder's variables are on one device. Save the encoder "
+            "(encoder.save('encoder.keras')) and give its path."
+        )
+    return devices.open_strategy(name, config.batch_size)
 
 
 def _answers(model: Head, images: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:

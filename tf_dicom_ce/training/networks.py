@@ -51,6 +51,7 @@ def build_pretraining(config: PretrainConfig, labels: int) -> MeasuredModel:
     else:
         model = TagPredictor(encoder, TagHead(labels), config.lambda_tags)
     model.build((None, *config.image_size, 1))
+    _synchronise(model, config.sync_batchnorm)
     model.compile(
         FusedAdam(config.g_learning_rate, name="g_adam"),
         FusedAdam(config.d_learning_rate, name="d_adam"),
@@ -90,4 +91,12 @@ def build_head(config: FinetuneConfig, encoder: keras.Layer | None, classes: int
         like |= {"dropout": config.dropout, "positive_weight": config.positive_weight}
         model = Classifier(encoder, ordinal=config.label_encoding == "ordinal", **like)
     model.build((None, *config.image_size, 1))
+    _synchronise(model, config.sync_batchnorm)
     return model
+
+
+def _synchronise(model: keras.Model, is_on: bool) -> None:
+    """Whether BatchNorm takes its batch statistics over all replicas, of what was loaded, too."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = is_on
