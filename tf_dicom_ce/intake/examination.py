@@ -1,7 +1,7 @@
 """What one look at a file's header tells; done in workers, and kept so that it is done once."""
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,8 +76,7 @@ def examine_all(
         # A disk may recover, and what a worker died of may not happen again.
         return len(entry) > 2 or not Code(entry[0]).may_pass
 
-    entries, read = kept.complete(stamps, find, "Reading headers", progress, keep)
-    return {path: _from_json(entry) for path, entry in entries.items()}, read
+    return kept.complete(stamps, find, "Reading headers", progress, keep, _reader())
 
 
 def examine(root: Path, schema: TagSchema, secret: bytes, path: str) -> Facts | Refusal:
@@ -105,14 +104,25 @@ def examine(root: Path, schema: TagSchema, secret: bytes, path: str) -> Facts | 
             return Refusal(Code.DAMAGED_HEADER, type(error).__name__)
 
 
-def _from_json(entry: list[Any]) -> Facts | Refusal:
-    if len(entry) == 2:
-        return Refusal(Code(entry[0]), entry[1])
-    identity, frames, kind, flags, values, device, is_picture = entry
-    values = {k: None if v is None else tuple(v) for k, v in values.items()}
-    flags = tuple(map(Flag, flags))
-    found = (Identity(*identity), frames, kind, flags, values, Device(*device))
-    return Facts(*found, is_picture)
+def _reader() -> Callable[[list[Any]], Facts | Refusal]:
+    """Makes a function: kept entry -> facts. What many files have in common is in memory once."""
+    seen: dict[Any, Any] = {}
+
+    def once(value: Any) -> Any:
+        return seen.setdefault((type(value), value), value)
+
+    def read(entry: list[Any]) -> Facts | Refusal:
+        if len(entry) == 2:
+            return once(Refusal(Code(entry[0]), entry[1]))
+        identity, frames, kind, flags, values, device, is_picture = entry
+        path, patient, unissued, study, *told = identity
+        said = Identity(path, once(patient), once(unissued), once(study), *told)
+        items = tuple((k, None if v is None else tuple(v)) for k, v in values.items())
+        values = seen.setdefault((dict, items), dict(items))
+        found = (once(kind), once(tuple(map(Flag, flags))), values, once(Device(*device)))
+        return Facts(said, frames, *found, is_picture)
+
+    return read
 
 
 def _device(header: Dataset, secret: bytes) -> Device:

@@ -65,16 +65,18 @@ class FileCache:
         title: str,
         progress: bool = True,
         keep: Callable[[Any], bool] = lambda entry: True,
+        read: Callable[[Any], Any] = lambda entry: entry,
     ) -> tuple[dict[str, Any], int]:
         """Looks up what is known, finds out the rest, and keeps it as it comes.
 
         `find` gives the entries of paths, in order, as plain JSON values; `keep` tells whether a
-        new one may be kept. Progress is shown where standard error is a terminal.
+        new one may be kept, `read` makes of one what is held in memory. Progress is shown where
+        standard error is a terminal.
 
         Returns:
-            Path to entry, of all files; and how many were found out anew.
+            Path to what `read` makes of the entry, of all files; and how many were found out anew.
         """
-        entries = self.load(stamps)
+        entries = self.load(stamps, read)
         paths = [path for path in stamps if path not in entries]
         unsaved: list[tuple[str, Stamp, Any]] = []
         console = Console(stderr=True)
@@ -83,7 +85,7 @@ class FileCache:
             found = zip(paths, find(paths), strict=True)
             try:
                 for path, entry in bar.track(found, len(paths), description=title):
-                    entries[path] = entry
+                    entries[path] = read(entry)
                     if keep(entry):
                         unsaved.append((path, stamps[path], entry))
                     if len(unsaved) >= _SAVE_EVERY:
@@ -93,18 +95,20 @@ class FileCache:
                 self.append(unsaved)
         return entries, len(paths)
 
-    def load(self, stamps: Mapping[str, Stamp]) -> dict[str, Any]:
+    def load(
+        self, stamps: Mapping[str, Stamp], read: Callable[[Any], Any] = lambda entry: entry
+    ) -> dict[str, Any]:
         """Path to entry, of the files whose stamp is the one that the entry was made at."""
         entries: dict[str, Any] = {}
 
-        def read(database: sqlite3.Connection) -> None:
+        def look_up(database: sqlite3.Connection) -> None:
             for key, stamp, entry in database.execute("SELECT * FROM entries"):
                 path = os.fsdecode(key)
                 if path in stamps and stamp == str(stamps[path]):
-                    entries[path] = json.loads(entry)
+                    entries[path] = read(json.loads(entry))
 
         if self._path.exists():
-            self._transact(read)
+            self._transact(look_up)
         return entries
 
     def append(self, rows: Sequence[tuple[str, Stamp, Any]]) -> None:

@@ -10,7 +10,7 @@ Everything here is pseudonyms (`intake.secret`).
 import collections
 import enum
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -20,6 +20,8 @@ from pydicom import Dataset
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.intake.secret import pseudonym
 
+# A file by its path, or a kind of identifier with its value.
+Node = str | tuple[str, str]
 # What stands where an ID was taken out. With a number behind it, as in ANON0017, it is an ID.
 _PLACEHOLDER = re.compile(
     r"(anon|test|dummy|removed|redacted|de-?identified)\D*|unk(nown)?|none|null|nil|n/?a"
@@ -96,61 +98,68 @@ def tell_apart(
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    said = {
-        path: file._replace(path=files[copies[path]].path, instance="") if path in copies else file
+    said = [
+        file._replace(path=files[copies[path]].path, instance="") if path in copies else file
         for path, file in files.items()
-    }
-    edges = list(dict.fromkeys(_edges(said.values())))
-    names = {name: k for k, name in enumerate(dict.fromkeys(n for edge in edges for n in edge))}
-    ends = np.array([(names[a], names[b]) for a, b in edges]).reshape(-1, 2).T
-    graph = coo_array((np.ones(ends.shape[1], bool), ends), shape=(len(names), len(names)))
-    component = connected_components(graph, directed=False)[1]
+    ]
+    counts = collections.Counter(file.instance for file in said if file.instance)
+    shared = {instance for instance, count in counts.items() if count > 1}
+    # Nodes are numbers of files, by their paths' pseudonyms, and behind them identifiers.
+    numbers: dict[Node, int] = {}
+    own = [numbers.setdefault(file.path, len(numbers)) for file in said]
+    ends = (numbers.setdefault(n, len(numbers)) for edge in _edges(said, shared) for n in edge)
+    ends = np.fromiter(ends, np.int64).reshape(-1, 2).T
+    graph = coo_array((np.ones(ends.shape[1], bool), ends), shape=(len(numbers), len(numbers)))
+    component = connected_components(graph, directed=False)[1][own].tolist()
     members: dict[int, list[Identity]] = collections.defaultdict(list)
     homes: dict[str, set[int]] = collections.defaultdict(set)
-    for file in said.values():
-        number = component[names["file", file.path]]
+    for file, number in zip(said, component, strict=True):
         members[number].append(file)
         homes[_own_id(file)].add(number)
-    shared = collections.Counter(file.instance for file in said.values() if file.instance)
     of_patient = {number: (_pseudonym(f), _oddities(f)) for number, f in members.items()}
-    found = {}
-    for path, file in said.items():
-        name, oddities = of_patient[component[names["file", file.path]]]
-        told, own = _told(file), _own_id(file)
+    found, once = {}, {}
+    for path, file, number in zip(files, said, component, strict=True):
+        name, oddities = of_patient[number]
+        told, own_id = _told(file), _own_id(file)
         flags = {
             Flag.FROM_TABLE: told is Told.TABLE,
             Flag.PLACEHOLDER: file.placeholder,
             Flag.BY_STUDY: told is Told.STUDY,
             Flag.BY_FILE: told is Told.FILE,
             **dict.fromkeys(oddities, True),
-            Flag.SEVERAL_ISSUERS: own and len(homes[own]) > 1,
-            Flag.SHARED_INSTANCE: shared[file.instance] > 1,
+            Flag.SEVERAL_ISSUERS: own_id and len(homes[own_id]) > 1,
+            Flag.SHARED_INSTANCE: file.instance in shared,
         }
-        found[path] = Patient(name, told, tuple(flag for flag, is_so in flags.items() if is_so))
+        patient = Patient(name, told, tuple(flag for flag, is_so in flags.items() if is_so))
+        found[path] = once.setdefault(patient, patient)  # most files of a patient have an equal one
     return found
 
 
-def _edges(files: Collection[Identity]) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
-    """Pairs of names that are of one patient: of files, patients, studies and instances."""
+def _edges(files: Collection[Identity], shared: Set[str]) -> Iterator[tuple[Node, Node]]:
+    """Pairs of what is of one patient: files, by path, and patients, studies and instances.
+
+    `shared` are the instances that several files have; others join nothing.
+    """
     given = collections.defaultdict(set)
     for file in files:
-        for key in _keys(file):
-            given[key] |= {file.given} - {""}
+        if file.given:
+            for key in _keys(file, shared):
+                given[key].add(file.given)
     bare = {f.given for f in files} | {f.unissued for f in files if f.unissued == f.patient}
     for file in files:
-        own = ("file", file.path)
-        yield own, own
         if file.given:
-            yield own, ("patient", file.given)
-        for key in _keys(file):
+            yield file.path, ("patient", file.given)
+        for key in _keys(file, shared):
             if not file.given or len(given[key]) == 1:
-                yield own, key
+                yield file.path, key
                 if key[0] == "patient" and file.unissued in bare:
                     yield key, ("patient", file.unissued)
 
 
-def _keys(file: Identity) -> list[tuple[str, str]]:
-    names = (("patient", file.patient), ("study", file.study), ("instance", file.instance))
+def _keys(file: Identity, shared: Set[str]) -> list[tuple[str, str]]:
+    names = [("patient", file.patient), ("study", file.study)]
+    if file.instance in shared:
+        names.append(("instance", file.instance))
     return [key for key in names if key[1]]
 
 

@@ -24,7 +24,7 @@ from tf_dicom_ce.tags.schema import TagSchema
 from tf_dicom_ce.tags.tag_table import Entry
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Row:
     """One image file."""
 
@@ -104,7 +104,9 @@ def scan(
         if path not in stamps:
             raise UserError(f"{entry.where}: no such file in {root}.")
     results, read = examine_all(root, schema, stamps, cache, workers, progress)
-    images, refusals = _images({**unlisted, **results}, table)
+    images, refusals = _images(results, table)
+    refusals |= unlisted
+    del stamps, results  # what is of millions of files is let go as soon as it has been used
     # Of equal images one that the table lists counts.
     first = dict(sorted(images.items(), key=lambda item: item[0] not in table))
     copies = find_copies(ImageReader(root, schema.sop_classes), first, progress)
@@ -126,8 +128,13 @@ def scan(
     refusals |= {path: Refusal(code) for path, code in left_out.items()}
     images = {path: facts for path, facts in images.items() if path not in left_out}
 
-    encode = functools.lru_cache(maxsize=None)(lambda items: schema.encode(dict(items)))
-    encodings = [encode(tuple(facts.values.items())) for facts in images.values()]
+    @functools.cache
+    def encode(items):
+        encoding = schema.encode(dict(items))
+        return encoding, tuple(encoding.y.tolist()), tuple(encoding.present.tolist())
+
+    encoded = [encode(tuple(facts.values.items())) for facts in images.values()]
+    encodings = [encoding for encoding, *_ in encoded]
     found = [patients[path] for path in images]
     flags = (facts.flags for facts in images.values())
     coverage = measure(schema, encodings, found, flags, refusals.values())
@@ -137,13 +144,14 @@ def scan(
             f"{root} holds no readable ultrasound image; its {coverage.files} files are: {counts}"
         )
     numbers: dict[str, int] = {}
-    rows = []
-    for (path, facts), patient, encoding in zip(images.items(), found, encodings, strict=True):
+    rows, once = [], {}
+    for (path, facts), patient, (encoding, y, present) in zip(
+        images.items(), found, encoded, strict=True
+    ):
         number = numbers.setdefault(patient.pseudonym, len(numbers))
-        y, present = tuple(encoding.y.tolist()), tuple(encoding.present.tolist())
         flags = (*patient.flags, *facts.flags)
         of_file = (facts.frames, y, present, facts.kind, facts.identity.study, facts.device)
-        of_file = (*of_file, encoding.states, flags)
+        of_file = (*of_file, encoding.states, once.setdefault(flags, flags))
         rows.append(Row(path, number, patient.pseudonym, *of_file))
     return Index(root, schema, tuple(rows), tuple(sorted(refusals.items())), coverage, read)
 
