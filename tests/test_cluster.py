@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from distributed import LocalCluster
 
 from tf_dicom_ce import workers
 from tf_dicom_ce.cli import main
@@ -24,8 +25,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # Dask's soc
 
 @pytest.fixture(scope="module")
 def dask(semaphores):
-    from distributed import LocalCluster
-
     with LocalCluster(
         n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
     ) as started:
@@ -89,19 +88,13 @@ def test_without_a_scheduler_the_command_is_to_be_given_again():
     worker = subprocess.Popen([*dask[:2], f"{dask[2]}worker", *words], **quietly)
     done = []
     try:
-        until = time.monotonic() + 60
-        while True:
-            try:
-                with (
-                    cluster(address),
-                    pytest.raises(UserError, match="has lost its scheduler or its workers"),
-                ):
-                    for one in guarded_map(work, range(3000), died, chunk=1):
-                        done.append(one)
-                        scheduler.kill()
-                break
-            except UserError:  # they are not there yet
-                assert time.monotonic() < until
+        with (
+            cluster(address),  # waits for both, as where one job starts all three
+            pytest.raises(UserError, match="has lost its scheduler or its workers"),
+        ):
+            for one in guarded_map(work, range(3000), died, chunk=1):
+                done.append(one)
+                scheduler.kill()
     finally:
         for process in (worker, scheduler):
             process.kill()
@@ -143,10 +136,18 @@ def test_an_index_is_the_same(dask, write, tmp_path, monkeypatch, capfd):
 
 def test_mistakes(write, ramp, tmp_path, capsys, dask, monkeypatch):
     write("in/a", ramp)
+    monkeypatch.setattr(workers, "_JOINING", 1)
     assert main(["index", str(tmp_path / "in"), "--engine", "tcp://127.0.0.1:9"]) == 2
     assert "--engine tcp://127.0.0.1:9: no Dask scheduler there (" in capsys.readouterr().err
     assert main(["index", str(tmp_path / "in"), "--engine", "nowhere"]) == 2
     assert "--engine nowhere: no Dask scheduler there" in capsys.readouterr().err
+    with (
+        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as none,
+        pytest.raises(UserError, match="no worker came within 1 s"),
+        cluster(none.scheduler_address),
+    ):
+        pass
+    monkeypatch.setattr(workers, "_JOINING", 60)
     monkeypatch.setattr(workers, "__version__", "9.9")
     with (
         pytest.raises(UserError, match=r"its workers have tf-dicom-ce 0.*, and this is 9.9"),

@@ -29,6 +29,7 @@ from tf_dicom_ce.child_process import ROOT, SAFE
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.errors import UserError
 
+_JOINING = 60  # seconds that scheduler and workers may take, as where one job starts all of them
 _PARTITION = 16  # chunks that go to a worker of a cluster at once
 _AHEAD = 4  # chunks a worker that are under way or wait for their turn
 _PATIENCE = 0.02  # seconds over which a worker gathers results before it sends them
@@ -130,7 +131,7 @@ def cluster(address: str | None) -> Iterator[None]:
 
     remedy = "Start one: dask scheduler --host 127.0.0.1, and dask worker tcp://127.0.0.1:8786"
     try:
-        client = Client(address, timeout=10, set_as_default=False)
+        client = Client(address, timeout=_JOINING, set_as_default=False)
     except (OSError, ValueError) as error:
         name = type(error).__name__
         raise UserError(
@@ -148,14 +149,19 @@ def cluster(address: str | None) -> Iterator[None]:
 
 def _require_workers(address: str, client: Any) -> None:
     try:
+        client.wait_for_workers(1, timeout=_JOINING)
+    except TimeoutError:
+        raise UserError(
+            f"--engine {address}: no worker came within {_JOINING} s. Start one: dask worker "
+            f"{address}."
+        ) from None
+    try:
         versions = set(client.run(_version).values())
     except ImportError as error:
         raise UserError(
             f"--engine {address}: its workers lack {error.name}. Install tf-dicom-ce {__version__} "
             "there, too."
         ) from None
-    if not versions:
-        raise UserError(f"--engine {address}: no worker. Start one: dask worker {address}.")
     if versions != {__version__}:
         raise UserError(
             f"--engine {address}: its workers have tf-dicom-ce {', '.join(sorted(versions))}, and "

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGLSLossless
 
 from tf_dicom_ce.cli import main
 
@@ -65,3 +67,24 @@ def test_help_lists_the_flags(capsys):
     assert "blacken what lies outside of the ultrasound, where names are printed" in text
     assert "two-panes" in text
     assert "burned-in" in text
+
+
+def test_decoded_beforehand_is_not_decoded_by_a_training(index, write, ramp, capsys, tmp_path):
+    """And of a file that cannot be decoded the report says so."""
+    for k in range(4):
+        write(f"data/{k}", ramp + np.uint8(k), PatientID=str(k), TransducerData="C5-1")
+    nothing = encapsulate([b"\xff\xd8\xff\xf7" + bytes(60)])
+    write("data/4", ramp, PatientID="4", syntax=JPEGLSLossless, PixelData=nothing)
+    size = ("--image-size", "32", "32")
+    code, folder, said = index("a", "--decode", *size)
+    assert code == 0
+    assert "5 images decoded" in said.out
+    assert "5 images of 5 patients; 0 other files skipped, 1 unreadable" in said.out
+    assert sum(json.loads((folder / "coverage.json").read_text())["refusals"].values()) == 1
+
+    code, _, said = index("b", "--decode", *size)
+    assert "0 images decoded, the others were there" in said.out
+    words = ("--width", "0.03125", "--epochs", "1", "--batch-size", "2", "--no-export")
+    words = (*size, *words, "--allow-unreadable", "--run", str(tmp_path / "run"))
+    assert main(["train", "--data", str(tmp_path / "data"), *words]) == 0
+    assert "Store: 0 images decoded" in capsys.readouterr().out

@@ -3,10 +3,14 @@
   tf-dicom-ce index DIR
   tf-dicom-ce index EXPORT.zip --tags mine.toml
   tf-dicom-ce index https://HOST/dicom-web --pacs-dates 20240101-20241231
+  tf-dicom-ce index DIR --decode --engine tcp://HOST:8786     before a training waits for it
 
 Prints the coverage report and writes coverage.html (to look at), coverage.md, coverage.json and
 files.csv (one row a file) into --run. These files quote tag values and paths: keep them where the
 images are kept. A second call reads only the files that have changed.
+
+With --decode all images are decoded, too, into the store where `train` with the same settings finds
+them; the report then says which could not be, and what decoding told.
 """
 
 import argparse
@@ -14,12 +18,14 @@ import argparse
 from tf_dicom_ce.cli import arguments
 from tf_dicom_ce.config import PretrainConfig
 
-_SETTINGS = ("tags", "find_sector", "blank_outside", "exclude")
+_SETTINGS = ("tags", "find_sector", "blank_outside", "exclude", "image_size", "frames")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     arguments.add_report_arguments(parser, "index", _SETTINGS)
+    text = "also decode the images, at --image-size and --frames, for trainings to come"
+    parser.add_argument("--decode", action="store_true", help=text)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -27,6 +33,7 @@ def run(options: argparse.Namespace) -> None:
     from tf_dicom_ce.workers import warm_up
 
     warm_up()
+    from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
     from tf_dicom_ce.data.ultrasound import UltrasoundDataset
     from tf_dicom_ce.intake.coverage_report import FILES, summary, write_coverage
 
@@ -37,8 +44,12 @@ def run(options: argparse.Namespace) -> None:
         query=arguments.query_of(options),
         **arguments.given_settings(options, PretrainConfig),
     ).source
-    index = source.index
-    write_coverage(index, folder, reader=source.reader)
-    print(summary(index))
+    index, undecodable = source.index, {}
     print(f"{index.read} files read, the others unchanged since an earlier scan")
+    if options.decode:
+        load_tensorflow()
+        index, undecodable = source.decoded_index()
+        print(f"{source.frames.decoded} images decoded, the others were there")
+    write_coverage(index, folder, undecodable, source.reader)
+    print(summary(index, undecodable))
     print(f"\nCoverage report: {folder / 'coverage.html'}")

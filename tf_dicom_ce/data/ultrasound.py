@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from tf_dicom_ce.config import PRESETS, PretrainConfig
-from tf_dicom_ce.dicom.flags import flags_named
+from tf_dicom_ce.dicom.flags import Flag, flags_named
+from tf_dicom_ce.dicom.refusals import Refusal
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.decoding import ImageReader, Sample
 from tf_dicom_ce.intake.dicomweb import Query
@@ -65,6 +66,15 @@ class Source:
         """Frames by row number; decodes the files where that has not been done."""
         with private():
             return self.open()
+
+    def decoded_index(self) -> tuple[Index, dict[int, Refusal]]:
+        """The index with what decoding told; why files cannot be decoded, by row of the index."""
+        of_file = [sample.row for sample in self.samples]
+        undecodable = {of_file[k]: refusal for k, refusal in self.frames.refusals.items()}
+        told: dict[int, list[Flag]] = {}
+        for k, flags in self.frames.flags.items():
+            told.setdefault(of_file[k], []).extend(flags)
+        return self.index.with_decoded(told), undecodable
 
 
 class UltrasoundDataset:

@@ -245,16 +245,12 @@ def _configure(data: UltrasoundDataset, preset: str, settings: Mapping) -> Pretr
 
 def _decode(source: Source, config: PretrainConfig, folder: Path, writes: bool) -> None:
     """Decodes the files; the coverage report, and a stop if too little can be read."""
-    frames, index = source.frames, source.index
+    frames = source.frames
     if not config.direct:
         print(f"Store: {frames.decoded} images decoded, the others were there")
     if not writes:
         return
-    undecodable = {source.samples[k].row: refusal for k, refusal in frames.refusals.items()}
-    told = {}
-    for k, flags in frames.flags.items():
-        told.setdefault(source.samples[k].row, []).extend(flags)
-    index = index.with_decoded(told)
+    index, undecodable = source.decoded_index()
     coverage_report.write_coverage(index, folder, undecodable, source.reader)
     print(coverage_report.summary(index, undecodable))
     print(f"Coverage report: {folder / 'coverage.html'}")
