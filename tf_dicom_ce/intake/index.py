@@ -1,11 +1,13 @@
 """A folder of files to an index of its images."""
 
+import collections
 import dataclasses
 import functools
 import os
 import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,6 +24,8 @@ from tf_dicom_ce.intake.identity import tell_apart
 from tf_dicom_ce.intake.secret import load_secret
 from tf_dicom_ce.tags.schema import TagSchema
 from tf_dicom_ce.tags.tag_table import Entry
+
+_LISTERS = 16  # folders that are listed at once
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -163,28 +167,49 @@ def list_pictures(root: Path) -> dict[str, Entry]:
 
 
 def _list_files(root: Path) -> tuple[dict[str, Stamp], dict[str, Refusal]]:
-    """All regular files below `root` in the order of their relative POSIX paths, and the rest."""
+    """All regular files below `root` in the order of their relative POSIX paths, and the rest.
+
+    Several folders are listed beside each other: a network's disk answers late, but many at once.
+    """
     stamps: dict[str, Stamp] = {}
     unlisted: dict[str, Refusal] = {}
-
-    def refuse(error: OSError) -> None:
-        path = Path(error.filename).relative_to(root).as_posix()
-        unlisted[path] = Refusal(Code.OS_ERROR, type(error).__name__)
-
-    for folder, subfolders, names in os.walk(root, onerror=refuse):
-        prefix = "" if Path(folder) == root else f"{Path(folder).relative_to(root).as_posix()}/"
-        # Linked folders are not entered; they are listed so that they are reported.
-        for name in (*names, *subfolders):
-            try:
-                status = os.lstat(f"{folder}/{name}")
-            except OSError as error:
-                unlisted[prefix + name] = Refusal(Code.OS_ERROR, type(error).__name__)
-                continue
-            if stat.S_ISREG(status.st_mode):
-                stamps[prefix + name] = stamp_of(status)
-            elif not stat.S_ISDIR(status.st_mode):
-                unlisted[prefix + name] = Refusal(Code.NOT_REGULAR)
+    with ThreadPoolExecutor(_LISTERS) as threads:
+        listings = collections.deque([threads.submit(_list_folder, root, "")])
+        while listings:
+            files, others, folders = listings.popleft().result()
+            stamps |= files
+            unlisted |= others
+            listings.extend(threads.submit(_list_folder, root, folder) for folder in folders)
     return dict(sorted(stamps.items())), unlisted
+
+
+def _list_folder(root: Path, folder: str) -> tuple[dict[str, Stamp], dict[str, Refusal], list[str]]:
+    """One folder's regular files, what is neither these nor folders, and its folders.
+
+    Linked folders are not entered; they are among what is neither, so that they are reported.
+    """
+    files: dict[str, Stamp] = {}
+    others: dict[str, Refusal] = {}
+    folders: list[str] = []
+    try:
+        with os.scandir(root / folder) as listing:
+            entries = list(listing)
+    except OSError as error:
+        return files, {folder or ".": Refusal(Code.OS_ERROR, type(error).__name__)}, folders
+    for entry in entries:
+        path = f"{folder}/{entry.name}" if folder else entry.name
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except OSError as error:
+            others[path] = Refusal(Code.OS_ERROR, type(error).__name__)
+            continue
+        if stat.S_ISREG(status.st_mode):
+            files[path] = stamp_of(status)
+        elif stat.S_ISDIR(status.st_mode):
+            folders.append(path)
+        else:
+            others[path] = Refusal(Code.NOT_REGULAR)
+    return files, others, folders
 
 
 def _images(
