@@ -1,6 +1,9 @@
 """The docs name what the code has."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 from tf_dicom_ce.dicom.flags import Flag
@@ -40,3 +43,20 @@ def test_tables_render_whole():
                         f"{path}, line {number}: a table without a head"
                     )
             before = line
+
+
+def test_the_site_is_whole(tmp_path):
+    """Every link leads somewhere, on the page too; what cannot be read of a docstring is told."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path]
+    quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=DOCS.parent, env=quiet, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    first = (tmp_path / "index.html").read_text()
+    assert '<a href="results/#' in first or '<a href="results/"' in first
+    assert (
+        'id="tf_dicom_ce.models.gan.ContextEncoderGAN"'
+        in (tmp_path / "api/models/index.html").read_text()
+    )
+    assert "class ContextEncoderGAN" in re.sub(
+        "<[^>]*>", "", (tmp_path / "source/tf_dicom_ce/models/gan-py/index.html").read_text()
+    )
