@@ -12,8 +12,8 @@ import pytest
 
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake import sources
-from tf_dicom_ce.intake.dicomweb import Query
 from tf_dicom_ce.intake.index import scan
+from tf_dicom_ce.intake.query import Query
 from tf_dicom_ce.tags.schema import TagSchema
 
 

@@ -2,6 +2,8 @@
 
 import base64
 import fcntl
+import functools
+import io
 import json
 import os
 import re
@@ -17,14 +19,33 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from pydicom import Dataset, dcmwrite
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
 
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake import dicomweb, dicomweb_server
-from tf_dicom_ce.intake.dicomweb import Credentials, Download, Query, download
+from tf_dicom_ce.intake import dicomweb_server
+from tf_dicom_ce.intake import download as downloading
+from tf_dicom_ce.intake.dicomweb import Credentials, connect
+from tf_dicom_ce.intake.download import Download
+from tf_dicom_ce.intake.query import Query
 
 BOUNDARY = "b" * 70
 INSTANCE = r"/instances/[0-9.]+$"
 NOBODY = Credentials()
+UIDS = ("1.2.1.0", "1.2.1.1", "1.2.1.2")  # of study 1.2
+
+
+@functools.cache
+def instance(uid, text=""):
+    """The bytes of a DICOM file of this SOP Instance UID."""
+    dataset, file = Dataset(), io.BytesIO()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID, dataset.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.6.1", uid
+    dataset.ImageComments = f"{text} of {uid}"
+    dcmwrite(file, dataset, enforce_file_format=True)
+    return file.getvalue()
 
 
 class Pacs(ThreadingHTTPServer):
@@ -39,12 +60,13 @@ class Pacs(ThreadingHTTPServer):
         self.requests = []
         self.troubles = []
         self.page = None
+        self.end = ""  # how it says that there is no more
         self.offset = self.filters = True
         self.multipart = True
         self.counts = False
 
     def add(self, study, description="US Liver", date="20240102", modality="US", instances=3):
-        files = {f"{study}.1.{i}": f"{study} {i} ".encode() * 99 for i in range(instances)}
+        files = {f"{study}.1.{i}": instance(f"{study}.1.{i}") for i in range(instances)}
         self.studies[study] = (date, description, {f"{study}.1": (modality, files)})
 
     def trouble(self, pattern, *answers):
@@ -105,6 +127,8 @@ class Handler(BaseHTTPRequestHandler):
         else:
             return self.send_file(studies[names[0]][2][names[2]][1][names[4]])
         start = int(query.get("offset", 0)) if self.server.offset else 0
+        if self.server.end and start >= len(rows):
+            return answer_behind_the_last_page(self, self.server.end)
         rows = rows[start:][: self.server.page]
         body = [{tag: {"vr": "LO", "Value": [text]} for tag, text in row.items()} for row in rows]
         return self.send(200, json.dumps(body).encode(), "application/dicom+json")
@@ -167,7 +191,7 @@ def hang_up(handler):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(dicomweb_server, "_FIRST_PAUSE", 0.01)
-    for name in ("TOKEN", "USER", "PASSWORD"):
+    for name in ("TOKEN", "USER", "PASSWORD", "UNENCRYPTED"):
         monkeypatch.delenv(f"TF_DICOM_CE_PACS_{name}", raising=False)
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -184,8 +208,13 @@ def folder(tmp_path):
     return tmp_path / "downloads"
 
 
+def download(url, query, credentials, folder):
+    with connect(url, credentials) as archive:
+        return downloading.download(archive, query, folder, progress=False)
+
+
 def fetch(pacs, folder, query=Query(), credentials=NOBODY):  # noqa: B008
-    return download(pacs.url, query, credentials, folder, progress=False)
+    return download(pacs.url, query, credentials, folder)
 
 
 def contents(folder):
@@ -197,8 +226,7 @@ def test_files_are_the_servers_bytes(pacs, folder):
     pacs.add("1.3", instances=2)
     assert fetch(pacs, folder) == Download(5, 5, 0)
     files = [path for path in folder.rglob("*") if path.is_file()]
-    expected = [b"1.2 %d " % i * 99 for i in range(3)] + [b"1.3 %d " % i * 99 for i in range(2)]
-    assert contents(folder) == sorted(expected)
+    assert contents(folder) == sorted(map(instance, [*UIDS, "1.3.1.0", "1.3.1.1"]))
     for path in files:
         assert re.fullmatch("[0-9a-f]{2}/[0-9a-f]{62}.dcm", path.relative_to(folder).as_posix())
         assert path.stat().st_mode & 0o777 == 0o600
@@ -213,11 +241,11 @@ def test_a_file_without_mime_wrapping(pacs, folder):
     pacs.add("1.2", instances=1)
     pacs.multipart = False
     assert fetch(pacs, folder) == Download(1, 1, 0)
-    assert contents(folder) == [b"1.2 0 " * 99]
+    assert contents(folder) == [instance("1.2.1.0")]
 
 
 def test_bytes_like_a_boundary(pacs, folder):
-    content = f"\r\n--{BOUNDARY[1:]}\r\n\r\n--\r".encode() * 99
+    content = instance("1.2.1.0", f"\r\n--{BOUNDARY[1:]}\r\n\r\n--\r" * 99)
     pacs.add("1.2", instances=1)
     pacs.studies["1.2"][2]["1.2.1"][1]["1.2.1.0"] = content
     fetch(pacs, folder)
@@ -250,7 +278,7 @@ def test_a_whole_study_is_not_listed_again(pacs, folder):
     assert fetch(pacs, folder) == Download(5, 0, 0)
     assert [path for path, _, _ in pacs.requests] == ["/studies", "/studies"]  # the last is empty
     # One that has grown is listed, and only what is new is fetched; so is one that lost a file.
-    pacs.studies["1.2"][2]["1.2.1"][1]["1.2.1.9"] = b"new" * 99
+    pacs.studies["1.2"][2]["1.2.1"][1]["1.2.1.9"] = instance("1.2.1.9")
     pacs.requests.clear()
     assert fetch(pacs, folder) == Download(6, 1, 0)
     assert {path.split("/")[2] for path, _, _ in pacs.requests if path != "/studies"} == {"1.2"}
@@ -276,7 +304,7 @@ def test_a_study_of_which_something_was_refused_is_not_whole(pacs, folder):
 
 def test_studies_are_fetched_some_at_a_time(pacs, folder, monkeypatch):
     """What was noted before an end is not listed again."""
-    monkeypatch.setattr(dicomweb, "_AT_ONCE", 2)
+    monkeypatch.setattr(downloading, "_AT_ONCE", 2)
     pacs.counts = True
     for k in range(5):
         pacs.add(f"1.{k}", instances=1)
@@ -318,7 +346,7 @@ def test_modality(pacs, folder, filters):
     pacs.filters = filters
     pacs.add("1.2")
     pacs.add("1.3", modality="CT")
-    pacs.studies["1.2"][2]["1.2.2"] = ("CT", {"1.2.2.0": b"CT"})
+    pacs.studies["1.2"][2]["1.2.2"] = ("CT", {"1.2.2.0": instance("1.2.2.0")})
     assert fetch(pacs, folder) == Download(3, 3, 0)
 
 
@@ -345,11 +373,96 @@ def test_pages(pacs, folder):
     assert fetch(pacs, folder) == Download(25, 25, 0)
 
 
-def test_the_offset_is_ignored(pacs, folder):
+def test_the_offset_is_ignored(pacs, folder, capfd):
+    """The same page again is no new one; if it may be cut at a limit, that is told once."""
     pacs.offset = False
     for study in range(5):
         pacs.add(f"1.{study}", instances=5)
     assert fetch(pacs, folder) == Download(25, 25, 0)
+    assert capfd.readouterr().err == ""
+    for study in range(2):
+        pacs.add(f"2.{study}", instances=50)
+    assert fetch(pacs, folder) == Download(125, 100, 0)
+    assert capfd.readouterr().err.count("gives the same 50 rows of a search again") == 1
+
+
+def test_the_offset_is_ignored_by_a_server_that_has_more(pacs, folder):
+    def first(handler):
+        body = json.dumps([{"0020000D": {"vr": "UI", "Value": ["1.2"]}}]).encode()
+        warning = "299 pacs: There are 7 additional results that can be requested"
+        handler.send(200, body, "application/dicom+json", Warning=warning)
+
+    pacs.add("1.2")
+    pacs.trouble("/studies$", first, first)
+    with pytest.raises(UserError, match=r"has more than it gives; narrow the dates"):
+        fetch(pacs, folder)
+    pacs.requests.clear()
+    pacs.trouble("/studies$", first)  # the second page is empty
+    with pytest.raises(UserError, match=r"has more than it gives"):
+        fetch(pacs, folder)
+    assert len(pacs.requests) == 2
+
+
+def answer_behind_the_last_page(handler, end):
+    status, body = {"null": (200, b"null"), "empty": (200, b"")}.get(end, (end, b"patient Doe"))
+    return handler.send(status, b"" if status == 204 else body, "application/dicom+json")
+
+
+@pytest.mark.parametrize("end", ["null", "empty", 204, 400, 404, 410, 416])
+def test_what_servers_answer_behind_the_last_page(pacs, folder, end, capfd):
+    pacs.page, pacs.end = 2, end
+    for study in range(4):
+        pacs.add(f"1.{study}", instances=4)
+    assert fetch(pacs, folder) == Download(16, 16, 0)
+    assert capfd.readouterr().err == ""
+    assert len(pacs.requests) == 3 + 4 * (2 + 3) + 16  # studies, series and instances, files
+
+
+@pytest.mark.parametrize("end", ["null", "empty", 204])
+def test_nothing_is_found_in_many_words(pacs, folder, end):
+    pacs.end = end
+    with pytest.raises(UserError, match="no study of modality US"):
+        fetch(pacs, folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"no preamble" * 99, instance("1.2.1.0")[4:], instance("1.2.9")],
+    ids=["not DICOM", "no DICM", "another instance"],
+)
+def test_what_is_stored_is_the_instance(pacs, folder, content):
+    pacs.add("1.2")
+    pacs.studies["1.2"][2]["1.2.1"][1]["1.2.1.1"] = content
+    assert fetch(pacs, folder) == Download(2, 2, 1)
+    assert contents(folder) == sorted(map(instance, (UIDS[0], UIDS[2])))
+
+
+def test_no_redirect_leads_away_from_https(pacs, folder, in_background, tls):
+    with in_background(Pacs()) as plain:
+        plain.add("1.2")
+        pacs.add("1.2")
+        to = f"{plain.url}/studies/1.2/series/1.2.1/instances/1.2.1.0"
+        pacs.trouble("1.2.1.0$", status(302, Location=to))
+        with pytest.raises(UserError, match="redirects to an address that is not encrypted"):
+            fetch(pacs, folder, credentials=Credentials(token="hunter2"))
+        assert plain.requests == []
+
+
+def test_credentials_do_not_travel_in_clear(folder, monkeypatch):
+    url = "http://pacs.example/dicom-web"
+    for name, word in (("USER", "joe"), ("PASSWORD", "hunter2")):
+        monkeypatch.setenv(f"TF_DICOM_CE_PACS_{name}", word)
+    with pytest.raises(UserError, match=r"travel unencrypted.*_UNENCRYPTED=yes") as caught:
+        download(url, Query(), Credentials.from_environment(), folder)
+    assert "hunter2" not in str(caught.value)
+    with connect(url, NOBODY):  # nothing of the kind is known
+        pass
+    monkeypatch.setenv("TF_DICOM_CE_PACS_UNENCRYPTED", "yes")
+    with connect(url, Credentials.from_environment()):
+        pass
+    monkeypatch.setenv("TF_DICOM_CE_PACS_UNENCRYPTED", "perhaps")
+    with pytest.raises(UserError, match="set it to yes, or not at all"):
+        Credentials.from_environment()
 
 
 FAILURES = [cut, hang_up, status(503), status(429), status(500)]
@@ -367,7 +480,7 @@ def test_failures_are_tried_again(pacs, folder, pattern, answer):
     pacs.add("1.2")
     pacs.trouble(pattern, *[answer] * 4)
     assert fetch(pacs, folder) == Download(3, 3, 0)
-    assert contents(folder) == [b"1.2 %d " % i * 99 for i in range(3)]
+    assert contents(folder) == sorted(map(instance, UIDS))
 
 
 @pytest.mark.parametrize("answer", [cut, cut_without_length, garbled, hang_up, status(503)])
@@ -398,7 +511,7 @@ def test_an_instance_that_is_not_given_is_skipped(pacs, folder, answer):
     pacs.add("1.2")
     pacs.trouble(r"/instances/1.2.1.1$", *[answer] * 5)
     assert fetch(pacs, folder) == Download(2, 2, 1)
-    assert contents(folder) == [b"1.2 0 " * 99, b"1.2 2 " * 99]
+    assert contents(folder) == sorted(map(instance, (UIDS[0], UIDS[2])))
 
 
 def test_an_empty_instance_is_skipped(pacs, folder):
@@ -453,7 +566,7 @@ def test_a_token_that_expires(pacs, folder):
 def test_no_server(pacs, folder):
     url = pacs.url.replace(str(pacs.server_port), "1")
     with pytest.raises(UserError, match=r"5 times in a row \(ConnectionError\)"):
-        download(url, Query(), NOBODY, folder, progress=False)
+        download(url, Query(), NOBODY, folder)
 
 
 def test_nothing_matches(pacs, folder):
@@ -484,7 +597,7 @@ def test_nothing_matches(pacs, folder):
 )
 def test_addresses_that_are_refused(url, folder):
     with pytest.raises(UserError, match=r"https://host/dicom-web|TF_DICOM_CE_PACS_USER") as caught:
-        download(url, Query(), NOBODY, folder, progress=False)
+        download(url, Query(), NOBODY, folder)
     assert "hunter2" not in str(caught.value)
     assert not folder.exists()
 
@@ -549,7 +662,7 @@ def test_a_library_is_missing(pacs, folder, monkeypatch):
 
 def test_memory_stays_flat(pacs, folder):
     def large(handler):
-        start, end = wrapped(b"x").split(b"x")
+        start, end = wrapped(instance("1.2.1.0") + b"cut here").split(b"cut here")
         kind = f"multipart/related; boundary={BOUNDARY}"
         handler.send(200, start, kind, length="unknown")
         block = b"\r\n--" * (1 << 18)
@@ -563,7 +676,7 @@ def test_memory_stays_flat(pacs, folder):
     fetch(pacs, folder)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert next(folder.rglob("*.dcm")).stat().st_size == 64 << 20
+    assert next(folder.rglob("*.dcm")).stat().st_size == (64 << 20) + len(instance("1.2.1.0"))
     assert peak < 16 << 20
 
 
@@ -579,7 +692,10 @@ def test_an_interrupt_leaves_at_once(pacs, folder, pattern):
     pacs.trouble(pattern, *[stall] * 3)
     code = (
         "import sys; from pathlib import Path; from tf_dicom_ce.intake.dicomweb import *\n"
-        "try: download(sys.argv[1], Query(), Credentials(), Path(sys.argv[2]))\n"
+        "from tf_dicom_ce.intake.download import download, Query\n"
+        "try:\n"
+        " with connect(sys.argv[1], Credentials()) as archive:\n"
+        "  download(archive, Query(), Path(sys.argv[2]))\n"
         "except KeyboardInterrupt: print('interrupted')"
     )
     command = [sys.executable, "-c", code, pacs.url, str(folder)]
@@ -597,7 +713,9 @@ def test_an_interrupt_leaves_at_once(pacs, folder, pattern):
     assert fetch(pacs, folder) == Download(3, 3, 0)
 
 
-def test_certificates(pacs, folder, tmp_path, monkeypatch, program):
+@pytest.fixture
+def certificate(pacs, tmp_path, program):
+    """Of the server, which speaks TLS."""
     openssl = program("openssl", "openssl")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     command = f"{openssl} req -x509 -newkey rsa:2048 -nodes -days 2 -keyout {key} -out"
@@ -606,8 +724,18 @@ def test_certificates(pacs, folder, tmp_path, monkeypatch, program):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     pacs.socket = context.wrap_socket(pacs.socket, server_side=True)
-    pacs.add("1.2")
     pacs.url = pacs.url.replace("http:", "https:")
+    return certificate
+
+
+@pytest.fixture
+def tls(certificate, monkeypatch):
+    """The server speaks TLS, and is trusted."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+
+
+def test_certificates(pacs, folder, certificate, monkeypatch):
+    pacs.add("1.2")
     with pytest.raises(UserError, match=r"certificate that is not trusted.*REQUESTS_CA_BUNDLE"):
         fetch(pacs, folder)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))

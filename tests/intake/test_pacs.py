@@ -17,7 +17,9 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, generate_uid
 
 from tf_dicom_ce.cli import main
 from tf_dicom_ce.dicom.reader import Refusal, read_frame
-from tf_dicom_ce.intake import dicomweb
+from tf_dicom_ce.intake.dicomweb import Credentials, connect
+from tf_dicom_ce.intake.download import download
+from tf_dicom_ce.intake.query import Query
 
 pytestmark = pytest.mark.pacs
 
@@ -29,22 +31,24 @@ DOWNLOAD = """
 import dataclasses, json, sys, time
 from pathlib import Path
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake import dicomweb
-def fetch(*arguments, fetch=dicomweb._fetch):
+from tf_dicom_ce.intake import download
+from tf_dicom_ce.intake.dicomweb import Credentials, connect
+from tf_dicom_ce.intake.query import Query
+def fetch(*arguments, fetch=download._fetch):
     time.sleep(float(sys.argv[4]))
     return fetch(*arguments)
-dicomweb._fetch = fetch
-query = dicomweb.Query(**json.loads(sys.argv[3]))
-credentials = dicomweb.Credentials.from_environment()
+download._fetch = fetch
+query = Query(**json.loads(sys.argv[3]))
 try:
-    result = dicomweb.download(sys.argv[1], query, credentials, Path(sys.argv[2]), progress=False)
+    with connect(sys.argv[1], Credentials.from_environment()) as archive:
+        result = download.download(archive, query, Path(sys.argv[2]), progress=False)
     print(json.dumps(dataclasses.asdict(result)))
 except UserError as error:
     sys.exit(str(error))
 """
 
 
-def download(orthanc, folder, pause=0, password="hunter2", **query):
+def start_download(orthanc, folder, pause=0, password="hunter2", **query):
     """Starts a download as a process."""
     arguments = (orthanc.url, str(folder), json.dumps(query), str(pause))
     return subprocess.Popen(
@@ -129,7 +133,7 @@ def wait_for_some(folder):
 
 
 def test_all_ultrasound_arrives_as_it_was_sent(orthanc, sent, tmp_path):
-    result = finish(download(orthanc, tmp_path / "pacs"))
+    result = finish(start_download(orthanc, tmp_path / "pacs"))
     assert result == {"instances": ULTRASOUND, "fetched": ULTRASOUND, "skipped": 0}
     arrived = {dcmread(path).SOPInstanceUID: path for path in files(tmp_path / "pacs")}
     originals = {dcmread(path).SOPInstanceUID: path for path in files(sent)}
@@ -148,22 +152,22 @@ def test_all_ultrasound_arrives_as_it_was_sent(orthanc, sent, tmp_path):
 
 def test_a_killed_download_goes_on(orthanc, tmp_path):
     folder = tmp_path / "pacs"
-    process = download(orthanc, folder, pause=0.02)
+    process = start_download(orthanc, folder, pause=0.02)
     wait_for_some(folder)
     process.kill()
     process.communicate()
     there = len(files(folder))
     assert 20 <= there < ULTRASOUND
     assert all(not isinstance(read_frame(path), Refusal) for path in files(folder))
-    result = finish(download(orthanc, folder))
+    result = finish(start_download(orthanc, folder))
     assert result == {"instances": ULTRASOUND, "fetched": ULTRASOUND - there, "skipped": 0}
-    assert finish(download(orthanc, folder))["fetched"] == 0
+    assert finish(start_download(orthanc, folder))["fetched"] == 0
     assert len([path for path in folder.rglob("*") if path.is_file()]) == ULTRASOUND
 
 
 def test_a_server_that_goes_down_for_a_moment(orthanc, tmp_path):
     folder = tmp_path / "pacs"
-    process = download(orthanc, folder, pause=0.02)
+    process = start_download(orthanc, folder, pause=0.02)
     wait_for_some(folder)
     orthanc.kill()
     assert len(files(folder)) < ULTRASOUND
@@ -187,14 +191,9 @@ def test_a_server_that_goes_down_for_a_moment(orthanc, tmp_path):
     ],
 )
 def test_filters(orthanc, tmp_path, query, instances):
-    with orthanc.entered():
-        found = dicomweb.download(
-            orthanc.url,
-            dicomweb.Query(**query),
-            dicomweb.Credentials(user="joe", password="hunter2"),
-            tmp_path / "pacs",
-            progress=False,
-        )
+    credentials = Credentials(user="joe", password="hunter2")
+    with orthanc.entered(), connect(orthanc.url, credentials) as archive:
+        found = download(archive, Query(**query), tmp_path / "pacs", progress=False)
     assert found.instances == instances
 
 
@@ -208,7 +207,7 @@ def test_filters(orthanc, tmp_path, query, instances):
     ],
 )
 def test_messages(orthanc, tmp_path, query, message):
-    process = download(orthanc, tmp_path / "pacs", **query)
+    process = start_download(orthanc, tmp_path / "pacs", **query)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert message in errors

@@ -28,7 +28,7 @@ class Pacs(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}/dicom-web"
         self.batches, self.requests, self.answers = [], [], []
-        self.refuses = set()
+        self.refuses, self.reason = set(), 272
         self.kind = "application/dicom+json"
 
     def uids(self):
@@ -47,7 +47,7 @@ class Handler(BaseHTTPRequestHandler):
         server.requests.append((self.path, dict(self.headers)))
         if server.answers:
             status, headers = server.answers.pop(0)
-            return self.reply(status, b"patient Doe", headers)
+            return self.reply(status, headers.pop("body", b"patient Doe"), headers)
         # The standard library's own reader of MIME.
         head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
         message = email.message_from_bytes(head + body, policy=email.policy.HTTP)
@@ -59,10 +59,8 @@ class Handler(BaseHTTPRequestHandler):
         refused = [uid for uid in files if uid in server.refuses]
         taken = {uid: content for uid, content in files.items() if uid not in server.refuses}
         server.batches.append(taken)
-        failed = [
-            {"00081155": {"vr": "UI", "Value": [uid]}, "00081197": {"vr": "US", "Value": [272]}}
-            for uid in refused
-        ]
+        reason = {"vr": "US", "Value": [server.reason]}
+        failed = [{"00081155": {"vr": "UI", "Value": [uid]}, "00081197": reason} for uid in refused]
         rows = {"00081198": {"vr": "SQ", "Value": failed}} if failed else {}
         status = 409 if not taken else 202 if refused else 200
         body = json.dumps(rows).encode() if "json" in server.kind else b"<NativeDicomModel/>"
@@ -189,8 +187,48 @@ def test_a_batch_that_is_too_large_is_split(pacs, results, tmp_path):
 
 def test_a_server_that_takes_nothing(pacs, results, tmp_path):
     pacs.refuses = set(results)
-    with pytest.raises(UserError, match=r"took none of the 4 results \(HTTP 409\)"):
+    with pytest.raises(UserError, match=r"took none of the 4 results \(Failure Reason 0110H\)"):
         send(pacs, tmp_path, 4)
+
+
+@pytest.mark.parametrize("reason", [0x0111, 45070])
+@pytest.mark.parametrize("number", [1, 3, 8])
+def test_what_the_server_had_before_is_stored(pacs, results, tmp_path, reason, number):
+    """A batch of which all was there is answered 409, one of which some was there 202."""
+    pacs.refuses, pacs.reason = set(list(results)[:number]), reason
+    assert send(pacs, tmp_path, 8) == Stored(8, 8, 0)
+    assert len(pacs.requests) == 1
+    assert send(pacs, tmp_path, 8) == Stored(8, 0, 0)
+
+
+def test_a_conflict_that_names_some(pacs, results, tmp_path):
+    """Nothing of a 409 was stored: what it does not name is sent alone."""
+    failed = {"00081155": {"Value": [next(iter(results))]}, "00081197": {"Value": [0xA700]}}
+    body = json.dumps({"00081198": {"vr": "SQ", "Value": [failed]}}).encode()
+    pacs.answers = [(409, {"Content-Type": "application/dicom+json", "body": body})]
+    assert send(pacs, tmp_path, 3) == Stored(2, 2, 1)
+    assert [len(batch) for batch in pacs.batches] == [1, 1]
+
+
+def test_a_conflict_without_reasons(pacs, results, tmp_path):
+    body = {"Content-Type": "application/dicom+json", "body": b"null"}
+    pacs.answers = [(409, dict(body)) for _ in range(2)]
+    assert send(pacs, tmp_path, 2) == Stored(1, 1, 1)
+
+
+def test_a_page_of_a_proxy_is_no_success(pacs, results, tmp_path):
+    for kind in ("text/html", "application/xhtml+xml", "text/plain"):
+        pacs.answers = [(200, {"Content-Type": kind, "body": b"<html>Log in, Doe"})]
+        with pytest.raises(UserError, match=r"takes no results .*none of STOW-RS") as error:
+            send(pacs, tmp_path, 2)
+        assert "Doe" not in str(error.value)
+    assert len(pacs.requests) == 3
+    assert send(pacs, tmp_path, 2) == Stored(2, 2, 0)
+
+
+def test_an_answer_without_a_word(pacs, results, tmp_path):
+    pacs.answers = [(200, {"body": b""})]
+    assert send(pacs, tmp_path, 2) == Stored(2, 2, 0)
 
 
 def test_a_server_that_answers_in_xml(pacs, results, tmp_path):

@@ -90,7 +90,8 @@ def add_pacs_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group(
         "PACS",
         "if the data are the URL of a DICOMweb service; credentials come from the "
-        "environment: TF_DICOM_CE_PACS_TOKEN, or TF_DICOM_CE_PACS_USER and _PASSWORD",
+        "environment: TF_DICOM_CE_PACS_TOKEN, or TF_DICOM_CE_PACS_USER and _PASSWORD; they go over "
+        "http only if TF_DICOM_CE_PACS_UNENCRYPTED=yes is set",
     ).add_argument
     add("--pacs-modality", default="US", metavar="M", help="default: US")
     add("--pacs-dates", default="", metavar="A-B", help="e.g. 20240101-20241231")
@@ -99,7 +100,7 @@ def add_pacs_arguments(parser: argparse.ArgumentParser) -> None:
 
 def query_of(options: argparse.Namespace):
     """The `Query` that these options are."""
-    from tf_dicom_ce.intake.dicomweb import Query
+    from tf_dicom_ce.intake.query import Query
 
     return Query(options.pacs_modality, options.pacs_dates, options.pacs_description)
 

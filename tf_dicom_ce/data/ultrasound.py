@@ -18,8 +18,8 @@ from tf_dicom_ce.dicom.flags import Flag, flags_named
 from tf_dicom_ce.dicom.refusals import Refusal
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.decoding import ImageReader, Sample
-from tf_dicom_ce.intake.dicomweb import Query
 from tf_dicom_ce.intake.index import Index, choose_frames, list_pictures, scan
+from tf_dicom_ce.intake.query import Query
 from tf_dicom_ce.intake.sources import open_source
 from tf_dicom_ce.tags.schema import TagSchema
 from tf_dicom_ce.tags.tag_table import read_tag_tables

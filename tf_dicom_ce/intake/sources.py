@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake import dicomweb
 from tf_dicom_ce.intake.contents import digests
-from tf_dicom_ce.intake.dicomweb_server import travels_unencrypted
+from tf_dicom_ce.intake.dicomweb import connect
+from tf_dicom_ce.intake.dicomweb_server import Credentials, travels_unencrypted
+from tf_dicom_ce.intake.download import download
+from tf_dicom_ce.intake.query import Query
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
 from tf_dicom_ce.user_folders import cache_folder
 from tf_dicom_ce.whole_files import making
@@ -29,7 +31,7 @@ _DAMAGED = (
 )
 
 
-def open_source(source: str, query: dicomweb.Query) -> Path:
+def open_source(source: str, query: Query) -> Path:
     """Brings the files of a source to this machine where they are not.
 
     Those of a zip or tar, or of what the query asks a DICOMweb service for, go to a folder in the
@@ -52,7 +54,8 @@ def open_source(source: str, query: dicomweb.Query) -> Path:
     # A folder for each query: an earlier, wider one must not add to this one.
     name = pseudonym(load_secret(), "PACS", f"{source.rstrip('/')}|{query}")
     folder = cache_folder() / "pacs" / name
-    found = dicomweb.download(source, query, dicomweb.Credentials.from_environment(), folder)
+    with connect(source, Credentials.from_environment()) as archive:
+        found = download(archive, query, folder)
     print(
         f"PACS: {found.instances} instances, {found.fetched} of them fetched now"
         + (f", {found.skipped} refused by the server" if found.skipped else "")

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydicom.filereader import read_file_meta_info
 from rich.console import Console
@@ -11,10 +11,9 @@ from rich.progress import Progress
 
 from tf_dicom_ce.dicom.quiet import muted
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake.archive import GoneError, RefusedError
 from tf_dicom_ce.intake.dicomweb_server import (
     Credentials,
-    GoneError,
-    RefusedError,
     Server,
     checked_address,
     travels_unencrypted,
@@ -23,7 +22,9 @@ from tf_dicom_ce.intake.dicomweb_server import (
 from tf_dicom_ce.prediction.folder import Journal
 
 _BATCH_FILES, _BATCH_BYTES = 8, 8 << 20
-_FAILED_INSTANCES, _INSTANCE = "00081198", "00081155"
+_STORED, _FAILED, _INSTANCE, _REASON = "00081199", "00081198", "00081155", "00081197"
+# (0008,1197) Failure Reason of what the server had before: 0111H of PS3.7 C.5.5, B00EH of Azure.
+_ALREADY_STORED = {"273", "45070"}
 
 
 class Stored(NamedTuple):
@@ -112,22 +113,45 @@ def _send(server: Server, folder: Path, batch: Sequence[str]) -> dict[str, str]:
         for file in batch
     )
     kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
+    told: dict[str, str] = {}
     try:
-        rows = server.send("/studies", content + b"--%b--\r\n" % boundary.encode(), kind)
+        status, rows = server.send("/studies", content + b"--%b--\r\n" % boundary.encode(), kind)
     except GoneError as error:
         raise UserError(
             f"{server.url} takes no results ({error}); give the address of a DICOMweb service "
             "with STOW-RS, e.g. https://host/dicom-web"
         ) from None
     except RefusedError as error:
-        if len(batch) == 1:
-            return {batch[0]: str(error)}
-        # One of them may spoil the others, or together they are too large.
-        return {file: why for one in batch for file, why in _send(server, folder, [one]).items()}
-    uids = {read_file_meta_info(folder / file).MediaStorageSOPInstanceUID: file for file in batch}
-    failed = (item for row in rows for item in row.get(_FAILED_INSTANCES, {}).get("Value", []))
-    return {
-        uids[uid]: "refused by the server"
-        for item in failed
-        if (uid := value(item, _INSTANCE)) in uids
-    }
+        refusal = str(error)
+    else:
+        told, refusal = _outcomes(folder, batch, rows), "HTTP 409" if status == 409 else ""
+    refused = {file: why for file, why in told.items() if why}
+    left = [file for file in batch if file not in told] if refusal else []
+    if len(batch) == 1:
+        return refused | dict.fromkeys(left, refusal)
+    # One of them may spoil the others, or together they are too large.
+    for one in left:
+        refused |= _send(server, folder, [one])
+    return refused
+
+
+def _outcomes(folder: Path, batch: Sequence[str], rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Each file that the server names, and why it refused it; "" if it has it."""
+    told = {}
+    for row in rows:
+        for item in _items(row, _STORED):
+            told[value(item, _INSTANCE)] = ""
+        for item in _items(row, _FAILED):
+            reason = value(item, _REASON)
+            is_there = reason in _ALREADY_STORED
+            why = f"Failure Reason {int(reason):04X}H" if reason.isdigit() else "no reason given"
+            told[value(item, _INSTANCE)] = "" if is_there else why
+    uids = {file: read_file_meta_info(folder / file).MediaStorageSOPInstanceUID for file in batch}
+    return {file: told[uid] for file, uid in uids.items() if uid in told}
+
+
+def _items(row: dict[str, Any], tag: str) -> list[dict[str, Any]]:
+    """The items of a sequence in DICOM JSON."""
+    element = row.get(tag)
+    values = element.get("Value") if isinstance(element, dict) else None
+    return [item for item in values or [] if isinstance(item, dict)]

@@ -1,0 +1,250 @@
+"""An archive to a folder of its ultrasound files, which can be cut at any point and goes on."""
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake.archive import Archive, GoneError, Instance, RefusedError
+from tf_dicom_ce.intake.instance_files import file_of, holds, name_of
+from tf_dicom_ce.intake.query import Query
+from tf_dicom_ce.whole_files import sole
+
+_AT_ONCE = 100  # studies that are listed, fetched and noted together
+# A PACS answers late rather than slowly.
+_THREADS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Download:
+    """Instances of a query: those in the folder, those of them fetched now, those refused."""
+
+    instances: int
+    fetched: int
+    skipped: int
+
+
+def download(archive: Archive, query: Query, folder: Path, progress: bool = True) -> Download:
+    """Fetches every instance of a query as the archive stores it.
+
+    Studies are listed, fetched and noted in a journal beside the folder, some at a time, so that a
+    download can be cut at any point and goes on where it was: an instance that is in the folder is
+    not fetched again, and a study that is whole there, as the archive counts its instances, is not
+    even listed. Nothing is ever deleted but what was left half-written. The folder is made, for
+    this user only, if there is none; its files are named after a digest of (0008,0018) SOP Instance
+    UID.
+
+    Raises:
+        UserError: Nothing matches, or the archive cannot be used; never quotes patient data.
+    """
+    found, fetched, refusals = 0, 0, collections.Counter()
+    try:
+        with (
+            _alone(folder),
+            Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar,
+        ):
+            studies = _find_studies(archive, query)
+            journal = _Journal(folder, query.modality)
+            task = bar.add_task("Studies", total=len(studies))
+            for start in range(0, len(studies), _AT_ONCE):
+                part = list(itertools.islice(studies, start, start + _AT_ONCE))
+                whole = {uid: names for uid in part if (names := journal.whole(uid, studies[uid]))}
+                rest = [uid for uid in part if uid not in whole]
+                instances = _list_studies(archive, query, rest)
+                missing = [i for i in instances if not _file(folder, i).exists()]
+                refused = _fetch_all(archive, folder, missing, bar)
+                refusals.update(refused.values())
+                found += sum(map(len, whole.values())) + len(instances)
+                fetched += len(missing) - len(refused)
+                lacking = {instance.study for instance in refused}
+                complete = {uid: studies[uid] for uid in rest if uid not in lacking}
+                journal.note(complete, instances)
+                bar.advance(task, len(part))
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written to ({error.strerror}); make room or give another folder"
+        ) from None
+    if not found:
+        raise UserError(
+            f"{archive.url} has {len(studies)} studies {query.asked}, but no instance in them"
+        )
+    skipped = refusals.total()
+    if skipped == found:
+        reasons = ", ".join(f"{number} by {reason}" for reason, number in refusals.items())
+        raise UserError(f"{archive.url} gave none of the {skipped} instances: refused {reasons}")
+    return Download(found - skipped, fetched, skipped)
+
+
+def _file(folder: Path, instance: Instance) -> Path:
+    return file_of(folder, name_of(instance.uid))
+
+
+class _Journal:
+    """Which studies are whole in a folder: a line a study, with digests in place of identifiers.
+
+    `FOLDER.jsonl`, beside the folder.
+    """
+
+    def __init__(self, folder: Path, modality: str):
+        self._folder, self._modality = folder, modality
+        self._path = folder.with_name(f"{folder.name}.jsonl")  # beside: in it are images alone
+        self._studies: dict[str, tuple[str, list[str]]] = {}
+        with contextlib.suppress(FileNotFoundError):
+            for line in self._path.read_text().splitlines():
+                with contextlib.suppress(ValueError):  # cut off
+                    study, count, names = json.loads(line)
+                    self._studies[study] = (count, names)
+
+    def whole(self, study: str, count: str) -> list[str]:
+        """Names of a study's instances, if all that the archive counts were fetched and are there.
+
+        `count` is (0020,1208) Number of Study Related Instances; where it is not told, a study may
+        have grown.
+        """
+        noted, names = self._studies.get(self._key(study), ("", []))
+        there = count and noted == count and all(file_of(self._folder, n).exists() for n in names)
+        return names if there else []
+
+    def note(self, studies: Mapping[str, str], instances: Iterable[Instance]) -> None:
+        """Notes studies, with their counts, whose instances are all there."""
+        names = collections.defaultdict(list)
+        for instance in instances:
+            names[instance.study].append(name_of(instance.uid))
+        lines = [json.dumps([self._key(s), n, names[s]]) for s, n in studies.items() if n]
+        if lines:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            with os.fdopen(descriptor, "ab") as file:
+                file.write(("\n" + "\n".join(lines) + "\n").encode())  # a cut line stays alone
+                file.flush()
+                os.fsync(file.fileno())
+
+    def _key(self, study: str) -> str:
+        return hashlib.sha256(f"{self._modality} {study}".encode()).hexdigest()
+
+
+def _find_studies(archive: Archive, query: Query) -> dict[str, str]:
+    """UID of every study of the query, and how many instances are counted in it, or ""."""
+    studies = {}
+    for dates in query.months():
+        of_dates = {"StudyDate": dates} if dates else {}
+        studies |= archive.find((), {"ModalitiesInStudy": query.modality} | of_dates)
+    if not studies:
+        raise UserError(f"{archive.url} has no study {query.asked}; ask for others")
+    chosen = {
+        uid: row["NumberOfStudyRelatedInstances"]
+        for uid, row in studies.items()
+        if query.describes(row["StudyDescription"])
+    }
+    if not chosen:
+        raise UserError(
+            f"{archive.url} has {len(studies)} studies {query.asked}, none of them with a "
+            f'description like "{query.description}"'
+        )
+    return chosen
+
+
+def _list_studies(archive: Archive, query: Query, studies: Sequence[str]) -> list[Instance]:
+    """The instances of some studies, each once."""
+
+    def look(study: str) -> list[Instance]:
+        found = []
+        # What is deleted meanwhile is not missed.
+        with contextlib.suppress(GoneError):
+            for series, told in archive.find((study,), {"Modality": query.modality}).items():
+                if told["Modality"] in ("", query.modality):
+                    with contextlib.suppress(GoneError):
+                        rows = archive.find((study, series), {}).items()
+                        found += (Instance(study, series, u, row["SOPClassUID"]) for u, row in rows)
+        return found
+
+    listed = {i.uid: i for of_study in _side_by_side(look, studies) for i in of_study}
+    return list(listed.values())
+
+
+def _fetch_all(
+    archive: Archive, folder: Path, missing: Sequence[Instance], bar: Progress
+) -> dict[Instance, str]:
+    """Fetches instances; returns those that the archive would not give, and why."""
+    fetch = functools.partial(_fetch, archive, folder)
+    task = bar.add_task("Downloading", total=len(missing))
+    refused = {}
+    for instance, refusal in _side_by_side(fetch, missing):
+        if refusal:
+            refused[instance] = refusal
+        bar.advance(task)
+    bar.remove_task(task)
+    return refused
+
+
+def _fetch(archive: Archive, folder: Path, instance: Instance) -> tuple[Instance, str]:
+    """Fetches one instance; returns it, and why the archive would not give it, or ""."""
+    file = _file(folder, instance)
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    part = file.with_suffix(".part")
+    try:
+        archive.save(instance, part)
+        if not holds(part, instance.uid):
+            raise RefusedError("another answer than this instance")
+    except RefusedError as error:
+        part.unlink(missing_ok=True)
+        return instance, str(error)
+    part.replace(file)
+    return instance, ""
+
+
+def _side_by_side(function: Callable, items: Sequence) -> Iterator:
+    """What a function makes of each item, in any order, by threads that hold up nobody's end.
+
+    Those of `concurrent.futures` would be waited for at an interrupt, and `ThreadPool` wants
+    semaphores, which there are none of where /dev/shm is not the user's.
+    """
+    waiting, done = queue.SimpleQueue(), queue.SimpleQueue()
+    for item in items:
+        waiting.put(item)
+
+    def work():
+        with contextlib.suppress(queue.Empty):
+            while True:
+                item = waiting.get_nowait()
+                try:
+                    done.put((function(item), None))
+                except BaseException as error:
+                    done.put((None, error))
+
+    for _ in range(_THREADS):
+        threading.Thread(target=work, daemon=True).start()
+    try:
+        for _ in items:
+            result, error = done.get()
+            if error:
+                raise error
+            yield result
+    finally:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                waiting.get_nowait()
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Makes the folder and keeps other downloads out; sweeps away what one left half-written."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    busy = f"another download into {folder} is running; wait for its end, or stop it"
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a network file system without locks
+            stack.enter_context(sole(folder, busy))
+        for part in folder.glob("??/*.part"):
+            part.unlink()
+        yield
