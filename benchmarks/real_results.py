@@ -35,7 +35,7 @@ from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.dicomweb_server import Credentials, RefusedError, Server
 from tf_dicom_ce.intake.index import Index, scan
 from tf_dicom_ce.prediction.folder import open_results
-from tf_dicom_ce.prediction.stow import store
+from tf_dicom_ce.prediction.sending import store
 from tf_dicom_ce.results.source import open_image
 from tf_dicom_ce.tags.schema import TagSchema
 

@@ -90,6 +90,17 @@ def program():
     return find
 
 
+@pytest.fixture(scope="session")
+def dcmtk():
+    """Finds a program of DCMTK, not the one of pynetdicom that has its name."""
+
+    def find(name):
+        path = shutil.which(name, path="/usr/local/bin:/usr/bin")
+        return path or lack(f"needs {name}: apt-get install dcmtk")
+
+    return find
+
+
 @pytest.fixture(scope="module")
 def browser(program):
     """Debian's Chromium, without a window."""
@@ -274,6 +285,39 @@ for path in Path(sys.argv[1]).iterdir() if sys.argv[1:] else ():
 """
 
 
+class Network:
+    """A network namespace of its own, until it is closed or this process ends."""
+
+    def __init__(self):
+        # `cat` holds the namespace.
+        command = ["unshare", "-n", "sh", "-c", "ip link set lo up && echo ready && exec cat"]
+        self.holder = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self.holder.stdout.readline() == "ready\n"
+
+    def close(self):
+        self.holder.communicate()
+
+    @contextlib.contextmanager
+    def entered(self):
+        """This thread, and threads and processes that it starts, are in the namespace."""
+        enter = ctypes.CDLL(None, use_errno=True).setns
+        with (
+            Path("/proc/thread-self/ns/net").open() as ours,
+            Path(f"/proc/{self.holder.pid}/ns/net").open() as its,
+        ):
+            assert enter(its.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
+            try:
+                yield
+            finally:
+                assert enter(ours.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
+
+    def inside(self, *command):
+        """A command as one that runs in the namespace."""
+        return ["nsenter", f"--net=/proc/{self.holder.pid}/ns/net", *command]
+
+
 class Orthanc:
     """One that can be killed and started again, in a network namespace of its own.
 
@@ -282,9 +326,11 @@ class Orthanc:
     Attributes:
         url: Of its DICOMweb service, for processes that are started `inside`, and where it is
             `entered`.
+        dimse: Its address as an application entity, which asks for no password.
     """
 
     url = "http://127.0.0.1:8042/dicom-web"
+    dimse = "dicom://ORTHANC@127.0.0.1:4242"
 
     def __init__(self, executable, folder):
         self.executable = executable
@@ -296,7 +342,12 @@ class Orthanc:
                 {
                     "StorageDirectory": storage,
                     "IndexDirectory": storage,
-                    "DicomServerEnabled": False,
+                    "DicomAet": "ORTHANC",
+                    "DicomPort": 4242,
+                    "DicomCheckCalledAet": True,
+                    "DicomAlwaysAllowStore": True,
+                    "DicomAlwaysAllowFind": True,
+                    "DicomAlwaysAllowGet": True,
                     "AuthenticationEnabled": True,
                     "RegisteredUsers": {"joe": "hunter2"},
                     "Plugins": [str(PLUGIN)],
@@ -304,12 +355,7 @@ class Orthanc:
                 }
             )
         )
-        # `cat` holds the namespace until this process ends.
-        command = ["unshare", "-n", "sh", "-c", "ip link set lo up && echo ready && exec cat"]
-        self.namespace = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self.namespace.stdout.readline() == "ready\n"
+        self.network = Network()
         self.server = None
 
     def start(self, *upload):
@@ -325,25 +371,24 @@ class Orthanc:
 
     def close(self):
         self.kill()
-        self.namespace.communicate()
+        self.network.close()
 
-    @contextlib.contextmanager
     def entered(self):
-        """This thread, and threads and processes that it starts, are in the namespace."""
-        enter = ctypes.CDLL(None, use_errno=True).setns
-        with (
-            Path("/proc/thread-self/ns/net").open() as ours,
-            Path(f"/proc/{self.namespace.pid}/ns/net").open() as its,
-        ):
-            assert enter(its.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
-            try:
-                yield
-            finally:
-                assert enter(ours.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
+        """See `Network`."""
+        return self.network.entered()
 
     def inside(self, *command):
-        """A command as one that runs in the namespace."""
-        return ["nsenter", f"--net=/proc/{self.namespace.pid}/ns/net", *command]
+        """See `Network`."""
+        return self.network.inside(*command)
+
+
+@pytest.fixture(scope="module")
+def network(program, as_root):
+    """A `Network`."""
+    program("ip", "iproute2")
+    found = Network()
+    yield found
+    found.close()
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ class RequestError(Exception):
 
 #: Library -> the extra of setup.cfg that brings it.
 EXTRAS = {
-    **dict.fromkeys(("requests", "urllib3"), "pacs"),
+    **dict.fromkeys(("requests", "urllib3", "pynetdicom"), "pacs"),
     **dict.fromkeys(("starlette", "uvicorn", "prometheus_client", "orjson", "highdicom"), "serve"),
     **{"python_multipart": "serve", "matplotlib": "study", "distributed": "dask"},
 }

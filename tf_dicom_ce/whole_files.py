@@ -62,6 +62,15 @@ def replacing(path: Path, private: bool = False) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def sync_folder(folder: Path) -> None:
+    """Has the names in a folder on the disk: those of files that were renamed, too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def keep_first(beside: Path, path: Path) -> None:
     """Names a whole file `path`, unless there is one: of several processes the first one wins."""
     try:

@@ -336,9 +336,11 @@ def test_a_range_is_asked_for_month_by_month(pacs, folder):
 def test_what_was_left_half_written_is_swept_away(pacs, folder):
     pacs.add("1.2")
     (folder / "ab").mkdir(parents=True)
-    (folder / "ab" / "cd.part").write_bytes(b"half")
+    (folder / "ab" / f"{'0' * 62}.part").write_bytes(b"half")
+    (folder / "ab" / "mine.part").write_bytes(b"whole")
     fetch(pacs, folder)
-    assert len(contents(folder)) == 3
+    assert len(contents(folder)) == 4
+    assert (folder / "ab" / "mine.part").exists()
 
 
 @pytest.mark.parametrize("filters", [True, False])

@@ -1,5 +1,6 @@
 """From Orthanc and back: images out, results in; Orthanc in a network namespace of its own."""
 
+import shutil
 import subprocess
 import sys
 
@@ -56,8 +57,8 @@ def orthanc(start_orthanc, tmp_path_factory, frames, build):
 def predict(orthanc, heads, tmp_path, monkeypatch, capfd):
     """Runs `predict` on what the PACS holds, and stores the results there; code and streams."""
 
-    def run(task, password="hunter2"):
-        words = f"predict {orthanc.url} --model {heads / task} --frames all --stow {orthanc.url}"
+    def run(task, password="hunter2", url=orthanc.url):
+        words = f"predict {url} --model {heads / task} --frames all --send {url}"
         monkeypatch.setenv("TF_DICOM_CE_PACS_USER", "joe")
         monkeypatch.setenv("TF_DICOM_CE_PACS_PASSWORD", password)
         with orthanc.entered():
@@ -124,6 +125,41 @@ def test_reports_go_there_and_come_back(predict, fetch, tmp_path):
     assert {uid: content for uid, (_, content) in stored.items()} == {
         uid: path.read_bytes() for uid, path in written.items()
     }
+
+
+def test_dimse(predict, orthanc, heads, dcmtk, tmp_path):
+    """DCMTK finds and fetches what was sent, as it was sent."""
+    # Results of another model than those above have other UIDs.
+    shutil.copytree(heads / "segmentation", tmp_path / "other")
+    code, out, err = predict(tmp_path / "other", url=orthanc.dimse)
+    assert code == 0, err
+    assert "PACS: 2 instances, 2 of them fetched now" in out
+    assert "PACS: 4 results stored, 4 of them sent now" in out
+    assert "single" not in out + err
+    written = {dcmread(p).SOPInstanceUID: dcmread(p) for p in (tmp_path / "out/dicom").iterdir()}
+    fetched = tmp_path / "fetched"
+    fetched.mkdir()
+
+    def ask(name, *words, **keys):
+        keys = [word for k, one in keys.items() for word in ("-k", f"{k}={one}")]
+        command = [dcmtk(name), "-S", "-aec", "ORTHANC", "127.0.0.1", "4242", *words, *keys]
+        done = subprocess.run(orthanc.inside(*command), capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    for one in written.values():
+        place = {"StudyInstanceUID": one.StudyInstanceUID}
+        place |= {"SeriesInstanceUID": one.SeriesInstanceUID, "QueryRetrieveLevel": "IMAGE"}
+        assert one.SOPInstanceUID in ask("findscu", **place, SOPInstanceUID="")
+        ask("getscu", "-od", str(fetched), **place, SOPInstanceUID=one.SOPInstanceUID)
+    arrived = {dcmread(p).SOPInstanceUID: dcmread(p) for p in fetched.iterdir()}
+    assert len(arrived) == 4
+    assert arrived == written
+
+    code, out, err = predict(tmp_path / "other", url=orthanc.dimse)
+    assert code == 0, err
+    assert "4 images, 0 answered now, 4 before" in out
+    assert "PACS: 4 results stored, 0 of them sent now" in out
 
 
 def test_wrong_password(predict):

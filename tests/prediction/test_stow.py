@@ -13,8 +13,8 @@ from pydicom import dcmread
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake import dicomweb_server
 from tf_dicom_ce.intake.dicomweb_server import Credentials
-from tf_dicom_ce.prediction import stow
-from tf_dicom_ce.prediction.stow import Stored, store
+from tf_dicom_ce.prediction import sending
+from tf_dicom_ce.prediction.sending import Stored, store
 
 NOBODY = Credentials()
 
@@ -120,9 +120,9 @@ def test_files_arrive_byte_for_byte_in_modest_batches(pacs, results, tmp_path):
 
 def test_a_batch_is_of_bounded_size(pacs, results, tmp_path, monkeypatch):
     sizes = [len(content) for content in results.values()]  # all but equal
-    monkeypatch.setattr(stow, "_BATCH_BYTES", 2 * max(sizes))
+    monkeypatch.setattr(sending, "_BATCH_BYTES", 2 * max(sizes))
     send(pacs, tmp_path, 5)
-    monkeypatch.setattr(stow, "_BATCH_BYTES", min(sizes) - 1)
+    monkeypatch.setattr(sending, "_BATCH_BYTES", min(sizes) - 1)
     send(pacs, tmp_path, 7)
     assert [len(batch) for batch in pacs.batches] == [2, 2, 1, 1, 1]
 

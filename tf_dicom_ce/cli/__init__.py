@@ -14,6 +14,7 @@ from tf_dicom_ce.cli import (
     phantom,
     predict,
     probe,
+    receive,
     serve,
     study,
     train,
@@ -23,7 +24,7 @@ from tf_dicom_ce.errors import EXTRAS, StoppedError, UserError, missing
 from tf_dicom_ce.whole_files import private
 from tf_dicom_ce.workers import cluster
 
-_COMMANDS = (phantom, index, audit, train, probe, tune, finetune, study, predict, serve)
+_COMMANDS = (phantom, index, audit, train, probe, tune, finetune, study, predict, serve, receive)
 _SPACE = "Free some, or choose another folder; caches go to XDG_CACHE_HOME"
 _FULL, _OUTPUT = os.strerror(errno.ENOSPC), "the output"
 # What the machine refuses, and what helps.

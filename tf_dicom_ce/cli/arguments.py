@@ -89,9 +89,11 @@ def add_pacs_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what to ask a PACS for."""
     add = parser.add_argument_group(
         "PACS",
-        "if the data are the URL of a DICOMweb service; credentials come from the "
-        "environment: TF_DICOM_CE_PACS_TOKEN, or TF_DICOM_CE_PACS_USER and _PASSWORD; they go over "
-        "http only if TF_DICOM_CE_PACS_UNENCRYPTED=yes is set",
+        "if the data are a DICOMweb service, https://HOST/dicom-web, or an archive by DIMSE, "
+        "dicom://AET@HOST:PORT. Credentials for the one come from the environment: "
+        "TF_DICOM_CE_PACS_TOKEN, or TF_DICOM_CE_PACS_USER and _PASSWORD; they go over http only if "
+        "TF_DICOM_CE_PACS_UNENCRYPTED=yes is set. To the other this program is TF-DICOM-CE, or "
+        "what TF_DICOM_CE_PACS_AET says",
     ).add_argument
     add("--pacs-modality", default="US", metavar="M", help="default: US")
     add("--pacs-dates", default="", metavar="A-B", help="e.g. 20240101-20241231")

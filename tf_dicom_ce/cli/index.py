@@ -4,6 +4,7 @@
   tf-dicom-ce index EXPORT.zip --tags mine.toml
   tf-dicom-ce index https://HOST/dicom-web --pacs-dates 20240101-20241231
   tf-dicom-ce index DIR --decode --engine tcp://HOST:8786     before a training waits for it
+  tf-dicom-ce index dicom://AET@HOST:104
 
 Prints the coverage report and writes coverage.html (to look at), coverage.md, coverage.json and
 files.csv (one row a file) into --run. These files quote tag values and paths: keep them where the

@@ -2,7 +2,8 @@
 
   tf-dicom-ce predict DIR --out results                          with export/segmentation
   tf-dicom-ce predict DIR --out results --model export/classification --frames every:10
-  tf-dicom-ce predict https://HOST/dicom-web --out results --stow https://HOST/dicom-web
+  tf-dicom-ce predict https://HOST/dicom-web --out results --send https://HOST/dicom-web
+  tf-dicom-ce predict dicom://AET@HOST:104 --out results --send dicom://AET@HOST:104
 
 --out receives predictions.csv (a row an image: shares of the classes, or class and probabilities),
 dicom/ (a Segmentation or Structured Report an image), overlay/ (outlines, of a segmentation) and
@@ -12,7 +13,7 @@ under made_up_uids, and its DICOM result has others. Names there are pseudonyms;
 which file is which. files.csv and skipped.csv quote paths, and results hold what headers and
 pictures say of the patient: keep them where the images are.
 
-The same command goes on where it was stopped, however that was. With --stow the results are sent
+The same command goes on where it was stopped, however that was. With --send the results are sent
 to a PACS, each once. For research; not a medical device.
 """
 
@@ -31,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, metavar="DIR", required=True, help="folder to write to, or to go on in")
     head = "exported head (default: export/segmentation), its newest version or one of them"
     add("--model", type=Path, default=Path("export/segmentation"), metavar="DIR", help=head)
-    add("--stow", metavar="URL", help="DICOMweb service to send the DICOM results to")
+    where = "PACS to send the DICOM results to: https://HOST/dicom-web, or dicom://AET@HOST:PORT"
+    add("--send", "--stow", metavar="URL", help=where)
     arguments.add_settings(
         parser, PretrainConfig, ("frames", "find_sector", "blank_outside", "exclude")
     )
@@ -52,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
     from tf_dicom_ce.data.ultrasound import UltrasoundDataset
     from tf_dicom_ce.intake.dicomweb_server import Credentials
     from tf_dicom_ce.intake.index import check_choice
-    from tf_dicom_ce.prediction import stow
+    from tf_dicom_ce.prediction import sending
     from tf_dicom_ce.prediction.batch import Head, predict
     from tf_dicom_ce.prediction.folder import open_results
 
@@ -63,8 +65,8 @@ def run(options: argparse.Namespace) -> None:
             f"--out {options.out}: lies in {options.source}, so that overlays would be read as "
             "images the next time. Choose a folder beside it."
         )
-    if options.stow:
-        stow.check_target(options.stow)
+    if options.send:
+        sending.check_target(options.send)
     credentials = Credentials.from_environment()
     head = Head(options.model)
     sector = head.model.find_sector if options.find_sector is None else options.find_sector
@@ -81,8 +83,8 @@ def run(options: argparse.Namespace) -> None:
         _print(done, head, options.out)
         if not done.before + done.new:
             raise UserError(f"none of the images could be read: see {options.out / 'skipped.csv'}.")
-        if options.stow:
-            stored = stow.store(options.stow, credentials, options.out, done.dicom)
+        if options.send:
+            stored = sending.store(options.send, credentials, options.out, done.dicom)
             print(
                 f"PACS: {stored.instances} results stored, {stored.sent} of them sent now"
                 + (f", {stored.refused} refused by the server" if stored.refused else "")

@@ -5,6 +5,7 @@
   python train.py --use-dicom --data DIR --preset paper  the paper to the letter
   python train.py --use-dicom --data FILE.zip            the same on a zip or tar of DICOM
   python train.py --use-dicom --data https://HOST/dicom-web   the same on a PACS
+  python train.py --use-dicom --data dicom://AET@HOST:104     by DIMSE
   python train.py --use-dicom --data DIR --labels CSV    tags from a CSV; PNG and JPEG as well
   python train.py --use-dicom --data DIR --preset quick  minutes on two CPU cores
   python train.py --no-use-dicom --data DIR              the control without tags (Eq. 1)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from tf_dicom_ce.errors import UserError, missing
 from tf_dicom_ce.intake.archive import GoneError, RefusedError
+from tf_dicom_ce.intake.instance_files import writing
 
 if TYPE_CHECKING:
     from requests import Response
@@ -87,7 +88,11 @@ def checked_address(url: str) -> str:
 def travels_unencrypted(url: str) -> bool:
     """Tells whether what is sent to this address can be read on its way."""
     parts = urlsplit(url)
-    return parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1")
+    return parts.scheme in ("http", "dicom") and parts.hostname not in (
+        "localhost",
+        "127.0.0.1",
+        "::1",
+    )
 
 
 class _StoppedError(Exception):
@@ -189,13 +194,10 @@ class Server:
         """
 
         def read(response: "Response") -> None:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            with os.fdopen(os.open(file, flags, 0o600), "wb") as output:
+            with writing(file) as output:
                 self._copy_part(response, output.write)
                 if not output.tell():
                     raise RefusedError("empty answer")
-                output.flush()
-                os.fsync(output.fileno())
 
         self._ask(path, _FILE, read)
 

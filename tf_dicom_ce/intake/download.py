@@ -18,9 +18,8 @@ from rich.progress import Progress
 
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.archive import Archive, GoneError, Instance, RefusedError
-from tf_dicom_ce.intake.instance_files import file_of, holds, name_of
+from tf_dicom_ce.intake.instance_files import alone, file_of, holds, name_of
 from tf_dicom_ce.intake.query import Query
-from tf_dicom_ce.whole_files import sole
 
 _AT_ONCE = 100  # studies that are listed, fetched and noted together
 # A PACS answers late rather than slowly.
@@ -49,10 +48,11 @@ def download(archive: Archive, query: Query, folder: Path, progress: bool = True
     Raises:
         UserError: Nothing matches, or the archive cannot be used; never quotes patient data.
     """
+    busy = f"another download into {folder} is running; wait for its end, or stop it"
     found, fetched, refusals = 0, 0, collections.Counter()
     try:
         with (
-            _alone(folder),
+            alone(folder, busy),
             Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar,
         ):
             studies = _find_studies(archive, query)
@@ -235,16 +235,3 @@ def _side_by_side(function: Callable, items: Sequence) -> Iterator:
         with contextlib.suppress(queue.Empty):
             while True:
                 waiting.get_nowait()
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Makes the folder and keeps other downloads out; sweeps away what one left half-written."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    busy = f"another download into {folder} is running; wait for its end, or stop it"
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # a network file system without locks
-            stack.enter_context(sole(folder, busy))
-        for part in folder.glob("??/*.part"):
-            part.unlink()
-        yield

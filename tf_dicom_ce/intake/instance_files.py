@@ -1,11 +1,19 @@
-"""Files of instances that came over a network: their names, and whether they are what they say."""
+"""Files of instances that come over a network: their places, and when they are what they say."""
 
+import contextlib
 import hashlib
+import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from tf_dicom_ce.dicom import part10
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.refusals import Refusal
+from tf_dicom_ce.whole_files import sole
+
+_PART = re.compile(r"[0-9a-f]{62}(\.[0-9a-f]+)?\.part")
 
 
 def name_of(uid: str) -> str:
@@ -17,8 +25,18 @@ def name_of(uid: str) -> str:
 
 
 def file_of(folder: Path, name: str) -> Path:
-    """Where an instance of this name lies."""
+    """Where an instance of this name lies; until it is whole, its suffix ends in ".part"."""
     return folder / name[:2] / f"{name[2:]}.dcm"
+
+
+@contextlib.contextmanager
+def writing(part: Path) -> Iterator[BinaryIO]:
+    """A new file to write to, this user's alone, that is on the disk at the end."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(part, flags, 0o600), "wb") as output:
+        yield output
+        output.flush()
+        os.fsync(output.fileno())
 
 
 def holds(path: Path, uid: str) -> bool:
@@ -32,5 +50,18 @@ def holds(path: Path, uid: str) -> bool:
             if isinstance(opened, Refusal):
                 return False
             header, meta = opened.header, opened.header.file_meta
-            said = (header.get("SOPInstanceUID"), meta.get("MediaStorageSOPInstanceUID"))
-            return bool(header.preamble) and uid in said
+            said = header.get("SOPInstanceUID") or meta.get("MediaStorageSOPInstanceUID")
+            return bool(header.preamble) and said == uid
+
+
+@contextlib.contextmanager
+def alone(folder: Path, busy: str) -> Iterator[None]:
+    """Makes the folder and keeps other processes out; sweeps away what one left half-written."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a network file system without locks
+            stack.enter_context(sole(folder, busy))
+        for part in folder.glob("??/*.part"):
+            if _PART.fullmatch(part.name):
+                part.unlink()
+        yield

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake import dicomweb, dimse
 from tf_dicom_ce.intake.contents import digests
-from tf_dicom_ce.intake.dicomweb import connect
 from tf_dicom_ce.intake.dicomweb_server import Credentials, travels_unencrypted
 from tf_dicom_ce.intake.download import download
 from tf_dicom_ce.intake.query import Query
@@ -34,13 +34,13 @@ _DAMAGED = (
 def open_source(source: str, query: Query) -> Path:
     """Brings the files of a source to this machine where they are not.
 
-    Those of a zip or tar, or of what the query asks a DICOMweb service for, go to a folder in the
+    Those of a zip or tar, or of what the query asks a PACS for, go to a folder in the
     user's cache, readable for this user alone. It can be deleted at any time. A UserError tells if
     there is no such thing, or the PACS does not give what was asked for.
     """
     if not source.strip():
         raise UserError(f"'{source}' names no source. Give a folder, a zip or tar, or a URL.")
-    if not source.startswith(("http://", "https://")):
+    if not source.startswith(("http://", "https://", "dicom://")):
         path = Path(source)
         if not path.is_file():
             return path
@@ -54,7 +54,11 @@ def open_source(source: str, query: Query) -> Path:
     # A folder for each query: an earlier, wider one must not add to this one.
     name = pseudonym(load_secret(), "PACS", f"{source.rstrip('/')}|{query}")
     folder = cache_folder() / "pacs" / name
-    with connect(source, Credentials.from_environment()) as archive:
+    if source.startswith("dicom://"):
+        connected = dimse.connect(source)
+    else:
+        connected = dicomweb.connect(source, Credentials.from_environment())
+    with connected as archive:
         found = download(archive, query, folder)
     print(
         f"PACS: {found.instances} instances, {found.fetched} of them fetched now"

@@ -1,110 +1,22 @@
-"""Results to a PACS by STOW-RS, each once."""
+"""Results to a DICOMweb service by STOW-RS."""
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydicom.filereader import read_file_meta_info
-from rich.console import Console
-from rich.progress import Progress
 
-from tf_dicom_ce.dicom.quiet import muted
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.archive import GoneError, RefusedError
-from tf_dicom_ce.intake.dicomweb_server import (
-    Credentials,
-    Server,
-    checked_address,
-    travels_unencrypted,
-    value,
-)
-from tf_dicom_ce.prediction.folder import Journal
+from tf_dicom_ce.intake.dicomweb_server import Server, value
 
-_BATCH_FILES, _BATCH_BYTES = 8, 8 << 20
 _STORED, _FAILED, _INSTANCE, _REASON = "00081199", "00081198", "00081155", "00081197"
 # (0008,1197) Failure Reason of what the server had before: 0111H of PS3.7 C.5.5, B00EH of Azure.
 _ALREADY_STORED = {"273", "45070"}
 
 
-class Stored(NamedTuple):
-    """What the server has."""
-
-    instances: int  # results that are stored, by earlier calls too
-    sent: int  # how many of them by this call
-    refused: int  # results that the server would not take
-
-
-def check_target(url: str) -> None:
-    """Looks at the address before any work is done for it.
-
-    Raises:
-        UserError: It is none, or results and credentials could be read on their way.
-    """
-    checked_address(url)
-    if travels_unencrypted(url):
-        raise UserError(
-            f"--stow {url}: results and credentials would travel unencrypted. Give an https "
-            "address, or one of this machine that a tunnel or proxy encrypts."
-        )
-
-
-def store(
-    url: str, credentials: Credentials, folder: Path, files: Sequence[str], progress: bool = True
-) -> Stored:
-    """Sends what has not been sent to this address before.
-
-    A kill costs at most one batch that is sent again; its instances have the same UIDs, so the
-    server has them once.
-
-    Args:
-        url: Address of the DICOMweb service.
-        credentials: For the service.
-        folder: Holds the files; `stored.csv` in it keeps what was taken.
-        files: DICOM files, relative to the folder.
-        progress: Shows a bar on standard error.
-
-    Raises:
-        UserError: The service cannot be used, or takes nothing.
-    """
-    check_target(url)
-    with Server(url, credentials) as server, muted("urllib3"):
-        journal = Journal(folder / "stored.csv", ("url", "file"))
-        taken = {row["file"] for row in journal.rows if row["url"] == server.url}
-        missing = [file for file in files if file not in taken]
-        before, sent, reasons = len(files) - len(missing), 0, set()
-        with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
-            task = bar.add_task("Storing", total=len(files), completed=before)
-            for batch in _batches(folder, missing):
-                refused = _send(server, folder, batch)
-                good = [file for file in batch if file not in refused]
-                journal.add(*({"url": server.url, "file": file} for file in good))
-                sent += len(good)
-                reasons |= set(refused.values())
-                bar.advance(task, len(batch))
-    if missing and not sent:
-        raise UserError(
-            f"{server.url} took none of the {len(missing)} results ({', '.join(sorted(reasons))}); "
-            "check that it accepts SEG and SR, and start again to send them."
-        )
-    return Stored(before + sent, sent, len(missing) - sent)
-
-
-def _batches(folder: Path, files: Sequence[str]) -> Iterator[list[str]]:
-    """Groups files that are sent at once: few, and of bounded size unless one alone is larger."""
-    batch, size = [], 0
-    for file in files:
-        own = (folder / file).stat().st_size
-        if batch and (len(batch) == _BATCH_FILES or size + own > _BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(file)
-        size += own
-    if batch:
-        yield batch
-
-
-def _send(server: Server, folder: Path, batch: Sequence[str]) -> dict[str, str]:
+def send(server: Server, folder: Path, batch: Sequence[str]) -> dict[str, str]:
     """Sends some files in one request; returns those that were refused, and why."""
     boundary = secrets.token_hex(16)
     content = b"".join(
@@ -131,7 +43,7 @@ def _send(server: Server, folder: Path, batch: Sequence[str]) -> dict[str, str]:
         return refused | dict.fromkeys(left, refusal)
     # One of them may spoil the others, or together they are too large.
     for one in left:
-        refused |= _send(server, folder, [one])
+        refused |= send(server, folder, [one])
     return refused
 
 

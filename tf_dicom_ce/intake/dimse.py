@@ -1,0 +1,108 @@
+"""An archive that speaks DIMSE: it is searched by C-FIND, and gives instances by C-GET."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pydicom import Dataset, uid
+
+from tf_dicom_ce.dicom.decoders import SUPPORTED
+from tf_dicom_ce.dicom.header import ULTRASOUND
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake.archive import LEVELS, Instance, RefusedError
+from tf_dicom_ce.intake.dimse_peer import SUCCESS, BrokenError, Kind, Line, Peer
+
+# Study Root Query/Retrieve Information Model, PS3.4 C.6.2.
+_FIND, _GET = (uid.UID(f"1.2.840.10008.5.1.4.1.2.2.{n}") for n in (1, 3))
+_VIDEO = {uid.UID(f"1.2.840.10008.1.2.4.{number}") for number in range(100, 109)}
+_EXPLICIT = uid.ExplicitVRLittleEndian
+# The first is what an archive takes that sends all of a class in one, as dcmqrscp does.
+_SYNTAXES = (_EXPLICIT, *sorted((SUPPORTED | _VIDEO) - {_EXPLICIT}))
+_PENDING = (0xFF00, 0xFF01)  # PS3.4 C.4.1.1.4
+_PUSH = "have it push to `tf-dicom-ce receive DIR`, and give DIR in place of the address"
+_SEARCH = Kind("C-FIND by study root", _PUSH, ((_FIND, uid.ImplicitVRLittleEndian),))
+
+
+class Dimse:
+    """An `Archive` behind an application entity."""
+
+    def __init__(self, peer: Peer):
+        self._peer, self.url = peer, peer.url
+
+    def find(
+        self, above: tuple[str, ...], filters: Mapping[str, str]
+    ) -> dict[str, Mapping[str, str]]:
+        """Searches as `Archive.find` says, by C-FIND; what is not there is not found."""
+        level = LEVELS[len(above)]
+        keys = _keys(len(above), above)
+        for keyword in (level.key, *level.told):
+            setattr(keys, keyword, "")
+        for keyword, wanted in filters.items():
+            setattr(keys, keyword, wanted)
+
+        def search(line: Line) -> dict[str, Mapping[str, str]]:
+            rows = {}
+            for status, row in line.association.send_c_find(keys, _FIND):
+                code = _code(status)
+                if code in _PENDING:
+                    key = str(row.get(level.key) or "")
+                    rows[key] = {k: str(row.get(k) or "") for k in level.told}
+                elif code != SUCCESS:
+                    raise UserError(f"{self.url} refused a search (status {code:04X}H)")
+            rows.pop("", None)
+            return rows
+
+        return self._peer.ask(_SEARCH, search)
+
+    def save(self, instance: Instance, file: Path) -> None:
+        """Fetches an instance as `Archive.save` says, by C-GET: its data set byte for byte."""
+        keys = _keys(2, instance[:3])
+
+        def get(line: Line) -> None:
+            accepted = {one.abstract_syntax for one in line.association.accepted_contexts}
+            if _GET not in accepted:
+                raise UserError(f"{self.url} offers no C-GET; {_PUSH}")
+            if accepted == {_GET}:
+                raise RefusedError("SOP class not offered")
+            expected = line.expected
+            expected.uid, expected.file, expected.error = instance.uid, file, None
+            file.unlink(missing_ok=True)
+            for status, _ in line.association.send_c_get(keys, _GET):
+                code = _code(status)
+            if expected.error:
+                raise expected.error
+            if code != SUCCESS or not file.exists():
+                raise RefusedError(f"status {code:04X}H")
+
+        self._peer.ask(_fetching(instance.sop_class), get)
+
+
+@contextlib.contextmanager
+def connect(url: str) -> Iterator[Dimse]:
+    """The archive at `dicom://AET@HOST:PORT`; a UserError tells what is wrong with the address."""
+    with Peer(url) as peer:
+        yield Dimse(peer)
+
+
+def _keys(level: int, uids: tuple[str, ...]) -> Dataset:
+    """The identifier of a request at a level, below or of some UIDs."""
+    keys = Dataset()
+    keys.QueryRetrieveLevel = LEVELS[level].name
+    for above, one in zip(LEVELS, uids, strict=False):
+        setattr(keys, above.key, one)
+    return keys
+
+
+def _code(status: Dataset) -> int:
+    """The status of a response; there is none where the association broke off."""
+    if "Status" not in status:
+        raise BrokenError("association broken off")
+    return status.Status
+
+
+def _fetching(sop_class: str) -> Kind:
+    """Transfer syntaxes have a context each, so that an archive need not convert to the first."""
+    classes = (sop_class,) if sop_class else tuple(sorted(ULTRASOUND))
+    pairs = ((one, syntax) for one in classes for syntax in _SYNTAXES)
+    contexts = ((_GET, uid.ImplicitVRLittleEndian), *pairs)
+    return Kind("C-GET by study root", _PUSH, contexts, classes)

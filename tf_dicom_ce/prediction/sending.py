@@ -1,0 +1,121 @@
+"""Results to a PACS, each once: by STOW-RS or C-STORE."""
+
+import contextlib
+import functools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.progress import Progress
+
+from tf_dicom_ce.dicom.quiet import muted
+from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake import dimse_peer
+from tf_dicom_ce.intake.dicomweb_server import (
+    Credentials,
+    Server,
+    checked_address,
+    travels_unencrypted,
+)
+from tf_dicom_ce.prediction import cstore, stow
+from tf_dicom_ce.prediction.folder import Journal
+
+_BATCH_FILES, _BATCH_BYTES = 8, 8 << 20
+#: Sends some files of a folder; returns those that were refused, and why.
+Send = Callable[[Path, Sequence[str]], dict[str, str]]
+
+
+class Stored(NamedTuple):
+    """What the server has."""
+
+    instances: int  # results that are stored, by earlier calls too
+    sent: int  # how many of them by this call
+    refused: int  # results that the server would not take
+
+
+def check_target(url: str) -> None:
+    """Looks at the address before any work is done for it.
+
+    Raises:
+        UserError: It is none, or results and credentials could be read on their way by http.
+    """
+    if url.startswith("dicom://"):
+        dimse_peer.checked_address(url)
+        if travels_unencrypted(url):
+            print(f"{url}: results travel unencrypted; better https.", file=sys.stderr)
+        return
+    checked_address(url)
+    if travels_unencrypted(url):
+        raise UserError(
+            f"--send {url}: results and credentials would travel unencrypted. Give an https "
+            "address, or one of this machine that a tunnel or proxy encrypts."
+        )
+
+
+def store(
+    url: str, credentials: Credentials, folder: Path, files: Sequence[str], progress: bool = True
+) -> Stored:
+    """Sends what has not been sent to this address before.
+
+    A kill costs at most one batch that is sent again; its instances have the same UIDs, so the
+    server has them once.
+
+    Args:
+        url: Of a DICOMweb service, or dicom://AET@HOST:PORT.
+        credentials: For a DICOMweb service.
+        folder: Holds the files; `stored.csv` in it keeps what was taken.
+        files: DICOM files, relative to the folder.
+        progress: Shows a bar on standard error.
+
+    Raises:
+        UserError: The service cannot be used, or takes nothing.
+    """
+    with _connected(url, credentials) as send:
+        url = url.rstrip("/")
+        journal = Journal(folder / "stored.csv", ("url", "file"))
+        taken = {row["file"] for row in journal.rows if row["url"] == url}
+        missing = [file for file in files if file not in taken]
+        before, sent, reasons = len(files) - len(missing), 0, set()
+        with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
+            task = bar.add_task("Storing", total=len(files), completed=before)
+            for batch in _batches(folder, missing):
+                refused = send(folder, batch)
+                good = [file for file in batch if file not in refused]
+                journal.add(*({"url": url, "file": file} for file in good))
+                sent += len(good)
+                reasons |= set(refused.values())
+                bar.advance(task, len(batch))
+    if missing and not sent:
+        raise UserError(
+            f"{url} took none of the {len(missing)} results ({', '.join(sorted(reasons))}); "
+            "check that it accepts SEG and SR, and start again to send them."
+        )
+    return Stored(before + sent, sent, len(missing) - sent)
+
+
+@contextlib.contextmanager
+def _connected(url: str, credentials: Credentials) -> Iterator[Send]:
+    """What sends to an address."""
+    check_target(url)
+    if url.startswith("dicom://"):
+        with dimse_peer.Peer(url) as peer:
+            yield functools.partial(cstore.send, peer)
+    else:
+        with Server(url, credentials) as server, muted("urllib3"):
+            yield functools.partial(stow.send, server)
+
+
+def _batches(folder: Path, files: Sequence[str]) -> Iterator[list[str]]:
+    """Groups files that are sent at once: few, and of bounded size unless one alone is larger."""
+    batch, size = [], 0
+    for file in files:
+        own = (folder / file).stat().st_size
+        if batch and (len(batch) == _BATCH_FILES or size + own > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(file)
+        size += own
+    if batch:
+        yield batch
