@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     import tensorflow as tf
 
-    from tf_dicom_ce.data.store import default_cache
+    from tf_dicom_ce.data.store_files import default_cache
     from tf_dicom_ce.data.tasks import load_task
     from tf_dicom_ce.preprocessing import resize_mask
 

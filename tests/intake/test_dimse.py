@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import JPEGBaseline8Bit
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, evt
 
+from tf_dicom_ce.cli import main
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake import dimse_peer
 from tf_dicom_ce.intake.dimse import connect
@@ -49,8 +51,8 @@ class Archive:
         self.titles.add(event.assoc.requestor.ae_title)
         keys, rows = event.identifier, {}
         for dataset in self.matching(keys):
-            first, _, last = keys.get("StudyDate", "").partition("-")
-            if not (first or "0") <= dataset.StudyDate <= (last or first or "9"):
+            first, is_range, last = keys.get("StudyDate", "").partition("-")
+            if first and not first <= dataset.StudyDate <= (last or ("9" if is_range else first)):
                 continue
             row = Dataset()
             row.QueryRetrieveLevel = keys.QueryRetrieveLevel
@@ -255,3 +257,21 @@ def test_compressed_pixels_stay_as_they_are(archive, folder):
     found = dcmread(files(folder)["1.2.1.2"])
     assert found.file_meta.TransferSyntaxUID == JPEGBaseline8Bit
     assert found.PixelData == one.PixelData
+
+
+def test_what_came_is_forgotten(archive, tmp_path, capfd):
+    """All of an address, whatever was asked of it."""
+    cache = Path(os.environ["XDG_CACHE_HOME"]) / "tf-dicom-ce"
+
+    def kept():
+        return b"".join(path.read_bytes() for path in cache.rglob("*") if path.is_file())
+
+    for dates in ("20240101-", "20240103"):
+        words = ["index", archive.url, "--pacs-dates", dates, "--run", str(tmp_path / dates)]
+        assert main(words) == 0
+    assert b"US Liver 2" in kept()
+    assert main(["forget", archive.url]) == 0
+    assert "headers of 4 files, 0 decoded images, 2 folders of copies" in capfd.readouterr().out
+    assert b"US Liver" not in kept()
+    assert list((cache / "pacs").iterdir()) == []
+    assert list((cache / "files").iterdir()) == []

@@ -4,6 +4,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,8 +15,8 @@ ENTRIES = [("a/1", (10, 20, 30), {"v": ["US LIVER"]}), ("b/2", (11, 21, 31), ["t
 STAMPS = {path: stamp for path, stamp, _ in ENTRIES} | {"c": (1, 2, 3)}
 
 
-def cache(folder, identity=("root",)):
-    return FileCache(identity, folder)
+def cache(folder, identity=("headers",), source=Path("root")):
+    return FileCache(source, identity, folder)
 
 
 def loaded(entries):
@@ -59,7 +60,7 @@ def test_only_what_is_not_known_is_found_out(tmp_path):
 
 def test_other_rules_or_another_secret_find_nothing(tmp_path, monkeypatch):
     cache(tmp_path).append(ENTRIES)
-    assert cache(tmp_path, ("root", "PatientAge")).load(STAMPS) == {}
+    assert cache(tmp_path, ("headers", "PatientAge")).load(STAMPS) == {}
     monkeypatch.setattr(file_cache, "load_secret", lambda: b"t" * 32)
     assert cache(tmp_path).load(STAMPS) == {}
 
@@ -67,7 +68,7 @@ def test_other_rules_or_another_secret_find_nothing(tmp_path, monkeypatch):
 def test_what_a_killed_run_leaves(tmp_path):
     """The database and its journal as they are in the middle of a transaction."""
     cache(tmp_path / "whole").append(ENTRIES[:1])
-    (file,) = (tmp_path / "whole").iterdir()
+    (file,) = (tmp_path / "whole").glob("*/*")
     with contextlib.closing(sqlite3.connect(file)) as database:
         database.execute("PRAGMA cache_size = 1")  # pages go to the file at once
         rows = ((str(k).encode(), "(1, 2, 3)", f'"{"x" * 999}"') for k in range(99))
@@ -75,7 +76,7 @@ def test_what_a_killed_run_leaves(tmp_path):
         files = list(file.parent.iterdir())
         assert len(files) == 2
         assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
-        shutil.copytree(file.parent, tmp_path / "killed")
+        shutil.copytree(tmp_path / "whole", tmp_path / "killed")
     assert cache(tmp_path / "killed").load(STAMPS | {"0": (1, 2, 3)}) == loaded(ENTRIES[:1])
     cache(tmp_path / "killed").append(ENTRIES[1:])
     assert cache(tmp_path / "killed").load(STAMPS) == loaded(ENTRIES)
@@ -83,7 +84,7 @@ def test_what_a_killed_run_leaves(tmp_path):
 
 def test_a_broken_database_is_made_anew(tmp_path):
     cache(tmp_path).append(ENTRIES)
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("*/*")
     whole = file.read_bytes()
     overwritten = (b"x" * len(whole), whole.replace(b"US LIVER", b'US "IVER'))
     for content in (*(whole[:size] for size in range(0, len(whole), 99)), *overwritten):
@@ -96,7 +97,7 @@ def test_a_broken_database_is_made_anew(tmp_path):
 def test_a_database_that_is_locked_for_long_is_done_without(tmp_path, monkeypatch):
     monkeypatch.setattr(file_cache, "_PATIENCE", 0.01)
     cache(tmp_path).append(ENTRIES[:1])
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("*/*")
     with contextlib.closing(sqlite3.connect(file)) as database:
         database.execute("BEGIN EXCLUSIVE")
         found = cache(tmp_path).complete(STAMPS, lambda paths: iter(paths), "", False)
@@ -109,7 +110,8 @@ import sys
 from pathlib import Path
 from tf_dicom_ce.intake.file_cache import FileCache
 for k in range(20):
-    FileCache(("root",), Path(sys.argv[1])).append([(f"{sys.argv[2]}{k}", (k,) * 3, k)])
+    cache = FileCache(Path("root"), ("headers",), Path(sys.argv[1]))
+    cache.append([(f"{sys.argv[2]}{k}", (k,) * 3, k)])
 """
 
 
@@ -135,7 +137,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
 
 def test_nobody_else_can_read_it(tmp_path):
     cache(tmp_path / "headers").append(ENTRIES)
-    (file,) = (tmp_path / "headers").iterdir()
+    (file,) = (tmp_path / "headers").glob("*/*")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "headers").stat().st_mode) == 0o700
     assert "root" not in file.name

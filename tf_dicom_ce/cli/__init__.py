@@ -10,6 +10,7 @@ from tf_dicom_ce import __version__
 from tf_dicom_ce.cli import (
     audit,
     finetune,
+    forget,
     index,
     phantom,
     predict,
@@ -24,7 +25,20 @@ from tf_dicom_ce.errors import EXTRAS, StoppedError, UserError, missing
 from tf_dicom_ce.whole_files import private
 from tf_dicom_ce.workers import cluster
 
-_COMMANDS = (phantom, index, audit, train, probe, tune, finetune, study, predict, serve, receive)
+_COMMANDS = (
+    phantom,
+    index,
+    audit,
+    train,
+    probe,
+    tune,
+    finetune,
+    study,
+    predict,
+    serve,
+    receive,
+    forget,
+)
 _SPACE = "Free some, or choose another folder; caches go to XDG_CACHE_HOME"
 _FULL, _OUTPUT = os.strerror(errno.ENOSPC), "the output"
 # What the machine refuses, and what helps.

@@ -8,7 +8,8 @@ the new ones alone, and other data find nothing, whatever their names, sizes and
     images.bin   uint8, height × width bytes a frame; zeros where a file was refused
     frames.bin   a record a frame: its key and place
     told.jsonl   a line for each that was refused or flagged: number, code, detail, flags
-    whole.json   how much of these is whole; replaced last, and what lies beyond is written over
+    whole.json   how much of these is whole, and the bytes of a frame; replaced last, and what lies
+                 beyond is written over
 
 There are no names, tags or paths.
 """
@@ -21,11 +22,12 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, ClassVar, NamedTuple
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 import tensorflow as tf
 
+from tf_dicom_ce.data.store_files import RECORD, Contents, key_of, read, use, whole
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Code, Refusal
@@ -34,11 +36,9 @@ from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.contents import digests
 from tf_dicom_ce.intake.decoding import Image, ImageReader, decode_images
 from tf_dicom_ce.preprocessing import resize
-from tf_dicom_ce.user_folders import cache_folder
 from tf_dicom_ce.whole_files import named, sole, write_json
 
 _VERSION = 5  # raise when reader or resize give other pixels
-_RECORD = np.dtype([("key", "V16"), ("place", "<i4", 6)])
 _COMMIT = 2048  # frames that are lost at most where a process ends
 
 
@@ -118,11 +118,6 @@ def held(images: np.ndarray) -> Store:
     return Store(images, np.arange(len(places)), places, {}, content.hexdigest())
 
 
-def default_cache() -> Path:
-    """The user's cache folder for stores; it can be deleted at any time."""
-    return cache_folder() / "store"
-
-
 def open_store(
     reader: ImageReader, images: Sequence[Image], image_size: tuple[int, int], cache: Path
 ) -> Store:
@@ -135,19 +130,20 @@ def open_store(
         UserError: A file was changed while it was decoded.
     """
     contents = digests(reader.root, [image.path for image in images])
-    keys = [_key(contents[image.path], image.frame) for image in images]
+    keys = [key_of(contents[image.path], image.frame) for image in images]
     way = (reader.find_sector, reader.blank_outside, sorted(reader.exclude))
     content = json.dumps([_VERSION, image_size, *way])
     folder = cache / hashlib.sha256(content.encode()).hexdigest()[:32]
-    found, decoded = _read(folder), 0
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    use(folder)
+    found, decoded = read(folder), 0
     if _missing(keys, found):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _alone(folder):
-            missing = _missing(keys, _read(folder))  # another process may have been here
+            missing = _missing(keys, read(folder))  # another process may have been here
             _append(folder, reader, [images[k] for k in missing], image_size, contents)
             decoded = len(missing)
-        found = _read(folder)
-    count = _whole(folder)["frames"]
+        found = read(folder)
+    count = whole(folder)["frames"]
     _require_whole(folder, count, image_size)
     numbers = np.array([found.number[key] for key in keys])
     rows = {k: found.told[n] for k, n in enumerate(numbers.tolist()) if n in found.told}
@@ -178,30 +174,7 @@ def _fingerprint(contents: Mapping[str, str], images: Sequence[Image]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _key(content: str, frame: int | None) -> bytes:
-    return hashlib.sha256(json.dumps([content, frame]).encode()).digest()[:16]
-
-
-class _Contents(NamedTuple):
-    """What a store holds."""
-
-    number: dict[bytes, int]  # key of every frame to its number, the last one where tried again
-    places: np.ndarray  # of these frames, int32 [frames, 6]
-    # Number of a frame to code, detail and flags, of those that were refused or flagged.
-    told: dict[int, tuple[str, str, list[str]]]
-
-
-def _read(folder: Path) -> _Contents:
-    whole, records, lines = _whole(folder), np.empty(0, _RECORD), ()
-    if whole["frames"]:
-        records = np.fromfile(folder / "frames.bin", _RECORD, whole["frames"])
-        lines = (folder / "told.jsonl").read_bytes()[: whole["told"]].splitlines()
-    number = {bytes(key): k for k, key in enumerate(records["key"])}
-    told = {k: tuple(rest) for k, *rest in map(json.loads, lines)}
-    return _Contents(number, records["place"], told)
-
-
-def _missing(keys: Sequence[bytes], held: _Contents) -> list[int]:
+def _missing(keys: Sequence[bytes], held: Contents) -> list[int]:
     """First place in `keys` of each one that is not held, or was refused for what may pass."""
     passing = {n for n, (code, *_) in held.told.items() if code and Code(code).may_pass}
     first = {}
@@ -212,18 +185,10 @@ def _missing(keys: Sequence[bytes], held: _Contents) -> list[int]:
     return list(first.values())
 
 
-def _whole(folder: Path) -> dict[str, int]:
-    """How many frames and bytes of told.jsonl are whole."""
-    try:
-        return json.loads((folder / "whole.json").read_text())
-    except FileNotFoundError:
-        return {"frames": 0, "told": 0}
-
-
 def _require_whole(folder: Path, count: int, image_size: tuple[int, int]) -> None:
     for name, size in (
         ("images.bin", image_size[0] * image_size[1]),
-        ("frames.bin", _RECORD.itemsize),
+        ("frames.bin", RECORD.itemsize),
     ):
         if (folder / name).stat().st_size < count * size:
             raise UserError(f"{folder / name} is damaged. Delete {folder}; it is made anew.")
@@ -252,11 +217,11 @@ def _append(
 
     What is decoded counts from each commit on, also if the process ends after it.
     """
-    whole = _whole(folder)
+    before = whole(folder)
     height, width = image_size
     files = zip(
         ("images.bin", "frames.bin", "told.jsonl"),
-        (whole["frames"] * height * width, whole["frames"] * _RECORD.itemsize, whole["told"]),
+        (before["frames"] * height * width, before["frames"] * RECORD.itemsize, before["told"]),
         strict=True,
     )
     with contextlib.ExitStack() as stack:
@@ -274,10 +239,10 @@ def _append(
                 place[:] = (*found.source_shape, *sides)
                 told = ("", "", _flags(found))
             pixels.write(frame.tobytes())
-            key = _key(contents[images[k].path], images[k].frame)
-            records.write(np.array([(key, place)], _RECORD).tobytes())
+            key = key_of(contents[images[k].path], images[k].frame)
+            records.write(np.array([(key, place)], RECORD).tobytes())
             if any(told):
-                lines.write(json.dumps([whole["frames"] + k, *told]).encode() + b"\n")
+                lines.write(json.dumps([before["frames"] + k, *told]).encode() + b"\n")
             if (k + 1) % _COMMIT == 0 or k + 1 == len(images):
                 _require_unchanged(
                     reader, images[k + 1 - _COMMIT if k >= _COMMIT else 0 : k + 1], contents
@@ -285,7 +250,8 @@ def _append(
                 for file in (pixels, records, lines):
                     file.flush()
                     os.fsync(file.fileno())
-                new = {"frames": whole["frames"] + k + 1, "told": lines.tell()}
+                new = {"frames": before["frames"] + k + 1, "told": lines.tell()}
+                new["bytes"] = height * width
                 write_json(folder / "whole.json", new)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.data import splits, store
 from tf_dicom_ce.data.labels import Example, class_labels, match_masks, read_labels, read_masks
-from tf_dicom_ce.data.store import default_cache
+from tf_dicom_ce.data.store_files import default_cache
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.reader import ULTRASOUND
 from tf_dicom_ce.dicom.refusals import Refusal

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from tf_dicom_ce.config import PRESETS, PretrainConfig
+from tf_dicom_ce.data.store_files import default_cache
 from tf_dicom_ce.dicom.flags import Flag, flags_named
 from tf_dicom_ce.dicom.refusals import Refusal
 from tf_dicom_ce.errors import UserError
@@ -365,11 +366,11 @@ def _of_files(
     )
 
     def open_frames():
-        from tf_dicom_ce.data import store
+        from tf_dicom_ce.data.store import DirectReader, open_store
 
         if config.direct:
-            return store.DirectReader(reader, samples, config.image_size)
-        return store.open_store(reader, samples, config.image_size, store.default_cache())
+            return DirectReader(reader, samples, config.image_size)
+        return open_store(reader, samples, config.image_size, default_cache())
 
     return Source(
         samples,

@@ -15,10 +15,12 @@ from tf_dicom_ce.intake.examination import Facts
 from tf_dicom_ce.intake.file_cache import FileCache, stamps_of
 
 
-def digests(root: Path, paths: list[str], progress: bool = True) -> dict[str, str]:
+def digests(
+    root: Path, paths: list[str], progress: bool = True, source: Path | None = None
+) -> dict[str, str]:
     """SHA-256 of the bytes of files below `root`, hex, by path; "" if one cannot be read.
 
-    A file that has not changed is read once.
+    A file that has not changed is read once; they are kept as what is known of `source`, or `root`.
     """
 
     def find(paths: list[str]) -> Iterator[str]:
@@ -28,7 +30,7 @@ def digests(root: Path, paths: list[str], progress: bool = True) -> dict[str, st
         finally:
             threads.shutdown(cancel_futures=True)
 
-    return _kept("contents", root, paths, find, "Fingerprinting", progress)
+    return _kept("contents", source or root, root, paths, find, "Fingerprinting", progress)
 
 
 def _pixel_digests(reader: ImageReader, frames: Mapping[str, int]) -> dict[str, str]:
@@ -41,7 +43,7 @@ def _pixel_digests(reader: ImageReader, frames: Mapping[str, int]) -> dict[str, 
             yield _pixel_digest(frame for _, frame in group)
 
     # Decoding shows a bar of its own.
-    return _kept("pixels", reader.root, list(frames), find, "", progress=False)
+    return _kept("pixels", reader.root, reader.root, list(frames), find, "", progress=False)
 
 
 def find_copies(
@@ -77,8 +79,10 @@ def find_copies(
     return copies
 
 
-def _kept(kind: str, root: Path, paths: list[str], find, title: str, progress: bool) -> dict:
-    cache = FileCache((kind, str(root.resolve())))
+def _kept(
+    kind: str, source: Path, root: Path, paths: list[str], find, title: str, progress: bool
+) -> dict:
+    cache = FileCache(source, (kind,))
     # What cannot be read now may be readable the next time.
     return cache.complete(stamps_of(root, paths), find, title, progress, keep=bool)[0]
 

@@ -63,7 +63,7 @@ def examine_all(
         Path to facts, or to why there are none; and how many files were read anew.
     """
     rules = (f"headers {_RULES_VERSION}", *sorted(schema.sop_classes), *schema.elements)
-    kept = FileCache((str(root.resolve()), *rules), cache)
+    kept = FileCache(root, rules, cache)
     look = functools.partial(examine, root, schema, load_secret())
 
     def find(paths: list[str]) -> Iterator[list[Any]]:

@@ -1,7 +1,8 @@
 """What was found out about files, kept between runs so that unchanged files are not read again.
 
-One SQLite database a source and kind of knowledge. It holds tag values and paths, so that it is
-readable by its user alone.
+A folder a source, and in it a SQLite database a kind of knowledge. They hold tag values and paths,
+so that they are readable by their user alone. Of a file that changed they keep what was known of it
+before, by which it can be forgotten.
 """
 
 import contextlib
@@ -27,7 +28,10 @@ Stamp = tuple[int, int, int]
 _SAVE_EVERY = 500
 _PATIENCE = 3.0  # seconds for another process to end its turn
 # A path is any bytes; a stamp may need more than SQLite's 64 bits.
-_TABLE = "CREATE TABLE IF NOT EXISTS entries (path BLOB PRIMARY KEY, stamp TEXT, entry TEXT)"
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS entries "
+    "(path BLOB, stamp TEXT, entry TEXT, PRIMARY KEY (path, stamp))"
+)
 _INSERT = "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)"
 
 
@@ -45,18 +49,35 @@ def stamps_of(root: Path, paths: Iterable[str]) -> dict[str, Stamp]:
     return stamps
 
 
+def folder_of(source: Path, folder: Path | None = None) -> Path:
+    """Where everything that is kept of a source's files lies."""
+    name = pseudonym(load_secret(), "source", str(source.resolve()))
+    return (folder or cache_folder() / "files") / name
+
+
+def kept_of(source: Path) -> Iterator[tuple[str, Any]]:
+    """Path and entry of all that is kept of a source's files, as they are and as they were."""
+    for path in folder_of(source).glob("*.sqlite"):
+        with (
+            contextlib.suppress(sqlite3.Error, ValueError),
+            contextlib.closing(sqlite3.connect(path, _PATIENCE)) as database,
+        ):
+            for key, entry in database.execute("SELECT path, entry FROM entries"):
+                yield os.fsdecode(key), json.loads(entry)
+
+
 class FileCache:
     """Entries by path, each valid while the file has the same stamp.
 
-    `identity` is what they depend on beside the files: their kind, the source and the rules of
-    reading; the name of the database is its pseudonym. It lies in the user's cache folder, unless
-    another is given, and can be deleted at any time.
+    `source` is the folder or archive that they are of, and `identity` what they depend on besides:
+    their kind, and the rules of reading. Of both there are pseudonyms in the database's path. It
+    lies in the user's cache folder, unless another is given, and can be deleted at any time.
     """
 
-    def __init__(self, identity: tuple[str, ...], folder: Path | None = None):
+    def __init__(self, source: Path, identity: tuple[str, ...], folder: Path | None = None):
         name = pseudonym(load_secret(), "file cache", json.dumps(identity))
-        folder = folder or cache_folder() / "files"
-        self._path, self._is_usable = folder / f"{name}.sqlite", True
+        self._path = folder_of(source, folder) / f"{name}.sqlite"
+        self._is_usable = True
 
     def complete(
         self,
@@ -115,7 +136,8 @@ class FileCache:
         """Adds (path, stamp, entry), the entries as plain JSON values."""
         if not rows or not self._is_usable:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self._path.parent.parent, self._path.parent):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         # SQLite gives its journal the mode of the database.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         values = [(os.fsencode(path), str(stamp), json.dumps(entry)) for path, stamp, entry in rows]

@@ -40,20 +40,20 @@ def open_source(source: str, query: Query) -> Path:
     """
     if not source.strip():
         raise UserError(f"'{source}' names no source. Give a folder, a zip or tar, or a URL.")
-    if not source.startswith(("http://", "https://", "dicom://")):
+    if not is_address(source):
         path = Path(source)
         if not path.is_file():
             return path
         if not is_archive(path):
             raise UserError(f"{path} is neither a folder of DICOM files, nor a zip or tar of them.")
-        return unpack(path, cache_folder() / "unpacked")
+        return unpack(path, unpacked_folder())
     if travels_unencrypted(source):
         print(
             f"{source}: images and credentials travel unencrypted; better https.", file=sys.stderr
         )
     # A folder for each query: an earlier, wider one must not add to this one.
-    name = pseudonym(load_secret(), "PACS", f"{source.rstrip('/')}|{query}")
-    folder = cache_folder() / "pacs" / name
+    name = pseudonym(load_secret(), "query", str(query))
+    folder = download_folder(source) / name
     if source.startswith("dicom://"):
         connected = dimse.connect(source)
     else:
@@ -65,6 +65,26 @@ def open_source(source: str, query: Query) -> Path:
         + (f", {found.skipped} refused by the server" if found.skipped else "")
     )
     return folder
+
+
+def is_address(source: str) -> bool:
+    """Tells a PACS from a path."""
+    return source.startswith(("http://", "https://", "dicom://"))
+
+
+def download_folder(url: str) -> Path:
+    """Where everything that was downloaded from a PACS lies: a folder and a journal a query."""
+    return cache_folder() / "pacs" / pseudonym(load_secret(), "PACS", url.rstrip("/"))
+
+
+def unpacked_folder() -> Path:
+    """Where unpacked archives lie: a folder each, by content."""
+    return cache_folder() / "unpacked"
+
+
+def unpacked_name(content: str) -> str:
+    """The name of the folder of an archive, by the digest of its content."""
+    return pseudonym(load_secret(), "archive", content)
 
 
 def is_archive(path: Path) -> bool:
@@ -83,8 +103,8 @@ def unpack(archive: Path, folder: Path) -> Path:
     that lies about its size fills no disk. Archives within the archive stay what they are. One that
     is damaged, encrypted, or larger than the disk gives a UserError.
     """
-    (content,) = digests(archive.parent, [archive.name]).values()
-    target = folder / pseudonym(load_secret(), "archive", content)
+    (content,) = digests(archive.parent, [archive.name], source=archive).values()
+    target = folder / unpacked_name(content)
     if target.is_dir():
         return target
     try:
