@@ -1,8 +1,9 @@
 """Writes one picture in every transfer syntax that the reader supports."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jpeg_ls
@@ -145,14 +146,14 @@ def samples() -> Iterator[Sample]:
         for syntax in NATIVE:
             for planar in (0, 1) if kind == "colour" else (0,):
                 stored = np.moveaxis(values, -1, 0) if planar else values
-                dataset = _dataset(values, syntax, photometric, stored.tobytes(), more)
+                dataset = build_image(values, syntax, photometric, stored.tobytes(), more)
                 if kind == "colour":
                     dataset.PlanarConfiguration = planar
                 yield Sample(f"{kind} {syntax.keyword} {planar}", dataset, original, True)
         for name, syntax, found, stream, lossless in streams(values):
             if kind == "palette" and not lossless:
                 continue  # an error of an index is an error of any size
-            dataset = _dataset(
+            dataset = build_image(
                 values,
                 syntax,
                 "PALETTE COLOR" if kind == "palette" else found,
@@ -168,9 +169,14 @@ def save(sample: Sample, path: Path) -> Path:
     return path
 
 
-def _dataset(
-    values: np.ndarray, syntax: uid.UID, photometric: str, data: bytes, more: dict
+def build_image(
+    values: np.ndarray,
+    syntax: uid.UID,
+    photometric: str,
+    data: bytes,
+    more: Mapping = MappingProxyType({}),
 ) -> Dataset:
+    """A data set around a picture of 8 bits, whose pixel data are given."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = syntax

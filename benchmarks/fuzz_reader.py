@@ -10,6 +10,8 @@ import concurrent.futures
 import multiprocessing
 import random
 import resource
+import shutil
+import subprocess
 import tempfile
 import time
 import warnings
@@ -18,12 +20,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
-from pydicom import Dataset, dcmread
+import imagecodecs
+import numpy as np
+from pydicom import Dataset, dcmread, uid
 from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate
 
 from benchmarks import dicom_encoders
 from benchmarks.tables import aligned
 from tf_dicom_ce.dicom import reader
+from tf_dicom_ce.dicom.header import SECONDARY_CAPTURE, ULTRASOUND
 
 SECONDS = 5
 GROWTH_KB = 1 << 20
@@ -37,6 +43,15 @@ SHIPPED = (
 # Refusals that only decoding can find.
 LATE = (reader.Code.DECODE_FAILED, reader.Code.UNSUPPORTED_TRANSFER_SYNTAX)
 EXTREMES = (b"\0", b"\xff", b"\x7f", b"\x80", b"\x01")
+
+
+CLASSES = ULTRASOUND | SECONDARY_CAPTURE
+VIDEOS = (
+    (uid.MPEG2MPML, "mpeg2video", "vob"),
+    (uid.MPEG4HP41, "libx264", "mp4"),
+    (uid.MPEG4HP42STEREO, "libx264", "mpegts"),
+    (uid.HEVCMP51, "libx265 -x265-params log-level=none", "mp4"),
+)
 
 
 class Seed(NamedTuple):
@@ -84,6 +99,9 @@ def seeds() -> list[Seed]:
             if sample.dataset.SamplesPerPixel == 1:
                 furnish(sample.dataset)
                 contents.append(dicom_encoders.save(sample, path).read_bytes())
+        for dataset in more_files():
+            dataset.save_as(path, enforce_file_format=True)
+            contents.append(path.read_bytes())
         found = []
         for content in contents:
             path.write_bytes(content)
@@ -93,6 +111,33 @@ def seeds() -> list[Seed]:
             # A deflated file has no such place; its header is short.
             found.append(Seed(syntax.keyword, content, place if place > 0 else 700))
     return found
+
+
+def more_files() -> Iterator[Dataset]:
+    """JPEG of 12 bits, a volume, a captured screen, and, where there is ffmpeg, video."""
+    values = dicom_encoders.luma(dicom_encoders.picture())
+    wide = values.astype(np.uint16) << 4
+    for lossless, syntax in ((False, uid.JPEGExtended12Bit), (True, uid.JPEGLosslessSV1)):
+        stream = imagecodecs.jpeg8_encode(wide, bitspersample=12, lossless=lossless)
+        dataset = dicom_encoders.build_image(values, syntax, "MONOCHROME2", encapsulate([stream]))
+        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+        yield dataset
+    plain = (values, uid.ExplicitVRLittleEndian, "MONOCHROME2")
+    yield (volume := dicom_encoders.build_image(*plain, values.tobytes() * 3))
+    volume.SOPClassUID, volume.NumberOfFrames = "1.2.840.10008.5.1.4.1.1.6.2", 3
+    item, group = Dataset(), Dataset()
+    item.DataType, group.ImageDataTypeSequence = "TISSUE_INTENSITY", [item]
+    volume.SharedFunctionalGroupsSequence = volume.PerFrameFunctionalGroupsSequence = [group] * 3
+    yield (screen := dicom_encoders.build_image(*plain, values.tobytes()))
+    screen.SOPClassUID, screen.Modality = "1.2.840.10008.5.1.4.1.1.7", "US"
+    for syntax, coder, container in VIDEOS if shutil.which("ffmpeg") else ():
+        command = f"ffmpeg -v error -f lavfi -i testsrc2=size=96x80:duration=1 -c:v {coder}"
+        command += f" -pix_fmt yuv420p -movflags frag_keyframe+empty_moov -f {container} -"
+        stream = subprocess.run(command.split(), check=True, stdout=subprocess.PIPE).stdout
+        colour = dicom_encoders.picture()
+        data = encapsulate([stream], has_bot=False)
+        yield (video := dicom_encoders.build_image(colour, syntax, "YBR_PARTIAL_420", data))
+        video.NumberOfFrames = 25
 
 
 def mutate(content: bytes, start: int, end: int, other: bytes, rng: random.Random) -> bytes:
@@ -140,7 +185,8 @@ def check(path: Path) -> tuple[str, str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            header, frame = reader.inspect(path), reader.read_frame(path)
+            header = reader.inspect(path, CLASSES)
+            frame = reader.read_frame(path, classes=CLASSES)
             flags = () if isinstance(header, reader.Refusal) else header[1]
     except BaseException as error:
         return "escaped", f"{type(error).__name__} escaped"
@@ -202,9 +248,9 @@ class Worker:
         self._process.join()
 
 
-def fuzz(count: int, seed: int, workers: int) -> Iterator[Result]:
-    """Tries mutations 0 to `count` - 1 in worker processes."""
-    files = seeds()
+def fuzz(count: int, seed: int, workers: int, last: int | None = None) -> Iterator[Result]:
+    """Tries mutations 0 to `count` - 1, of the last files or all, in worker processes."""
+    files = seeds()[-(last or 0) :]
 
     def share(first: int) -> list[Result]:
         worker = Worker(seed, files)
@@ -231,11 +277,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--last", type=int, help="mutate only so many of the files, the last ones")
 
 
 def run(options: argparse.Namespace) -> int:
     start = time.perf_counter()
-    results = list(fuzz(options.count, options.seed, options.workers))
+    results = list(fuzz(options.count, options.seed, options.workers, options.last))
     print(table(results))
     violations = [r for r in results if r.violation]
     for result in violations:

@@ -79,6 +79,13 @@ def add_labels_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", type=Path, action="append", metavar="CSV", help=text)
 
 
+def add_include_argument(parser: argparse.ArgumentParser) -> None:
+    """Declares what is read besides ultrasound images as such."""
+    text = "read captured screens, too, where Modality is US"
+    choices = ("secondary-capture",)
+    parser.add_argument("--include", action="append", choices=choices, help=text)
+
+
 def add_engine_argument(parser: argparse.ArgumentParser) -> None:
     """Declares who reads and decodes files."""
     text = "Dask scheduler whose workers read and decode files, as tcp://127.0.0.1:8786"
@@ -117,6 +124,7 @@ def add_report_arguments(
     add("--run", type=Path, metavar="DIR", help=folder)
     add_settings(parser, PretrainConfig, settings)
     add_labels_argument(parser)
+    add_include_argument(parser)
     add_engine_argument(parser)
     add_pacs_arguments(parser)
 

@@ -53,6 +53,7 @@ def run(options: argparse.Namespace) -> None:
         options.source,
         labels=options.labels,
         query=arguments.query_of(options),
+        include=options.include or (),
         **{"image_size": _SIZE} | given,
     )
     print(summary(audit(data, options.encoder, folder, seed)))

@@ -43,6 +43,7 @@ def run(options: argparse.Namespace) -> None:
         options.source,
         labels=options.labels,
         query=arguments.query_of(options),
+        include=options.include or (),
         **arguments.given_settings(options, PretrainConfig),
     ).source
     index, undecodable = source.index, {}

@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_settings(
         parser, PretrainConfig, ("frames", "find_sector", "blank_outside", "exclude")
     )
+    arguments.add_include_argument(parser)
     arguments.add_engine_argument(parser)
     arguments.add_pacs_arguments(parser)
 
@@ -77,6 +78,7 @@ def run(options: argparse.Namespace) -> None:
         blank_outside=blank,
         exclude=options.exclude or (),
         query=arguments.query_of(options),
+        include=options.include or (),
     ).source
     with open_results(options.out, head.model, source.reader):
         done = predict(source.index, head, options.out, frames, source.reader)

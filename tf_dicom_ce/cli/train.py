@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--preset", choices=PRESETS, help="starting settings (default: full; phantom: quick)")
     arguments.add_settings(parser, PretrainConfig)
     arguments.add_labels_argument(parser)
+    arguments.add_include_argument(parser)
     arguments.add_engine_argument(parser)
     arguments.add_pacs_arguments(parser)
     switch = argparse.BooleanOptionalAction
@@ -61,6 +62,7 @@ def run(options: argparse.Namespace) -> None:
 
     reading = {name: getattr(config, name) for name in SETTINGS}
     reading |= {"labels": options.labels, "query": arguments.query_of(options)}
+    reading |= {"include": options.include or ()}
     if options.data:
         data = UltrasoundDataset.from_dicom(options.data, **reading)
     else:

@@ -107,12 +107,14 @@ class UltrasoundDataset:
         exclude: Sequence[str] = (),
         direct: bool = False,
         query: Query | None = None,
+        include: Sequence[str] = (),
         pictures: bool = False,
     ) -> Self:
         """Images of DICOM files, and of PNG and JPEG files that `labels` lists.
 
         Args:
-            source: Folder, zip or tar, or the URL of a DICOMweb service.
+            source: Folder, zip or tar, or the URL of a PACS: of a DICOMweb service, or
+                `dicom://AET@HOST:PORT`.
             tags: Tag schema: `ultrasound`, `ultrasound-paper`, or a TOML file.
             image_size: Height and width that images are resized to, multiples of 32.
             labels: CSV of tag values that stand above the headers' (`tag_table.read_tag_table`); of
@@ -122,7 +124,8 @@ class UltrasoundDataset:
             blank_outside: Blacken what lies outside of the ultrasound.
             exclude: Leave out images with these flags (docs/intake.md).
             direct: Decode at every access instead of once into the store.
-            query: What to ask a DICOMweb service for.
+            query: What to ask a PACS for.
+            include: Read these, too: `secondary-capture`, where (0008,0060) Modality is US.
             pictures: Whether PNG and JPEG files count that are not listed.
 
         Raises:
@@ -138,7 +141,8 @@ class UltrasoundDataset:
             direct=direct,
         )
         with private():
-            return cls(_of_files(str(source), labels, query or Query(), pictures, config))
+            query = query or Query()
+            return cls(_of_files(str(source), labels, query, include, pictures, config))
 
     @classmethod
     def from_images(cls, source: str | Path, labels: Tables = None, **options: Any) -> Self:
@@ -351,9 +355,15 @@ class UltrasoundDataset:
 
 
 def _of_files(
-    place: str, labels: Tables, query: Query, pictures: bool, config: PretrainConfig
+    place: str,
+    labels: Tables,
+    query: Query,
+    include: Sequence[str],
+    pictures: bool,
+    config: PretrainConfig,
 ) -> Source:
-    schema, exclude = TagSchema.load(config.tags), flags_named(config.exclude)
+    schema = TagSchema.load(config.tags).including(include)
+    exclude = flags_named(config.exclude)
     tables = [labels] if isinstance(labels, str | Path) else labels or ()
     table = read_tag_tables([Path(one) for one in tables], schema)
     root = open_source(place, query)

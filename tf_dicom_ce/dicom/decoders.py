@@ -1,6 +1,7 @@
 """Which decoder reads which transfer syntax, how each is kept from harm, and what it gives."""
 
 import functools
+import importlib.util
 import io
 import random
 import re
@@ -31,17 +32,22 @@ _JPEG_2000 = (
 )
 # Without a name pydicom tries GDCM first, which ends the whole process on some damaged streams.
 _PLUGIN = "tf-dicom-ce"
+#: One video stream for all frames, MPEG-2, H.264 or H.265, that may lie in several fragments.
+FRAGMENTED_VIDEO = frozenset(f"1.2.840.10008.1.2.4.{number}.1" for number in range(100, 107))
+#: The same, and those in one fragment.
+VIDEO = FRAGMENTED_VIDEO | {f"1.2.840.10008.1.2.4.{number}" for number in range(100, 109)}
 #: Transfer syntaxes that a decoder reads.
-SUPPORTED = frozenset((*NATIVE, *JPEG, *_JPEG_LS, *_JPEG_2000, uid.RLELossless))
+SUPPORTED = frozenset((*NATIVE, *JPEG, *_JPEG_LS, *_JPEG_2000, uid.RLELossless, *VIDEO))
 #: Transfer syntaxes whose pixels are cells of (0028,0100) Bits Allocated.
 OF_CELLS = frozenset((*NATIVE, uid.RLELossless))
-VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.(4\.10\d(\.1)?|7\.\d)")  # MPEG, HEVC, SMPTE
+OTHER_VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.7\.\d")  # SMPTE
 _TRANSFORMED = ("YBR_ICT", "YBR_RCT")  # these leave the JPEG 2000 decoder as RGB
 #: Transfer syntaxes that lose detail as a rule.
 LOSSY = frozenset(
     (
         *(uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit),
         *(uid.JPEGLSNearLossless, uid.JPEG2000, uid.HTJ2K),
+        *VIDEO,
     )
 )
 
@@ -124,19 +130,22 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> bytearray:
 
 def decode_jpeg(
     src: bytes, rows: int, columns: int, samples: int, photometric: str
-) -> Decoded | Refusal:
-    """Decodes one frame of 8-bit JPEG, lossy or lossless, with Pillow; refuses more bits.
+) -> tuple[Decoded, int] | Refusal:
+    """Decodes one frame of JPEG, lossy or lossless, and tells how many bits its values need.
 
-    Of YCbCr only the luminance is decoded, without a conversion of colours. Raises an OSError if it
-    is damaged, a ValueError if its size is not Rows × Columns, it has too many scans, or it ends
-    before its last pixel.
+    8 bits are decoded with Pillow, and of YCbCr only the luminance, without a conversion of
+    colours; more bits of one component with imagecodecs, an extra, without which they are refused.
+    Raises an OSError or RuntimeError if it is damaged, a ValueError if its size is not Rows ×
+    Columns, it has too many scans, or it ends before its last pixel.
     """
     found = codestream.jpeg_frame(src)
-    if found.precision != 8:
+    if found.precision != 8 and (found.components != 1 or not _has_wide_jpeg()):
         return Refusal(Code.UNSUPPORTED_TRANSFER_SYNTAX, f"{found.precision}-bit JPEG")
     found.require_size(rows, columns)
     if src.count(b"\xff\xda") > _MAX_SCANS:
         raise ValueError("too many scans")
+    if found.precision != 8:
+        return _decode_wide_jpeg(src, found, photometric), found.precision
     flags = () if found.components == samples else (Flag.SAMPLES,)
     if src.rfind(codestream.END_OF_IMAGE) > src.rfind(b"\xff\xda"):  # behind the last scan
         decoded = _decode_jpeg(src, found, photometric)
@@ -153,7 +162,25 @@ def decode_jpeg(
             if not np.array_equal(decoded.values, other.values):
                 raise ValueError("the codestream ends before its last pixel")
         flags = (*flags, Flag.NO_END_MARKER)
-    return decoded._replace(flags=(*decoded.flags, *flags))
+    return decoded._replace(flags=(*decoded.flags, *flags)), 8
+
+
+@functools.cache
+def _has_wide_jpeg() -> bool:
+    return importlib.util.find_spec("imagecodecs") is not None
+
+
+def _decode_wide_jpeg(src: bytes, found: codestream.FrameHeader, photometric: str) -> Decoded:
+    """Decodes one component of more than 8 bits."""
+    from imagecodecs import jpeg8_decode
+
+    if src.rfind(codestream.END_OF_IMAGE) < src.rfind(b"\xff\xda"):
+        raise ValueError("the codestream ends before its last pixel")
+    values = jpeg8_decode(src)
+    if values.shape != (found.rows, found.columns):
+        raise ValueError("the codestream's frame header is ambiguous")
+    one_sample = photometric in ("MONOCHROME1", "PALETTE COLOR")
+    return Decoded(values, photometric if one_sample else "MONOCHROME2")
 
 
 def _unpadded(src: bytes) -> bytes:

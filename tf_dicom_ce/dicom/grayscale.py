@@ -80,7 +80,7 @@ def _is_8_bit(dataset: Dataset) -> bool:
         if value(dataset, _SLOPE) < 0:
             return False  # black becomes white; any other leaves 8 bits over their range as is
     if dataset.file_meta.TransferSyntaxUID in decoders.JPEG:
-        return True
+        return value(dataset, _STORED) <= 8
     return value(dataset, _STORED) == 8 and not value(dataset, _SIGNED)
 
 

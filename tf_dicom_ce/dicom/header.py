@@ -12,6 +12,16 @@ ULTRASOUND: frozenset[str] = frozenset(
         "1.2.840.10008.5.1.4.1.1.3.1",  # Ultrasound Multi-frame Image Storage
         "1.2.840.10008.5.1.4.1.1.6",  # the same, retired
         "1.2.840.10008.5.1.4.1.1.3",
+        "1.2.840.10008.5.1.4.1.1.6.2",  # Enhanced US Volume Storage
+    }
+)
+#: Screens that were captured, of any device: ultrasound where (0008,0060) Modality says so.
+SECONDARY_CAPTURE: frozenset[str] = frozenset(
+    {
+        "1.2.840.10008.5.1.4.1.1.7",  # Secondary Capture Image Storage
+        "1.2.840.10008.5.1.4.1.1.7.2",  # Multi-frame Grayscale Byte
+        "1.2.840.10008.5.1.4.1.1.7.3",  # Multi-frame Grayscale Word
+        "1.2.840.10008.5.1.4.1.1.7.4",  # Multi-frame True Color
     }
 )
 _FRAMES = Tag("NumberOfFrames")

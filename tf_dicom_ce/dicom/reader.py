@@ -17,12 +17,16 @@ from pydicom.uid import UID
 from tf_dicom_ce.dicom import decoders, encapsulated, grayscale, part10, regions
 from tf_dicom_ce.dicom.decisions import decisions
 from tf_dicom_ce.dicom.flags import Flag
-from tf_dicom_ce.dicom.header import ULTRASOUND, number_of_frames, value
+from tf_dicom_ce.dicom.header import SECONDARY_CAPTURE, ULTRASOUND, number_of_frames, value
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.dicom.regions import Region
+from tf_dicom_ce.dicom.video import Video
+from tf_dicom_ce.dicom.video import is_available as can_read_video
+from tf_dicom_ce.dicom.volumes import is_tissue
 
 _SOP_CLASS, _PHOTOMETRIC = Tag("SOPClassUID"), Tag("PhotometricInterpretation")
+_MODALITY = Tag("Modality")
 _POSITIVE = {
     keyword: Tag(keyword)
     for keyword in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored")
@@ -188,6 +192,8 @@ class _Image:
     def read(self, index: int, region: Region | None, flags: tuple[Flag, ...]) -> Frame | Refusal:
         """Decodes frame `index` and turns it into gray levels."""
         try:
+            if not is_tissue(self.header, index):
+                return _refusal(Code.NOT_2D, "DataType")
             stored = self._decode(index)
             if isinstance(stored, Refusal):
                 return stored
@@ -209,22 +215,28 @@ class _Image:
         if description.syntax in part10.NATIVE:
             self.file.seek(self._pixels.offset)
             decoded = decoders.decode_native(self.file, index, description.syntax, options)
+        elif description.syntax in decoders.VIDEO:
+            return decoders.Decoded(self._video.frame(index), "RGB"), 8
         elif self._by_frame is None:
             return Refusal(Code.DECODE_FAILED, "fragments and offset tables disagree")
         else:
             stream = encapsulated.read(self.file, self._by_frame[index])
             if description.syntax in decoders.JPEG:
                 shape = (description.rows, description.columns, description.samples)
-                decoded = decoders.decode_jpeg(stream, *shape, description.photometric)
-                return decoded if isinstance(decoded, Refusal) else (decoded, 8)
+                found = decoders.decode_jpeg(stream, *shape, description.photometric)
+                return found if isinstance(found, Refusal) else self._widened(*found)
             decoded = decoders.decode_stream(stream, description.syntax, options)
-        values, photometric, flags = decoded
-        bits = description.bits_stored
         if description.syntax in decoders.OF_CELLS:
-            values, flags = decoders.values_of(values, self.header)
-        elif (needed := decoders.bits_of(values)) > bits:
-            bits, flags = needed, (*flags, Flag.BEYOND_BITS_STORED)
-        return decoders.Decoded(values, photometric, flags), bits
+            values, flags = decoders.values_of(decoded.values, self.header)
+            return decoded._replace(values=values, flags=flags), description.bits_stored
+        needed = max(decoders.bits_of(decoded.values), description.bits_stored)
+        return self._widened(decoded, needed)
+
+    def _widened(self, decoded: decoders.Decoded, bits: int) -> tuple[decoders.Decoded, int]:
+        """Tells where values need more bits than (0028,0101) Bits Stored."""
+        if bits <= self.description.bits_stored:
+            return decoded, bits
+        return decoded._replace(flags=(*decoded.flags, Flag.BEYOND_BITS_STORED)), bits
 
     @functools.cached_property
     def _options(self) -> dict[str, Any]:
@@ -233,6 +245,11 @@ class _Image:
         options.pop("extended_offsets", None)
         options["photometric_interpretation"] = self.description.photometric
         return options | ({"pixel_vr": self._pixels.vr} if self._pixels.vr else {})
+
+    @functools.cached_property
+    def _video(self) -> Video:
+        stream = encapsulated.read(self.file, self._items.fragments)
+        return Video(stream, self.description.rows, self.description.columns)
 
     @functools.cached_property
     def _by_frame(self) -> list[list[encapsulated.Fragment]] | None:
@@ -270,7 +287,8 @@ class _Image:
         fragments = len(self._items.fragments)
         if fragments >= encapsulated.MAX_ITEMS:
             return _refusal(Code.TOO_LARGE, "PixelData")
-        is_cut = self._items.cut or fragments < self.description.frames
+        is_video = self.description.syntax in decoders.VIDEO  # one stream
+        is_cut = self._items.cut or fragments < (1 if is_video else self.description.frames)
         return _refusal(Code.TRUNCATED, "PixelData") if is_cut else None
 
 
@@ -301,10 +319,16 @@ def _check(opened: part10.Part10, classes: frozenset[str]) -> _Image | Refusal:
         # The name of a standard class tells no one apart; a private UID might.
         name = UID(sop_class or "").keyword
         return Refusal(Code.NOT_ULTRASOUND if header.preamble else Code.NOT_DICOM, name)
+    # Beside ultrasound, only screens of ultrasound are meant.
+    is_screen = sop_class in SECONDARY_CAPTURE and classes > ULTRASOUND
+    if is_screen and value(header, _MODALITY) != "US":
+        return _refusal(Code.NOT_ULTRASOUND, "Modality")
     if regions.is_not_2d(header):
         return _refusal(Code.NOT_2D, "RegionSpatialFormat")
     syntax = header.file_meta.TransferSyntaxUID
-    if decoders.VIDEO.fullmatch(syntax):
+    if decoders.OTHER_VIDEO.fullmatch(syntax) or (
+        syntax in decoders.VIDEO and not can_read_video()
+    ):
         return Refusal(Code.VIDEO, UID(syntax).keyword)
     if syntax not in decoders.SUPPORTED:
         return _refusal(Code.UNSUPPORTED_TRANSFER_SYNTAX, "TransferSyntaxUID")
@@ -332,11 +356,11 @@ def _describe(header: Dataset) -> _Description | Refusal:
     if frames < 1:
         return _refusal(Code.DAMAGED_HEADER, "NumberOfFrames")
     photometric = value(header, _PHOTOMETRIC)
-    if photometric not in grayscale.SUPPORTED:
-        return _refusal(Code.UNSUPPORTED_PHOTOMETRIC, "PhotometricInterpretation")
     syntax = header.file_meta.TransferSyntaxUID
-    # JPEG tells itself what it holds.
-    if syntax not in decoders.JPEG:
+    if photometric not in grayscale.SUPPORTED and syntax not in decoders.VIDEO:
+        return _refusal(Code.UNSUPPORTED_PHOTOMETRIC, "PhotometricInterpretation")
+    # JPEG and video tell themselves what they hold.
+    if syntax not in decoders.JPEG and syntax not in decoders.VIDEO:
         if numbers[2] != (1 if photometric in grayscale.ONE_SAMPLE else 3):
             return _refusal(Code.DAMAGED_HEADER, "SamplesPerPixel")
         if numbers[4] > numbers[3]:

@@ -21,11 +21,11 @@ class Code(enum.StrEnum):
     DAMAGED_HEADER = "damaged-header"  # an element is malformed, or one on pixels is impossible
     NO_PIXELS = "no-pixels"  # the data set describes no image, or its pixel data are empty
     TRUNCATED = "truncated"  # the file ends before its pixel data do
-    # No decoder reads the (0002,0010) Transfer Syntax UID, or JPEG of more than 8 bits.
+    # No decoder reads the (0002,0010) Transfer Syntax UID, or JPEG of more bits without an extra.
     UNSUPPORTED_TRANSFER_SYNTAX = "unsupported-transfer-syntax"
     # The (0002,0010) Transfer Syntax UID says compressed and the pixels are not, or reverse.
     WRONG_TRANSFER_SYNTAX = "wrong-transfer-syntax"
-    VIDEO = "video"  # the pixel data are a video stream: MPEG-2, H.264, H.265
+    VIDEO = "video"  # the pixel data are a video stream, and the extra that reads it is missing
     # The (0028,0004) Photometric Interpretation cannot be turned into gray levels.
     UNSUPPORTED_PHOTOMETRIC = "unsupported-photometric"
     TOO_LARGE = "too-large"  # a frame, or the inflated file, is larger than any ultrasound image
@@ -47,7 +47,7 @@ class Code(enum.StrEnum):
     @property
     def may_pass(self) -> bool:
         """True if the same file may be readable another time."""
-        return self in (Code.OS_ERROR, Code.TIMED_OUT, Code.READER_DIED)
+        return self in _PASSING
 
 
 _SKIPPED = frozenset(
@@ -56,6 +56,8 @@ _SKIPPED = frozenset(
         *(Code.NOT_2D, Code.EXCLUDED, Code.NO_SECTOR, Code.COPY),
     )
 )
+# The same file may be readable once a disk has recovered or an extra is installed.
+_PASSING = frozenset((Code.OS_ERROR, Code.TIMED_OUT, Code.READER_DIED, Code.VIDEO))
 _REMEDIES = {
     Code.NOT_REGULAR: "Links are not followed; copy the file into the folder if it is wanted.",
     Code.NOT_DICOM: "Nothing to do, unless the file should be DICOM: then export it again.",
@@ -69,11 +71,12 @@ _REMEDIES = {
     Code.DAMAGED_HEADER: "Export the file again; the data set is malformed.",
     Code.NO_PIXELS: "Export the file again with its image; this copy holds none.",
     Code.TRUNCATED: "The copy is incomplete: copy or export the file again.",
-    Code.UNSUPPORTED_TRANSFER_SYNTAX: "Export it uncompressed, as Explicit VR Little Endian "
-    "(dcmdjpeg does so with JPEG).",
+    Code.UNSUPPORTED_TRANSFER_SYNTAX: "Install the extra tf-dicom-ce[codecs] if it is a JPEG of 12 "
+    "or 16 bits; else export it uncompressed, as Explicit VR Little Endian.",
     Code.WRONG_TRANSFER_SYNTAX: "Export it again, uncompressed: transfer syntax and pixel data do "
     "not belong together.",
-    Code.VIDEO: "Export still images, or the clip as a multi-frame image in JPEG.",
+    Code.VIDEO: "Install the extra tf-dicom-ce[codecs], or export the clip as a multi-frame image "
+    "in JPEG.",
     Code.UNSUPPORTED_PHOTOMETRIC: "Export as MONOCHROME2, RGB, YBR_FULL or PALETTE COLOR.",
     Code.TOO_LARGE: "Check the file: its size is beyond that of any ultrasound image.",
     Code.FRAME_OUT_OF_RANGE: "Ask for a frame below (0028,0008) Number of Frames.",

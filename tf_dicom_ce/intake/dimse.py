@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydicom import Dataset, uid
 
-from tf_dicom_ce.dicom.decoders import SUPPORTED
+from tf_dicom_ce.dicom.decoders import FRAGMENTED_VIDEO, SUPPORTED
 from tf_dicom_ce.dicom.header import ULTRASOUND
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.archive import LEVELS, Instance, RefusedError
@@ -14,10 +14,9 @@ from tf_dicom_ce.intake.dimse_peer import SUCCESS, BrokenError, Kind, Line, Peer
 
 # Study Root Query/Retrieve Information Model, PS3.4 C.6.2.
 _FIND, _GET = (uid.UID(f"1.2.840.10008.5.1.4.1.2.2.{n}") for n in (1, 3))
-_VIDEO = {uid.UID(f"1.2.840.10008.1.2.4.{number}") for number in range(100, 109)}
 _EXPLICIT = uid.ExplicitVRLittleEndian
 # The first is what an archive takes that sends all of a class in one, as dcmqrscp does.
-_SYNTAXES = (_EXPLICIT, *sorted((SUPPORTED | _VIDEO) - {_EXPLICIT}))
+_SYNTAXES = (_EXPLICIT, *sorted(SUPPORTED - {_EXPLICIT} - FRAGMENTED_VIDEO))
 _PENDING = (0xFF00, 0xFF01)  # PS3.4 C.4.1.1.4
 _PUSH = "have it push to `tf-dicom-ce receive DIR`, and give DIR in place of the address"
 _SEARCH = Kind("C-FIND by study root", _PUSH, ((_FIND, uid.ImplicitVRLittleEndian),))

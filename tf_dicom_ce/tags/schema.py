@@ -3,16 +3,20 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset
 
+from tf_dicom_ce.dicom.header import SECONDARY_CAPTURE
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.tags.elements import Values
 from tf_dicom_ce.tags.rules import SchemaError, Tag, match_tag
 from tf_dicom_ce.tags.schema_file import read_schema_file
 
+#: Files that are read if they are asked for, by their SOP classes.
+KINDS = {"secondary-capture": SECONDARY_CAPTURE}
 _SHIPPED = Path(__file__).parent
 # Raised whenever reading and encoding give another answer for the same schema and header.
 _RULES_VERSION = 2
@@ -61,6 +65,17 @@ class TagSchema:
         name, sop_classes, tags = read_schema_file(path)
         return cls(name, sop_classes, tags, _fingerprint(sop_classes, tags))
 
+    def including(self, kinds: Collection[str]) -> "TagSchema":
+        """This schema with other files that are read: those of "secondary-capture".
+
+        Raises:
+            SchemaError: There is no such kind.
+        """
+        if other := set(kinds) - set(KINDS):
+            raise SchemaError(f"--include {min(other)}: choose {', '.join(KINDS)}")
+        more = frozenset().union(*(KINDS[kind] for kind in kinds))
+        return dataclasses.replace(self, sop_classes=self.sop_classes | more)
+
     @property
     def labels(self) -> tuple[str, ...]:
         """All labels, in the order of y; unique."""
@@ -107,5 +122,7 @@ def _fingerprint(sop_classes: frozenset[str], tags: tuple[Tag, ...]) -> str:
         }
         for tag in tags
     ]
-    text = json.dumps([_RULES_VERSION, sorted(sop_classes), content], sort_keys=True)
+    # Without what came to the default classes later, so that runs of before go on.
+    classes = sorted(sop_classes - {"1.2.840.10008.5.1.4.1.1.6.2"})
+    text = json.dumps([_RULES_VERSION, classes, content], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,64 @@
+"""Cines that are a video stream: MPEG-2, H.264, H.265.
+
+Their decoder, OpenCV's FFmpeg, is an extra. That of PyAV would do as well, but its wheels hold x264
+and x265, which are GPL.
+"""
+
+import functools
+import importlib.util
+import io
+import os
+import re
+from typing import Any
+
+import numpy as np
+
+# MPEG-2 transport, program and elementary stream, H.264 and H.265 as such, MP4. FFmpeg reads more
+# by itself: playlists, too, which name other files.
+_STARTS = re.compile(rb"\x47|\x00\x00\x01[\xb3\xba]|\x00\x00(\x00)?\x01|....ftyp", re.DOTALL)
+
+
+@functools.cache
+def is_available() -> bool:
+    """Tells whether the extra is installed."""
+    return importlib.util.find_spec("cv2") is not None
+
+
+class Video:
+    """A video stream, whose frames are best read in ascending order: it has no way back."""
+
+    def __init__(self, content: bytes, rows: int, columns: int) -> None:
+        """Opens it; a ValueError if it is none, or not of this size."""
+        # It reads these as it is loaded. FFmpeg tells of every damaged macroblock.
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+        import cv2
+
+        if not _STARTS.match(content):
+            raise ValueError("no video stream")
+        self._content, self._size = content, (rows, columns)
+        self._cv2: Any = cv2
+        self._capture, self._next = self._start(), 0
+
+    def frame(self, index: int) -> np.ndarray:
+        """RGB of a frame from 0, (H, W, 3) uint8; a ValueError if the stream ends before it."""
+        if index < self._next:
+            self._capture, self._next = self._start(), 0
+        while self._next < index:
+            if not self._capture.grab():
+                raise ValueError("the stream ends before this frame")
+            self._next += 1
+        is_there, frame = self._capture.read()
+        self._next += 1
+        if not is_there or frame.shape != (*self._size, 3):
+            raise ValueError("no such frame, or of another size")
+        return np.ascontiguousarray(frame[..., ::-1])
+
+    def _start(self) -> Any:
+        cv2, content = self._cv2, io.BytesIO(self._content)
+        capture = cv2.VideoCapture(content, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # as Rows and Columns have it
+        sides = (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)
+        if not capture.isOpened() or tuple(map(capture.get, sides)) != self._size:
+            raise ValueError("no video stream, or of another size")
+        return capture
