@@ -86,6 +86,12 @@ def add_include_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--include", action="append", choices=choices, help=text)
 
 
+def add_audit_log_argument(parser: argparse.ArgumentParser) -> None:
+    """Declares where answers are recorded."""
+    text = "record each answer there: when, who, study (pseudonym), model, results (default: none)"
+    parser.add_argument("--audit-log", type=Path, metavar="FILE", help=text)
+
+
 def add_engine_argument(parser: argparse.ArgumentParser) -> None:
     """Declares who reads and decodes files."""
     text = "Dask scheduler whose workers read and decode files, as tcp://127.0.0.1:8786"

@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", type=Path, default=Path("export/segmentation"), metavar="DIR", help=head)
     where = "PACS to send the DICOM results to: https://HOST/dicom-web, or dicom://AET@HOST:PORT"
     add("--send", "--stow", metavar="URL", help=where)
+    arguments.add_audit_log_argument(parser)
     arguments.add_settings(
         parser, PretrainConfig, ("frames", "find_sector", "blank_outside", "exclude")
     )
@@ -52,6 +53,7 @@ def run(options: argparse.Namespace) -> None:
     warm_up()
     load_tensorflow()
 
+    from tf_dicom_ce.audit_log import AuditLog
     from tf_dicom_ce.data.ultrasound import UltrasoundDataset
     from tf_dicom_ce.intake.dicomweb_server import Credentials
     from tf_dicom_ce.intake.index import check_choice
@@ -69,6 +71,7 @@ def run(options: argparse.Namespace) -> None:
     if options.send:
         sending.check_target(options.send)
     credentials = Credentials.from_environment()
+    log = AuditLog(options.audit_log) if options.audit_log else None
     head = Head(options.model)
     sector = head.model.find_sector if options.find_sector is None else options.find_sector
     blank = head.model.blank_outside if options.blank_outside is None else options.blank_outside
@@ -81,7 +84,7 @@ def run(options: argparse.Namespace) -> None:
         include=options.include or (),
     ).source
     with open_results(options.out, head.model, source.reader):
-        done = predict(source.index, head, options.out, frames, source.reader)
+        done = predict(source.index, head, options.out, frames, source.reader, log)
         _print(done, head, options.out)
         if not done.before + done.new:
             raise UserError(f"none of the images could be read: see {options.out / 'skipped.csv'}.")

@@ -27,6 +27,7 @@ when everything under way is answered. Not a medical device.
 import argparse
 from pathlib import Path
 
+from tf_dicom_ce.cli import arguments
 from tf_dicom_ce.errors import UserError
 
 
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
     add("--port", type=int, default=8501, metavar="N", help="default: 8501; 0 is any free one")
     add("--selftest", action="store_true", help="replay the golden inputs of all models and stop")
+    arguments.add_audit_log_argument(parser)
     limits = parser.add_argument_group("limits")
     for name, kind, default, metavar, text in (
         ("--max-body", int, 64, "MIB", "largest request; longer ones are answered 413"),
@@ -62,6 +64,7 @@ def run(options: argparse.Namespace) -> None:
         seconds=options.timeout,
         threads=options.threads,
         queue=options.queue,
+        audit_log=options.audit_log,
     )
     if not options.selftest:
         import uvicorn  # noqa: F401  where it is missing, that is told before TensorFlow is loaded

@@ -6,9 +6,9 @@ and x265, which are GPL.
 
 import functools
 import importlib.util
-import io
 import os
 import re
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -55,8 +55,13 @@ class Video:
         return np.ascontiguousarray(frame[..., ::-1])
 
     def _start(self) -> Any:
-        cv2, content = self._cv2, io.BytesIO(self._content)
-        capture = cv2.VideoCapture(content, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+        cv2 = self._cv2
+        # A file without a name: of some damaged streams in memory OpenCV 5.0 dies.
+        with tempfile.TemporaryFile() as file:
+            file.write(self._content)
+            file.flush()
+            place = f"/dev/fd/{file.fileno()}"
+            capture = cv2.VideoCapture(place, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # as Rows and Columns have it
         sides = (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)
         if not capture.isOpened() or tuple(map(capture.get, sides)) != self._size:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from pydicom.filereader import read_file_meta_info
 
+from tf_dicom_ce.audit_log import AuditLog, user_name
 from tf_dicom_ce.dicom.refusals import Refusal
 from tf_dicom_ce.intake.contents import digests
 from tf_dicom_ce.intake.decoding import ImageReader, Sample, decode_images, refusal_of
@@ -82,7 +84,14 @@ class Pass:
     dicom: list[str] = dataclasses.field(default_factory=list)
 
 
-def predict(index: Index, head: Head, folder: Path, choice: str, reader: ImageReader) -> Pass:
+def predict(
+    index: Index,
+    head: Head,
+    folder: Path,
+    choice: str,
+    reader: ImageReader,
+    log: AuditLog | None = None,
+) -> Pass:
     """Answers every chosen image that has no answer in the folder yet.
 
     A row of `predictions.csv` is written after the files that it names, and every file is whole or
@@ -94,6 +103,7 @@ def predict(index: Index, head: Head, folder: Path, choice: str, reader: ImageRe
         folder: One that `open_results` holds open.
         choice: Frames of a cine, see `intake.index.choose_frames`.
         reader: How files become frames.
+        log: Gets a line for each answer.
 
     Raises:
         UserError: A table in the folder is not from this command.
@@ -125,6 +135,8 @@ def predict(index: Index, head: Head, folder: Path, choice: str, reader: ImageRe
         if isinstance(result, Refusal):
             skipped.append((image.path, str(image.frame), result))
         else:
+            if log:
+                _record(log, index.rows[image.row].study, head.model, folder, result["dicom"])
             rows.add(result)
             made.new += 1
             made.pictures += not result["dicom"]
@@ -133,6 +145,11 @@ def predict(index: Index, head: Head, folder: Path, choice: str, reader: ImageRe
     made.skipped.update(refusal.code.value for _, _, refusal in skipped)
     made.dicom += (row["dicom"] for row in rows.rows if row["dicom"])
     return made
+
+
+def _record(log: AuditLog, study: str, model: Model, folder: Path, dicom: str) -> None:
+    uids = [read_file_meta_info(folder / dicom).MediaStorageSOPInstanceUID] if dicom else []
+    log.add(user_name(), study, model, uids)
 
 
 def _images(index: Index, choice: str) -> tuple[list[Sample], dict[str, str]]:

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse
 from starlette.routing import Route
 
+from tf_dicom_ce.audit_log import AuditLog
 from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.serving import dicom_http, openapi, rest
 from tf_dicom_ce.serving.limits import Limits, Threads
@@ -33,17 +34,19 @@ _HEADERS = {
 def create_app(repository: Repository, settings: Settings) -> Starlette:
     """Makes the application, ASGI; the caller starts and closes the repository.
 
-    While `app.state.draining` is true, /readyz answers 503.
+    While `app.state.draining` is true, /readyz answers 503. A UserError tells that the audit log
+    cannot be written.
     """
     threads = Threads(settings.threads)
     metrics = Metrics(repository, threads)
+    log = AuditLog(settings.audit_log) if settings.audit_log else None
     app = Starlette(
         routes=[
             *_health(repository),
             Route("/metrics", metrics.page),
             *openapi.routes(settings),
             *page(),
-            *dicom_http.routes(repository),
+            *dicom_http.routes(repository, log),
             *rest.routes(repository, threads, metrics),
         ],
         middleware=[Middleware(metrics.observing), Middleware(Limits, settings=settings)],

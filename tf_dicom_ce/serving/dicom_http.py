@@ -10,16 +10,19 @@ from pathlib import Path
 import anyio
 import numpy as np
 from PIL import Image
+from pydicom import dcmread
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tf_dicom_ce.audit_log import AuditLog
 from tf_dicom_ce.dicom.reader import ULTRASOUND
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.intake.decoding import refusal_of
+from tf_dicom_ce.intake.secret import load_secret, pseudonym
 from tf_dicom_ce.masks import colour, likeliest_classes
 from tf_dicom_ce.results.files import dicom_file, overlay
 from tf_dicom_ce.results.measuring import measure
@@ -43,7 +46,7 @@ _STATUS = {
 }
 
 
-def routes(repository: Repository) -> list[Route]:
+def routes(repository: Repository, log: AuditLog | None = None) -> list[Route]:
     """The list of models, and `POST /v1/models/{name}[/versions/{version}]/dicom`.
 
     The body is a DICOM, PNG or JPEG file, or multipart/form-data with one. `Accept` chooses:
@@ -51,7 +54,8 @@ def routes(repository: Repository) -> list[Route]:
     image/png, outlines. In the query, `frame` is counted from 0, and `picture=true` adds to the
     JSON what the model saw. RequestError is 400, 404, 406, 413, 415, 422 or 503, with the remedy.
 
-    Files are read in other processes: one that kills or blocks them costs its own request.
+    Files are read in other processes: one that kills or blocks them costs its own request. Each
+    answer is recorded in `log`; where that cannot be done, there is none.
     """
     guarded, limiter = GuardedCalls(_SECONDS), anyio.CapacityLimiter(_AT_ONCE)
 
@@ -71,8 +75,10 @@ def routes(repository: Repository) -> list[Route]:
         is_mask = model.task == "segmentation"
         if is_mask:
             said = {"mask": likeliest_classes(said["probabilities"], source.pixels.shape)}
+        content = _dicom(guarded, source, model, said) if accepted == _DICOM else b""
+        if log:
+            _record(log, request, source, model, content)
         if accepted == _DICOM:
-            content = _dicom(guarded, source, model, said)
             return _attached(content, _DICOM, model, "seg.dcm" if is_mask else "sr.dcm")
         if accepted == _PNG:
             picture = overlay(source.pixels, said["mask"], model.classes)
@@ -97,6 +103,22 @@ def routes(repository: Repository) -> list[Route]:
         Route("/v1/models/{name}/dicom", respond, methods=["POST"]),
         Route("/v1/models/{name}/versions/{version:int}/dicom", respond, methods=["POST"]),
     ]
+
+
+def _record(
+    log: AuditLog, request: Request, source: SourceImage, model: Model, result: bytes
+) -> None:
+    uid = (source.header or {}).get("StudyInstanceUID", "")
+    study = pseudonym(load_secret(), "StudyInstanceUID", uid) if uid else ""
+    uids = []
+    if result:
+        uids.append(dcmread(io.BytesIO(result), stop_before_pixels=True).SOPInstanceUID)
+    try:
+        log.add(request.client.host if request.client else "", study, model, uids)
+    except OSError as error:
+        raise RequestError(
+            503, f"The answer cannot be recorded ({error.strerror}), so there is none."
+        ) from None
 
 
 def _frame(request: Request) -> int | None:

@@ -3,6 +3,7 @@
 import dataclasses
 import ipaddress
 import os
+from pathlib import Path
 
 from tf_dicom_ce.errors import UserError
 
@@ -26,6 +27,7 @@ class Settings:
     seconds: float = 30.0  # for a request, from its first byte to the last one of its answer
     threads: int = 16  # requests that are worked on at a time
     queue: int = 48  # requests beyond these that wait; the next one is answered 503
+    audit_log: Path | None = None  # records answers about images; None for nowhere
     drain_seconds: float = 2.0  # from SIGTERM, when /readyz turns to 503, to the end of listening
 
     def __post_init__(self):
