@@ -2,7 +2,12 @@
 
 import errno
 import os
+import signal
 import socket
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +35,7 @@ class Archive:
     def __init__(self):
         self.instances, self.gets, self.finds, self.titles = [], [], 0, set()
         self.breaks = self.refuses = 0  # how many of the next C-GET break off, or are refused
-        self.swaps = False
+        self.swaps, self.stalled = False, []  # events that the next C-GET wait for
         self.entity = AE("ARCHIVE")
         self.entity.require_called_aet = True
 
@@ -74,6 +79,8 @@ class Archive:
             event.assoc.dul.socket.socket.shutdown(socket.SHUT_RDWR)
             yield 0
             return
+        if self.stalled:
+            self.stalled.pop().wait(30)
         if self.refuses:
             self.refuses -= 1
             yield 0
@@ -275,3 +282,31 @@ def test_what_came_is_forgotten(archive, tmp_path, capfd):
     assert b"US Liver" not in kept()
     assert list((cache / "pacs").iterdir()) == []
     assert list((cache / "files").iterdir()) == []
+
+
+def test_an_interrupt_leaves_at_once(archive, folder):
+    leave = threading.Event()
+    archive.stalled = [leave] * 3
+    code = (
+        "import sys; from pathlib import Path; from tf_dicom_ce.intake.dimse import connect\n"
+        "from tf_dicom_ce.intake.download import download, Query\n"
+        "try:\n"
+        " with connect(sys.argv[1]) as archive:\n"
+        "  download(archive, Query(), Path(sys.argv[2]))\n"
+        "except KeyboardInterrupt: print('interrupted')"
+    )
+    command = [sys.executable, "-c", code, archive.url, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        until = time.monotonic() + 60
+        while not archive.gets:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        start = time.monotonic()
+        output, errors = process.communicate(timeout=20)
+    leave.set()
+    assert time.monotonic() - start < 5
+    assert (process.returncode, output) == (0, b"interrupted\n")
+    assert b"Traceback" not in errors
+    assert fetch(archive, folder) == Download(3, 3, 0)

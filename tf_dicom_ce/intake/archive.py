@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+#: Hosts that are this machine, so that nobody listens on the way.
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
 
 class RefusedError(Exception):
     """The archive answers, but does not give this one thing; says why without naming it."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tf_dicom_ce.errors import UserError, missing
-from tf_dicom_ce.intake.archive import GoneError, RefusedError
+from tf_dicom_ce.intake.archive import LOOPBACK, GoneError, RefusedError
 from tf_dicom_ce.intake.instance_files import writing
 
 if TYPE_CHECKING:
@@ -88,11 +88,7 @@ def checked_address(url: str) -> str:
 def travels_unencrypted(url: str) -> bool:
     """Tells whether what is sent to this address can be read on its way."""
     parts = urlsplit(url)
-    return parts.scheme in ("http", "dicom") and parts.hostname not in (
-        "localhost",
-        "127.0.0.1",
-        "::1",
-    )
+    return parts.scheme in ("http", "dicom") and parts.hostname not in LOOPBACK
 
 
 class _StoppedError(Exception):

@@ -1,6 +1,7 @@
 """An archive that speaks DIMSE: it is searched by C-FIND, and gives instances by C-GET."""
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -99,6 +100,7 @@ def _code(status: Dataset) -> int:
     return status.Status
 
 
+@functools.cache
 def _fetching(sop_class: str) -> Kind:
     """Transfer syntaxes have a context each, so that an archive need not convert to the first."""
     classes = (sop_class,) if sop_class else tuple(sorted(ULTRASOUND))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tf_dicom_ce.dicom.quiet import muted, quiet
 from tf_dicom_ce.errors import UserError, missing
+from tf_dicom_ce.intake.archive import LOOPBACK
 from tf_dicom_ce.intake.dimse_peer import MISMATCH, OUT_OF_RESOURCES, SUCCESS
 from tf_dicom_ce.intake.instance_files import alone, file_of, holds, name_of, writing
 from tf_dicom_ce.whole_files import sync_folder
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from pynetdicom.events import Event
 
 _SPARE = 1 << 28  # bytes of the disk that are left alone
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def receive(folder: Path, host: str, port: int, title: str, callers: Collection[str]) -> None:
@@ -42,7 +42,7 @@ def receive(folder: Path, host: str, port: int, title: str, callers: Collection[
         UserError: The folder or the address cannot be used, or another process receives there.
         KeyboardInterrupt: After Ctrl-C.
     """
-    if not callers and host not in _LOOPBACK:
+    if not callers and host not in LOOPBACK:
         raise UserError(
             f"--host {host}: other machines can reach it. Name the AE titles that may push by "
             "--from."
