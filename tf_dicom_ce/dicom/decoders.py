@@ -40,7 +40,6 @@ VIDEO = FRAGMENTED_VIDEO | {f"1.2.840.10008.1.2.4.{number}" for number in range(
 SUPPORTED = frozenset((*NATIVE, *JPEG, *_JPEG_LS, *_JPEG_2000, uid.RLELossless, *VIDEO))
 #: Transfer syntaxes whose pixels are cells of (0028,0100) Bits Allocated.
 OF_CELLS = frozenset((*NATIVE, uid.RLELossless))
-OTHER_VIDEO = re.compile(r"1\.2\.840\.10008\.1\.2\.7\.\d")  # SMPTE
 _TRANSFORMED = ("YBR_ICT", "YBR_RCT")  # these leave the JPEG 2000 decoder as RGB
 #: Transfer syntaxes that lose detail as a rule.
 LOSSY = frozenset(

@@ -326,9 +326,7 @@ def _check(opened: part10.Part10, classes: frozenset[str]) -> _Image | Refusal:
     if regions.is_not_2d(header):
         return _refusal(Code.NOT_2D, "RegionSpatialFormat")
     syntax = header.file_meta.TransferSyntaxUID
-    if decoders.OTHER_VIDEO.fullmatch(syntax) or (
-        syntax in decoders.VIDEO and not can_read_video()
-    ):
+    if syntax in decoders.VIDEO and not can_read_video():
         return Refusal(Code.VIDEO, UID(syntax).keyword)
     if syntax not in decoders.SUPPORTED:
         return _refusal(Code.UNSUPPORTED_TRANSFER_SYNTAX, "TransferSyntaxUID")
