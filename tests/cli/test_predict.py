@@ -169,3 +169,16 @@ def test_a_source_of_which_nothing_can_be_read(heads, tmp_path, capsys):
     assert main([*arguments, "--model", str(heads / "segmentation")]) == 2
     assert "none of the images could be read" in capsys.readouterr().err
     assert [row["code"] for row in table(tmp_path / "out" / "skipped.csv")] == ["decode-failed"]
+
+
+def test_captured_screens_are_answered_if_asked_for(heads, write, tmp_path, capfd):
+    write("in/screen", picture(1), SOPClassUID="1.2.840.10008.5.1.4.1.1.7", Modality="US")
+    write("in/image", picture(2), Modality="US")
+    words = ["predict", str(tmp_path / "in"), "--model", str(heads / "segmentation"), "--out"]
+    for out, more, number in (("a", [], 1), ("b", ["--include", "secondary-capture"], 2)):
+        assert main([*words, str(tmp_path / out), *more]) == 0
+        assert f"{number} images, {number} answered now" in capfd.readouterr().out
+        assert len(list((tmp_path / out / "dicom").iterdir())) == number
+    for path in (tmp_path / "b" / "dicom").iterdir():
+        truth = {picture(k).tobytes() for k in (1, 2)}
+        assert (dcmread(path).pixel_array.reshape(SIZE) * np.uint8(255)).tobytes() in truth
