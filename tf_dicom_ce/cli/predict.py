@@ -4,11 +4,12 @@
   tf-dicom-ce predict DIR --out results --model export/classification --frames every:10
   tf-dicom-ce predict https://HOST/dicom-web --out results --stow https://HOST/dicom-web
 
---out receives predictions.csv (a row an image: shares of the classes, or class and probabilities),
-dicom/ (a Segmentation or Structured Report an image), overlay/ (outlines, of a segmentation) and
-skipped.csv (what could not be read, and why). Of PNG and JPEG there are overlay and row only: a
-DICOM result needs a DICOM header. Where UIDs of a source are absent or illegal, its row names them
-under made_up_uids, and its DICOM result has others. Names there are pseudonyms; files.csv says
+--out receives predictions.csv (a row a frame: shares of the classes and what is measured, or class
+and probabilities), seg/ (a Segmentation a file, of a segmentation), sr/ (a Structured Report a
+file), overlay/ (outlines of each frame, of a segmentation) and skipped.csv (what could not be read,
+and why). Of PNG and JPEG there are overlay and row only: a DICOM result needs a DICOM header. Where
+UIDs of a source are absent or illegal, its row names them under made_up_uids, and its DICOM results
+have others. Names there are pseudonyms; files.csv says
 which file is which. files.csv and skipped.csv quote paths, and results hold what headers and
 pictures say of the patient: keep them where the images are.
 
@@ -76,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
         exclude=options.exclude or (),
         query=arguments.query_of(options),
     ).source
-    with open_results(options.out, head.model, source.reader):
+    with open_results(options.out, head.model, source.reader, frames):
         done = predict(source.index, head, options.out, frames, source.reader)
         _print(done, head, options.out)
         if not done.before + done.new:

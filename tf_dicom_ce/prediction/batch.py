@@ -16,9 +16,19 @@ from tf_dicom_ce.intake.decoding import ImageReader, Sample, decode_images, refu
 from tf_dicom_ce.intake.index import Index, choose_frames
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
 from tf_dicom_ce.masks import likeliest_classes
-from tf_dicom_ce.prediction.folder import OUTPUTS, Journal
-from tf_dicom_ce.prediction.writing import MADE_UP, Answered, SourceReader, Writer, columns
+from tf_dicom_ce.prediction.folder import OUTPUTS, Journal, Row
+from tf_dicom_ce.prediction.writing import (
+    MADE_UP,
+    Answered,
+    Examined,
+    FileWriter,
+    ImageWriter,
+    SourceReader,
+    columns,
+)
 from tf_dicom_ce.preprocessing import resize
+from tf_dicom_ce.results.files import kinds
+from tf_dicom_ce.results.finding import Finding
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.source import SourceImage
 from tf_dicom_ce.saved_model.reading import load_head
@@ -27,6 +37,7 @@ from tf_dicom_ce.workers import guarded_map
 
 _Skipped = list[tuple[str, str, Refusal]]  # path, number of the frame or "", and why
 _TOGETHER = 8  # images that the head is given at once
+_FILE_SECONDS = 900.0  # for the results of a file: a cine may have thousands of frames
 _READERS = 4  # processes at most: each may hold decoded frames of a cine ready
 
 
@@ -83,10 +94,12 @@ class Pass:
 
 
 def predict(index: Index, head: Head, folder: Path, choice: str, reader: ImageReader) -> Pass:
-    """Answers every chosen image that has no answer in the folder yet.
+    """Answers every file that has not all its answers in the folder yet.
 
-    A row of `predictions.csv` is written after the files that it names, and every file is whole or
-    absent: a kill costs the few images under way. `files.csv` and `skipped.csv` alone quote paths.
+    The rows of a file in `predictions.csv` are written after the files that they name, and every
+    file is whole or absent: a kill costs the few files under way. Of a cine there is kept what was
+    found, not what was looked at, so memory grows little with its length. `files.csv` and
+    `skipped.csv` alone quote paths.
 
     Args:
         index: The images, and the files that are none.
@@ -104,35 +117,75 @@ def predict(index: Index, head: Head, folder: Path, choice: str, reader: ImageRe
     known = {row["file"] for row in files.rows}
     paths = dict.fromkeys(image.path for image in images if names[image.path] not in known)
     files.add(*({"file": names[path], "path": path} for path in paths))
-    rows = Journal(
-        folder / "predictions.csv",
-        columns(head.model),
-        lambda row: all((folder / row[name]).exists() for name in OUTPUTS),
-    )
-    done = {(row["file"], row["frame"]) for row in rows.rows}
-    missing = [image for image in images if (names[image.path], str(image.frame)) not in done]
-    skipped = [(path, "", refusal) for path, refusal in index.refusals]
-    under_way: collections.deque[Sample] = collections.deque()
+    chosen = collections.Counter(names[image.path] for image in images)
 
-    def answered() -> Iterator[Answered]:
-        for image, source, answer in _answers(head, reader, missing, skipped):
-            under_way.append(image)
-            yield Answered(image.path, names[image.path], source, answer)
+    def whole(found: list[Row]) -> list[Row]:
+        """The rows of files whose results are there, and whose chosen frames have one each."""
+        answered = collections.Counter(row["file"] for row in found)
+        lost = {file for file, frames in chosen.items() if answered[file] < frames}
+        for row in found:
+            if not all((folder / row[name]).exists() for name in OUTPUTS):
+                lost.add(row["file"])
+        return [row for row in found if row["file"] not in lost]
+
+    rows = Journal(folder / "predictions.csv", columns(head.model), whole)
+    done = {row["file"] for row in rows.rows}
+    missing = [image for image in images if names[image.path] not in done]
+    skipped = [(path, "", refusal) for path, refusal in index.refusals]
+    under_way: collections.deque[list[Sample]] = collections.deque()
+
+    def examined() -> Iterator[Examined]:
+        found = _findings(head, reader, folder, missing, names, skipped)
+        for path, group in itertools.groupby(found, key=lambda one: one[0].path):
+            source, answered = None, []
+            for image, seen, finding in group:  # pixels of the first alone are kept
+                source = source or seen
+                answered.append((image, finding))
+            under_way.append([image for image, _ in answered])
+            yield Examined(path, names[path], source, [finding for _, finding in answered])
 
     made = Pass(len(images), len(images) - len(missing))
-    for result in guarded_map(Writer(folder, head.model), answered(), refusal_of, chunk=1):
-        image = under_way.popleft()
+    writer = FileWriter(folder, head.model)
+    for result in guarded_map(writer, examined(), refusal_of, timeout=_FILE_SECONDS, chunk=1):
+        samples = under_way.popleft()
         if isinstance(result, Refusal):
-            skipped.append((image.path, str(image.frame), result))
+            skipped += ((image.path, str(image.frame), result) for image in samples)
         else:
-            rows.add(result)
-            made.new += 1
-            made.pictures += not result["dicom"]
-            made.made_up += bool(result[MADE_UP])
+            rows.add(*result)
+            made.new += len(result)
+            made.pictures += sum(not row["sr"] for row in result)
+            made.made_up += sum(bool(row[MADE_UP]) for row in result)
     _write_skipped(folder, skipped)
     made.skipped.update(refusal.code.value for _, _, refusal in skipped)
-    made.dicom += (row["dicom"] for row in rows.rows if row["dicom"])
+    made.dicom += dict.fromkeys(
+        row[kind] for row in rows.rows for kind in kinds(head.model) if row[kind]
+    )
     return made
+
+
+def _findings(
+    head: Head,
+    reader: ImageReader,
+    folder: Path,
+    images: list[Sample],
+    names: dict[str, str],
+    skipped: _Skipped,
+) -> Iterator[tuple[Sample, SourceImage, Finding]]:
+    """Answers and measures, image by image; notes what cannot be."""
+    under_way: collections.deque[tuple[Sample, SourceImage]] = collections.deque()
+
+    def answered() -> Iterator[Answered]:
+        for image, source, answer in _answers(head, reader, images, skipped):
+            under_way.append((image, source))
+            yield Answered(image.path, names[image.path], source, answer)
+
+    writer = ImageWriter(folder, head.model)
+    for found in guarded_map(writer, answered(), refusal_of, chunk=1):
+        image, source = under_way.popleft()
+        if isinstance(found, Refusal):
+            skipped.append((image.path, str(image.frame), found))
+        else:
+            yield image, source, found
 
 
 def _images(index: Index, choice: str) -> tuple[list[Sample], dict[str, str]]:

@@ -68,16 +68,20 @@ def store(
     """
     check_target(url)
     with Server(url, credentials) as server, muted("urllib3"):
-        journal = Journal(folder / "stored.csv", ("url", "file"))
-        taken = {row["file"] for row in journal.rows if row["url"] == server.url}
-        missing = [file for file in files if file not in taken]
+        journal = Journal(folder / "stored.csv", ("url", "file", "uid"))
+        # By UID: a result that was made anew of more or fewer frames is another one.
+        taken = {row["uid"] for row in journal.rows if row["url"] == server.url}
+        uids = {file: _uid(folder / file) for file in files}
+        missing = [file for file in files if uids[file] not in taken]
         before, sent, reasons = len(files) - len(missing), 0, set()
         with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
             task = bar.add_task("Storing", total=len(files), completed=before)
             for batch in _batches(folder, missing):
                 refused = _send(server, folder, batch)
                 good = [file for file in batch if file not in refused]
-                journal.add(*({"url": server.url, "file": file} for file in good))
+                journal.add(
+                    *({"url": server.url, "file": file, "uid": uids[file]} for file in good)
+                )
                 sent += len(good)
                 reasons |= set(refused.values())
                 bar.advance(task, len(batch))
@@ -124,10 +128,14 @@ def _send(server: Server, folder: Path, batch: Sequence[str]) -> dict[str, str]:
             return {batch[0]: str(error)}
         # One of them may spoil the others, or together they are too large.
         return {file: why for one in batch for file, why in _send(server, folder, [one]).items()}
-    uids = {read_file_meta_info(folder / file).MediaStorageSOPInstanceUID: file for file in batch}
+    uids = {_uid(folder / file): file for file in batch}
     failed = (item for row in rows for item in row.get(_FAILED_INSTANCES, {}).get("Value", []))
     return {
         uids[uid]: "refused by the server"
         for item in failed
         if (uid := value(item, _INSTANCE)) in uids
     }
+
+
+def _uid(path: Path) -> str:
+    return str(read_file_meta_info(path).MediaStorageSOPInstanceUID)

@@ -19,7 +19,9 @@ _KEYWORDS = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "InstanceNumber"),
     *("PatientID", "PatientName", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),
     *("StudyID", "StudyDescription", "StudyDate", "StudyTime", "AccessionNumber"),
-    *("ReferringPhysicianName", "LossyImageCompression"),
+    *("ReferringPhysicianName", "LossyImageCompression", "ContentDate", "ContentTime"),
+    *("TimezoneOffsetFromUTC", "PatientIdentityRemoved", "DeidentificationMethod"),
+    "LongitudinalTemporalInformationModified",
 )
 _OF_SEVERAL_VALUES = ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
@@ -38,18 +40,21 @@ class SourceImage:
     pixels: np.ndarray  # uint8 [height, width], 0 black to 255 white: what the model is to see
     # Height and width of a pixel, mm; None where the header does not calibrate the region.
     spacing: tuple[float, float] | None = None
+    # (0012,0064) De-identification Method Code Sequence: code values, coding schemes and meanings.
+    hiding: tuple[tuple[str, str, str], ...] = ()
 
     @classmethod
     def of(cls, found: Frame, frame: int | None) -> "SourceImage":
         """The source of a frame, of this number (None: the middle), in the process that read it."""
-        header, frames, spacing = None, 1, None
+        header, frames, spacing, hiding = None, 1, None, ()
         if found.header is not None:
             with quiet():
                 header, frames = _texts(found.header), number_of_frames(found.header)
                 spacing = pixel_spacing(found.header, found.region)
+                hiding = _codes(found.header, "DeidentificationMethodCodeSequence")
         number = frames // 2 if frame is None else frame
         of_file = (header, number, frames, found.source_shape)
-        return cls(*of_file, found.region, found.pixels, spacing)
+        return cls(*of_file, found.region, found.pixels, spacing, hiding)
 
     def in_file(self, mask: np.ndarray) -> np.ndarray:
         """Puts a mask of `pixels`, uint8 [height, width], in its place in the file.
@@ -94,6 +99,17 @@ def _texts(header: Dataset) -> dict[str, str]:
         if not texts[keyword]:
             texts[keyword] = (*_values(header.file_meta, f"MediaStorage{keyword}"), "")[0]
     return texts
+
+
+def _codes(header: Dataset, keyword: str) -> tuple[tuple[str, str, str], ...]:
+    """The codes of a sequence; none if it is absent or malformed."""
+    parts = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
+    try:
+        items = list(header.get(keyword) or ())
+    except Exception:  # as in `_values`
+        return ()
+    found = [tuple((*_values(item, part), "")[0] for part in parts) for item in items]
+    return tuple(code for code in found if all(code))
 
 
 def _values(dataset: Dataset, keyword: str) -> list[str]:

@@ -21,8 +21,8 @@ from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.intake.decoding import refusal_of
 from tf_dicom_ce.masks import colour, likeliest_classes
-from tf_dicom_ce.results.files import dicom_file, overlay
-from tf_dicom_ce.results.measuring import measure
+from tf_dicom_ce.results.files import dicom_bytes, kinds, overlay
+from tf_dicom_ce.results.finding import Finding
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.source import SourceImage, open_image
 from tf_dicom_ce.serving.repository import Repository
@@ -47,9 +47,10 @@ def routes(repository: Repository) -> list[Route]:
     """The list of models, and `POST /v1/models/{name}[/versions/{version}]/dicom`.
 
     The body is a DICOM, PNG or JPEG file, or multipart/form-data with one. `Accept` chooses:
-    application/json, `ImageAnswer` of the API's description; application/dicom, a SEG or SR;
-    image/png, outlines. In the query, `frame` is counted from 0, and `picture=true` adds to the
-    JSON what the model saw. RequestError is 400, 404, 406, 413, 415, 422 or 503, with the remedy.
+    application/json, `ImageAnswer` of the API's description; application/dicom, a SEG of a
+    segmentation (with `report=true` in the query, its SR) or an SR; image/png, outlines. `frame` is
+    counted from 0, and `picture=true` adds to the JSON what the model saw. RequestError is
+    400, 404, 406, 413, 415, 422 or 503, with the remedy.
 
     Files are read in other processes: one that kills or blocks them costs its own request.
     """
@@ -72,8 +73,9 @@ def routes(repository: Repository) -> list[Route]:
         if is_mask:
             said = {"mask": likeliest_classes(said["probabilities"], source.pixels.shape)}
         if accepted == _DICOM:
-            content = _dicom(guarded, source, model, said)
-            return _attached(content, _DICOM, model, "seg.dcm" if is_mask else "sr.dcm")
+            kind = "sr" if request.query_params.get("report") == "true" else kinds(model)[0]
+            content = _dicom(guarded, kind, source, Finding.of(source, said, model), model)
+            return _attached(content, _DICOM, model, f"{kind}.dcm")
         if accepted == _PNG:
             picture = overlay(source.pixels, said["mask"], model.classes)
             return _attached(picture, _PNG, model, "outlines.png")
@@ -171,8 +173,10 @@ def negotiate(accept: str, offered: list[str]) -> str | None:
     return best if quality(best) > 0 else None
 
 
-def _dicom(guarded: GuardedCalls, source: SourceImage, model: Model, said: dict) -> bytes:
-    written = guarded.call(dicom_file, source, model, said)
+def _dicom(
+    guarded: GuardedCalls, kind: str, source: SourceImage, finding: Finding, model: Model
+) -> bytes:
+    written = guarded.call(dicom_bytes, kind, source, finding, model)
     if isinstance(written, bytes):
         return written
     reason = written.name if isinstance(written, Failure) else written.value
@@ -203,13 +207,13 @@ def _in_json(source: SourceImage, model: Model, said: dict[str, np.ndarray]) -> 
         for one, probability in zip(found["classes"], said["probabilities"], strict=True):
             one["probability"] = float(probability)
         return found | {"class": model.classes[int(said["class_id"])]}
-    mask = said["mask"]
+    finding = Finding.of(source, said, model)
     for label, one in enumerate(found["classes"]):
-        one["share"] = np.count_nonzero(mask == label) / mask.size
+        one["share"] = finding.values[label]
         one["colour"] = "#" + bytes(colour(label)).hex() if label else None
-        if label and source.spacing:
-            one |= measure(mask == label, source.spacing)._asdict()
-    return found | {"mask": _png(source.in_file(mask))}
+        if label and (measured := finding.measured[label - 1]):
+            one |= measured._asdict()
+    return found | {"mask": _png(finding.mask(source))}
 
 
 def _png(pixels: np.ndarray) -> dict[str, str]:
