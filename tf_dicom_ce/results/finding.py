@@ -51,10 +51,10 @@ class Finding:
             raise ValueError(f"mask has class {mask.max()}, the model has {len(model.classes)}")
         counts = np.bincount(mask.ravel(), minlength=len(model.classes))
         measured, contours = [], []
-        corner = np.array([source.region.left, source.region.top])
         for label, count in enumerate(counts[1:], start=1):
-            of_class = mask == label
-            contours.append(corner + contour(largest_part(of_class)) if count else None)
+            of_class, corner = _cropped(mask == label)
+            corner = (corner[1] + source.region.left, corner[0] + source.region.top)
+            contours.append(contour(largest_part(of_class)) + corner if count else None)
             measured.append(
                 source.spacing
                 and Measured(*(round(value, 3) for value in measure(of_class, source.spacing)))
@@ -67,3 +67,12 @@ class Finding:
     def mask(self, source: SourceImage) -> np.ndarray:
         """The mask in its place in the file, uint8 [Rows, Columns]."""
         return np.frombuffer(zlib.decompress(self.packed), np.uint8).reshape(source.shape)
+
+
+def _cropped(mask: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+    """The box of a mask's pixels, and the row and column of its corner."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return mask[:0], (0, 0)
+    box = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return box, (int(rows[0]), int(columns[0]))
