@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     head = "exported head (default: export/segmentation), its newest version or one of them"
     add("--model", type=Path, default=Path("export/segmentation"), metavar="DIR", help=head)
     add("--stow", metavar="URL", help="DICOMweb service to send the DICOM results to")
+    arguments.add_codes_argument(parser)
     arguments.add_settings(
         parser, PretrainConfig, ("frames", "find_sector", "blank_outside", "exclude")
     )
@@ -56,6 +57,7 @@ def run(options: argparse.Namespace) -> None:
     from tf_dicom_ce.prediction import stow
     from tf_dicom_ce.prediction.batch import Head, predict
     from tf_dicom_ce.prediction.folder import open_results
+    from tf_dicom_ce.results.codes import read_codes
 
     frames = options.frames or "middle"
     check_choice(frames)
@@ -67,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
     if options.stow:
         stow.check_target(options.stow)
     credentials = Credentials.from_environment()
-    head = Head(options.model)
+    head = Head(options.model, read_codes(options.codes))
     sector = head.model.find_sector if options.find_sector is None else options.find_sector
     blank = head.model.blank_outside if options.blank_outside is None else options.blank_outside
     source = UltrasoundDataset.from_images(

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from tf_dicom_ce.prediction.writing import (
     columns,
 )
 from tf_dicom_ce.preprocessing import resize
+from tf_dicom_ce.results.codes import Coded
 from tf_dicom_ce.results.files import kinds
 from tf_dicom_ce.results.finding import Finding
 from tf_dicom_ce.results.model import Model
@@ -46,15 +47,16 @@ class Head:
 
     Args:
         path: As for `load_head`, which may raise UserError.
+        codes: What class names mean, see `results.codes.read_codes`; by default the built-in table.
 
     Attributes:
         model: How results name it.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, codes: Mapping[str, Coded] | None = None):
         self._head = load_head(path)
         folder = self._head.folder
-        self.model = Model.of(folder.parent.name, folder.name, self._head.content)
+        self.model = Model.of(folder.parent.name, folder.name, self._head.content, codes)
 
     def answer(self, pixels: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
         """Answers some images in one batch.

@@ -7,16 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from tf_dicom_ce.errors import UserError
 
-#: Designators of private schemes begin with 99 (PS3.16, 8.2).
-SCHEME = CodingSchemeIdentificationItem(
-    "99TFDICOMCE", "Class names of tf_dicom_ce", responsible_organization="tf_dicom_ce"
-)
+#: Our own coding scheme; designators of private ones begin with 99 (PS3.16, 8.2).
+SCHEME = "99TFDICOMCE"
 _BUILT_IN = Path(__file__).with_name("codes.toml")
 _CATEGORIES = {  # CID 7150
     "anatomy": codes.cid7150.AnatomicalStructure,
@@ -56,7 +53,7 @@ def own(meaning: str) -> Code:
     """A code of our own, the same for the same text, which its meaning cuts at 64 characters."""
     plain = re.sub(r"[^A-Z0-9]+", "_", meaning.upper()).strip("_")
     digest = hashlib.sha256(meaning.encode()).hexdigest()[:6].upper()
-    return Code(f"{plain[:9]}_{digest}", SCHEME.CodingSchemeDesignator, meaning[:64])
+    return Code(f"{plain[:9]}_{digest}", SCHEME, meaning[:64])
 
 
 def _read(path: Path) -> dict[str, Coded]:

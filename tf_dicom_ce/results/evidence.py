@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, BinaryIO
 
 from highdicom import ContributingEquipment
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from highdicom.sr import CodedConcept
 from pydicom import DataElement, Dataset
 from pydicom.dataelem import RawDataElement
@@ -105,7 +106,11 @@ def identity(
         "software_versions": (model.version, model.weights_digest, SOFTWARE),
         "series_description": f"Research use only: {model.name[:32]} {model.version[:8]}",
         "content_qualification": "RESEARCH",
-        "coding_schemes": [SCHEME],
+        "coding_schemes": [
+            CodingSchemeIdentificationItem(
+                SCHEME, "Class names of tf_dicom_ce", responsible_organization=MANUFACTURER
+            )
+        ],
         "contributing_equipment": _replacements(source),
     }
 

@@ -43,7 +43,7 @@ def create_app(repository: Repository, settings: Settings) -> Starlette:
             Route("/metrics", metrics.page),
             *openapi.routes(settings),
             *page(),
-            *dicom_http.routes(repository),
+            *dicom_http.routes(repository, settings.codes),
             *rest.routes(repository, threads, metrics),
         ],
         middleware=[Middleware(metrics.observing), Middleware(Limits, settings=settings)],

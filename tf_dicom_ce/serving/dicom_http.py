@@ -4,7 +4,7 @@ import base64
 import contextlib
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import anyio
@@ -21,6 +21,7 @@ from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.intake.decoding import refusal_of
 from tf_dicom_ce.masks import colour, likeliest_classes
+from tf_dicom_ce.results.codes import Coded
 from tf_dicom_ce.results.files import dicom_bytes, kinds, overlay
 from tf_dicom_ce.results.finding import Finding
 from tf_dicom_ce.results.model import Model
@@ -43,7 +44,7 @@ _STATUS = {
 }
 
 
-def routes(repository: Repository) -> list[Route]:
+def routes(repository: Repository, codes: Mapping[str, Coded] | None = None) -> list[Route]:
     """The list of models, and `POST /v1/models/{name}[/versions/{version}]/dicom`.
 
     The body is a DICOM, PNG or JPEG file, or multipart/form-data with one. `Accept` chooses:
@@ -51,6 +52,8 @@ def routes(repository: Repository) -> list[Route]:
     segmentation (with `report=true` in the query, its SR) or an SR; image/png, outlines. `frame` is
     counted from 0, and `picture=true` adds to the JSON what the model saw. RequestError is
     400, 404, 406, 413, 415, 422 or 503, with the remedy.
+
+    `codes` is what class names mean, see `results.codes.read_codes`.
 
     Files are read in other processes: one that kills or blocks them costs its own request.
     """
@@ -62,7 +65,7 @@ def routes(repository: Repository) -> list[Route]:
 
     def answer(request: Request, frame: int | None, file: bytes) -> Response:
         with repository.acquire(**request.path_params) as servable:
-            model = _model(servable)
+            model = _model(servable, codes)
             source = _read(guarded, file, frame, model)
             accept = ",".join(request.headers.getlist("accept"))
             accepted = _accepted(accept, source, model)
@@ -109,9 +112,9 @@ def _frame(request: Request) -> int | None:
     return None if frame is None else int(frame)
 
 
-def _model(servable: Servable) -> Model:
+def _model(servable: Servable, codes: Mapping[str, Coded] | None) -> Model:
     try:
-        return Model.of(servable.name, str(servable.version), servable.content)
+        return Model.of(servable.name, str(servable.version), servable.content, codes)
     except KeyError:
         raise RequestError(
             400,
