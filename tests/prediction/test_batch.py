@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom import Dataset, dcmread
+from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 
 from tf_dicom_ce import __version__
+from tf_dicom_ce.cli import main
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.errors import UserError
@@ -465,3 +467,25 @@ def test_what_is_calibrated_is_measured(run, write, tmp_path):
     assert [f"{float(value.NumericValue):.3f}" for value in values] == [
         row[f"{kind} liver"] for kind in expected._fields
     ]
+
+
+def test_a_head_is_asked_about_what_it_was_trained_on(heads, tmp_path, capsys):
+    """A folder of CT and ultrasound, and a head whose encoder has learnt from CT."""
+    version = shutil.copytree(heads / "segmentation" / "1", tmp_path / "ct" / "1")
+    content = json.loads((version / "segmentation.json").read_text())
+    content["sop_classes"] = ["1.2.840.10008.5.1.4.1.1.2"]
+    (version / "segmentation.json").write_text(json.dumps(content))
+    (tmp_path / "src").mkdir()
+    for name in ("CT_small.dcm", "examples_ybr_color.dcm"):
+        shutil.copy(get_testdata_file(name), tmp_path / "src")
+    words = ["predict", tmp_path / "src", "--model", tmp_path / "ct", "--out", tmp_path / "out"]
+    assert main([str(word) for word in words]) == 0
+    (row,) = table_of(tmp_path / "out" / "predictions.csv")
+    for kind in ("seg", "sr"):
+        found = dcmread(tmp_path / "out" / row[kind])
+        named = [e.value for e in found.iterall() if e.keyword == "ReferencedSOPClassUID"]
+        assert "CTImageStorage" in {uid.keyword for uid in named}
+        assert "UltrasoundImageStorage" not in {uid.keyword for uid in named}
+    assert float(row["area_cm2 liver"]) > 0
+    (skipped,) = table_of(tmp_path / "out" / "skipped.csv")
+    assert (skipped["path"], skipped["code"]) == ("examples_ybr_color.dcm", "not-ultrasound")

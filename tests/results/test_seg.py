@@ -260,3 +260,23 @@ def test_what_is_not_calibrated_says_so(write, ramp, segmenter, dciodvfy, elemen
 
 def test_without_a_region_nothing_is_calibrated(write, ramp):
     assert open_image(write("a", ramp)).spacing is None
+
+
+@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm"])
+def test_ct_and_mr_lie_where_their_headers_say(name, segmenter, dciodvfy):
+    path = get_testdata_file(name)
+    header = pydicom.dcmread(path, stop_before_pixels=True)
+    source = open_image(path, frozenset({header.SOPClassUID}))
+    result = segmentation(source, some_mask(source.pixels.shape), segmenter)
+    assert dciodvfy(result, "Segmentation") == []
+    (shared,) = result.SharedFunctionalGroupsSequence
+    (orientation,), (measures,) = shared.PlaneOrientationSequence, shared.PixelMeasuresSequence
+    assert orientation.ImageOrientationPatient == header.ImageOrientationPatient
+    assert measures.PixelSpacing == header.PixelSpacing
+    assert result.FrameOfReferenceUID == header.FrameOfReferenceUID
+    for frame in result.PerFrameFunctionalGroupsSequence:
+        assert frame.PlanePositionSequence[0].ImagePositionPatient == header.ImagePositionPatient
+    assert result.SourceImageSequence[0].ReferencedSOPClassUID == header.SOPClassUID
+    found = Finding.of(source, {"mask": np.ones(source.pixels.shape, np.uint8)}, segmenter)
+    height, width = np.array(source.pixels.shape) * header.PixelSpacing
+    assert found.measured[0].area_cm2 == pytest.approx(height * width / 100, abs=1e-3)

@@ -489,3 +489,18 @@ def test_exported_heads(repository_folder, serve_models, in_region):
 )
 def test_accept(accept, expected):
     assert negotiate(accept, ["a/x", "a/z", "b/y"]) == expected
+
+
+def test_a_head_is_asked_about_what_it_was_trained_on(serve_app):
+    content = Path(get_testdata_file("CT_small.dcm")).read_bytes()
+    ct = "1.2.840.10008.5.1.4.1.1.2"
+    for classes, status in (({}, 422), ({"sop_classes": [ct]}, 200)):
+        with (
+            serve_app(known_heads(**classes)) as url,
+            httpx.Client(base_url=url, timeout=60, verify=False) as client,
+        ):
+            response = post(client, CLASSIFICATION, content, "application/dicom")
+        assert response.status_code == status, response.text
+    report = dcmread(io.BytesIO(response.content))
+    named = {e.value for e in report.iterall() if e.keyword == "ReferencedSOPClassUID"}
+    assert named == {ct}

@@ -78,6 +78,7 @@ def run(options: argparse.Namespace) -> None:
         blank_outside=blank,
         exclude=options.exclude or (),
         query=arguments.query_of(options),
+        sop_classes=head.model.sop_classes,
     ).source
     with open_results(options.out, head.model, source.reader, frames):
         done = predict(source.index, head, options.out, frames, source.reader)

@@ -7,7 +7,7 @@ TensorFlow. Files are decoded when pixels are first asked for.
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -107,6 +107,7 @@ class UltrasoundDataset:
         direct: bool = False,
         query: Query | None = None,
         pictures: bool = False,
+        sop_classes: Iterable[str] | None = None,
     ) -> Self:
         """Images of DICOM files, and of PNG and JPEG files that `labels` lists.
 
@@ -123,6 +124,7 @@ class UltrasoundDataset:
             direct: Decode at every access instead of once into the store.
             query: What to ask a DICOMweb service for.
             pictures: Whether PNG and JPEG files count that are not listed.
+            sop_classes: UIDs of those that are read; None: the schema's.
 
         Raises:
             UserError: Any mistake in these, or no readable image.
@@ -137,7 +139,10 @@ class UltrasoundDataset:
             direct=direct,
         )
         with private():
-            return cls(_of_files(str(source), labels, query or Query(), pictures, config))
+            schema = TagSchema.load(config.tags)
+            if sop_classes is not None:
+                schema = schema.of_classes(sop_classes)
+            return cls(_of_files(str(source), labels, query or Query(), pictures, config, schema))
 
     @classmethod
     def from_images(cls, source: str | Path, labels: Tables = None, **options: Any) -> Self:
@@ -350,9 +355,14 @@ class UltrasoundDataset:
 
 
 def _of_files(
-    place: str, labels: Tables, query: Query, pictures: bool, config: PretrainConfig
+    place: str,
+    labels: Tables,
+    query: Query,
+    pictures: bool,
+    config: PretrainConfig,
+    schema: TagSchema,
 ) -> Source:
-    schema, exclude = TagSchema.load(config.tags), flags_named(config.exclude)
+    exclude = flags_named(config.exclude)
     tables = [labels] if isinstance(labels, str | Path) else labels or ()
     table = read_tag_tables([Path(one) for one in tables], schema)
     root = open_source(place, query)

@@ -106,12 +106,17 @@ def _place(result: Dataset, source: SourceImage) -> None:
 
     An image of ultrasound has no place in the patient: it lies at the origin of a plane of its own,
     and the frames of a cine a millimetre apart, so that readers keep them apart. Where it is not
-    calibrated a pixel is taken for a millimetre, as viewers want one; each segment then says so.
+    calibrated a pixel is taken for a millimetre, as viewers want one; each segment then says so. A
+    CT or MR is where its header says.
     """
     measures, orientation = Dataset(), Dataset()
     measures.SliceThickness = measures.SpacingBetweenSlices = 1  # readers want it; there is none
-    measures.PixelSpacing = [DSfloat(side, auto_format=True) for side in source.spacing or (1, 1)]
+    measures.PixelSpacing = _exact(source.spacing or (1, 1))
     orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    if source.plane:
+        orientation.ImageOrientationPatient = _exact(source.plane.orientation)
+        result.FrameOfReferenceUID = source.plane.frame_of_reference
+        result.PositionReferenceIndicator = ""
     shared = (*result.get("SharedFunctionalGroupsSequence", ()), Dataset())[0]
     shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
     result.SharedFunctionalGroupsSequence = [shared]
@@ -137,7 +142,8 @@ def _frame_items(
     for number, finding in enumerate(findings, start=1):
         for segment, item in enumerate(items, start=1):
             position = Dataset()
-            position.ImagePositionPatient = [0, 0, finding.frame]
+            place = source.plane.position if source.plane else (0, 0, finding.frame)
+            position.ImagePositionPatient = _exact(place)
             item.PlanePositionSequence = [position]
             if source.frames > 1:
                 (derivation,) = item.DerivationImageSequence
@@ -145,6 +151,11 @@ def _frame_items(
                 image.ReferencedFrameNumber = finding.frame + 1
                 item.FrameContentSequence[0].DimensionIndexValues = [segment, number]
             yield item
+
+
+def _exact(numbers: Iterable[float]) -> list[DSfloat]:
+    """Numbers with all the digits that the element can hold."""
+    return [DSfloat(number, auto_format=True) for number in numbers]
 
 
 def _segments(model: Model) -> list[seg.SegmentDescription]:

@@ -16,7 +16,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tf_dicom_ce.dicom.reader import ULTRASOUND
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.intake.decoding import refusal_of
@@ -127,7 +126,7 @@ def _read(guarded: GuardedCalls, file: bytes, frame: int | None, model: Model) -
     looks = (model.find_sector, model.blank_outside)
     # Made here, as a worker that is killed would leave it behind.
     with on_disk(file) as path:
-        found = guarded.call(open_image, path, ULTRASOUND, *looks, frame)
+        found = guarded.call(open_image, path, frozenset(model.sop_classes), *looks, frame)
     if isinstance(found, SourceImage):
         return found
     if isinstance(found, Failure):

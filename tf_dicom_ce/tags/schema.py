@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,11 @@ class TagSchema:
             )
         name, sop_classes, tags = read_schema_file(path)
         return cls(name, sop_classes, tags, _fingerprint(sop_classes, tags))
+
+    def of_classes(self, sop_classes: Iterable[str]) -> "TagSchema":
+        """The same tags of files of other SOP classes, UIDs."""
+        classes = frozenset(sop_classes)
+        return TagSchema(self.name, classes, self.tags, _fingerprint(classes, self.tags))
 
     @property
     def labels(self) -> tuple[str, ...]:
