@@ -95,7 +95,7 @@ def _without_pixels(source: SourceImage, findings: Sequence[Finding], model: Mod
         **identity(source, findings, model, "SEG"),
     )
     del result.PixelData
-    result.PatientOrientation = ""
+    result.PatientOrientation = result.ContentCreatorName = ""
     _place(result, source)
     mend(result, source, findings)
     return result
