@@ -2,8 +2,8 @@
 
     PYTHON elsewhere.py FILE.dcm …      prints a line for each file and reader that differs
 
-Wants pydicom-seg 0.4.1 and python-gdcm; the mask that pydicom reads is the measure. ITK is not asked
-about a still with two classes: it refuses (since 5.4) whatever has two planes at one place.
+Wants pydicom-seg 0.4.1 and python-gdcm; the mask that pydicom reads is the measure. ITK is not
+asked about a still with two classes: since 5.4 it refuses whatever has two planes at one place.
 """
 
 import sys

@@ -247,3 +247,14 @@ def test_the_report_names_the_seg(cine, segmenter):
         (one.StudyInstanceUID, one.SeriesInstanceUID, one.SOPInstanceUID, one.SOPClassUID)
         for one in (source, seg)
     ]
+
+
+@pytest.mark.parametrize("number", ["6", "3"])
+def test_a_retired_class_is_named(cine, write, ramp, segmenter, number):
+    """Ultrasound before 1995, a still and a cine; also in groups beyond the first."""
+    retired = {"SOPClassUID": f"1.2.840.10008.5.1.4.1.1.{number}"}
+    source = open_image(cine(**retired) if number == "3" else write("a", ramp, **retired))
+    finding = Finding.of(source, {"mask": np.full((20, 30), 1, np.uint8)}, segmenter)
+    report = pydicom.dcmread(io.BytesIO(dicom_bytes("sr", source, finding, segmenter)))
+    named = [e.value for e in report.iterall() if e.keyword == "ReferencedSOPClassUID"]
+    assert named.count(retired["SOPClassUID"]) == len(named) - 1 == 4  # three groups, evidence; SEG

@@ -129,19 +129,14 @@ def mend(result: Dataset, source: SourceImage, findings: Sequence[Finding]) -> N
     source's content or study, so that the same answer is the same file: when it was made, file
     system and PACS know.
     """
-    image, frames = uid_of(source, "SOPInstanceUID"), [finding.frame + 1 for finding in findings]
+    frames = [finding.frame + 1 for finding in findings]
     if "SourceImageSequence" in result:
         # highdicom has the same items stand where no frame number may.
         result.SourceImageSequence = copy.deepcopy(result.SourceImageSequence)
         if len(frames) < source.frames:
             result.SourceImageSequence[0].ReferencedFrameNumber = frames
 
-    def correct(_: Dataset, element: DataElement) -> None:
-        for item in element.value if element.VR == "SQ" else ():
-            if item.get("ReferencedSOPInstanceUID") == image:
-                item.ReferencedSOPClassUID = source.header["SOPClassUID"]
-
-    result.walk(correct)
+    name_class(result, source)
     header = source.header
     for kind in ("Content", "Study"):
         day = _checked(header[f"{kind}Date"].replace(".", ""), DA)
@@ -159,6 +154,18 @@ def mend(result: Dataset, source: SourceImage, findings: Sequence[Finding]) -> N
             setattr(result, keyword, header[keyword])
     if source.hiding:
         result.DeidentificationMethodCodeSequence = [CodedConcept(*code) for code in source.hiding]
+
+
+def name_class(result: Dataset, source: SourceImage) -> None:
+    """Puts the true SOP class wherever the source is named: also a retired or a private one."""
+    image = uid_of(source, "SOPInstanceUID")
+
+    def correct(_: Dataset, element: DataElement) -> None:
+        for item in element.value if element.VR == "SQ" else ():
+            if item.get("ReferencedSOPInstanceUID") == image:
+                item.ReferencedSOPClassUID = source.header["SOPClassUID"]
+
+    result.walk(correct)
 
 
 def encoded_sequence(tag: BaseTag, items: Iterable[Dataset]) -> RawDataElement:

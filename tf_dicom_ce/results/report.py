@@ -8,7 +8,11 @@ from highdicom import sr
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.tag import Tag
-from pydicom.uid import SegmentationStorage
+from pydicom.uid import (
+    SegmentationStorage,
+    UltrasoundImageStorage,
+    UltrasoundMultiFrameImageStorage,
+)
 
 from tf_dicom_ce.results.codes import own
 from tf_dicom_ce.results.evidence import (
@@ -18,6 +22,7 @@ from tf_dicom_ce.results.evidence import (
     identity,
     mend,
     model_uid,
+    name_class,
     write_part10,
 )
 from tf_dicom_ce.results.finding import Finding
@@ -80,7 +85,9 @@ def write_report(
     def items() -> Iterator[Dataset]:
         yield encoded
         for group in groups:
-            yield from group
+            for item in group:
+                name_class(item, source)
+                yield item
 
     # As bytes: as data sets, the groups of a long cine would fill the memory.
     measurements["ContentSequence"] = encoded_sequence(Tag("ContentSequence"), items())
@@ -154,7 +161,8 @@ def _group(
     """What is said of a region of a frame; viewers show a report by its regions."""
     source, image, finding, model = of
     frames = [finding.frame + 1] if source.frames > 1 else None
-    sop_class = source.header["SOPClassUID"]
+    # highdicom knows current classes alone; `name_class` puts the true one.
+    sop_class = UltrasoundMultiFrameImageStorage if frames else UltrasoundImageStorage
     return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(
             uid=hashed_uid("tracking", image.SOPInstanceUID, f"{finding.frame}", name),
