@@ -70,7 +70,10 @@ def cine(folder: Path) -> list[np.ndarray]:
     with (root / "segmentation.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             image = dcmread(root / row["path"])
-            header = header or image
+            if header is None and image.SamplesPerPixel == 1:
+                header = image
+            if header is None:
+                continue
             if (image.Rows, image.Columns) == (header.Rows, header.Columns):
                 source, mask = open_image(root / row["path"]), Image.open(root / row["mask"])
                 frames.append(source.in_file(source.pixels))
@@ -148,6 +151,7 @@ def viewer(ohif: Path, study: str) -> Iterator:
         yield page
         browser.close()
     server.shutdown()
+    server.server_close()
 
 
 def shots(page, kind: str) -> Iterator[np.ndarray]:
