@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from tf_dicom_ce.phantom.anatomy import RightUpperQuadrant
 from tf_dicom_ce.results.measuring import contour, largest_part, measure
 
 
@@ -60,6 +61,23 @@ def test_ellipses_anywhere():
     assert (abs(errors) < 0.5).mean() > 0.9
     assert abs(errors).max() < 1
     assert abs(errors.mean(axis=0)).max() < 0.2
+
+
+@pytest.mark.parametrize("offset", [0.0, 9.0, -14.0])
+def test_a_kidney_of_the_phantom(offset):
+    """A plane beside its centre cuts an ellipse: half axes shrink by √(1 - (offset / width)²)."""
+    kidney = RightUpperQuadrant(np.random.default_rng(5)).kidney
+    spacing = (0.35, 0.3)
+    z, x = np.mgrid[:600, :700]
+    x, z = kidney.centre[0] + (x - 350.3) * spacing[1], kidney.centre[2] + (z - 299.6) * spacing[0]
+    points = np.stack([x, np.full_like(x, kidney.centre[1] + offset), z], axis=-1)
+    found = measure(kidney.level(points) < 1, spacing)
+    half_length, half_width, half_depth = kidney.radii
+    shrunk = np.sqrt(1 - (offset / half_width) ** 2)
+    a, b = half_length * shrunk, half_depth * shrunk
+    assert found.area_cm2 == pytest.approx(np.pi * a * b / 100, rel=2e-3)
+    assert found.longest_mm == pytest.approx(2 * a, abs=max(spacing) / 2)
+    assert found.perpendicular_mm == pytest.approx(2 * b, abs=max(spacing) / 2)
 
 
 def test_a_contour_runs_around_the_pixels():
