@@ -1,4 +1,4 @@
-"""Stores SEG and SR of real files in a real Orthanc, fetches each, reads it elsewhere (10 min).
+"""Stores SEG and SR of real files in a real Orthanc, fetches each, reads it elsewhere (3 min).
 
     python -m benchmarks real_results ../shared/data/real_us
     PATH=/env/bin:$PATH python -m benchmarks real_results FOLDER --python /env/bin/python

@@ -26,7 +26,10 @@ from tf_dicom_ce.prediction import batch, folder, writing
 from tf_dicom_ce.prediction.batch import Head, predict
 from tf_dicom_ce.prediction.folder import open_results
 from tf_dicom_ce.prediction.writing import Answered, Examined, FileWriter, ImageWriter, SourceReader
+from tf_dicom_ce.results.files import dicom_bytes
+from tf_dicom_ce.results.finding import Finding
 from tf_dicom_ce.results.measuring import measure
+from tf_dicom_ce.results.source import open_image
 from tf_dicom_ce.tags.schema import TagSchema
 from tf_dicom_ce.tags.tag_table import Entry
 from tf_dicom_ce.workers import Outage
@@ -490,3 +493,19 @@ def test_a_head_is_asked_about_what_it_was_trained_on(heads, tmp_path, capsys):
     assert float(row["area_cm2 liver"]) > 0
     (skipped,) = table_of(tmp_path / "out" / "skipped.csv")
     assert (skipped["path"], skipped["code"]) == ("examples_ybr_color.dcm", "not-ultrasound")
+
+
+def test_the_server_gives_the_same_files(run, heads, write, tmp_path):
+    """Byte for byte, of a still and of the middle frame of a cine: what `/dicom` makes of it."""
+    frames = [picture(k) for k in range(3)]
+    write("src/cine.dcm", frames[0], **cine(frames))
+    write("src/still.dcm", picture(7))
+    _, rows = run(choice="middle")
+    head = Head(heads / "segmentation")
+    for (path, _), row in rows.items():
+        source = open_image(tmp_path / "src" / path)
+        (answer,) = head.answer([source.pixels])
+        finding = Finding.of(source, answer, head.model)
+        for kind in ("seg", "sr"):
+            content = dicom_bytes(kind, source, finding, head.model)
+            assert (tmp_path / "out" / row[kind]).read_bytes() == content
