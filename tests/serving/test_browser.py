@@ -119,7 +119,7 @@ def size_of_liver(of):
     a, b = 10 * wide / 2, 10 * high / 2
     diagonal = np.hypot(a, b)
     across = 2 * a * b / diagonal  # the two other corners, on either side of it
-    return f"{a * b / 100:.1f} cm², {diagonal:.0f} × {across:.0f} mm"
+    return f"{a * b / 100:.1f} cm², {diagonal:.1f} × {across:.1f} mm"
 
 
 def test_drop_see_download(page):

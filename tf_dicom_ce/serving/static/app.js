@@ -130,7 +130,7 @@ function element(name, properties, ...children) {
 
 /** What a class measures, where the image is calibrated; else its share of the region. */
 function size({ share, area_cm2: area, longest_mm: longest, perpendicular_mm: perpendicular }) {
-  return area === undefined ? percent(share) : `${area.toFixed(1)} cm², ${longest.toFixed(0)} × ${perpendicular.toFixed(0)} mm`;
+  return area === undefined ? percent(share) : `${area.toFixed(1)} cm², ${longest.toFixed(1)} × ${perpendicular.toFixed(1)} mm`;
 }
 
 function legend({ class_id: id, name, colour, ...measured }) {
