@@ -1,17 +1,22 @@
-"""Stores SEG and SR of real files in a real Orthanc, fetches each, compares (3 min).
+"""Stores SEG and SR of real files in a real Orthanc, fetches each, reads it elsewhere (3 min).
 
     python -m benchmarks real_results ../shared/data/real_us
+    PATH=/env/bin:$PATH python -m benchmarks real_results FOLDER --python /env/bin/python
 
 Untrained heads answer for every frame that can be read. The sources are stored by STOW-RS, then
-the results, which are fetched by WADO-RS and held against what the heads said. Prints counts by
-kind, and what was wrong; exits with 1 if anything was. Needs root, and Debian's orthanc,
-orthanc-dicomweb and dicom3tools. Orthanc runs in a network namespace of its own, as it listens on
-every interface.
+the results, one SEG and one SR a file, which are fetched by WADO-RS and held against what the heads
+said, by pydicom and, of SRs, by DCMTK. Where they are installed, which `/env` is an example of,
+segimage2itkimage (dcmqi 1.5.7) reads every SEG, and by --python those of `elsewhere.py`. Prints
+counts by kind, and what was wrong; exits with 1 if anything was. Needs root, and Debian's orthanc,
+orthanc-dicomweb, dcmtk and dicom3tools. Orthanc runs in a network namespace of its own, as it
+listens on every interface.
 """
 
 import argparse
 import contextlib
 import csv
+import gzip
+import itertools
 import json
 import os
 import shutil
@@ -23,6 +28,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 from pydicom import Dataset, dcmread
@@ -36,6 +42,8 @@ from tf_dicom_ce.intake.dicomweb_server import Credentials, RefusedError, Server
 from tf_dicom_ce.intake.index import Index, scan
 from tf_dicom_ce.prediction.folder import open_results
 from tf_dicom_ce.prediction.sending import store
+from tf_dicom_ce.results.files import kinds
+from tf_dicom_ce.results.measuring import Measured
 from tf_dicom_ce.results.source import open_image
 from tf_dicom_ce.tags.schema import TagSchema
 
@@ -78,24 +86,82 @@ class Remembering:
         return found
 
 
-def faults(result: Dataset, row: dict[str, str], path: Path, answer: dict) -> list[str]:
-    """What is not as the head said, and the errors of dciodvfy."""
-    found = []
-    if result.Modality == "SEG":
-        mask = open_image(path, frame=int(row["frame"])).in_file(answer["mask"])
-        classes = np.arange(1, len(CLASSES["segmentation"]))
-        if not np.array_equal(result.pixel_array, mask == classes[:, None, None]):
-            found.append("other pixels")
-    else:
-        values = [e.value[0] for e in result.iterall() if e.keyword == "MeasuredValueSequence"]
-        said = [float(value.NumericValue) for value in values]
-        if said != [round(float(p), 6) for p in answer["probabilities"]]:
-            found.append("other probabilities")
-    with tempfile.NamedTemporaryFile() as file:
-        result.save_as(file, enforce_file_format=True)
-        file.flush()
-        done = subprocess.run(["dciodvfy", file.name], capture_output=True, errors="replace")
-    return found + [line for line in done.stderr.splitlines() if line.startswith("Error")]
+def seg_faults(result: Dataset, rows: list[dict[str, str]], path: Path, answers: list) -> set[str]:
+    """What of a SEG is not as the head said, frame by frame."""
+    classes = range(1, len(CLASSES["segmentation"]))
+    expected = [
+        open_image(path, frame=int(row["frame"])).in_file(answer["mask"]) == k
+        for row, answer in zip(rows, answers, strict=True)
+        for k in classes
+    ]
+    pixels = result.pixel_array.reshape(-1, result.Rows, result.Columns)
+    found = set() if np.array_equal(pixels, expected) else {"other pixels"}
+    if int(result.get("NumberOfFrames", 1)) > len(classes):
+        named = [
+            item.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber - 1
+            for item in result.PerFrameFunctionalGroupsSequence
+        ]
+        if named != [int(row["frame"]) for row in rows for _ in classes]:
+            found.add("other frames")
+    return found
+
+
+def sr_faults(file: Path, rows: list[dict[str, str]]) -> set[str]:
+    """What of an SR, as DCMTK reads it, is not as in the table."""
+    done = subprocess.run(["dsr2xml", file], capture_output=True)
+    if done.returncode:
+        return {"dsr2xml cannot read it"}
+    numbers = ElementTree.fromstring(done.stdout).iter("num")
+    said = [float(number.findtext("value")) for number in numbers]
+    expected = []
+    for row in rows:
+        if "class" in row:
+            names = CLASSES["classification"]
+            probabilities = [float(row[f"probability {name}"]) for name in names]
+            certainty = round(100 * float(row[f"probability {row['class']}"]), 4)
+            expected += [certainty, *probabilities]
+            continue
+        for name in CLASSES["segmentation"][1:]:
+            if float(row[f"share {name}"]):
+                measured = [row[f"{kind} {name}"] for kind in Measured._fields]
+                expected += map(float, measured if all(measured) else [row[f"share {name}"]])
+    return set() if said == expected else {"other numbers"}
+
+
+def validity(file: Path) -> set[str]:
+    """The errors of dciodvfy."""
+    done = subprocess.run(["dciodvfy", file], capture_output=True, errors="replace", text=True)
+    return {line for line in done.stderr.splitlines() if line.startswith("Error")}
+
+
+def dcmqi_faults(file: Path) -> set[str]:
+    """Whether dcmqi's volumes hold the masks; nothing where it is not installed."""
+    if not shutil.which("segimage2itkimage"):
+        return set()
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["segimage2itkimage", "--inputDICOM", file, "--outputDirectory", folder]
+        done = subprocess.run([*words, "--outputType", "nrrd"], capture_output=True)
+        dataset, found = dcmread(file), set()
+        classes = len(dataset.SegmentSequence)
+        masks = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
+        for k in range(classes):
+            volume = Path(folder, f"{k + 1}.nrrd")
+            if masks[k::classes].any() and not (
+                volume.exists() and np.array_equal(nrrd(volume) > 0, masks[k::classes] > 0)
+            ):
+                found.add(f"dcmqi reads another mask ({done.returncode})")
+    return found
+
+
+def nrrd(path: Path) -> np.ndarray:
+    """A volume of NRRD with gzip, [slices, rows, columns]."""
+    head, _, content = path.read_bytes().partition(b"\n\n")
+    fields = dict(line.split(": ", 1) for line in head.decode().splitlines() if ": " in line)
+    kinds = {"short": "<i2", "unsigned short": "<u2", "unsigned char": "u1", "uint8": "u1"}
+    if fields["encoding"] == "gzip":
+        content = gzip.decompress(content)
+    sizes = [int(size) for size in fields["sizes"].split()]
+    return np.frombuffer(content, kinds[fields["type"]]).reshape(sizes[::-1])
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:
@@ -103,48 +169,69 @@ def rows_of(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
-def compare(task: str, index: Index, folder: Path, counts: Counter) -> Iterator[str]:
+def compare(
+    task: str, index: Index, folder: Path, counts: Counter, python: str | None
+) -> Iterator[str]:
     """Predicts, stores, fetches and compares; counts, and yields what was wrong."""
     from tf_dicom_ce.prediction.batch import Head, predict  # TensorFlow takes its time
 
     version = export_untrained(folder, FinetuneConfig(task=task, image_size=(64, 96), width=1 / 16))
     head, out = Remembering(Head(version)), folder / f"out-{task}"
     reader = ImageReader(index.root, index.schema.sop_classes, head.model.find_sector)
-    with open_results(out, head.model, reader):
+    with open_results(out, head.model, reader, "all"):
         done = predict(index, head, out, "all", reader)
     stored = store(f"{URL}/dicom-web", Credentials(), out, done.dicom, progress=False)
-    counts.update(results=done.new, refused=stored.refused)
+    counts.update(frames=done.new, results=len(done.dicom), refused=stored.refused)
     paths = {row["file"]: index.root / row["path"] for row in rows_of(out / "files.csv")}
     rows = rows_of(out / "predictions.csv")
+    answered = list(zip(rows, head.answers, strict=True))
+    back = folder / "back.dcm"
     with Server(f"{URL}/dicom-web") as server:
-        for row, answer in zip(rows, head.answers, strict=True):
-            written, back, path = out / row["dicom"], folder / "back", paths[row["file"]]
-            ids = dcmread(written)
-            place = f"{ids.StudyInstanceUID}/series/{ids.SeriesInstanceUID}"
-            try:
-                server.save(f"/studies/{place}/instances/{ids.SOPInstanceUID}", back)
-            except RefusedError as error:
-                yield f"{task} {path.name} {row['frame']}: not given back ({error})"
-                continue
-            with quiet():
-                result, source = dcmread(back), dcmread(path, stop_before_pixels=True)
-                wrong = faults(result, row, path, answer)
-                same_study = result.StudyInstanceUID == source.StudyInstanceUID
-            same = back.read_bytes() == written.read_bytes()
-            counts.update(fetched=1, identical=same, right=not wrong, in_study=same_study)
-            yield from (f"{task} {path.name} {row['frame']}: {fault}" for fault in wrong)
+        for name, group in itertools.groupby(answered, key=lambda one: one[0]["file"]):
+            of_file, answers = zip(*group, strict=True)
+            counts.update(sources=1)
+            for kind in kinds(head.model):
+                path, written = paths[name], out / of_file[0][kind]
+                ids = dcmread(written, stop_before_pixels=True)
+                place = f"{ids.StudyInstanceUID}/series/{ids.SeriesInstanceUID}"
+                try:
+                    server.save(f"/studies/{place}/instances/{ids.SOPInstanceUID}", back)
+                except RefusedError as error:
+                    yield f"{task} {path.name} {kind}: not given back ({error})"
+                    continue
+                with quiet():
+                    source = dcmread(path, stop_before_pixels=True)
+                    if kind == "seg":
+                        wrong = seg_faults(dcmread(back), of_file, path, answers)
+                        wrong |= dcmqi_faults(back)
+                    else:
+                        wrong = sr_faults(back, of_file)
+                    wrong |= validity(back)
+                    same_study = ids.StudyInstanceUID == source.StudyInstanceUID
+                same = back.read_bytes() == written.read_bytes()
+                counts.update(fetched=1, identical=same, right=not wrong, in_study=same_study)
+                yield from (f"{task} {path.name} {kind}: {fault}" for fault in sorted(wrong))
+    if python and task == "segmentation":
+        segs = sorted((out / "seg").iterdir())
+        beside = Path(__file__).with_name("elsewhere.py")
+        done = subprocess.run([python, beside, *segs], capture_output=True, text=True, check=True)
+        counts.update(elsewhere=len(segs))
+        yield from done.stdout.splitlines()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="FOLDER")
+    parser.add_argument("--python", help="of an environment that `elsewhere.py` can run in")
 
 
 def run(options: argparse.Namespace) -> int:
     if INSIDE not in os.environ:
         again = [sys.executable, "-m", "benchmarks", "real_results", str(options.source)]
+        again += ["--python", options.python] if options.python else []
         alone = ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$0" "$@"']
         os.execvpe(alone[0], [*alone, *again], {**os.environ, INSIDE: "1"})
-    columns = ("results", "refused", "fetched", "identical", "right", "in_study")
+    columns = ("sources", "frames", "results", "refused", "fetched", "identical", "right")
+    columns += ("in_study", "elsewhere")
     table, wrong = [["", *columns]], []
     with tempfile.TemporaryDirectory() as name, orthanc(Path(name)):
         sources = Path(name) / "sources"
@@ -154,10 +241,11 @@ def run(options: argparse.Namespace) -> int:
         store(f"{URL}/dicom-web", Credentials(), sources, files, progress=False)
         for task in CLASSES:
             counts = Counter()
-            wrong += compare(task, index, Path(name), counts)
+            wrong += compare(task, index, Path(name), counts, options.python)
             table.append([task, *(str(counts[column]) for column in columns)])
     print(f"{len(files)} files")
     print(aligned(table))
     for fault in wrong:
         print(fault)
-    return 1 if wrong or any(row[1] != row[4] for row in table[1:]) else 0
+    by_name = [dict(zip(table[0], row, strict=True)) for row in table[1:]]
+    return 1 if wrong or any(row["results"] != row["identical"] for row in by_name) else 0

@@ -15,8 +15,8 @@ sys.path.remove(str(ROOT))
 
 #: What benchmarks share, or what runs as a part of one.
 PARTS = {
-    *("contender", "dicom_encoders", "hostile_requests", "learning", "plot", "served", "sizes"),
-    *("tables", "turns"),
+    *("contender", "dicom_encoders", "elsewhere", "hostile_requests", "learning", "plot", "served"),
+    *("sizes", "tables", "turns"),
 }
 HELP = """
 import contextlib, io, sys

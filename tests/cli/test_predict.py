@@ -64,11 +64,9 @@ def table(path):
 
 
 def results(out):
-    """What is in a folder of results, but for the time that stands in DICOM."""
-    dicom = {p.name: dcmread(p) for p in (out / "dicom").iterdir()}
+    """What is in a folder of results."""
     return (
-        {name: (d.SOPInstanceUID, d.pixel_array.tobytes()) for name, d in dicom.items()},
-        {p.name: p.read_bytes() for p in (out / "overlay").iterdir()},
+        *({p.name: p.read_bytes() for p in (out / k).iterdir()} for k in ("seg", "sr", "overlay")),
         table(out / "predictions.csv"),
         table(out / "skipped.csv"),
     )
@@ -82,14 +80,14 @@ def test_a_folder(words, source, tmp_path, capsys):
     assert "PNG or JPEG among them: 1;" in printed.out
     assert f"Without an answer: 1 truncated; see {out / 'skipped.csv'}" in printed.out
     assert "trained on synthetic images alone" in printed.out
-    dicom, overlays, rows, skipped = results(out)
-    assert (len(dicom), len(overlays), len(rows)) == (40, 41, 41)
+    segs, reports, overlays, rows, skipped = results(out)
+    assert (len(segs), len(reports), len(overlays), len(rows)) == (11, 11, 41, 41)
     assert [row["path"] for row in skipped] == ["cut.dcm"]
     # Names and paths of patients stand in results, files.csv and skipped.csv alone.
     for path in out.rglob("*"):
         name = path.relative_to(out)
         assert "Planted" not in str(name)
-        if path.is_file() and name.parts[0] not in ("dicom", "files.csv", "skipped.csv"):
+        if path.is_file() and name.parts[0] not in ("seg", "sr", "files.csv", "skipped.csv"):
             assert b"Planted" not in path.read_bytes()
     assert "Planted" not in (printed.out + printed.err).replace(str(source), "")
 
@@ -102,7 +100,7 @@ def test_an_archive(words, source, tmp_path, capsys):
     assert "classification 1: 12 images, 12 answered now" in capsys.readouterr().out
     rows = table(tmp_path / "out" / "predictions.csv")
     assert {row["class"] for row in rows} <= {"left", "right"}
-    assert len(list((tmp_path / "out" / "dicom").iterdir())) == 11
+    assert len(list((tmp_path / "out" / "sr").iterdir())) == 11
 
 
 @pytest.mark.slow
@@ -126,10 +124,10 @@ def test_killed_at_some_point_and_resumed(semaphores, words, tmp_path, capsys):
     assert 3 <= len(there) < 41
     for row in there:
         # The PNG has no DICOM result.
-        named = [row[name] for name in ("dicom", "overlay") if row[name]]
+        named = [row[name] for name in ("seg", "sr", "overlay") if row[name]]
         assert named
         assert all((out / name).is_file() for name in named)
-    for path in (out / "dicom").glob("[!.]*"):
+    for path in (out / "seg").glob("[!.]*"):
         dcmread(path).pixel_array  # noqa: B018
     for path in (out / "overlay").glob("[!.]*"):
         with Image.open(path) as image:
@@ -178,7 +176,7 @@ def test_captured_screens_are_answered_if_asked_for(heads, write, tmp_path, capf
     for out, more, number in (("a", [], 1), ("b", ["--include", "secondary-capture"], 2)):
         assert main([*words, str(tmp_path / out), *more]) == 0
         assert f"{number} images, {number} answered now" in capfd.readouterr().out
-        assert len(list((tmp_path / out / "dicom").iterdir())) == number
-    for path in (tmp_path / "b" / "dicom").iterdir():
+        assert len(list((tmp_path / out / "seg").iterdir())) == number
+    for path in (tmp_path / "b" / "seg").iterdir():
         truth = {picture(k).tobytes() for k in (1, 2)}
         assert (dcmread(path).pixel_array.reshape(SIZE) * np.uint8(255)).tobytes() in truth

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import shutil
 import tracemalloc
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom import Dataset, dcmread
+from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 
 from tf_dicom_ce import __version__
+from tf_dicom_ce.cli import main
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.errors import UserError
@@ -22,8 +25,11 @@ from tf_dicom_ce.intake.index import scan
 from tf_dicom_ce.prediction import batch, folder, writing
 from tf_dicom_ce.prediction.batch import Head, predict
 from tf_dicom_ce.prediction.folder import open_results
-from tf_dicom_ce.prediction.writing import Answered, SourceReader, Writer
+from tf_dicom_ce.prediction.writing import Answered, Examined, FileWriter, ImageWriter, SourceReader
+from tf_dicom_ce.results.files import dicom_bytes
+from tf_dicom_ce.results.finding import Finding
 from tf_dicom_ce.results.measuring import measure
+from tf_dicom_ce.results.source import open_image
 from tf_dicom_ce.tags.schema import TagSchema
 from tf_dicom_ce.tags.tag_table import Entry
 from tf_dicom_ce.workers import Outage
@@ -57,7 +63,7 @@ def run(heads, tmp_path):
         table = {name: Entry("", {}, None) for name in pictures}
         index = scan(tmp_path / "src", TagSchema.load("ultrasound"), table, progress=False)
         reader = ImageReader(index.root, index.schema.sop_classes, **options)
-        with open_results(out, head.model, reader):
+        with open_results(out, head.model, reader, choice):
             done = predict(index, head, out, choice, reader)
         paths = {row["file"]: row["path"] for row in table_of(out / "files.csv")}
         rows = table_of(out / "predictions.csv")
@@ -81,11 +87,15 @@ def test_masks_land_where_the_pixels_are(run, write, tmp_path):
     truth = {("a/cine.dcm", k): frame for k, frame in enumerate(frames)}
     truth["single.dcm", 0] = picture(20)
     assert set(rows) == set(truth)
-    assert done.dicom == [row["dicom"] for row in rows.values()]
+    cine_rows = [row for (path, _), row in rows.items() if path == "a/cine.dcm"]
+    assert len({row["seg"] for row in cine_rows}) == len({row["sr"] for row in cine_rows}) == 1
+    assert len(done.dicom) == 4
     for (path, frame), row in rows.items():
         bright = truth[path, frame] > 0
-        result = dcmread(tmp_path / "out" / row["dicom"])
-        np.testing.assert_array_equal(result.pixel_array.reshape(SIZE), bright)
+        result = dcmread(tmp_path / "out" / row["seg"])
+        masks = result.pixel_array.reshape(-1, *SIZE)
+        assert len(masks) == (11 if "cine" in path else 1)
+        np.testing.assert_array_equal(masks[frame], bright)
         assert float(row["share liver"]) == pytest.approx(bright.mean(), abs=1e-6)
         assert float(row["share background"]) == pytest.approx(1 - bright.mean(), abs=1e-6)
         assert row["area_cm2 liver"] == row["longest_mm liver"] == ""  # not calibrated
@@ -96,20 +106,25 @@ def test_masks_land_where_the_pixels_are(run, write, tmp_path):
         (source,) = result.ReferencedSeriesSequence[0].ReferencedInstanceSequence
         original = dcmread(tmp_path / "src" / path)
         assert source.ReferencedSOPInstanceUID == original.SOPInstanceUID
-        assert NAME not in row["dicom"] + row["overlay"]
-        assert path not in row["dicom"] + row["overlay"]
+        names = row["seg"] + row["sr"] + row["overlay"]
+        assert NAME not in names and path not in names
     uids = [dcmread(tmp_path / "out" / file).SOPInstanceUID for file in done.dicom]
-    assert len(set(uids)) == 12
+    assert len(set(uids)) == 4
 
 
-def test_middle_and_every(run, write):
+def test_middle_and_every(run, write, tmp_path):
     frames = [picture(k) for k in range(7)]
     write("src/cine.dcm", frames[0], **cine(frames))
     _, rows = run(choice="middle")
     assert [frame for _, frame in rows] == [3]
+    with pytest.raises(UserError, match="with frames middle, and now every:3"):
+        run(choice="every:3")
+    shutil.rmtree(tmp_path / "out")
     done, rows = run(choice="every:3")
-    assert [frame for _, frame in rows] == [3, 0, 6]
-    assert (done.images, done.before, done.new) == (3, 1, 2)
+    assert [frame for _, frame in rows] == [0, 3, 6]
+    assert (done.images, done.before, done.new) == (3, 0, 3)
+    (source,) = dcmread(tmp_path / "out" / done.dicom[0]).SourceImageSequence
+    assert source.ReferencedFrameNumber == [1, 4, 7]
 
 
 def test_a_cropped_image(run, build, tmp_path):
@@ -149,8 +164,8 @@ def test_reports_of_a_classifier(run, write, tmp_path):
     }
     row = rows["right.dcm", 0]
     assert float(row["probability right"]) == pytest.approx(expected, abs=1e-6)
-    assert row["overlay"] == ""
-    report = dcmread(tmp_path / "out" / row["dicom"])
+    assert row["overlay"] == row["seg"] == ""
+    report = dcmread(tmp_path / "out" / row["sr"])
     assert report.Modality == "SR"
     assert not list((tmp_path / "out" / "overlay").iterdir())
     assert len(done.dicom) == 2
@@ -162,7 +177,7 @@ def test_pictures_get_overlay_and_row_only(run, write, tmp_path):
     done, rows = run(pictures=["b.png"])
     assert (done.images, done.pictures) == (2, 1)
     row = rows["b.png", 0]
-    assert row["dicom"] == ""
+    assert row["seg"] == row["sr"] == ""
     assert float(row["share liver"]) == pytest.approx((picture(2) > 0).mean(), abs=1e-6)
     assert (tmp_path / "out" / row["overlay"]).is_file()
     assert run(pictures=["b.png"])[0].new == 0
@@ -268,17 +283,21 @@ def test_a_header_that_no_result_can_be_made_of(heads, write, tmp_path, monkeypa
     model = Head(heads / "segmentation").model
     reader = SourceReader(tmp_path / "src", TagSchema.load("ultrasound").sop_classes)
     (source,) = reader.read("a.dcm", [0])
-    image = Answered("a.dcm", "n", source, {"mask": picture(1) // 255})
-    writer = Writer(tmp_path, model)
+    answered = Answered("a.dcm", "n", source, {"mask": picture(1) // 255})
+    for place in folder.OUTPUTS:
+        (tmp_path / place).mkdir()
+    examined = Examined("a.dcm", "n", source, [ImageWriter(tmp_path, model)(answered)])
+    assert (tmp_path / "overlay" / "n-0.png").is_file()
 
     def fail(*_):
         raise RecursionError(NAME)
 
-    monkeypatch.setattr(writing, "dicom_file", fail)
-    assert writer(image) == Refusal(Code.DAMAGED_HEADER, "RecursionError")
+    monkeypatch.setattr(writing, "write_dicom", fail)
+    refused = FileWriter(tmp_path, model)(examined)
+    assert refused == Refusal(Code.DAMAGED_HEADER, "RecursionError")
     path.unlink()
     assert reader.read("a.dcm", [0]) == [Refusal(Code.OS_ERROR, "FileNotFoundError")]
-    assert {p.name for p in tmp_path.iterdir()} == {"src"}
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
 def test_what_is_lost_is_made_again(run, write, tmp_path):
@@ -286,16 +305,37 @@ def test_what_is_lost_is_made_again(run, write, tmp_path):
         write(f"src/{k}.dcm", picture(k))
     first, rows = run()
     uids = {file: dcmread(tmp_path / "out" / file).SOPInstanceUID for file in first.dicom}
-    (tmp_path / "out" / rows["1.dcm", 0]["dicom"]).unlink()
+    (tmp_path / "out" / rows["1.dcm", 0]["seg"]).unlink()
     (tmp_path / "out" / rows["2.dcm", 0]["overlay"]).unlink()
-    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "dicom").iterdir()}
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "seg").iterdir()}
     second, again = run()
     assert (second.before, second.new) == (2, 2)
     assert again == rows
     assert len(table_of(tmp_path / "out" / "predictions.csv")) == 4
     assert {f: dcmread(tmp_path / "out" / f).SOPInstanceUID for f in second.dicom} == uids
-    untouched = tmp_path / "out" / rows["0.dcm", 0]["dicom"]
+    untouched = tmp_path / "out" / rows["0.dcm", 0]["seg"]
     assert untouched.stat().st_mtime_ns == stamps[untouched]
+
+
+def test_a_cine_is_answered_as_a_whole(run, write, tmp_path):
+    """A frame that cannot be read is left out of the results; what lacks a row is done again."""
+    frames = [picture(k) for k in range(4)]
+    stream = io.BytesIO()
+    Image.fromarray(frames[0]).save(stream, "JPEG")
+    good = stream.getvalue()
+    parts = [good, good[:200] + bytes(400), good, good]
+    jpeg = {"syntax": "1.2.840.10008.1.2.4.50", "PixelData": encapsulate(parts)}
+    write("src/a.dcm", frames[0], **{**cine(frames), **jpeg})
+    first, rows = run()
+    assert [frame for _, frame in rows] == [0, 2, 3]
+    assert (first.new, first.skipped) == (3, {"decode-failed": 1})
+    seg = dcmread(tmp_path / "out" / rows["a.dcm", 0]["seg"])
+    assert len(seg.pixel_array) == 3
+    assert seg.SourceImageSequence[0].ReferencedFrameNumber == [1, 3, 4]
+    content = {file: (tmp_path / "out" / file).read_bytes() for file in first.dicom}
+    second, again = run()
+    assert (second.before, second.new, again) == (0, 3, rows)
+    assert {file: (tmp_path / "out" / file).read_bytes() for file in second.dicom} == content
 
 
 def test_a_changed_file_is_answered_anew(run, write):
@@ -304,7 +344,7 @@ def test_a_changed_file_is_answered_anew(run, write):
     write("src/a.dcm", picture(2), ImageComments="longer than before")
     done, _ = run()
     assert (done.images, done.before, done.new) == (1, 0, 1)
-    assert len(done.dicom) == 2
+    assert len(done.dicom) == 4
 
 
 def test_another_model_or_process_keeps_out(heads, run, write, tmp_path):
@@ -313,7 +353,10 @@ def test_another_model_or_process_keeps_out(heads, run, write, tmp_path):
     with pytest.raises(UserError, match="holds results of segmentation 1 with name segmentation,"):
         run(task="classification")
     model = Head(heads / "segmentation").model
-    with open_results(tmp_path / "out", model, READER), pytest.raises(UserError, match="another"):
+    with (
+        open_results(tmp_path / "out", model, READER, "all"),
+        pytest.raises(UserError, match="another"),
+    ):
         run()
 
 
@@ -323,14 +366,14 @@ def test_what_differs_is_told(heads, tmp_path, monkeypatch):
     other = dataclasses.replace(model, weights_digest="ab" * 32)
     digest = model.weights_digest[:12]
 
-    def refusal(model, reader=READER):
-        with pytest.raises(UserError) as refused, open_results(tmp_path, model, reader):
+    def refusal(model, reader=READER, choice="all"):
+        with pytest.raises(UserError) as refused, open_results(tmp_path, model, reader, choice):
             pass
         return str(refused.value).partition(" with ")[2]
 
-    with open_results(tmp_path, model, READER):
+    with open_results(tmp_path, model, READER, "all"):
         pass
-    with open_results(tmp_path, model, READER):
+    with open_results(tmp_path, model, READER, "all"):
         pass
     assert refusal(other) == (
         f"weights digest {digest}…, and now abababababab…. Choose another folder."
@@ -340,6 +383,7 @@ def test_what_differs_is_told(heads, tmp_path, monkeypatch):
         f"weights digest {digest}…, and now abababababab…; find sector False, and now True. "
         "Choose another folder."
     )
+    assert refusal(model, choice="middle") == ("frames all, and now middle. Choose another folder.")
     monkeypatch.setattr(folder, "SOFTWARE", "tf_dicom_ce 99")
     assert refusal(model) == (
         f"software tf_dicom_ce {__version__}, and now tf_dicom_ce 99. Choose another folder."
@@ -353,24 +397,27 @@ def test_what_differs_is_told(heads, tmp_path, monkeypatch):
 
 def test_a_full_disk_is_told(heads, tmp_path):
     model = Head(heads / "segmentation").model
-    with pytest.raises(UserError, match="No space left"), open_results(tmp_path, model, READER):
+    with (
+        pytest.raises(UserError, match="No space left"),
+        open_results(tmp_path, model, READER, "all"),
+    ):
         raise OSError(28, "No space left on device")
 
 
 def test_what_a_kill_left_behind_is_swept_away_and_nothing_else(heads, tmp_path):
     head = Head(heads / "segmentation")
-    with open_results(tmp_path, head.model, READER):
+    with open_results(tmp_path, head.model, READER, "all"):
         pass
-    part = tmp_path / "dicom" / ".123.part.x.dcm"
+    part = tmp_path / "seg" / ".123.part.x.dcm"
     others = [
-        tmp_path / "dicom" / ".mine.part.dcm",
+        tmp_path / "seg" / ".mine.part.dcm",
         tmp_path / "mine" / ".123.part.x.dcm",
         tmp_path / "overlay" / "old.part.1.png",
     ]
     (tmp_path / "mine").mkdir()
     for path in (part, *others):
         path.write_bytes(b"half")
-    with open_results(tmp_path, head.model, READER):
+    with open_results(tmp_path, head.model, READER, "all"):
         assert not part.exists()
         assert all(path.exists() for path in others)
 
@@ -379,30 +426,31 @@ def test_a_folder_of_something_else_is_left_alone(heads, tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     model = Head(heads / "segmentation").model
     refused = pytest.raises(UserError, match=r"holds something else than results \(thesis.tex\)")
-    with refused, open_results(tmp_path, model, READER):
+    with refused, open_results(tmp_path, model, READER, "all"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_a_cine(run, write, monkeypatch):
+def test_memory_does_not_grow_with_a_cine(run, write, tmp_path, monkeypatch):
     """230 frames, of which 128 a reading process may be ready ahead of the head."""
     frame = np.zeros((200, 300), np.uint8)
     frame[:, 150:] = 200
     write("src/cine.dcm", frame, **cine([frame] * 230))
     monkeypatch.setattr(batch, "_READERS", 1)
     run(task="classification", choice="every:230")  # what is loaded once
+    shutil.rmtree(tmp_path / "out")
     tracemalloc.start()
     try:
         done, _ = run(task="classification")
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert (done.before, done.new) == (1, 229)
+    assert (done.before, done.new) == (0, 230)
     assert peak < 200 * frame.nbytes
 
 
-def test_what_is_calibrated_is_measured(run, write):
+def test_what_is_calibrated_is_measured(run, write, tmp_path):
     item = Dataset()
     item.RegionSpatialFormat = item.RegionDataType = 1
     item.RegionLocationMinY0 = item.RegionLocationMinX0 = 0
@@ -418,3 +466,46 @@ def test_what_is_calibrated_is_measured(run, write):
     assert float(row["perpendicular_mm liver"]) == pytest.approx(
         expected.perpendicular_mm, abs=1e-3
     )
+    report = dcmread(tmp_path / "out" / row["sr"])
+    values = [e.value[0] for e in report.iterall() if e.keyword == "MeasuredValueSequence"]
+    assert [f"{float(value.NumericValue):.3f}" for value in values] == [
+        row[f"{kind} liver"] for kind in expected._fields
+    ]
+
+
+def test_a_head_is_asked_about_what_it_was_trained_on(heads, tmp_path, capsys):
+    """A folder of CT and ultrasound, and a head whose encoder has learnt from CT."""
+    version = shutil.copytree(heads / "segmentation" / "1", tmp_path / "ct" / "1")
+    content = json.loads((version / "segmentation.json").read_text())
+    content["sop_classes"] = ["1.2.840.10008.5.1.4.1.1.2"]
+    (version / "segmentation.json").write_text(json.dumps(content))
+    (tmp_path / "src").mkdir()
+    for name in ("CT_small.dcm", "examples_ybr_color.dcm"):
+        shutil.copy(get_testdata_file(name), tmp_path / "src")
+    words = ["predict", tmp_path / "src", "--model", tmp_path / "ct", "--out", tmp_path / "out"]
+    assert main([str(word) for word in words]) == 0
+    (row,) = table_of(tmp_path / "out" / "predictions.csv")
+    for kind in ("seg", "sr"):
+        found = dcmread(tmp_path / "out" / row[kind])
+        named = [e.value for e in found.iterall() if e.keyword == "ReferencedSOPClassUID"]
+        assert "CTImageStorage" in {uid.keyword for uid in named}
+        assert "UltrasoundImageStorage" not in {uid.keyword for uid in named}
+    assert float(row["area_cm2 liver"]) > 0
+    (skipped,) = table_of(tmp_path / "out" / "skipped.csv")
+    assert (skipped["path"], skipped["code"]) == ("examples_ybr_color.dcm", "not-ultrasound")
+
+
+def test_the_server_gives_the_same_files(run, heads, write, tmp_path):
+    """Byte for byte, of a still and of the middle frame of a cine: what `/dicom` makes of it."""
+    frames = [picture(k) for k in range(3)]
+    write("src/cine.dcm", frames[0], **cine(frames))
+    write("src/still.dcm", picture(7))
+    _, rows = run(choice="middle")
+    head = Head(heads / "segmentation")
+    for (path, _), row in rows.items():
+        source = open_image(tmp_path / "src" / path)
+        (answer,) = head.answer([source.pixels])
+        finding = Finding.of(source, answer, head.model)
+        for kind in ("seg", "sr"):
+            content = dicom_bytes(kind, source, finding, head.model)
+            assert (tmp_path / "out" / row[kind]).read_bytes() == content

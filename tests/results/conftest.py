@@ -3,7 +3,6 @@ import subprocess
 import numpy as np
 import pytest
 
-from tf_dicom_ce.results.files import encode
 from tf_dicom_ce.results.model import Model
 
 
@@ -52,7 +51,7 @@ def dciodvfy(tmp_path, program):
 
     def errors(result, kind):
         path = tmp_path / "result.dcm"
-        path.write_bytes(encode(result))
+        result.save_as(path, enforce_file_format=True)
         done = subprocess.run([tool, path], capture_output=True, text=True, errors="replace")
         lines = (done.stdout + done.stderr).splitlines()
         assert kind in lines  # it knew the class

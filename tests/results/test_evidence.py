@@ -4,6 +4,7 @@ import dataclasses
 import io
 import logging
 import re
+import time
 
 import numpy as np
 import pydicom
@@ -13,12 +14,33 @@ from pydicom.dataelem import DataElement
 
 from tf_dicom_ce import __version__
 from tf_dicom_ce.results.evidence import made_up_uids, uid_of
-from tf_dicom_ce.results.files import encode, report, segmentation
+from tf_dicom_ce.results.files import dicom_bytes
+from tf_dicom_ce.results.finding import Finding
 from tf_dicom_ce.results.source import open_image
 
 MASK = np.arange(600).astype(np.uint8).reshape(20, 30) % 4
 PROBABILITIES = np.array([0.1, 0.65, 0.25])
 DEVICE = re.compile(r"Device Observer UID.*?\(0040,A124\) UID +UI: (\S+)", re.DOTALL)
+
+
+def segmentation(source, mask, model):
+    """The SEG of one frame, as it is read."""
+    finding = Finding.of(source, {"mask": mask}, model)
+    return pydicom.dcmread(io.BytesIO(dicom_bytes("seg", source, finding, model)))
+
+
+def report(source, class_id, probabilities, model):
+    """The SR of one frame, as it is read."""
+    answer = {"class_id": class_id, "probabilities": probabilities}
+    finding = Finding.of(source, answer, model)
+    return pydicom.dcmread(io.BytesIO(dicom_bytes("sr", source, finding, model)))
+
+
+def encode(dataset):
+    """The content of its file."""
+    file = io.BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
+    return file.getvalue()
 
 
 @pytest.fixture
@@ -189,8 +211,7 @@ def test_other_frames_models_and_kinds_have_others(cine, both, segmenter):
     other_model = segmentation(open_image(path, frame=0), MASK, newer)
     results = (seg, sr, other_frame, other_model)
     assert len({result.SOPInstanceUID for result in results}) == 4
-    assert seg.SeriesInstanceUID == other_frame.SeriesInstanceUID
-    assert len({result.SeriesInstanceUID for result in results}) == 3
+    assert len({result.SeriesInstanceUID for result in results}) == 4
 
 
 def test_other_weights_and_another_version_of_the_package_have_others(
@@ -207,8 +228,7 @@ def test_other_weights_and_another_version_of_the_package_have_others(
     seg, sr = results("aa" * 32)
     assert [uids(result) for result in results("aa" * 32)] == [uids(seg), uids(sr)]
     newer = results("bb" * 32)
-    for file in ("evidence", "files"):
-        monkeypatch.setattr(f"tf_dicom_ce.results.{file}.SOFTWARE", "tf_dicom_ce 99")
+    monkeypatch.setattr("tf_dicom_ce.results.evidence.SOFTWARE", "tf_dicom_ce 99")
     other = results("aa" * 32)
     for k, kind in enumerate((seg, sr)):
         three = (kind, newer[k], other[k])
@@ -232,11 +252,59 @@ def test_software_versions_say_the_model_its_weights_and_the_package(
         assert all(len(value) <= 64 for value in back[0x00181020].value)  # LO
 
 
-def test_images_of_a_series_share_one_of_results(write, ramp, segmenter):
+def test_every_result_is_a_series_of_its_own(write, ramp, segmenter):
+    """Viewers show one instance of a series."""
     series = {"SeriesInstanceUID": "1.2.3"}
     a, b = (segmentation(open_image(write(name, ramp, **series)), MASK, segmenter) for name in "ab")
-    assert a.SeriesInstanceUID == b.SeriesInstanceUID != "1.2.3"
-    assert a.SOPInstanceUID != b.SOPInstanceUID
+    assert len({a.SeriesInstanceUID, b.SeriesInstanceUID, "1.2.3"}) == 3
+
+
+def test_the_same_answer_is_the_same_file(cine, segmenter, classifier):
+    """Also at another time: nothing of today stands in it."""
+    source = open_image(cine(ContentDate="20200102", ContentTime="030405"))
+    finding = Finding.of(source, {"mask": MASK}, segmenter)
+    for kind in ("seg", "sr"):
+        content = dicom_bytes(kind, source, finding, segmenter)
+        time.sleep(1.1)
+        assert dicom_bytes(kind, source, finding, segmenter) == content
+        result = pydicom.dcmread(io.BytesIO(content))
+        assert (result.ContentDate, result.ContentTime) == ("20200102", "030405")
+
+
+@pytest.mark.parametrize(
+    ("elements", "expected"),
+    [
+        ({"StudyDate": "20200229", "StudyTime": "101112"}, ("20200229", "101112")),
+        ({"StudyDate": "20200229", "StudyTime": ""}, ("20200229", "000000")),
+        ({"StudyDate": "", "StudyTime": "101112"}, ("19000101", "000000")),
+    ],
+)
+def test_a_content_without_a_date_has_that_of_the_study(write, ramp, both, elements, expected):
+    for result in both(open_image(write("a", ramp, **elements))):
+        assert (result.ContentDate, result.ContentTime) == expected
+
+
+def test_time_zone_and_what_hid_the_patient_are_carried_over(write, ramp, both, dciodvfy):
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator = "113100", "DCM"
+    code.CodeMeaning = "Basic Application Confidentiality Profile"
+    elements = {
+        "TimezoneOffsetFromUTC": "+0930",
+        "PatientIdentityRemoved": "YES",
+        "DeidentificationMethod": "by hand",
+        "LongitudinalTemporalInformationModified": "REMOVED",
+    }
+    path = write("a", ramp, DeidentificationMethodCodeSequence=Sequence([code]), **elements)
+    for result, kind in zip(
+        both(open_image(path)), ("Segmentation", "ComprehensiveSR"), strict=True
+    ):
+        assert dciodvfy(result, kind) == []
+        assert {keyword: result[keyword].value for keyword in elements} == elements
+        (found,) = result.DeidentificationMethodCodeSequence
+        assert (found.CodeValue, found.CodingSchemeDesignator) == ("113100", "DCM")
+    bare = write("b", ramp, TimezoneOffsetFromUTC="Z", PatientIdentityRemoved="MAYBE")
+    for result in both(open_image(bare)):
+        assert not {*elements, "DeidentificationMethodCodeSequence"} & set(result.dir())
 
 
 def test_made_up_uids_are_told_and_stay(write, ramp, both):

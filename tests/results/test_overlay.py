@@ -3,13 +3,12 @@
 import io
 
 import numpy as np
-import pydicom
 import pytest
 from PIL import Image
 
 from tf_dicom_ce.dicom.regions import Region
 from tf_dicom_ce.masks import colour, outline
-from tf_dicom_ce.results.files import encode, overlay
+from tf_dicom_ce.results.files import overlay
 from tf_dicom_ce.results.source import SourceImage, open_image
 
 CLASSES = ("background", "liver", "kidney")
@@ -56,9 +55,3 @@ def test_a_picture_of_the_image_with_a_legend_below(write, ramp):
         np.testing.assert_allclose(tint, np.array(colour(label)) / max(colour(label)), atol=0.05)
     source = open_image(write("a", ramp))
     assert overlay(source.pixels, mask, CLASSES) == overlay(ramp, mask, CLASSES)
-
-
-def test_encodes_a_whole_file(build, ramp):
-    content = encode(build(ramp))
-    assert content[128:132] == b"DICM"
-    np.testing.assert_array_equal(pydicom.dcmread(io.BytesIO(content)).pixel_array, ramp)

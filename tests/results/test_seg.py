@@ -9,7 +9,9 @@ import pytest
 from pydicom import Dataset, Sequence
 from pydicom.data import get_testdata_file
 
-from tf_dicom_ce.results.files import UNCALIBRATED, encode, segmentation
+from tf_dicom_ce.results.files import dicom_bytes, write_dicom
+from tf_dicom_ce.results.finding import Finding
+from tf_dicom_ce.results.segmentation import UNCALIBRATED
 from tf_dicom_ce.results.source import open_image
 
 ULTRASOUND_FILES = (
@@ -21,8 +23,17 @@ ULTRASOUND_FILES = (
 )
 
 
+def segmentation(source, mask, model):
+    """The SEG of one frame, as it is read."""
+    finding = Finding.of(source, {"mask": mask}, model)
+    return pydicom.dcmread(io.BytesIO(dicom_bytes("seg", source, finding, model)))
+
+
 def read(result):
-    return highdicom.seg.segread(io.BytesIO(encode(result)))
+    """As highdicom reads it."""
+    file = io.BytesIO()
+    result.save_as(file, enforce_file_format=True)
+    return highdicom.seg.segread(io.BytesIO(file.getvalue()))
 
 
 def some_mask(shape=(20, 30), classes=4):
@@ -113,13 +124,62 @@ def test_a_frame_of_a_cine_is_named(cine, segmenter, frame):
     (instance,) = series.ReferencedInstanceSequence
     assert instance.ReferencedSOPClassUID.keyword == "UltrasoundMultiFrameImageStorage"
     assert "ReferencedFrameNumber" not in instance
-    assert result.InstanceNumber == frame + 1
+    assert result.InstanceNumber == 1
 
 
 def test_a_single_frame_is_not_numbered(write, ramp, segmenter):
     result = segmentation(open_image(write("a", ramp, InstanceNumber=17)), some_mask(), segmenter)
     assert not [e for e in result.iterall() if e.keyword == "ReferencedFrameNumber"]
     assert result.InstanceNumber == 17
+
+
+def of_all_frames(path, masks, model, frames=None):
+    """The SEG of a cine's frames, as highdicom reads it."""
+    sources = [open_image(path, frame=k) for k in frames or range(len(masks))]
+    findings = [
+        Finding.of(source, {"mask": mask}, model)
+        for source, mask in zip(sources, masks, strict=True)
+    ]
+    file = io.BytesIO()
+    write_dicom(file, "seg", sources[0], findings, model)
+    file.seek(0)
+    return highdicom.seg.segread(file)
+
+
+def test_a_cine_has_one_seg(write, segmenter, dciodvfy):
+    """Of 5 × 7 pixels, so that frames begin within bytes; each names its frame of the source."""
+    pixels = np.arange(3 * 35, dtype=np.uint8).reshape(3, 5, 7)
+    cine = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.3.1", "NumberOfFrames": 3}
+    path = write("cine", pixels[0], PixelData=pixels.tobytes(), **cine)
+    masks = [np.random.default_rng(k).integers(0, 4, (5, 7), np.uint8) for k in range(3)]
+    result = of_all_frames(path, masks, segmenter)
+    assert dciodvfy(result, "Segmentation") == []
+    expected = [mask == k for mask in masks for k in (1, 2, 3)]
+    np.testing.assert_array_equal(result.pixel_array, expected)
+    uid = pydicom.dcmread(path).SOPInstanceUID
+    combined = result.get_pixels_by_source_frame(uid, [1, 2, 3], combine_segments=True)
+    np.testing.assert_array_equal(combined, masks)
+    places = [
+        (
+            frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber,
+            frame.PlanePositionSequence[0].ImagePositionPatient,
+            frame.FrameContentSequence[0].DimensionIndexValues,
+        )
+        for frame in result.PerFrameFunctionalGroupsSequence
+    ]
+    assert places == [(k, [0, 0, k - 1], [s, k]) for k in (1, 2, 3) for s in (1, 2, 3)]
+    assert "ReferencedFrameNumber" not in result.SourceImageSequence[0]  # they are all
+
+
+def test_some_frames_of_a_cine(cine, segmenter):
+    path, masks = cine(), [some_mask(), some_mask()[::-1]]
+    result = of_all_frames(path, masks, segmenter, frames=(0, 2))
+    assert result.SourceImageSequence[0].ReferencedFrameNumber == [1, 3]
+    uid = pydicom.dcmread(path).SOPInstanceUID
+    combined = result.get_pixels_by_source_frame(uid, [1, 3], combine_segments=True)
+    np.testing.assert_array_equal(combined, masks)
+    all_of_them = of_all_frames(path, [*masks, masks[0]], segmenter)
+    assert all_of_them.SOPInstanceUID != result.SOPInstanceUID
 
 
 def test_white_is_black_no_more(write, ramp, segmenter):
@@ -200,3 +260,23 @@ def test_what_is_not_calibrated_says_so(write, ramp, segmenter, dciodvfy, elemen
 
 def test_without_a_region_nothing_is_calibrated(write, ramp):
     assert open_image(write("a", ramp)).spacing is None
+
+
+@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm"])
+def test_ct_and_mr_lie_where_their_headers_say(name, segmenter, dciodvfy):
+    path = get_testdata_file(name)
+    header = pydicom.dcmread(path, stop_before_pixels=True)
+    source = open_image(path, frozenset({header.SOPClassUID}))
+    result = segmentation(source, some_mask(source.pixels.shape), segmenter)
+    assert dciodvfy(result, "Segmentation") == []
+    (shared,) = result.SharedFunctionalGroupsSequence
+    (orientation,), (measures,) = shared.PlaneOrientationSequence, shared.PixelMeasuresSequence
+    assert orientation.ImageOrientationPatient == header.ImageOrientationPatient
+    assert measures.PixelSpacing == header.PixelSpacing
+    assert result.FrameOfReferenceUID == header.FrameOfReferenceUID
+    for frame in result.PerFrameFunctionalGroupsSequence:
+        assert frame.PlanePositionSequence[0].ImagePositionPatient == header.ImagePositionPatient
+    assert result.SourceImageSequence[0].ReferencedSOPClassUID == header.SOPClassUID
+    found = Finding.of(source, {"mask": np.ones(source.pixels.shape, np.uint8)}, segmenter)
+    height, width = np.array(source.pixels.shape) * header.PixelSpacing
+    assert found.measured[0].area_cm2 == pytest.approx(height * width / 100, abs=1e-3)

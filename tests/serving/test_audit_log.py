@@ -45,10 +45,10 @@ def test_of_predict(image, heads, tmp_path):
     words = ["predict", str(image.parent), "--model", str(heads / "segmentation")]
     words += ["--out", str(out)]
     assert main([*words, "--audit-log", str(log)]) == 0
-    (result,) = (out / "dicom").iterdir()
+    results = [next((out / kind).iterdir()) for kind in ("seg", "sr")]
     digest = json.loads((out / "model.json").read_text())["weights_digest"]
     (line,) = lines(log)
-    check(line, getpass.getuser(), [dcmread(result).SOPInstanceUID], digest)
+    check(line, getpass.getuser(), [dcmread(one).SOPInstanceUID for one in results], digest)
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
     assert "Planted" not in log.read_text()
     assert STUDY not in log.read_text()

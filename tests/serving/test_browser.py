@@ -119,7 +119,7 @@ def size_of_liver(of):
     a, b = 10 * wide / 2, 10 * high / 2
     diagonal = np.hypot(a, b)
     across = 2 * a * b / diagonal  # the two other corners, on either side of it
-    return f"{a * b / 100:.1f} cm², {diagonal:.0f} × {across:.0f} mm"
+    return f"{a * b / 100:.1f} cm², {diagonal:.1f} × {across:.1f} mm"
 
 
 def test_drop_see_download(page):
@@ -185,6 +185,13 @@ def test_keyboard_alone(page):
     result = dcmread(download.value.path())
     image = result.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0]
     assert image.SourceImageSequence[0].ReferencedFrameNumber == 3
+    tab_to("#save-report")
+    with page.expect_download() as download:
+        press("Enter")
+    report = dcmread(download.value.path())
+    assert report.Modality == "SR"
+    named = {e.value for e in report.iterall() if e.keyword == "ReferencedFrameNumber"}
+    assert named == {3}
 
 
 def test_classification(page):
@@ -198,6 +205,7 @@ def test_classification(page):
     assert widths == pytest.approx([0.2, 0.7, 0.1], abs=0.01)
     expect(page.locator(".best")).to_contain_text("fair")
     expect(page.locator("#save-picture")).to_be_hidden()
+    expect(page.locator("#save-report")).to_be_hidden()
     with page.expect_download() as download:
         page.get_by_text("Save as DICOM SR").click()
     assert "fair" in str(dcmread(download.value.path()))

@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse
 
 from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.masks import outline
-from tf_dicom_ce.results.files import dicom_file
+from tf_dicom_ce.results.files import dicom_bytes
 from tf_dicom_ce.results.source import open_image
 from tf_dicom_ce.serving import dicom_http
 from tf_dicom_ce.serving.dicom_http import negotiate
@@ -163,7 +163,7 @@ def test_segmentation_as_json(server, in_region):
     counts = np.bincount(expected_mask()[place].ravel())
     assert counts.min() > 100
     assert [(one["name"], one["share"]) for one in answer["classes"]] == [
-        (name, count / 2400)
+        (name, round(count / 2400, 6))
         for name, count in zip(("background", "liver", "left | kidney"), counts, strict=True)
     ]
     assert [one["colour"] for one in answer["classes"]] == [None, "#ffbe3c", "#50c8ff"]
@@ -187,6 +187,26 @@ def test_segmentation_as_dicom(server, in_region):
     assert referenced.ReferencedSOPInstanceUID == source.SOPInstanceUID
     again = post(server, SEGMENTATION, content, "application/dicom")
     assert dcmread(io.BytesIO(again.content)).SOPInstanceUID == result.SOPInstanceUID
+
+
+def test_the_report_of_a_segmentation(server, file):
+    """Its numbers are those of the JSON; without a calibration the shares."""
+    part = region(4, 10, 43, 69)
+    pixels = np.random.default_rng(1).integers(0, 256, (50, 80), np.uint8)
+    for calibration in ({}, {"PhysicalDeltaX": 0.05, "PhysicalDeltaY": 0.04}):
+        for keyword, value in calibration.items():
+            part[0].PhysicalUnitsXDirection = part[0].PhysicalUnitsYDirection = 3
+            setattr(part[0], keyword, value)
+        content = file(pixels, SequenceOfUltrasoundRegions=part)
+        response = post(server, SEGMENTATION + "?report=true", content, "application/dicom")
+        assert response.headers["content-disposition"].endswith('"organs-3-sr.dcm"')
+        report = dcmread(io.BytesIO(response.content))
+        found = [e.value[0] for e in report.iterall() if e.keyword == "MeasuredValueSequence"]
+        classes = post(server, SEGMENTATION, content).json()["classes"][1:]
+        names = ("area_cm2", "longest_mm", "perpendicular_mm") if calibration else ("share",)
+        assert [float(one.NumericValue) for one in found] == [
+            one[name] for one in classes for name in names
+        ]
 
 
 def test_segmentation_as_a_picture(server, in_region):
@@ -403,7 +423,7 @@ def test_a_bad_file_costs_its_own_request(
     monkeypatch.setattr(GuardedCalls, "call", bad_call)
     response = post(server, CLASSIFICATION, content)
     assert (response.status_code, words in response.text) == (read_status, True)
-    bad = dicom_file
+    bad = dicom_bytes
     assert post(server, CLASSIFICATION, content).json()["class"] == "bright"
     response = post(server, CLASSIFICATION, content, "application/dicom")
     assert (response.status_code, "No DICOM result" in response.text) == (422, True)
@@ -469,3 +489,18 @@ def test_exported_heads(repository_folder, serve_models, in_region):
 )
 def test_accept(accept, expected):
     assert negotiate(accept, ["a/x", "a/z", "b/y"]) == expected
+
+
+def test_a_head_is_asked_about_what_it_was_trained_on(serve_app):
+    content = Path(get_testdata_file("CT_small.dcm")).read_bytes()
+    ct = "1.2.840.10008.5.1.4.1.1.2"
+    for classes, status in (({}, 422), ({"sop_classes": [ct]}, 200)):
+        with (
+            serve_app(known_heads(**classes)) as url,
+            httpx.Client(base_url=url, timeout=60, verify=False) as client,
+        ):
+            response = post(client, CLASSIFICATION, content, "application/dicom")
+        assert response.status_code == status, response.text
+    report = dcmread(io.BytesIO(response.content))
+    named = {e.value for e in report.iterall() if e.keyword == "ReferencedSOPClassUID"}
+    assert named == {ct}

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tf_dicom_ce.data.ultrasound import UltrasoundDataset
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.models.backbones import load_encoder
+from tf_dicom_ce.training.finetune import finetune
 from tf_dicom_ce.training.pretrain import pretrain
 
 SIZE = (32, 32)
@@ -144,3 +145,29 @@ def test_mistakes_are_named_before_anything_is_made(data, places):
         pretrain(data, epoch=3, **places)
     assert not places["run"].exists()
     assert not places["export"].exists()
+
+
+def test_the_classes_of_files_travel_to_the_head(write, places, tmp_path):
+    """An encoder of CT, a linear head of CT on it, and no ultrasound."""
+    ct = "1.2.840.10008.5.1.4.1.1.2"
+    schema = tmp_path / "ct.toml"
+    schema.write_text(
+        'name = "ct"\nsop_classes = ["CT Image Storage"]\n'
+        '[[tag]]\nname = "study"\nelement = "StudyDescription"\nlabels = ["a", "b"]\n'
+        'map = { "A" = ["a"], "B" = ["b"] }\n'
+    )
+    rows = []
+    for k in range(20):
+        pixels = np.random.default_rng(k).integers(0, 256, (32, 32), np.uint8)
+        own = {"SOPClassUID": ct, "StudyDescription": "AB"[k % 2], "PatientID": f"{k}"}
+        write(f"src/{k}.dcm", pixels, **own)
+        rows.append(f"{k}.dcm,{k % 2},{('train', 'train', 'validation', 'test')[k // 2 % 4]}")
+    source, labels = tmp_path / "src", tmp_path / "labels.csv"
+    labels.write_text("\n".join(["path,label,split", *rows]) + "\n")
+    data = UltrasoundDataset.from_dicom(source, tags=schema, image_size=(32, 32))
+    pretrained = pretrain(data, "quick", **SETTINGS | {"epochs": 1}, **places)
+    content = json.loads((pretrained.version / "encoder.json").read_text())
+    assert content["sop_classes"] == [ct]
+    own = {"encoder": pretrained.version, "data": source, "labels": labels, "head": "linear"}
+    head = finetune("classification", **own, run=tmp_path / "head", export=places["export"])
+    assert json.loads((head.version / "classification.json").read_text())["sop_classes"] == [ct]

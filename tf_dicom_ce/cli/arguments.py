@@ -98,6 +98,12 @@ def add_engine_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", metavar="URL", help=f"{text} (default: this machine's cores)")
 
 
+def add_codes_argument(parser: argparse.ArgumentParser) -> None:
+    """Declares what class names mean in DICOM results."""
+    text = "TOML of codes of classes, e.g. SNOMED, above the built-in ones (docs/serving.md)"
+    parser.add_argument("--codes", type=Path, metavar="TOML", help=text)
+
+
 def add_pacs_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what to ask a PACS for."""
     add = parser.add_argument_group(

@@ -5,11 +5,12 @@
   tf-dicom-ce predict https://HOST/dicom-web --out results --send https://HOST/dicom-web
   tf-dicom-ce predict dicom://AET@HOST:104 --out results --send dicom://AET@HOST:104
 
---out receives predictions.csv (a row an image: shares of the classes, or class and probabilities),
-dicom/ (a Segmentation or Structured Report an image), overlay/ (outlines, of a segmentation) and
-skipped.csv (what could not be read, and why). Of PNG and JPEG there are overlay and row only: a
-DICOM result needs a DICOM header. Where UIDs of a source are absent or illegal, its row names them
-under made_up_uids, and its DICOM result has others. Names there are pseudonyms; files.csv says
+--out receives predictions.csv (a row a frame: shares of the classes and what is measured, or class
+and probabilities), seg/ (a Segmentation a file, of a segmentation), sr/ (a Structured Report a
+file), overlay/ (outlines of each frame, of a segmentation) and skipped.csv (what could not be read,
+and why). Of PNG and JPEG there are overlay and row only: a DICOM result needs a DICOM header. Where
+UIDs of a source are absent or illegal, its row names them under made_up_uids, and its DICOM results
+have others. Names there are pseudonyms; files.csv says
 which file is which. files.csv and skipped.csv quote paths, and results hold what headers and
 pictures say of the patient: keep them where the images are.
 
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", type=Path, default=Path("export/segmentation"), metavar="DIR", help=head)
     where = "PACS to send the DICOM results to: https://HOST/dicom-web, or dicom://AET@HOST:PORT"
     add("--send", "--stow", metavar="URL", help=where)
+    arguments.add_codes_argument(parser)
     arguments.add_audit_log_argument(parser)
     arguments.add_settings(
         parser, PretrainConfig, ("frames", "find_sector", "blank_outside", "exclude")
@@ -60,6 +62,7 @@ def run(options: argparse.Namespace) -> None:
     from tf_dicom_ce.prediction import sending
     from tf_dicom_ce.prediction.batch import Head, predict
     from tf_dicom_ce.prediction.folder import open_results
+    from tf_dicom_ce.results.codes import read_codes
 
     frames = options.frames or "middle"
     check_choice(frames)
@@ -72,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
         sending.check_target(options.send)
     credentials = Credentials.from_environment()
     log = AuditLog(options.audit_log) if options.audit_log else None
-    head = Head(options.model)
+    head = Head(options.model, read_codes(options.codes))
     sector = head.model.find_sector if options.find_sector is None else options.find_sector
     blank = head.model.blank_outside if options.blank_outside is None else options.blank_outside
     source = UltrasoundDataset.from_images(
@@ -82,8 +85,9 @@ def run(options: argparse.Namespace) -> None:
         exclude=options.exclude or (),
         query=arguments.query_of(options),
         include=options.include or (),
+        sop_classes=head.model.sop_classes,
     ).source
-    with open_results(options.out, head.model, source.reader):
+    with open_results(options.out, head.model, source.reader, frames):
         done = predict(source.index, head, options.out, frames, source.reader, log)
         _print(done, head, options.out)
         if not done.before + done.new:

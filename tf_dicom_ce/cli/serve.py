@@ -25,6 +25,7 @@ when everything under way is answered. Not a medical device.
 """
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 from tf_dicom_ce.cli import arguments
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--port", type=int, default=8501, metavar="N", help="default: 8501; 0 is any free one")
     add("--selftest", action="store_true", help="replay the golden inputs of all models and stop")
     arguments.add_audit_log_argument(parser)
+    arguments.add_codes_argument(parser)
     limits = parser.add_argument_group("limits")
     for name, kind, default, metavar, text in (
         ("--max-body", int, 64, "MIB", "largest request; longer ones are answered 413"),
@@ -72,9 +74,10 @@ def run(options: argparse.Namespace) -> None:
     if options.selftest:
         _selftest(options.root)
         return
+    from tf_dicom_ce.results.codes import read_codes
     from tf_dicom_ce.serving.server import serve
 
-    serve(options.root, settings)
+    serve(options.root, dataclasses.replace(settings, codes=read_codes(options.codes)))
 
 
 def _selftest(root: Path) -> None:

@@ -57,6 +57,7 @@ def load_given(
     masks: str | Path | None,
     class_names: Iterable[str] | None,
     preset: str,
+    sop_classes: Iterable[str] | None = None,
 ) -> Task:
     """Labelled images as a user gives them, or without any those of the phantom.
 
@@ -68,6 +69,7 @@ def load_given(
         masks: Folder of masks (PNG), named as the images in `data`.
         class_names: Classes, in their order (segmentation: without background).
         preset: Of the phantom.
+        sop_classes: UIDs of those that are read; None: ultrasound.
 
     Raises:
         UserError: These do not go together, or any mistake in them.
@@ -91,8 +93,8 @@ def load_given(
         labels = data / name
         class_names = ("liver", "kidney") if config.task == "segmentation" else class_names
     labels, data, masks = (path and Path(path) for path in (labels, data, masks))
-    names = tuple(class_names or ()) or None
-    return load_task(config, labels, data, names, default_cache(), masks)
+    names, classes = tuple(class_names or ()) or None, frozenset(sop_classes or ULTRASOUND)
+    return load_task(config, labels, data, names, default_cache(), masks, classes)
 
 
 def load_task(
@@ -102,6 +104,7 @@ def load_task(
     class_names: tuple[str, ...] | None,
     cache: Path,
     masks: Path | None = None,
+    sop_classes: frozenset[str] = ULTRASOUND,
 ) -> Task:
     """Reads labels, images and masks.
 
@@ -112,6 +115,7 @@ def load_task(
         class_names: Classes in their order (segmentation: without background), or None.
         cache: Folder of all stores.
         masks: Folder of masks that are found by the names of their images.
+        sop_classes: Those that are read, UIDs.
 
     Raises:
         UserError: Any mistake in labels, images or masks; the message names the line.
@@ -123,9 +127,9 @@ def load_task(
     examples = read_labels(labels, data, "mask" if segmentation else "label", found)
     names = [example.target for example in examples]
     targets = digests(data, names) if segmentation else dict(zip(names, names, strict=True))
-    examples, patients = _with_patients(examples, data, targets)
+    examples, patients = _with_patients(examples, data, targets, sop_classes)
     held = [targets[example.target] for example in examples]
-    reader = ImageReader(data, ULTRASOUND, config.find_sector, config.blank_outside)
+    reader = ImageReader(data, sop_classes, config.find_sector, config.blank_outside)
     frames = store.open_store(reader, examples, config.image_size, cache)
     for row, refusal in frames.refusals.items():
         where = examples[row].where
@@ -193,7 +197,10 @@ def _check_classes(classes, targets, split) -> None:
 
 
 def _with_patients(
-    examples: Sequence[Example], data: Path, targets: Mapping[str, str]
+    examples: Sequence[Example],
+    data: Path,
+    targets: Mapping[str, str],
+    sop_classes: frozenset[str] = ULTRASOUND,
 ) -> tuple[tuple[Example, ...], np.ndarray]:
     """Tells whose every example is; copies of an image with the same target count once.
 
@@ -202,7 +209,7 @@ def _with_patients(
     `patient` filled in, as in the labels or else the pseudonym of the header's; and the number of
     each one's patient, int [N], by first appearance.
     """
-    files, copies = _files(examples, data)
+    files, copies = _files(examples, data, sop_classes)
     found = tell_apart(files, copies)
     _tell(found, files)
     kept = _without_copies(examples, copies, targets)
@@ -222,9 +229,11 @@ def _with_patients(
     return tuple(named), np.array([numbers[key] for key in keys])
 
 
-def _files(examples: Sequence[Example], data: Path) -> tuple[dict[str, Identity], dict[str, str]]:
+def _files(
+    examples: Sequence[Example], data: Path, sop_classes: frozenset[str]
+) -> tuple[dict[str, Identity], dict[str, str]]:
     """Path to what headers and labels say of its patient; and copies to their originals."""
-    schema, secret = TagSchema.load("ultrasound"), load_secret()
+    schema, secret = TagSchema.load("ultrasound").of_classes(sop_classes), load_secret()
     stamps = stamps_of(data, (example.path for example in examples))
     facts, _ = examine_all(data, schema, stamps)
     images = {path: found for path, found in facts.items() if not isinstance(found, Refusal)}

@@ -7,7 +7,7 @@ TensorFlow. Files are decoded when pixels are first asked for.
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -109,6 +109,7 @@ class UltrasoundDataset:
         query: Query | None = None,
         include: Sequence[str] = (),
         pictures: bool = False,
+        sop_classes: Iterable[str] | None = None,
     ) -> Self:
         """Images of DICOM files, and of PNG and JPEG files that `labels` lists.
 
@@ -127,6 +128,7 @@ class UltrasoundDataset:
             query: What to ask a PACS for.
             include: Read these, too: `secondary-capture`, where (0008,0060) Modality is US.
             pictures: Whether PNG and JPEG files count that are not listed.
+            sop_classes: UIDs of those that are read; None: the schema's.
 
         Raises:
             UserError: Any mistake in these, or no readable image.
@@ -141,8 +143,11 @@ class UltrasoundDataset:
             direct=direct,
         )
         with private():
-            query = query or Query()
-            return cls(_of_files(str(source), labels, query, include, pictures, config))
+            schema = TagSchema.load(config.tags)
+            if sop_classes is not None:
+                schema = schema.of_classes(sop_classes)
+            schema = schema.including(include)
+            return cls(_of_files(str(source), labels, query or Query(), pictures, config, schema))
 
     @classmethod
     def from_images(cls, source: str | Path, labels: Tables = None, **options: Any) -> Self:
@@ -358,11 +363,10 @@ def _of_files(
     place: str,
     labels: Tables,
     query: Query,
-    include: Sequence[str],
     pictures: bool,
     config: PretrainConfig,
+    schema: TagSchema,
 ) -> Source:
-    schema = TagSchema.load(config.tags).including(include)
     exclude = flags_named(config.exclude)
     tables = [labels] if isinstance(labels, str | Path) else labels or ()
     table = read_tag_tables([Path(one) for one in tables], schema)

@@ -4,12 +4,11 @@ import collections
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from pydicom.filereader import read_file_meta_info
 
 from tf_dicom_ce.audit_log import AuditLog, user_name
 from tf_dicom_ce.dicom.refusals import Refusal
@@ -18,9 +17,20 @@ from tf_dicom_ce.intake.decoding import ImageReader, Sample, decode_images, refu
 from tf_dicom_ce.intake.index import Index, choose_frames
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
 from tf_dicom_ce.masks import likeliest_classes
-from tf_dicom_ce.prediction.folder import OUTPUTS, Journal
-from tf_dicom_ce.prediction.writing import MADE_UP, Answered, SourceReader, Writer, columns
+from tf_dicom_ce.prediction.folder import OUTPUTS, Journal, Row, result_uid
+from tf_dicom_ce.prediction.writing import (
+    MADE_UP,
+    Answered,
+    Examined,
+    FileWriter,
+    ImageWriter,
+    SourceReader,
+    columns,
+)
 from tf_dicom_ce.preprocessing import resize
+from tf_dicom_ce.results.codes import Coded
+from tf_dicom_ce.results.files import kinds
+from tf_dicom_ce.results.finding import Finding
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.source import SourceImage
 from tf_dicom_ce.saved_model.reading import load_head
@@ -29,6 +39,7 @@ from tf_dicom_ce.workers import guarded_map
 
 _Skipped = list[tuple[str, str, Refusal]]  # path, number of the frame or "", and why
 _TOGETHER = 8  # images that the head is given at once
+_FILE_SECONDS = 900.0  # for the results of a file: a cine may have thousands of frames
 _READERS = 4  # processes at most: each may hold decoded frames of a cine ready
 
 
@@ -37,15 +48,16 @@ class Head:
 
     Args:
         path: As for `load_head`, which may raise UserError.
+        codes: What class names mean, see `results.codes.read_codes`; by default the built-in table.
 
     Attributes:
         model: How results name it.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, codes: Mapping[str, Coded] | None = None):
         self._head = load_head(path)
         folder = self._head.folder
-        self.model = Model.of(folder.parent.name, folder.name, self._head.content)
+        self.model = Model.of(folder.parent.name, folder.name, self._head.content, codes)
 
     def answer(self, pixels: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
         """Answers some images in one batch.
@@ -92,10 +104,12 @@ def predict(
     reader: ImageReader,
     log: AuditLog | None = None,
 ) -> Pass:
-    """Answers every chosen image that has no answer in the folder yet.
+    """Answers every file that has not all its answers in the folder yet.
 
-    A row of `predictions.csv` is written after the files that it names, and every file is whole or
-    absent: a kill costs the few images under way. `files.csv` and `skipped.csv` alone quote paths.
+    The rows of a file in `predictions.csv` are written after the files that they name, and every
+    file is whole or absent: a kill costs the few files under way. Of a cine there is kept what was
+    found, not what was looked at, so memory grows little with its length. `files.csv` and
+    `skipped.csv` alone quote paths.
 
     Args:
         index: The images, and the files that are none.
@@ -114,42 +128,83 @@ def predict(
     known = {row["file"] for row in files.rows}
     paths = dict.fromkeys(image.path for image in images if names[image.path] not in known)
     files.add(*({"file": names[path], "path": path} for path in paths))
-    rows = Journal(
-        folder / "predictions.csv",
-        columns(head.model),
-        lambda row: all((folder / row[name]).exists() for name in OUTPUTS),
-    )
-    done = {(row["file"], row["frame"]) for row in rows.rows}
-    missing = [image for image in images if (names[image.path], str(image.frame)) not in done]
-    skipped = [(path, "", refusal) for path, refusal in index.refusals]
-    under_way: collections.deque[Sample] = collections.deque()
+    chosen = collections.Counter(names[image.path] for image in images)
 
-    def answered() -> Iterator[Answered]:
-        for image, source, answer in _answers(head, reader, missing, skipped):
-            under_way.append(image)
-            yield Answered(image.path, names[image.path], source, answer)
+    def whole(found: list[Row]) -> list[Row]:
+        """The rows of files whose results are there, and whose chosen frames have one each."""
+        answered = collections.Counter(row["file"] for row in found)
+        lost = {file for file, frames in chosen.items() if answered[file] < frames}
+        for row in found:
+            if not all((folder / row[name]).exists() for name in OUTPUTS):
+                lost.add(row["file"])
+        return [row for row in found if row["file"] not in lost]
+
+    rows = Journal(folder / "predictions.csv", columns(head.model), whole)
+    done = {row["file"] for row in rows.rows}
+    missing = [image for image in images if names[image.path] not in done]
+    skipped = [(path, "", refusal) for path, refusal in index.refusals]
+    under_way: collections.deque[list[Sample]] = collections.deque()
+
+    def examined() -> Iterator[Examined]:
+        found = _findings(head, reader, folder, missing, names, skipped)
+        for path, group in itertools.groupby(found, key=lambda one: one[0].path):
+            source, answered = None, []
+            for image, seen, finding in group:  # pixels of the first alone are kept
+                source = source or seen
+                answered.append((image, finding))
+            under_way.append([image for image, _ in answered])
+            yield Examined(path, names[path], source, [finding for _, finding in answered])
 
     made = Pass(len(images), len(images) - len(missing))
-    for result in guarded_map(Writer(folder, head.model), answered(), refusal_of, chunk=1):
-        image = under_way.popleft()
+    writer = FileWriter(folder, head.model)
+    for result in guarded_map(writer, examined(), refusal_of, timeout=_FILE_SECONDS, chunk=1):
+        samples = under_way.popleft()
         if isinstance(result, Refusal):
-            skipped.append((image.path, str(image.frame), result))
+            skipped += ((image.path, str(image.frame), result) for image in samples)
         else:
             if log:
-                _record(log, index.rows[image.row].study, head.model, folder, result["dicom"])
-            rows.add(result)
-            made.new += 1
-            made.pictures += not result["dicom"]
-            made.made_up += bool(result[MADE_UP])
+                _record(log, index.rows[samples[0].row].study, head.model, folder, result[0])
+            rows.add(*result)
+            made.new += len(result)
+            made.pictures += sum(not row["sr"] for row in result)
+            made.made_up += sum(bool(row[MADE_UP]) for row in result)
     _write_skipped(folder, skipped)
     made.skipped.update(refusal.code.value for _, _, refusal in skipped)
-    made.dicom += (row["dicom"] for row in rows.rows if row["dicom"])
+    made.dicom += dict.fromkeys(
+        row[kind] for row in rows.rows for kind in kinds(head.model) if row[kind]
+    )
     return made
 
 
-def _record(log: AuditLog, study: str, model: Model, folder: Path, dicom: str) -> None:
-    uids = [read_file_meta_info(folder / dicom).MediaStorageSOPInstanceUID] if dicom else []
-    log.add(user_name(), study, model, uids)
+def _record(log: AuditLog, study: str, model: Model, folder: Path, row: Row) -> None:
+    """Notes the results of a file, which all of its rows name."""
+    files = [folder / row[kind] for kind in kinds(model) if row[kind]]
+    log.add(user_name(), study, model, [result_uid(file) for file in files])
+
+
+def _findings(
+    head: Head,
+    reader: ImageReader,
+    folder: Path,
+    images: list[Sample],
+    names: dict[str, str],
+    skipped: _Skipped,
+) -> Iterator[tuple[Sample, SourceImage, Finding]]:
+    """Answers and measures, image by image; notes what cannot be."""
+    under_way: collections.deque[tuple[Sample, SourceImage]] = collections.deque()
+
+    def answered() -> Iterator[Answered]:
+        for image, source, answer in _answers(head, reader, images, skipped):
+            under_way.append((image, source))
+            yield Answered(image.path, names[image.path], source, answer)
+
+    writer = ImageWriter(folder, head.model)
+    for found in guarded_map(writer, answered(), refusal_of, chunk=1):
+        image, source = under_way.popleft()
+        if isinstance(found, Refusal):
+            skipped.append((image.path, str(image.frame), found))
+        else:
+            yield image, source, found
 
 
 def _images(index: Index, choice: str) -> tuple[list[Sample], dict[str, str]]:

@@ -9,33 +9,36 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from pydicom.filereader import read_file_meta_info
+
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.results.model import SOFTWARE, Model
 from tf_dicom_ce.whole_files import as_csv, sole, write_json, write_table
 
 #: Folders in it, which are columns of `predictions.csv`, too.
-OUTPUTS = ("dicom", "overlay")
+OUTPUTS = ("seg", "sr", "overlay")
 _LOCK = ".lock"
 Row = dict[str, str]
 _PART = re.compile(r"\.\d+\.part\.")  # as `whole_files.replacing` names what it writes beside
 
 
 @contextlib.contextmanager
-def open_results(folder: Path, model: Model, reader: ImageReader) -> Iterator[None]:
+def open_results(folder: Path, model: Model, reader: ImageReader, choice: str) -> Iterator[None]:
     """Makes the folder, or opens it to go on.
 
-    `model.json` keeps whose results they are, how images are cropped, blackened and left out, and
-    the version of this package.
+    `model.json` keeps whose results they are, how images are cropped, blackened and left out, which
+    frames are chosen (a result is of all of them), and the version of this package.
 
     Raises:
         UserError: The folder cannot be written, now or while the context lasts; another process
             is at work in it; it holds results of another model, version or setting, which is named,
             or something else.
     """
-    content = {**dataclasses.asdict(model), "classes": list(model.classes)}
+    content = {**dataclasses.asdict(model), "frames": choice}
     content |= {"find_sector": reader.find_sector, "blank_outside": reader.blank_outside}
     content |= {"exclude": sorted(flag.slug for flag in reader.exclude), "software": SOFTWARE}
+    content = json.loads(json.dumps(content))  # as it is read: lists for tuples
     busy = f"--out {folder}: another process writes here. Wait for it, or choose another folder."
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,6 +85,11 @@ def _short(value: object) -> str:
     return text[:12] + "…" if len(text) == 64 else text
 
 
+def result_uid(path: Path) -> str:
+    """(0008,0018) SOP Instance UID of a DICOM result."""
+    return str(read_file_meta_info(path).MediaStorageSOPInstanceUID)
+
+
 class Journal:
     """A CSV that grows by whole rows: what was added is there, and whole, after a kill at any time.
 
@@ -90,14 +98,14 @@ class Journal:
     """
 
     def __init__(
-        self, path: Path, columns: Sequence[str], keep: Callable[[Row], bool] = lambda row: True
+        self, path: Path, columns: Sequence[str], keep: Callable[[list[Row]], list[Row]] = list
     ):
-        """Opens the file, or makes it; takes out the earlier rows that `keep` does not want.
+        """Opens the file, or makes it; of the earlier rows there stay those that `keep` returns.
 
         Raises:
             UserError: The file has other columns.
         """
-        self.rows = [row for row in _whole_rows(path, columns) if keep(row)]
+        self.rows = keep(_whole_rows(path, columns))
         self._path, self._columns = path, columns
         write_table(path, columns, self.rows)
 

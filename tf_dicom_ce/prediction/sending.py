@@ -20,7 +20,7 @@ from tf_dicom_ce.intake.dicomweb_server import (
     travels_unencrypted,
 )
 from tf_dicom_ce.prediction import cstore, stow
-from tf_dicom_ce.prediction.folder import Journal
+from tf_dicom_ce.prediction.folder import Journal, result_uid
 
 _BATCH_FILES, _BATCH_BYTES = 8, 8 << 20
 #: Sends some files of a folder; returns those that were refused, and why.
@@ -74,16 +74,18 @@ def store(
     """
     with _connected(url, credentials) as send:
         url = url.rstrip("/")
-        journal = Journal(folder / "stored.csv", ("url", "file"))
-        taken = {row["file"] for row in journal.rows if row["url"] == url}
-        missing = [file for file in files if file not in taken]
+        journal = Journal(folder / "stored.csv", ("url", "file", "uid"))
+        # By UID: a result that was made anew of more or fewer frames is another one.
+        taken = {row["uid"] for row in journal.rows if row["url"] == url}
+        uids = {file: result_uid(folder / file) for file in files}
+        missing = [file for file in files if uids[file] not in taken]
         before, sent, reasons = len(files) - len(missing), 0, set()
         with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
             task = bar.add_task("Storing", total=len(files), completed=before)
             for batch in _batches(folder, missing):
                 refused = send(folder, batch)
                 good = [file for file in batch if file not in refused]
-                journal.add(*({"url": url, "file": file} for file in good))
+                journal.add(*({"url": url, "file": file, "uid": uids[file]} for file in good))
                 sent += len(good)
                 reasons |= set(refused.values())
                 bar.advance(task, len(batch))

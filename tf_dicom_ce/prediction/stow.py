@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydicom.filereader import read_file_meta_info
-
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.archive import GoneError, RefusedError
 from tf_dicom_ce.intake.dicomweb_server import Server, value
+from tf_dicom_ce.prediction.folder import result_uid
 
 _STORED, _FAILED, _INSTANCE, _REASON = "00081199", "00081198", "00081155", "00081197"
 # (0008,1197) Failure Reason of what the server had before: 0111H of PS3.7 C.5.5, B00EH of Azure.
@@ -58,7 +57,7 @@ def _outcomes(folder: Path, batch: Sequence[str], rows: Sequence[dict[str, Any]]
             is_there = reason in _ALREADY_STORED
             why = f"Failure Reason {int(reason):04X}H" if reason.isdigit() else "no reason given"
             told[value(item, _INSTANCE)] = "" if is_there else why
-    uids = {file: read_file_meta_info(folder / file).MediaStorageSOPInstanceUID for file in batch}
+    uids = {file: result_uid(folder / file) for file in batch}
     return {file: told[uid] for file, uid in uids.items() if uid in told}
 
 

@@ -10,10 +10,11 @@ import numpy as np
 from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.intake.decoding import ImageReader
-from tf_dicom_ce.prediction.folder import OUTPUTS
+from tf_dicom_ce.prediction.folder import OUTPUTS, Row
 from tf_dicom_ce.results.evidence import made_up_uids
-from tf_dicom_ce.results.files import dicom_file, overlay
-from tf_dicom_ce.results.measuring import Measured, measure
+from tf_dicom_ce.results.files import kinds, overlay, write_dicom
+from tf_dicom_ce.results.finding import Finding
+from tf_dicom_ce.results.measuring import Measured
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.source import SourceImage
 from tf_dicom_ce.whole_files import replacing
@@ -40,6 +41,15 @@ class Answered(NamedTuple):
     answer: dict[str, np.ndarray]
 
 
+class Examined(NamedTuple):
+    """A file whose images are answered: path and name, its first image, and what was found."""
+
+    path: str
+    name: str
+    source: SourceImage
+    findings: list[Finding]  # by frame; at least one
+
+
 def columns(model: Model) -> tuple[str, ...]:
     """The columns of `predictions.csv`."""
     is_mask = model.task == "segmentation"
@@ -51,59 +61,84 @@ def columns(model: Model) -> tuple[str, ...]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Writer:
-    """Writes the results of a model into a folder."""
+class ImageWriter:
+    """Measures answers, and draws them into a folder."""
 
     folder: Path
     model: Model
 
-    def __call__(self, answered: Answered) -> dict[str, str] | Refusal:
-        """Writes the files of one image; of a PNG or JPEG no DICOM is made.
-
-        Returns:
-            Its row for `predictions.csv`: shares of the region, with six decimals, and what is
-            `measure`d, with three, empty where the image is not calibrated; or class and
-            probabilities; files relative to the folder, empty where there is none; keywords of the
-            UIDs for which the DICOM result has made-up ones. Or why there is no result: no content
-            of a source raises.
+    def __call__(self, answered: Answered) -> Finding:
+        """What was found in an image; of a segmentation the overlay is written.
 
         Raises:
             OSError: The folder cannot be written.
         """
         _, name, source, answer = answered
-        contents, made_up = {}, ()
+        if self.model.task == "segmentation":
+            picture = overlay(source.pixels, answer["mask"], self.model.classes)
+            with replacing(self.folder / _overlay(name, source.frame)) as beside:
+                beside.write_bytes(picture)
+        return Finding.of(source, answer, self.model)
+
+
+@dataclasses.dataclass(frozen=True)
+class FileWriter:
+    """Writes the DICOM results of a model into a folder."""
+
+    folder: Path
+    model: Model
+
+    def __call__(self, examined: Examined) -> list[Row] | Refusal:
+        """Writes the results of a file, one of a kind; of a PNG or JPEG none is made.
+
+        Returns:
+            A row for `predictions.csv` of each frame: shares of the region and what is measured,
+            empty where the image is not calibrated; or class and probabilities; files relative to
+            the folder, empty where there is none; keywords of the UIDs for which the DICOM result
+            has made-up ones. Or why there is no result, and then no overlay is left: no content of
+            a source raises.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+        _, name, source, findings = examined
+        files, made_up = {}, ()
         if source.header is not None:
             made_up = made_up_uids(source)
-            try:
-                contents["dicom"] = dicom_file(source, self.model, answer)
-            # A header may be malformed in any way.
-            except Exception as error:
-                return Refusal(Code.DAMAGED_HEADER, type(error).__name__)
-        if self.model.task == "segmentation":
-            contents["overlay"] = overlay(source.pixels, answer["mask"], self.model.classes)
-        files = {
-            "dicom": f"dicom/{name}-{source.frame}.dcm",
-            "overlay": f"overlay/{name}-{source.frame}.png",
-        }
-        for output, content in contents.items():
-            with replacing(self.folder / files[output]) as beside:
-                beside.write_bytes(content)
-        identity = (name, str(source.frame), self.model.name, self.model.version)
-        written = (files[output] if output in contents else "" for output in OUTPUTS)
-        row = (*identity, *self._said(answer, source.spacing), *written, " ".join(made_up))
-        return dict(zip(columns(self.model), row, strict=True))
+            files = {kind: f"{kind}/{name}.dcm" for kind in kinds(self.model)}
+        try:
+            for kind, file in files.items():
+                with replacing(self.folder / file) as beside, beside.open("wb") as content:
+                    write_dicom(content, kind, source, findings, self.model)
+        except OSError:
+            raise
+        # A header may be malformed in any way.
+        except Exception as error:
+            for finding in findings:
+                (self.folder / _overlay(name, finding.frame)).unlink(missing_ok=True)
+            return Refusal(Code.DAMAGED_HEADER, type(error).__name__)
+        rows = []
+        for finding in findings:
+            if self.model.task == "segmentation":
+                files["overlay"] = _overlay(name, finding.frame)
+            identity = (name, str(finding.frame), self.model.name, self.model.version)
+            written = (files.get(output, "") for output in OUTPUTS)
+            row = (*identity, *self._said(finding), *written, " ".join(made_up))
+            rows.append(dict(zip(columns(self.model), row, strict=True)))
+        return rows
 
-    def _said(
-        self, answer: dict[str, np.ndarray], spacing: tuple[float, float] | None
-    ) -> list[str]:
-        classes = self.model.classes
-        if self.model.task == "segmentation":
-            mask = answer["mask"]
-            values = np.bincount(mask.ravel(), minlength=len(classes)) / mask.size
-            shares = [f"{value:.6f}" for value in values]
-            if spacing is None:
-                return shares + [""] * len(Measured._fields) * (len(classes) - 1)
-            measured = (measure(mask == label, spacing) for label in range(1, len(classes)))
-            return shares + [f"{value:.3f}" for of_class in measured for value in of_class]
-        values = [f"{value:.6f}" for value in answer["probabilities"]]
-        return [classes[int(answer["class_id"])], *values]
+    def _said(self, finding: Finding) -> list[str]:
+        values = [f"{value:.6f}" for value in finding.values]
+        if finding.class_id is not None:
+            return [self.model.classes[finding.class_id], *values]
+        for measured in finding.measured:
+            values += (
+                [""] * len(Measured._fields)
+                if measured is None
+                else [f"{value:.3f}" for value in measured]
+            )
+        return values
+
+
+def _overlay(name: str, frame: int) -> str:
+    return f"overlay/{name}-{frame}.png"

@@ -2,8 +2,8 @@
 
 highdicom fails on headers that lack elements or have odd values, and refuses cines that have no
 frame of reference (highdicom#284). So results are made from this stand-in, which has only the few
-elements that tie a result to its patient and study. `refer_to_original` then puts the true SOP
-class and the frame's number into the references.
+elements that tie a result to its patient and study. `mend` then puts the true SOP class and the
+numbers of the frames into the references.
 
 An illegal UID makes every instance illegal that repeats it. So another one stands for it, the same
 for all images that have it, and Contributing Equipment tells of both.
@@ -13,23 +13,40 @@ import contextlib
 import copy
 import hashlib
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, BinaryIO
 
 from highdicom import ContributingEquipment
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from highdicom.sr import CodedConcept
 from pydicom import DataElement, Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_sequence_item
 from pydicom.sr.codedict import codes
+from pydicom.tag import BaseTag
 from pydicom.uid import UID, UltrasoundImageStorage, generate_uid
 from pydicom.valuerep import DA, TM
 
 from tf_dicom_ce.dicom.quiet import quiet
-from tf_dicom_ce.results.model import MANUFACTURER, SCHEME, SOFTWARE, Model
+from tf_dicom_ce.results.codes import SCHEME
+from tf_dicom_ce.results.finding import Finding
+from tf_dicom_ce.results.model import MANUFACTURER, SOFTWARE, Model
 from tf_dicom_ce.results.source import SourceImage
 
 _TEXTS = ("PatientID", "PatientName", "StudyID", "AccessionNumber", "ReferringPhysicianName")
 _OPTIONAL = ("IssuerOfPatientID", "StudyDescription")  # left out where empty
 # The UIDs of a source that results repeat; each is made up from the one before.
 _UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+# What tells that a source was de-identified, and the values it may have; () are any.
+_HIDING = {
+    "PatientIdentityRemoved": ("YES", "NO"),
+    "DeidentificationMethod": (),
+    "LongitudinalTemporalInformationModified": ("UNMODIFIED", "MODIFIED", "REMOVED"),
+}
+_ZONE = re.compile(r"[+-]\d{4}", re.ASCII)
+_NO_DATE = "19000101"  # an element that has to have a value, where the source has none
+_UNICODE = "utf8"
 _ROOT = re.compile(r"[01]\.[1-3]?\d(\.|$)|2\.", re.ASCII)  # ITU-T X.660
 
 
@@ -65,49 +82,105 @@ def evidence(source: SourceImage) -> Dataset:
     return stand_in
 
 
-def refer_to_original(result: Dataset, source: SourceImage) -> None:
-    """Puts the true SOP class, and the number of a cine's frame, where the stand-in is named."""
-    if "SourceImageSequence" in result:
-        # highdicom has the same items stand where no frame number may.
-        result.SourceImageSequence = copy.deepcopy(result.SourceImageSequence)
-
-    def correct(_: Dataset, element: DataElement) -> None:
-        for item in element.value if element.VR == "SQ" else ():
-            if "ReferencedSOPClassUID" in item:
-                item.ReferencedSOPClassUID = source.header["SOPClassUID"]
-            if element.keyword == "SourceImageSequence" and source.frames > 1:
-                item.ReferencedFrameNumber = source.frame + 1
-
-    result.walk(correct)
-
-
-def instance_identity(source: SourceImage, model: Model, kind: str) -> dict[str, Any]:
+def identity(
+    source: SourceImage, findings: Sequence[Finding], model: Model, kind: str
+) -> dict[str, Any]:
     """Arguments of highdicom's constructors: UIDs, numbers, maker and purpose of a result.
 
-    They are the same for the same source, model and kind, e.g. "SEG". A series holds all results of
-    one kind that a model made from a series of images, or from a cine. A model is its name, version
-    and weights. UIDs also depend on the version of this package: a model leaves it to code outside
-    of it to enlarge its mask and to write the report.
+    They are the same for the same source, frames, model and kind, e.g. "SEG". Every result is a
+    series of its own: viewers show one instance of a series. A model is its name, version, weights
+    and codes. UIDs also depend on the version of this package: a model leaves it to code outside of
+    it to enlarge its mask and to write the report.
     """
-    image = uid_of(source, "SOPInstanceUID")
-    is_cine, number = source.frames > 1, source.header["InstanceNumber"]
-    images = image if is_cine else uid_of(source, "SeriesInstanceUID")
-    who = (model.name, model.version, model.weights_digest, SOFTWARE, kind)
-    series = hashed_uid("series", images, *who)
-    where = (image, f"{source.frame}", f"{tuple(source.region)}")
+    number = source.header["InstanceNumber"]
+    frames = [f"{finding.frame} {tuple(finding.region)}" for finding in findings]
+    image = (uid_of(source, "SOPInstanceUID"), f"{source.frames}", *frames)
+    what = (*image, model_uid(model), kind)
     numbered = number.isdecimal() and 0 < int(number) < 1 << 31
     return {
-        "series_instance_uid": series,
-        "sop_instance_uid": hashed_uid("instance", series, *where),
-        "instance_number": source.frame + 1 if is_cine or not numbered else int(number),
+        "series_instance_uid": hashed_uid("series", *what),
+        "sop_instance_uid": hashed_uid("instance", *what),
+        "instance_number": int(number) if numbered else 1,
         "manufacturer": MANUFACTURER,
         "manufacturer_model_name": model.name,
         "software_versions": (model.version, model.weights_digest, SOFTWARE),
         "series_description": f"Research use only: {model.name[:32]} {model.version[:8]}",
         "content_qualification": "RESEARCH",
-        "coding_schemes": [SCHEME],
+        "coding_schemes": [
+            CodingSchemeIdentificationItem(
+                SCHEME, "Class names of tf_dicom_ce", responsible_organization=MANUFACTURER
+            )
+        ],
         "contributing_equipment": _replacements(source),
     }
+
+
+def model_uid(model: Model) -> str:
+    """A UID of a model together with this package."""
+    codes = (str(what) for what in model.codes)
+    return hashed_uid("device", model.name, model.version, model.weights_digest, SOFTWARE, *codes)
+
+
+def mend(result: Dataset, source: SourceImage, findings: Sequence[Finding]) -> None:
+    """Puts right what highdicom makes of the stand-in.
+
+    The true SOP class, and the numbers of a cine's frames unless they are all, where the source is
+    named. Time zone, and what was done to hide the patient. Content Date and Time are those of the
+    source's content or study, so that the same answer is the same file: when it was made, file
+    system and PACS know.
+    """
+    frames = [finding.frame + 1 for finding in findings]
+    if "SourceImageSequence" in result:
+        # highdicom has the same items stand where no frame number may.
+        result.SourceImageSequence = copy.deepcopy(result.SourceImageSequence)
+        if len(frames) < source.frames:
+            result.SourceImageSequence[0].ReferencedFrameNumber = frames
+
+    name_class(result, source)
+    header = source.header
+    for kind in ("Content", "Study"):
+        day = _checked(header[f"{kind}Date"].replace(".", ""), DA)
+        hour = _checked(header[f"{kind}Time"].replace(":", ""), TM)
+        if day:
+            break
+    result.ContentDate, result.ContentTime = day or _NO_DATE, (day and hour) or "000000"
+    del result.InstanceCreationDate, result.InstanceCreationTime
+    for item in result.ContributingEquipmentSequence:
+        item.pop("ContributionDateTime", None)
+    if _ZONE.fullmatch(header["TimezoneOffsetFromUTC"]):
+        result.TimezoneOffsetFromUTC = header["TimezoneOffsetFromUTC"]
+    for keyword, values in _HIDING.items():
+        if header[keyword] in values or (header[keyword] and not values):
+            setattr(result, keyword, header[keyword])
+    if source.hiding:
+        result.DeidentificationMethodCodeSequence = [CodedConcept(*code) for code in source.hiding]
+
+
+def name_class(result: Dataset, source: SourceImage) -> None:
+    """Puts the true SOP class wherever the source is named: also a retired or a private one."""
+    image = uid_of(source, "SOPInstanceUID")
+
+    def correct(_: Dataset, element: DataElement) -> None:
+        for item in element.value if element.VR == "SQ" else ():
+            if item.get("ReferencedSOPInstanceUID") == image:
+                item.ReferencedSOPClassUID = source.header["SOPClassUID"]
+
+    result.walk(correct)
+
+
+def encoded_sequence(tag: BaseTag, items: Iterable[Dataset]) -> RawDataElement:
+    """A sequence as the bytes it has in a file; items may be changed once they were taken."""
+    file = DicomBytesIO()
+    file.is_little_endian, file.is_implicit_VR = True, False
+    for item in items:
+        write_sequence_item(file, item, [_UNICODE])
+    content = file.getvalue()
+    return RawDataElement(tag, "SQ", len(content), content, 0, False, True)
+
+
+def write_part10(file: BinaryIO, dataset: Dataset) -> None:
+    """Writes a DICOM file (PS3.10) that holds `dataset`."""
+    dataset.save_as(file, enforce_file_format=True)
 
 
 def made_up_uids(source: SourceImage) -> tuple[str, ...]:

@@ -1,24 +1,15 @@
-"""Who made a result, and codes for what it says: SNOMED where there is one, else our own."""
+"""Who made a result."""
 
 import dataclasses
-import hashlib
-import re
-
-from highdicom.coding_schemes import CodingSchemeIdentificationItem
-from pydicom.sr.codedict import codes
-from pydicom.sr.coding import Code
+from collections.abc import Mapping
 
 from tf_dicom_ce import __version__
+from tf_dicom_ce.dicom.header import ULTRASOUND
+from tf_dicom_ce.results.codes import Coded, coded, read_codes
 
 MANUFACTURER = "tf_dicom_ce"
-#: Designators of private schemes begin with 99 (PS3.16, 8.2).
-SCHEME = CodingSchemeIdentificationItem(
-    "99TFDICOMCE", "Class names of tf_dicom_ce", responsible_organization=MANUFACTURER
-)
 #: What makes results of a model's answers, and its version.
 SOFTWARE = f"{MANUFACTURER} {__version__}"
-
-_ORGANS = {"liver": codes.SCT.Liver, "kidney": codes.SCT.Kidney}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,24 +26,38 @@ class Model:
     synthetic: bool | None  # whether it was trained on the phantom; None: unknown
     find_sector: bool = False  # whether it was trained on images that were cropped by looking
     blank_outside: bool = False  # whether what lies outside of the ultrasound was blackened
+    sop_classes: tuple[str, ...] = tuple(sorted(ULTRASOUND))  # UIDs of what it may be asked about
+    codes: tuple[Coded, ...] = ()  # of the classes; by default as `read_codes` has them
+
+    def __post_init__(self):
+        """Fills in the codes."""
+        if not self.codes:
+            object.__setattr__(self, "codes", _codes(self.classes, read_codes()))
 
     @classmethod
-    def of(cls, name: str, version: str, content: dict) -> "Model":
+    def of(
+        cls, name: str, version: str, content: dict, table: Mapping[str, Coded] | None = None
+    ) -> "Model":
         """The model whose `<task>.json` holds this, as `read_metadata` gives it.
+
+        `table` is what `read_codes` gives, by default the built-in one.
 
         Raises:
             KeyError: The content is not that of a head.
         """
+        classes = tuple(content["classes"])
         return cls(
             name,
             version,
             content["task"],
-            tuple(content["classes"]),
+            classes,
             content["weights_digest"],
             content.get("data_fingerprint", "unknown"),
             content.get("synthetic_data"),
             content.get("find_sector", False),
             content.get("blank_outside", False),
+            tuple(sorted(content.get("sop_classes", ULTRASOUND))),
+            () if table is None else _codes(classes, table),
         )
 
     @property
@@ -61,13 +66,5 @@ class Model:
         return "Research use only" + ("; trained on synthetic images" if self.synthetic else "")
 
 
-def organ(name: str) -> Code | None:
-    """The SNOMED code of an organ, None for any other name."""
-    return _ORGANS.get(name.strip().casefold())
-
-
-def own(meaning: str) -> Code:
-    """A code of our own, the same for the same text, which its meaning cuts at 64 characters."""
-    plain = re.sub(r"[^A-Z0-9]+", "_", meaning.upper()).strip("_")
-    digest = hashlib.sha256(meaning.encode()).hexdigest()[:6].upper()
-    return Code(f"{plain[:9]}_{digest}", SCHEME.CodingSchemeDesignator, meaning[:64])
+def _codes(classes: tuple[str, ...], table: Mapping[str, Coded]) -> tuple[Coded, ...]:
+    return tuple(coded(name, table) for name in classes)

@@ -1,7 +1,9 @@
 """One frame of a file, with what a result has to say about where it comes from."""
 
 import dataclasses
+import math
 import os
+from typing import NamedTuple
 
 import numpy as np
 from pydicom import Dataset
@@ -19,9 +21,19 @@ _KEYWORDS = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "InstanceNumber"),
     *("PatientID", "PatientName", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),
     *("StudyID", "StudyDescription", "StudyDate", "StudyTime", "AccessionNumber"),
-    *("ReferringPhysicianName", "LossyImageCompression"),
+    *("ReferringPhysicianName", "LossyImageCompression", "ContentDate", "ContentTime"),
+    *("TimezoneOffsetFromUTC", "PatientIdentityRemoved", "DeidentificationMethod"),
+    "LongitudinalTemporalInformationModified",
 )
 _OF_SEVERAL_VALUES = ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
+
+
+class Plane(NamedTuple):
+    """Where the image of a CT or MR lies in the patient, mm; an ultrasound image has no place."""
+
+    orientation: tuple[float, ...]  # (0020,0037) Image Orientation (Patient)
+    position: tuple[float, ...]  # (0020,0032) Image Position (Patient)
+    frame_of_reference: str  # (0020,0052) Frame of Reference UID
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,18 +50,25 @@ class SourceImage:
     pixels: np.ndarray  # uint8 [height, width], 0 black to 255 white: what the model is to see
     # Height and width of a pixel, mm; None where the header does not calibrate the region.
     spacing: tuple[float, float] | None = None
+    # (0012,0064) De-identification Method Code Sequence: code values, coding schemes and meanings.
+    hiding: tuple[tuple[str, str, str], ...] = ()
+    plane: Plane | None = None  # None of ultrasound, and where the header does not tell
 
     @classmethod
     def of(cls, found: Frame, frame: int | None) -> "SourceImage":
         """The source of a frame, of this number (None: the middle), in the process that read it."""
-        header, frames, spacing = None, 1, None
+        header, frames, spacing, hiding, plane = None, 1, None, (), None
         if found.header is not None:
             with quiet():
                 header, frames = _texts(found.header), number_of_frames(found.header)
                 spacing = pixel_spacing(found.header, found.region)
+                hiding = _codes(found.header, "DeidentificationMethodCodeSequence")
+                if header["SOPClassUID"] not in ULTRASOUND and frames == 1:
+                    spacing = _numbers(found.header, "PixelSpacing", 2, least=1e-6)
+                    plane = _plane(found.header)
         number = frames // 2 if frame is None else frame
         of_file = (header, number, frames, found.source_shape)
-        return cls(*of_file, found.region, found.pixels, spacing)
+        return cls(*of_file, found.region, found.pixels, spacing, hiding, plane)
 
     def in_file(self, mask: np.ndarray) -> np.ndarray:
         """Puts a mask of `pixels`, uint8 [height, width], in its place in the file.
@@ -94,6 +113,36 @@ def _texts(header: Dataset) -> dict[str, str]:
         if not texts[keyword]:
             texts[keyword] = (*_values(header.file_meta, f"MediaStorage{keyword}"), "")[0]
     return texts
+
+
+def _plane(header: Dataset) -> Plane | None:
+    orientation = _numbers(header, "ImageOrientationPatient", 6)
+    position = _numbers(header, "ImagePositionPatient", 3)
+    uid = (*_values(header, "FrameOfReferenceUID"), "")[0]
+    return Plane(orientation, position, uid) if orientation and position and uid else None
+
+
+def _numbers(
+    header: Dataset, keyword: str, count: int, least: float = -math.inf
+) -> tuple[float, ...] | None:
+    """The numbers of an element; None unless they are so many, finite and large enough."""
+    try:
+        found = tuple(float(text) for text in _values(header, keyword))
+    except ValueError:
+        return None
+    fit = len(found) == count and all(math.isfinite(one) and one >= least for one in found)
+    return found if fit else None
+
+
+def _codes(header: Dataset, keyword: str) -> tuple[tuple[str, str, str], ...]:
+    """The codes of a sequence; none if it is absent or malformed."""
+    parts = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
+    try:
+        items = list(header.get(keyword) or ())
+    except Exception:  # as in `_values`
+        return ()
+    found = [tuple((*_values(item, part), "")[0] for part in parts) for item in items]
+    return tuple(code for code in found if all(code))
 
 
 def _values(dataset: Dataset, keyword: str) -> list[str]:

@@ -46,7 +46,7 @@ def create_app(repository: Repository, settings: Settings) -> Starlette:
             Route("/metrics", metrics.page),
             *openapi.routes(settings),
             *page(),
-            *dicom_http.routes(repository, log),
+            *dicom_http.routes(repository, settings.codes, log),
             *rest.routes(repository, threads, metrics),
         ],
         middleware=[Middleware(metrics.observing), Middleware(Limits, settings=settings)],

@@ -4,7 +4,7 @@ import base64
 import contextlib
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import anyio
@@ -18,14 +18,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tf_dicom_ce.audit_log import AuditLog
-from tf_dicom_ce.dicom.reader import ULTRASOUND
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.intake.decoding import refusal_of
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
 from tf_dicom_ce.masks import colour, likeliest_classes
-from tf_dicom_ce.results.files import dicom_file, overlay
-from tf_dicom_ce.results.measuring import measure
+from tf_dicom_ce.results.codes import Coded
+from tf_dicom_ce.results.files import dicom_bytes, kinds, overlay
+from tf_dicom_ce.results.finding import Finding
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.source import SourceImage, open_image
 from tf_dicom_ce.serving.repository import Repository
@@ -46,13 +46,20 @@ _STATUS = {
 }
 
 
-def routes(repository: Repository, log: AuditLog | None = None) -> list[Route]:
+def routes(
+    repository: Repository,
+    codes: Mapping[str, Coded] | None = None,
+    log: AuditLog | None = None,
+) -> list[Route]:
     """The list of models, and `POST /v1/models/{name}[/versions/{version}]/dicom`.
 
     The body is a DICOM, PNG or JPEG file, or multipart/form-data with one. `Accept` chooses:
-    application/json, `ImageAnswer` of the API's description; application/dicom, a SEG or SR;
-    image/png, outlines. In the query, `frame` is counted from 0, and `picture=true` adds to the
-    JSON what the model saw. RequestError is 400, 404, 406, 413, 415, 422 or 503, with the remedy.
+    application/json, `ImageAnswer` of the API's description; application/dicom, a SEG of a
+    segmentation (with `report=true` in the query, its SR) or an SR; image/png, outlines. `frame` is
+    counted from 0, and `picture=true` adds to the JSON what the model saw. RequestError is
+    400, 404, 406, 413, 415, 422 or 503, with the remedy.
+
+    `codes` is what class names mean, see `results.codes.read_codes`.
 
     Files are read in other processes: one that kills or blocks them costs its own request. Each
     answer is recorded in `log`; where that cannot be done, there is none.
@@ -65,7 +72,7 @@ def routes(repository: Repository, log: AuditLog | None = None) -> list[Route]:
 
     def answer(request: Request, frame: int | None, file: bytes) -> Response:
         with repository.acquire(**request.path_params) as servable:
-            model = _model(servable)
+            model = _model(servable, codes)
             source = _read(guarded, file, frame, model)
             accept = ",".join(request.headers.getlist("accept"))
             accepted = _accepted(accept, source, model)
@@ -75,11 +82,14 @@ def routes(repository: Repository, log: AuditLog | None = None) -> list[Route]:
         is_mask = model.task == "segmentation"
         if is_mask:
             said = {"mask": likeliest_classes(said["probabilities"], source.pixels.shape)}
-        content = _dicom(guarded, source, model, said) if accepted == _DICOM else b""
+        kind = "sr" if request.query_params.get("report") == "true" else kinds(model)[0]
+        content = b""
+        if accepted == _DICOM:
+            content = _dicom(guarded, kind, source, Finding.of(source, said, model), model)
         if log:
             _record(log, request, source, model, content)
         if accepted == _DICOM:
-            return _attached(content, _DICOM, model, "seg.dcm" if is_mask else "sr.dcm")
+            return _attached(content, _DICOM, model, f"{kind}.dcm")
         if accepted == _PNG:
             picture = overlay(source.pixels, said["mask"], model.classes)
             return _attached(picture, _PNG, model, "outlines.png")
@@ -129,9 +139,9 @@ def _frame(request: Request) -> int | None:
     return None if frame is None else int(frame)
 
 
-def _model(servable: Servable) -> Model:
+def _model(servable: Servable, codes: Mapping[str, Coded] | None) -> Model:
     try:
-        return Model.of(servable.name, str(servable.version), servable.content)
+        return Model.of(servable.name, str(servable.version), servable.content, codes)
     except KeyError:
         raise RequestError(
             400,
@@ -144,7 +154,7 @@ def _read(guarded: GuardedCalls, file: bytes, frame: int | None, model: Model) -
     looks = (model.find_sector, model.blank_outside)
     # Made here, as a worker that is killed would leave it behind.
     with on_disk(file) as path:
-        found = guarded.call(open_image, path, ULTRASOUND, *looks, frame)
+        found = guarded.call(open_image, path, frozenset(model.sop_classes), *looks, frame)
     if isinstance(found, SourceImage):
         return found
     if isinstance(found, Failure):
@@ -193,8 +203,10 @@ def negotiate(accept: str, offered: list[str]) -> str | None:
     return best if quality(best) > 0 else None
 
 
-def _dicom(guarded: GuardedCalls, source: SourceImage, model: Model, said: dict) -> bytes:
-    written = guarded.call(dicom_file, source, model, said)
+def _dicom(
+    guarded: GuardedCalls, kind: str, source: SourceImage, finding: Finding, model: Model
+) -> bytes:
+    written = guarded.call(dicom_bytes, kind, source, finding, model)
     if isinstance(written, bytes):
         return written
     reason = written.name if isinstance(written, Failure) else written.value
@@ -225,13 +237,13 @@ def _in_json(source: SourceImage, model: Model, said: dict[str, np.ndarray]) -> 
         for one, probability in zip(found["classes"], said["probabilities"], strict=True):
             one["probability"] = float(probability)
         return found | {"class": model.classes[int(said["class_id"])]}
-    mask = said["mask"]
+    finding = Finding.of(source, said, model)
     for label, one in enumerate(found["classes"]):
-        one["share"] = np.count_nonzero(mask == label) / mask.size
+        one["share"] = finding.values[label]
         one["colour"] = "#" + bytes(colour(label)).hex() if label else None
-        if label and source.spacing:
-            one |= measure(mask == label, source.spacing)._asdict()
-    return found | {"mask": _png(source.in_file(mask))}
+        if label and (measured := finding.measured[label - 1]):
+            one |= measured._asdict()
+    return found | {"mask": _png(finding.mask(source))}
 
 
 def _png(pixels: np.ndarray) -> dict[str, str]:

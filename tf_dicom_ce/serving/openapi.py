@@ -30,6 +30,7 @@ _PARAMETERS = {  # those in the query are of images
     "label": ("path", "Label of the version.", {"type": "string"}),
     "file": ("path", "A file of the page.", {"type": "string"}),
     "frame": ("query", "Frame, from 0. Default: the middle one.", {"type": "integer"}),
+    "report": ("query", "In DICOM, the SR of a segmentation, not its SEG.", {"type": "boolean"}),
     "picture": ("query", "Add to JSON what the model saw.", {"type": "boolean"}),
 }
 _OF_IMAGES = (

@@ -3,9 +3,11 @@
 import dataclasses
 import ipaddress
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.results.codes import Coded
 
 #: Name of the environment variable with the token that clients have to send.
 TOKEN_VARIABLE = "TF_DICOM_CE_SERVE_TOKEN"
@@ -28,6 +30,8 @@ class Settings:
     threads: int = 16  # requests that are worked on at a time
     queue: int = 48  # requests beyond these that wait; the next one is answered 503
     audit_log: Path | None = None  # records answers about images; None for nowhere
+    # What class names mean, as `results.codes.read_codes` gives it; None: the built-in table.
+    codes: Mapping[str, Coded] | None = dataclasses.field(default=None, repr=False)
     drain_seconds: float = 2.0  # from SIGTERM, when /readyz turns to 503, to the end of listening
 
     def __post_init__(self):

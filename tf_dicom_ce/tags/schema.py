@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +75,11 @@ class TagSchema:
             raise SchemaError(f"--include {min(other)}: choose {', '.join(KINDS)}")
         more = frozenset().union(*(KINDS[kind] for kind in kinds))
         return dataclasses.replace(self, sop_classes=self.sop_classes | more)
+
+    def of_classes(self, sop_classes: Iterable[str]) -> "TagSchema":
+        """The same tags of files of other SOP classes, UIDs."""
+        classes = frozenset(sop_classes)
+        return TagSchema(self.name, classes, self.tags, _fingerprint(classes, self.tags))
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -102,7 +102,8 @@ def finetune(
     config = finetune_config(task, preset, settings, described)
     scope = _open_strategy(strategy, config, exported or encoder is None)
     writes, synthetic = devices.is_chief(scope), data is None
-    labelled = load_given(config, data, labels, masks, class_names, preset)
+    sop_classes = (described or {}).get("sop_classes")
+    labelled = load_given(config, data, labels, masks, class_names, preset, sop_classes)
     with run_folder.open_run_folder(run and Path(run), task, resume, writes) as folder:
         ended = run_folder.is_finished(folder, config.as_dict())
         if not ended:
@@ -127,6 +128,8 @@ def finetune(
             "synthetic_data": synthetic,
             "environment": run_folder.environment(),
         }
+        if sop_classes:
+            content["sop_classes"] = sop_classes
         print(f"Classes: {', '.join(labelled.classes)}.  Images: {content['images']}")
         if writes:
             run_folder.write_configuration(folder, content)

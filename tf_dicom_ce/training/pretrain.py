@@ -184,6 +184,8 @@ class _Sides:
             "schema": dict(self.source.schema),
             "images": {"training": len(train), "validation": len(validation)},
         }
+        if self.source.reader:
+            self.provenance["sop_classes"] = sorted(self.source.reader.classes)
         if config.shuffle_tags:
             patients = self.source.patients
             y, known = shuffling.shuffle_among_patients(y, known, patients, rows, config.seed)

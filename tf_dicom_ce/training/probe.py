@@ -99,7 +99,7 @@ def probe(
     if any(count < 1 for count in label_counts):
         raise UserError(f"--label-counts {min(label_counts)}: choose 1 or more.")
     preset = preset_of(preset, data)
-    config = _configure(task, encoder, preset, settings)
+    config, sop_classes = _configure(task, encoder, preset, settings)
     configs = [dataclasses.replace(config, label_count=count) for count in label_counts] or [
         dataclasses.replace(config, label_fraction=share) for share in label_fractions
     ]
@@ -109,7 +109,7 @@ def probe(
         folder = opened and stack.enter_context(opened)
         if folder and run_folder.is_finished(folder, content):
             return _read(folder)
-        labelled = load_given(config, data, labels, masks, class_names, preset)
+        labelled = load_given(config, data, labels, masks, class_names, preset, sop_classes)
         layer = _layer(encoder, labelled, config)
         stack.enter_context(_as_it_was(layer))
         head = build_head(config, layer, len(labelled.classes))
@@ -165,7 +165,8 @@ def _draws(
 
 def _configure(
     task: str, encoder: str | Path | keras.Layer, preset: str, settings: Mapping
-) -> FinetuneConfig:
+) -> tuple[FinetuneConfig, list[str] | None]:
+    """The settings, and the SOP classes that the encoder was trained on, where it says so."""
     settings, described = {"head": "linear"} | settings, None
     if isinstance(encoder, keras.Layer):
         size = built_size(encoder)
@@ -174,7 +175,8 @@ def _configure(
         settings = {"backbone": "efficientnetlite0", "encoder_weights": "imagenet"} | settings
     elif encoder != "none":
         described = describe_encoder(encoder)
-    return finetune_config(task, preset, settings, described)
+    config = finetune_config(task, preset, settings, described)
+    return config, (described or {}).get("sop_classes")
 
 
 def _layer(

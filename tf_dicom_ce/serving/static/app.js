@@ -103,6 +103,7 @@ function show() {
   $("canvas").setAttribute("aria-label", isMask ? `The image with outlines: ${words}` : "The image");
   $("save-dicom").textContent = TASKS[task].file;
   $("save-dicom").hidden = answer.image.format !== "dicom";
+  $("save-report").hidden = !isMask || answer.image.format !== "dicom";
   $("save-picture").hidden = !isMask;
   const where = showFrame();
   redraw();
@@ -129,7 +130,7 @@ function element(name, properties, ...children) {
 
 /** What a class measures, where the image is calibrated; else its share of the region. */
 function size({ share, area_cm2: area, longest_mm: longest, perpendicular_mm: perpendicular }) {
-  return area === undefined ? percent(share) : `${area.toFixed(1)} cm², ${longest.toFixed(0)} × ${perpendicular.toFixed(0)} mm`;
+  return area === undefined ? percent(share) : `${area.toFixed(1)} cm², ${longest.toFixed(1)} × ${perpendicular.toFixed(1)} mm`;
 }
 
 function legend({ class_id: id, name, colour, ...measured }) {
@@ -154,19 +155,19 @@ function redraw() {
   draw($("canvas"), shown.picture, shown.mask, shown.answer.image.region, outlines);
 }
 
-async function save(accept) {
+async function save(accept, more = {}) {
   calm();
   say("Making the file …");
   try {
     const { file: asked, answer } = shown;
-    const response = await answerTo(asked, answer.model, { frame: answer.image.frame }, { accept });
+    const response = await answerTo(asked, answer.model, { frame: answer.image.frame, ...more }, { accept });
     const name = /filename="(.+)"/.exec(response.headers.get("Content-Disposition"))[1];
     const href = URL.createObjectURL(await response.blob());
     element("a", { href, download: name }).click();
     setTimeout(() => URL.revokeObjectURL(href), 10_000);
     say(`${name} is saved.`);
   } catch (problem) {
-    complain(problem, () => save(accept));
+    complain(problem, () => save(accept, more));
   }
 }
 
@@ -191,6 +192,7 @@ $("slider").addEventListener("input", turnTo);
 $("number").addEventListener("input", turnTo);
 $("retry").addEventListener("click", () => again());
 $("save-dicom").addEventListener("click", () => save("application/dicom"));
+$("save-report").addEventListener("click", () => save("application/dicom", { report: "true" }));
 $("save-picture").addEventListener("click", () => save("image/png"));
 $("access").addEventListener("submit", (event) => {
   event.preventDefault();
