@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tf_dicom_ce.errors import UserError
 
@@ -124,21 +124,26 @@ def write_table(
     path: Path, columns: Sequence[str], rows: Iterable[Mapping], private: bool = False
 ) -> None:
     """Writes a CSV: a line of names, then the rows; a row that lacks a column has it empty."""
-    write_text(path, as_csv(columns, rows, heading=True), private)
+    like = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}  # see `write_text`
+    with replacing(path, private) as beside, beside.open("w", **like) as file:
+        csv.DictWriter(file, columns).writeheader()
+        _write_rows(file, columns, rows)
 
 
-def as_csv(columns: Sequence[str], rows: Iterable[Mapping], heading: bool = False) -> str:
+def as_csv(columns: Sequence[str], rows: Iterable[Mapping]) -> str:
     """Lines of a CSV that people open in a spreadsheet.
 
     They end in CR LF (RFC 4180), so that a cell with either is quoted. A text that a spreadsheet
     would take for a formula, as a file's name may be, gets an apostrophe in front.
     """
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns)
-    if heading:
-        writer.writeheader()
-    writer.writerows({name: _harmless(cell) for name, cell in row.items()} for row in rows)
+    _write_rows(text, columns, rows)
     return text.getvalue()
+
+
+def _write_rows(file: TextIO, columns: Sequence[str], rows: Iterable[Mapping]) -> None:
+    harmless = ({name: _harmless(cell) for name, cell in row.items()} for row in rows)
+    csv.DictWriter(file, columns).writerows(harmless)
 
 
 def _harmless(cell: Any) -> Any:

@@ -4,10 +4,13 @@ Raw tag values, paths and images stand in these files and, but for the file cach
 """
 
 import dataclasses
+import functools
+import heapq
 import itertools
 import json
+import operator
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,7 +24,7 @@ from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.index import Index
 from tf_dicom_ce.intake.thumbnails import thumbnails
 from tf_dicom_ce.templates import fill
-from tf_dicom_ce.whole_files import as_csv, write_text
+from tf_dicom_ce.whole_files import write_table, write_text
 
 #: What the report consists of.
 FILES = ("coverage.html", "coverage.md", "coverage.json", "files.csv")
@@ -66,10 +69,10 @@ def write_coverage(
         render_page(index, reader, undecodable),
         to_markdown(coverage, refusals),
         json.dumps(dataclasses.asdict(coverage), indent=2) + "\n",
-        as_csv(_COLUMNS, _files(index, refusals), heading=True),
     )
-    for name, content in zip(FILES, contents, strict=True):
+    for name, content in zip(FILES[:-1], contents, strict=True):
         write_text(folder / name, content, private=True)
+    write_table(folder / FILES[-1], _COLUMNS, _files(index, refusals), private=True)
 
 
 def summary(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -> str:
@@ -131,23 +134,29 @@ def _kind(code: Code) -> str:
     return "skipped" if code.is_skip else "unreadable"
 
 
-def _files(index: Index, refusals: Iterable[tuple[str, Refusal]]) -> list[dict[str, str]]:
-    rows: dict[str, dict[str, str]] = {}
-    for number, row in enumerate(index.rows):
-        rows[row.path] = {
-            "path": row.path,
-            "row": str(number),
-            "status": "image",
-            "what": row.kind,
-            "patient": row.pseudonym,
-            "labels": "|".join(itertools.compress(index.schema.labels, row.y)),
-            "flags": "|".join(row.flags),
-        }
-    for path, refusal in refusals:
-        what = f"{refusal.code.value} {refusal.detail}".strip()
-        found = {"path": path, "status": _kind(refusal.code), "what": what}
-        rows[path] = rows.get(path, {}) | found
-    return [rows[path] for path in sorted(rows)]
+def _files(index: Index, refusals: Iterable[tuple[str, Refusal]]) -> Iterator[dict[str, str]]:
+    """A row a file, by path, as both are; of an image that cannot be decoded one of both."""
+
+    def images() -> Iterator[dict[str, str]]:
+        for number, row in enumerate(index.rows):
+            yield {
+                "path": row.path,
+                "row": str(number),
+                "status": "image",
+                "what": row.kind,
+                "patient": row.pseudonym,
+                "labels": "|".join(itertools.compress(index.schema.labels, row.y)),
+                "flags": "|".join(row.flags),
+            }
+
+    def others() -> Iterator[dict[str, str]]:
+        for path, refusal in refusals:
+            what = f"{refusal.code.value} {refusal.detail}".strip()
+            yield {"path": path, "status": _kind(refusal.code), "what": what}
+
+    by_path = operator.itemgetter("path")
+    for _, rows in itertools.groupby(heapq.merge(images(), others(), key=by_path), by_path):
+        yield functools.reduce(operator.or_, rows)
 
 
 def render_page(index: Index, reader: ImageReader, undecodable: Mapping[int, Refusal]) -> str:
