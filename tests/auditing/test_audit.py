@@ -195,6 +195,6 @@ def test_mistakes(archive, write, ramp, tmp_path, capsys):
     assert main(["audit", str(archive), "--encoder", str(tmp_path / "gone")]) == 2
     assert str(tmp_path / "gone") in capsys.readouterr().err
     assert main(["audit", str(archive), "--run", str(archive)]) == 2
-    assert "holds something else than a report" in capsys.readouterr().err
+    assert "holds files that are not a report" in capsys.readouterr().err
     with pytest.raises(UserError, match="wants files with tags"):
         audit(UltrasoundDataset.from_arrays(np.zeros((2, 32, 64))))

@@ -187,7 +187,7 @@ def test_classification(run, place, encoder, tmp_path):
     its = json.loads((encoder / "1" / "encoder.json").read_text())
     assert contents[0]["encoder"]["weights_digest"] == its["weights_digest"]
     assert contents[0]["weights_digest"] != its["weights_digest"]
-    assert "ended already" in run(*always, "--resume", name="longer").out
+    assert "is finished" in run(*always, "--resume", name="longer").out
     assert (
         "--epochs 1: the run in"
         in run(*always, "--resume", "--epochs", 1, name="longer", code=2).err
@@ -246,5 +246,5 @@ def test_from_a_notebook(place, tmp_path, monkeypatch):
     assert (read.epoch, read.measures, read.version) == (done.epoch, done.measures, None)
     for a, b in zip(read.model.get_weights(), done.model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    with pytest.raises(UserError, match="--encoder-weights imagenet: the encoder has its own"):
+    with pytest.raises(UserError, match="--encoder-weights imagenet: the encoder has weights"):
         finetune_config("classification", "quick", {"encoder_weights": "imagenet"}, content)

@@ -136,5 +136,5 @@ def test_contradictions_are_told_before_any_job_has_run(tmp_path):
     path = tmp_path / "s.toml"
     path.write_text('arms = ["ce"]\nseeds = [0]\n[pretraining]\ntag_dropout = 0.1\n')
     words = read_protocol(path, study.options_of()).jobs()[0].command
-    with pytest.raises(UserError, match="--tag-dropout is about the tags"):
+    with pytest.raises(UserError, match="--tag-dropout needs the tags"):
         study.check_job(words)

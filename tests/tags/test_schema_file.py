@@ -190,8 +190,8 @@ def test_unknown_label_lists_the_labels(load):
 @pytest.mark.parametrize(
     ("table", "line", "said"),
     [
-        ("value,label\nA,liver\n", 1, "no column 'labels'. It has: value, label"),
-        ("", 1, "no column 'value'. It has: none"),
+        ("value,label\nA,liver\n", 1, "no column 'labels'. The columns are: value, label"),
+        ("", 1, "no column 'value'. The columns are: none"),
         ("value,labels,a,b\nA,liver,,\n", 1, "unknown columns a, b; there are value, labels, corr"),
         ("value,labels,corrected\nA,livr,\n", 2, "unknown label 'livr' for tag 'study'"),
         ("value,labels,corrected\nA,liver,\nB,liver\n", 3, "2 cells, and 3 columns"),

@@ -42,8 +42,8 @@ def test_columns_become_values(table):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no column 'path'. It has: none"),
-        ("name\na\n", "no column 'path'. It has: name"),
+        ("", "no column 'path'. The columns are: none"),
+        ("name\na\n", "no column 'path'. The columns are: name"),
         (
             "path,Rows,Columns\na,1,2\n",
             "Rows, Columns: no element of the tag schema. Elements are: StudyDescription",

@@ -279,9 +279,9 @@ def _copy_weights(path: Path, encoder: keras.Model) -> None:
         )
         if here != there:
             raise UserError(
-                f"--encoder-weights {path}: weights of another network. {name} is {there} in the "
-                f"file and {here} here. Choose the file's --backbone (for vgg16bn also its "
-                "--width), or another file."
+                f"--encoder-weights {path}: weights of another network. {name}: {there} in the "
+                f"file, {here} here. Choose the file's --backbone (for vgg16bn also its --width), "
+                "or another file."
             )
     for name, variable in ours.items():
         variable.assign(theirs[name])
