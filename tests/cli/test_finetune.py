@@ -203,7 +203,7 @@ def test_mistakes(run, place, tmp_path):
     assert "unknown class 'left'" in run("--class-names", "right", code=2).err
     its_own = ("--image-size", 32, 64, "--width", 1 / 32, "--class-names", "right")
     assert "unknown class 'left'" in run(*its_own, code=2).err  # the encoder's own size is fine
-    assert "give their order, e.g. --class-names left right" in run(code=2).err
+    assert "Give their order, such as --class-names left right" in run(code=2).err
     assert "--masks is for --task segmentation" in run("--masks", data, code=2).err
     few = shutil.copytree(data, tmp_path / "few", ignore=shutil.ignore_patterns("7.png"))
     assert "labels.csv, line 9: no file '7.png'" in run("--data", few, code=2).err

@@ -89,7 +89,7 @@ def test_labels_and_headers_together(load, write, capsys):
 def test_a_class_name_that_stands_twice(load, write, tmp_path):
     write("data/0", noise(0))
     (tmp_path / "labels.csv").write_text("path,label\n0,a\n")
-    with pytest.raises(UserError, match="--class-names a a: a name stands twice"):
+    with pytest.raises(UserError, match="--class-names a a: a name occurs twice"):
         load_task(CONFIG, tmp_path / "labels.csv", tmp_path / "data", ("a", "a"), tmp_path / "c")
 
 

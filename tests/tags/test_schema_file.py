@@ -146,7 +146,7 @@ def test_sop_classes_by_name_keyword_or_uid(load):
         ('["CT Image Storage"]', "[]", 2, "'sop_classes' is empty"),
         ('["CT Image Storage"]', '"CT"', 2, "'sop_classes' must be a list"),
         ('"PatientAge"', '"Patient Age"', 6, "cannot read element 'Patient Age'"),
-        ('"PatientAge"', '"Modality.PatientAge"', 6, "is no sequence"),
+        ('"PatientAge"', '"Modality.PatientAge"', 6, "is not a sequence"),
         ('(0019,"GEMS', '(0018,"GEMS', 7, "private groups are odd"),
         ("""'(0019,"GEMS_US_01",10)'""", r'"(0018,\"GEMS\",10)"', 7, "private groups are odd"),
         ("= false", '= "no"', 9, "'all_values' must be a bool"),

@@ -224,7 +224,7 @@ def test_draws_are_nested_and_spread():
         ({"label_counts": [25]}, "--label-count 25: the training side has 24 labelled images"),
         ({"label_fractions": [2]}, "--label-fraction 2: choose"),
         ({"encoder": "nowhere"}, "no exported encoder here"),
-        ({"labels": None}, "--data goes with --labels or --masks"),
+        ({"labels": None}, "--data needs --labels or --masks"),
         (
             {"data": None},
             "labels.csv: without --data it is a table of the phantom, which has class",
