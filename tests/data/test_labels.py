@@ -44,8 +44,8 @@ def rows(label=lambda k: k % 3, split=None):
     [
         ("file,label\n00.png,1\n", "no column 'path'. The columns are: file, label"),
         ("path,label\n00.png,1\nnone.png,2\n", "line 3: no file 'none.png'"),
-        ("path,label\n00.png,1\n./00.png,2\n", "line 3: '00.png' stands in labels.csv, line 2"),
-        ("path,label,split\n00.png,1,dev\n", "line 2: split 'dev' is none of"),
+        ("path,label\n00.png,1\n./00.png,2\n", "line 3: '00.png' is in labels.csv, line 2"),
+        ("path,label,split\n00.png,1,dev\n", "line 2: split 'dev': choose from"),
         ("path,label\n00.png,\n", "no row has a label"),
         (
             "path,label,patient,split\n00.png,1,a,train\n01.png,1,b,\n",
