@@ -19,7 +19,7 @@ from tf_dicom_ce.errors import UserError
         ({"tag_dropout": 1.0}, "--tag-dropout 1.0: choose 0 or more, below 1"),
         ({"tag_dropout": -0.1}, "--tag-dropout -0.1: choose 0 or more, below 1"),
         ({"use_dicom": False, "tag_dropout": 0.1}, "--tag-dropout needs the tags"),
-        ({"use_dicom": False, "conditioning": "auxiliary"}, "--conditioning auxiliary is about"),
+        ({"use_dicom": False, "conditioning": "auxiliary"}, "--conditioning auxiliary needs"),
         ({"use_dicom": False, "shuffle_tags": True}, "--shuffle-tags needs the tags"),
         ({"use_dicom": False, "tag_noise": 0.1}, "--tag-noise needs the tags"),
         ({"tag_noise": -0.1}, "--tag-noise -0.1: choose 0 to 1"),

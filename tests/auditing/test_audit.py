@@ -196,5 +196,5 @@ def test_mistakes(archive, write, ramp, tmp_path, capsys):
     assert str(tmp_path / "gone") in capsys.readouterr().err
     assert main(["audit", str(archive), "--run", str(archive)]) == 2
     assert "holds files that are not a report" in capsys.readouterr().err
-    with pytest.raises(UserError, match="wants files with tags"):
+    with pytest.raises(UserError, match="needs files with tags"):
         audit(UltrasoundDataset.from_arrays(np.zeros((2, 32, 64))))

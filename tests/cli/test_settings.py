@@ -86,7 +86,7 @@ def test_what_one_place_takes_all_take(part, field, tmp_path):
     if field.name == "task":  # the command's word stands above the file's
         told = told[:1]
     if field.name in decided(part):
-        with pytest.raises(UserError, match=rf"\[{part}\] '{field.name}' is what the study"):
+        with pytest.raises(UserError, match=rf"\[{part}\] '{field.name}': the study sets it"):
             in_a_study(part, field, value, tmp_path / "s.toml")
     else:
         told.append(in_a_study(part, field, value, tmp_path / "s.toml"))

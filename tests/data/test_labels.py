@@ -79,7 +79,7 @@ def test_classes_by_number_by_name_and_by_order(table):
         (["1.5", "2"], "The classes 1.5, 2 are not numbers"),
         (["1", "nan"], "line 3: is 'nan' a class? If the label is missing"),
         (["1", "N/A"], "line 3: is 'N/A' a class?"),
-        (["Good", "good"], "line 3: is 'good' the class 'Good' of labels.csv, line 2? Write them"),
+        (["Good", "good"], "line 3: is 'good' the class 'Good' of labels.csv, line 2? Write both"),
     ],
 )
 def test_classes_that_are_asked_about(table, labels, message):
@@ -201,7 +201,7 @@ def test_masks_by_file_name(table, write, tmp_path):
         match_masks(data, data / "masks")
     (data / "deep" / "00.png").unlink()
     (data / "05.png").unlink()
-    with pytest.raises(UserError, match=r"1 of 12 masks have no image .* first is '05.png'"):
+    with pytest.raises(UserError, match=r"1 of 12 masks have no image .* such as '05.png'"):
         match_masks(data, data / "masks")
 
 

@@ -120,7 +120,7 @@ def test_copies_count_once_and_contradictions_are_told(load, write, tmp_path, ca
     assert [example.path for example in task.examples[23:]] == ["23", "other"]
     assert task.patients.tolist() == [*range(24), 1]
     said = capsys.readouterr().err
-    assert "1 images are copies of others, which count once." in said
+    assert "1 images are copies of others and do not count." in said
     assert "WARNING: labels.csv, line 27: the same image as in labels.csv, line 3 with ano" in said
 
 

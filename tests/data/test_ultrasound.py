@@ -209,7 +209,7 @@ def test_mistakes_are_named(tmp_path):
             UltrasoundDataset.from_dicom(tmp_path / "nothing", **options)
     with pytest.raises(UserError, match="is infinite"):
         UltrasoundDataset.from_dataset(tf.data.Dataset.from_tensor_slices(IMAGES).repeat())
-    with pytest.raises(UserError, match="hold images"):
+    with pytest.raises(UserError, match="contain images"):
         UltrasoundDataset.from_dataset(tf.data.Dataset.from_tensor_slices(IMAGES).take(0))
     data = UltrasoundDataset.from_arrays(IMAGES)
     with pytest.raises(UserError, match="--split study: choose one of patient, image"):

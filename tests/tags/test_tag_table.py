@@ -49,7 +49,7 @@ def test_columns_become_values(table):
             "Rows, Columns: no element of the tag schema. Elements are: StudyDescription",
         ),
         ("path\na\na\n", "tags.csv, line 3: this path is in tags.csv, line 2"),
-        ("path,label\na\n", "tags.csv, line 2: 1 cells, and 2 columns"),
+        ("path,label\na\n", "tags.csv, line 2: 1 cells, but 2 columns"),
         ("path\n", "no lines below"),
         ('path\n"a', "tags.csv, line 2: unexpected end of data"),
     ],

@@ -227,7 +227,7 @@ def test_draws_are_nested_and_spread():
         ({"labels": None}, "--data needs --labels or --masks"),
         (
             {"data": None},
-            "labels.csv: without --data it is a table of the phantom, which has class",
+            "labels.csv: without --data, choose a table of the phantom: class",
         ),
     ],
 )
