@@ -159,7 +159,7 @@ def test_every_arms_options_are_known():
         (
             "segmentation",
             "liver",
-            r"\[liver\] give its kind, classification or segmentation, such as: task = ",
+            r"\[liver\] give its kind, classification or segmentation, such as: ",
         ),
         (
             'readouts = ["frozen"]',
