@@ -150,7 +150,7 @@ def test_mistakes(write, ramp, tmp_path, capsys, dask, monkeypatch):
     monkeypatch.setattr(workers, "_JOINING", 60)
     monkeypatch.setattr(workers, "__version__", "9.9")
     with (
-        pytest.raises(UserError, match=r"its workers have tf-dicom-ce 0.*, and this is 9.9"),
+        pytest.raises(UserError, match=r"its workers have tf-dicom-ce 0.*, this computer has 9.9"),
         cluster(dask.scheduler_address),
     ):
         pass

@@ -1,5 +1,6 @@
 """The docs name what the code has."""
 
+import ast
 import os
 import re
 import subprocess
@@ -23,6 +24,30 @@ def test_every_flag_is_documented():
     text = (DOCS / "intake.md").read_text()
     for flag in Flag:
         assert f"| `{flag.slug}`{'*' * flag.needs_decoding} | {flag} |" in text
+
+
+def test_every_message_of_troubleshooting_is_in_the_code():
+    """A quoted message is a part of one text of the package; "…" stands for what is filled in."""
+    texts = "\n".join(map(_texts, (DOCS.parent / "tf_dicom_ce").rglob("*.py")))
+    quoted = re.findall(r"^\| `(.+?)` \|", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE)
+    assert len(quoted) > 40
+    for message in quoted:
+        assert re.search(".*".join(map(re.escape, message.split("…"))), texts), message
+
+
+def _texts(path: Path) -> str:
+    """Every text of a module on a line of its own."""
+    lines = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.JoinedStr):
+            lines.append(
+                "".join(
+                    part.value if isinstance(part, ast.Constant) else "…" for part in node.values
+                )
+            )
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            lines.append(node.value)
+    return "\n".join(lines)
 
 
 def test_tables_render_whole():

@@ -29,11 +29,11 @@ def test_what_spreadsheets_write(tmp_path, encoding, separator, end):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "t.csv, line 1: no column 'path'. It has: none."),
-        (b"a;b\n", "t.csv, line 1: no column 'path'. It has: a, b."),
-        (b"path,x,x\n", "t.csv, line 1: column 'x' stands twice."),
-        (b"path;label\na;1\nb\n", "t.csv, line 3: 1 cells, and 2 columns. Leave empty"),
-        (b"path,label\na,1,2\n", "t.csv, line 2: 3 cells, and 2 columns."),
+        (b"", "t.csv, line 1: no column 'path'. The columns are: none."),
+        (b"a;b\n", "t.csv, line 1: no column 'path'. The columns are: a, b."),
+        (b"path,x,x\n", "t.csv, line 1: column 'x' occurs twice. Remove one."),
+        (b"path;label\na;1\nb\n", "t.csv, line 3: 1 cells, but 2 columns. Keep empty"),
+        (b"path,label\na,1,2\n", "t.csv, line 2: 3 cells, but 2 columns."),
         (b"path\nM\xfcller\n", "t.csv, line 2: not UTF-8. In Excel, save it as"),
         (b'path\n"a\n', "t.csv, line 2: unexpected end of data."),
     ],

@@ -9,8 +9,8 @@ __version__ = "0.1.0"
 # the speed of a training step on a CPU; a user's own choice in the environment stands.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-#: What this package is in a notebook, and where it is: loaded when it is asked for, with all that
-#: it takes, so that importing the package takes no time.
+#: Public name -> its module. A module is imported at the first use of its name, so that importing
+#: the package takes no time.
 _PUBLIC = {
     "UltrasoundDataset": "data.ultrasound",
     "ContextEncoderGAN": "models.gan",

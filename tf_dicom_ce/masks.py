@@ -11,9 +11,9 @@ def likeliest_classes(probabilities: np.ndarray, shape: tuple[int, int]) -> np.n
 
         mask_ij = argmax_c Σ_kl w_ik w_jl p_klc
 
-    w interpolates linearly between the centres of pixels; to shrink, its triangle is widened to the
+    w interpolates linearly between the centres of pixels. To shrink, its triangle is widened to the
     distance of the new centres (antialiasing). `tf.image.resize(antialias=True)` does the same in
-    float32. Of equally likely classes the first is taken.
+    float32. Among equally likely classes the first one wins.
 
     p is float32 [h, w, C], the result uint8 of `shape`, height and width.
     """
@@ -28,12 +28,12 @@ def likeliest_classes(probabilities: np.ndarray, shape: tuple[int, int]) -> np.n
 
 
 def colour(label: int) -> tuple[int, int, int]:
-    """Red, green, blue (0…255) of a class from 1; they come round again after five."""
+    """Red, green, blue (0…255) of a class from 1; the colours repeat after five."""
     return _COLOURS[(label - 1) % len(_COLOURS)]
 
 
 def outline(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Gray levels, uint8 [H, W], with the border of every class of a mask but 0, integer [H, W].
+    """Draws the borders of a mask's classes from 1, integer [H, W], on gray levels, uint8 [H, W].
 
     Returns:
         uint8 [H, W, 3].

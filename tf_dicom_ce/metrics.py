@@ -13,16 +13,16 @@ Measure = Callable[[np.ndarray], dict[str, float]]
 def classification_measures(
     labels: np.ndarray, ids: np.ndarray, probabilities: np.ndarray, ordinal: bool
 ) -> dict[str, float]:
-    """Accuracy, kappa, AUROC, recall of every class; of ordered classes the mean absolute error.
+    """Accuracy, kappa, AUROC, recall per class; for ordered classes also the mean absolute error.
 
         kappa = 1 − Σ w_kl n_kl / Σ w_kl n_k. n_.l / n
         AUROC_k = (r_k − (n_k + 1) / 2) / (n − n_k)
 
     Labels and predicted ids are int [N], probabilities float [N, K]. n_kl counts labels k that were
-    found as l; w is 1 off the diagonal, or of classes in an order (`ordinal`) (k − l)². r_k is the
-    mean rank of p_k over the images of class k (Mann-Whitney), n_k their number; `auroc` is the
-    mean over the classes. NaN where a measure is not defined, which the labels alone decide: the
-    recall of a class that does not occur; kappa and `auroc` of labels that are all alike.
+    predicted as l. w is 1 off the diagonal, or (k − l)² for ordered classes (`ordinal`). r_k is the
+    mean rank of p_k over the images of class k (Mann-Whitney), n_k their number. `auroc` is the
+    mean over the classes. A measure is NaN where the labels leave it undefined: the recall of a
+    class that does not occur; kappa and `auroc` if all labels are equal.
     """
     classes = np.arange(probabilities.shape[1])
     found = np.zeros((len(classes), len(classes)))
@@ -56,16 +56,16 @@ def rank_inconsistency(logits: np.ndarray) -> float:
 def mask_measures(truth: np.ndarray, prediction: np.ndarray, tolerance: float) -> dict[str, float]:
     """Dice, 95 % Hausdorff distance and surface Dice of a class in an image, or a false positive.
 
-    Whether a measure is defined depends on the truth A alone, never on the prediction B. So the
-    images that a mean is over are the same for every model. Both are bool [H, W]; `tolerance` is
-    that of the surface Dice, in pixels. Distances go from the points of one outline to the nearest
-    of the other; each counts as much as the length of outline about it (Nikolov et al., JMIR 2021).
+    Whether a measure is defined depends on the truth A alone, never on the prediction B, so every
+    model has its mean over the same images. A and B are bool [H, W]. `tolerance` is that of the
+    surface Dice, in pixels. Distances go from the points of one outline to the nearest point of the
+    other, weighted by the length of outline around each point (Nikolov et al., JMIR 2021).
 
     Returns:
-        Where A has the class: `dice` 2 |A ∩ B| / (|A| + |B|), 0 to 1; `hausdorff_95` in pixels;
-        `surface_dice`, 0 to 1. If B misses it, they are 0, the image's diagonal √(H² + W²), and 0.
-        Where A lacks it: `false_positive`, 1 if B has a pixel of it and 0 if not; its mean over
-        images is the false positive rate. The others are NaN.
+        If A has the class: `dice` 2 |A ∩ B| / (|A| + |B|), 0 to 1; `hausdorff_95` in pixels;
+        `surface_dice`, 0 to 1. If B misses the class, these are 0, the image's diagonal
+        √(H² + W²), and 0. If A lacks the class: `false_positive`, 1 if B has a pixel of it, else 0;
+        its mean over images is the false positive rate. Undefined measures are NaN.
     """
     nothing = dict.fromkeys(("dice", "hausdorff_95", "surface_dice", "false_positive"), np.nan)
     if not truth.any():
@@ -84,15 +84,15 @@ def mask_measures(truth: np.ndarray, prediction: np.ndarray, tolerance: float) -
 
 
 def dice(truth: np.ndarray, prediction: np.ndarray) -> float:
-    """2 |A ∩ B| / (|A| + |B|) of bool arrays, of which A is not empty."""
+    """2 |A ∩ B| / (|A| + |B|) of bool arrays; A must not be empty."""
     return float(2 * (truth & prediction).sum() / (truth.sum() + prediction.sum()))
 
 
 def _border(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Corners of pixels that the outline passes [n, 2], and its length at each (marching squares).
+    """Corners of pixels on the outline [n, 2], and its length at each corner (marching squares).
 
-    A line cuts off one of the four pixels about a corner (length √½), or halves them (1); where
-    two that touch in the corner alone are inside, two lines cut them off (√2).
+    The outline cuts off one of the four pixels around a corner (length √½) or halves them (1). If
+    only two diagonal pixels are inside, two lines cut them off (√2).
     """
     squares = sliding_window_view(np.pad(mask, 1), (2, 2))
     inside = squares.sum(axis=(2, 3))
@@ -102,7 +102,7 @@ def _border(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _distances(outline: tuple, other: tuple) -> tuple[np.ndarray, np.ndarray]:
-    """From every point of an outline to the nearest of the other, sorted, with its length."""
+    """Sorted distances from the points of an outline to the other outline, with their lengths."""
     (points, lengths), (others, _) = outline, other
     distances, _ = KDTree(others).query(points)
     order = np.lexsort((lengths, distances))
@@ -110,7 +110,7 @@ def _distances(outline: tuple, other: tuple) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _percentile_95(distances: np.ndarray, lengths: np.ndarray) -> float:
-    """The distance that 95 % of the outline do not exceed."""
+    """The distance that 95 % of the outline's length do not exceed."""
     reached = np.cumsum(lengths) / lengths.sum()
     return float(distances[min(np.searchsorted(reached, 0.95), len(distances) - 1)])
 
@@ -125,10 +125,10 @@ def bootstrap(measure: Measure, clusters: np.ndarray, repeats: int, seed: int) -
     """All measures on `repeats` resamples of whole patients, float [repeats] by name.
 
     Args:
-        measure: From positions (int array, with repetition) to numbers by name.
+        measure: Function from positions (int array, with repetition) to numbers by name.
         clusters: Patient of each position, [N].
         repeats: Ten in the paper (Table 2), more for an interval.
-        seed: Of the resampling.
+        seed: Seed of the resampling.
     """
     names, patients = np.unique(clusters, return_inverse=True)
     positions = [np.flatnonzero(patients == k) for k in range(len(names))]
@@ -138,13 +138,13 @@ def bootstrap(measure: Measure, clusters: np.ndarray, repeats: int, seed: int) -
 
 
 def summarise(measure: Measure, clusters: np.ndarray, seed: int) -> dict[str, dict]:
-    """Every measure on everything, its ten-bootstrap mean and sd, and its 95 % interval.
+    """Every measure on all images, its ten-bootstrap mean and sd, and its 95 % interval.
 
-    The interval is the 2.5 and 97.5 percentile of 1,000 resamples of whole patients. Resamples on
-    which a measure is not defined (NaN) are left out: those without any image that it is of, which
-    the truth decides, so they are the same for every model. None where it is not defined at all,
-    and no spread or interval where one patient alone decides: it says nothing about others.
-    The arguments are those of `bootstrap`.
+    The interval is the 2.5 and 97.5 percentile of 1,000 resamples of whole patients. Resamples
+    without any image that defines a measure (NaN) are left out. The truth decides which images
+    these are, so the resamples are the same for every model. A measure that is never defined is
+    None. If it rests on a single patient, it has no spread and no interval. The arguments are those
+    of `bootstrap`.
     """
     values = measure(np.arange(len(clusters)))
     ten = bootstrap(measure, clusters, 10, seed)
@@ -164,6 +164,6 @@ def summarise(measure: Measure, clusters: np.ndarray, seed: int) -> dict[str, di
 
 def _defined(values: np.ndarray, statistic: Callable) -> float | None:
     defined = values[~np.isnan(values)]
-    # Always the same where it is defined at all: it rests on one patient.
+    # The same in all resamples: the measure rests on one patient.
     rests_on_one = len(defined) < len(values) and len(set(defined)) < 2
     return None if len(defined) < 2 or rests_on_one else float(statistic(defined))

@@ -12,8 +12,8 @@ import tensorflow as tf
 def resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     """Antialiased bilinear resize, aspect ratio not kept (section 4.3).
 
-    The triangle filter is separable. It goes along one side after the other, each time with the
-    other side as the channels, along which alone TensorFlow's kernel is fast.
+    The triangle filter is separable and is applied along one side after the other. The other side
+    then takes the place of the channels, because TensorFlow's kernel is fast along channels only.
 
     Args:
         image: Gray levels 0…255, uint8 or float, [..., H, W, 1] (3 or 4 dimensions).
@@ -42,8 +42,8 @@ def standardise(image: tf.Tensor) -> tf.Tensor:
     """Per-image z-score: (x − mean) / sd (section 4.3); a constant image gives zeros.
 
     Gray levels, float or uint8, [N, H, W, 1], become float32 of mean 0 and standard deviation 1
-    over H, W and the channel. The minimum is taken off first: it leaves the z-score as it is, and
-    makes the mean of a constant image an exact 0 in float32.
+    over H, W and the channel. The minimum is subtracted first. This does not change the z-score,
+    and makes the mean of a constant image an exact 0 in float32.
     """
     image = tf.cast(image, tf.float32)
     image -= tf.reduce_min(image, axis=[1, 2, 3], keepdims=True)
@@ -60,7 +60,7 @@ def decode_image_bytes(contents: tf.Tensor) -> tf.Tensor:
 
     Raises:
         tf.errors.InvalidArgumentError: Neither PNG nor JPEG, damaged, or a 16-bit PNG (TensorFlow
-            would cut it to 8 bits without a word).
+            would silently reduce it to 8 bits).
     """
     header = tf.strings.join([tf.strings.substr(contents, 0, 25), b"\0" * 25])
     is_jpeg = tf.io.is_jpeg(contents)

@@ -1,4 +1,4 @@
-"""Pages and reports from this package's Jinja templates."""
+"""Fills this package's Jinja templates for pages and reports."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,11 +7,11 @@ from typing import Any
 def fill(
     template: str, content: Mapping[str, Any], filters: Mapping[str, Callable] | None = None
 ) -> str:
-    """Fills a template, e.g. "intake/coverage.html.jinja", and may give it filters of its own.
+    """Fills a template, such as "intake/coverage.html.jinja", with optional filters.
 
-    What goes into HTML is escaped, and nothing that the template names may be missing.
+    Values in HTML are escaped. A name that the template uses but the content lacks is an error.
     """
-    import jinja2  # here, as most commands fill none
+    import jinja2  # here, because most commands need no template
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tf_dicom_ce", "."),

@@ -1,4 +1,4 @@
-"""Tables as people have them: CSV from Excel and other programs, read in one way."""
+"""Reads the CSV tables of users, as Excel and other programs write them."""
 
 import csv
 import io
@@ -21,11 +21,12 @@ def read_table(path: Path, *required: str) -> tuple[list[str], list[Line]]:
     """Reads a CSV: commas, semicolons or tabs; UTF-8 with or without BOM, or UTF-16 with one.
 
     The separator is the one that gives a heading with the required columns. Lines without text are
-    left out. In a column `path`, `./0.png` is `0.png`. The names of the columns come first.
+    left out. In a column `path`, `./0.png` becomes `0.png`. Returns the names of the columns, and
+    the lines.
 
     Raises:
-        UserError: It cannot be read, is of another encoding, lacks a required column, has a column
-            twice, or a line is longer or shorter than the heading; the message says what to do.
+        UserError: The file cannot be read, has another encoding, lacks a required column, has a
+            column twice, or a line is longer or shorter than the heading; the message has a remedy.
     """
     text = _decoded(path)
     heading = text.partition("\n")[0]
@@ -48,8 +49,8 @@ def read_table(path: Path, *required: str) -> tuple[list[str], list[Line]]:
                 _check_columns(path, columns, required)
             elif len(cells) != len(columns):
                 raise UserError(
-                    f"{where}: {len(cells)} cells, and {len(columns)} columns. Leave empty cells "
-                    "in, and put a text that holds the separator in quotes."
+                    f"{where}: {len(cells)} cells, but {len(columns)} columns. Keep empty cells, "
+                    "and put texts that contain the separator in quotes."
                 )
             else:
                 lines.append(Line(where, dict(zip(columns, cells, strict=True))))
@@ -62,7 +63,7 @@ def read_table(path: Path, *required: str) -> tuple[list[str], list[Line]]:
 
 
 def _as_meant(cell: str) -> str:
-    """Without the apostrophe that keeps a spreadsheet from taking a text for a formula."""
+    """Removes the apostrophe that keeps a spreadsheet from reading a text as a formula."""
     return cell[1:] if re.match("'[=+@-]", cell) else cell
 
 
@@ -85,7 +86,7 @@ def _check_columns(path: Path, columns: list[str], required: tuple[str, ...]) ->
     for name in required:
         if name not in columns:
             found = ", ".join(columns) or "none"
-            raise UserError(f"{path.name}, line 1: no column '{name}'. It has: {found}.")
+            raise UserError(f"{path.name}, line 1: no column '{name}'. The columns are: {found}.")
     twice = {name for name in columns if name and columns.count(name) > 1}
     if twice:
-        raise UserError(f"{path.name}, line 1: column '{min(twice)}' stands twice.")
+        raise UserError(f"{path.name}, line 1: column '{min(twice)}' occurs twice. Remove one.")

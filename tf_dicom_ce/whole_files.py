@@ -1,4 +1,4 @@
-"""Files that are whole at any moment, and private; folders that one process has for itself."""
+"""Files that are whole at any moment, private files, and locks on folders."""
 
 import contextlib
 import csv
@@ -20,7 +20,7 @@ _user_umask: int | None = None
 
 @contextlib.contextmanager
 def private() -> Iterator[None]:
-    """What this process makes meanwhile is readable by its user alone: it may show patients."""
+    """Within this context, new files are readable by their user alone: they may show patients."""
     global _user_umask
     before, outer = os.umask(0o077), _user_umask
     _user_umask = before if outer is None else outer
@@ -33,7 +33,7 @@ def private() -> Iterator[None]:
 
 @contextlib.contextmanager
 def public() -> Iterator[None]:
-    """Within `private`: what is made meanwhile, such as a model, is for whom the user allows."""
+    """Within `private`, undoes it: new files, such as a model, get the user's usual permissions."""
     if _user_umask is None:
         yield
         return
@@ -46,10 +46,10 @@ def public() -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path, private: bool = False) -> Iterator[Path]:
-    """Gives a path, of the same suffixes, to write beside `path`; renames it if that went well.
+    """Gives a temporary path beside `path`, with its suffixes; renames it to `path` on success.
 
-    A reader sees the old file or the new one, never half of it; an error leaves the old one. What
-    is private only this user may read (mode 0600), from its first byte on.
+    A reader sees the old file or the new one, never a part; after an error the old file stays. A
+    private file has the mode 0600 from its first byte on.
     """
     beside = path.with_name(f".{os.getpid()}.part.{path.name}")
     try:
@@ -72,7 +72,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def keep_first(beside: Path, path: Path) -> None:
-    """Names a whole file `path`, unless there is one: of several processes the first one wins."""
+    """Moves a whole file to `path`, unless `path` exists: the first of several processes wins."""
     try:
         path.hardlink_to(beside)
     except FileExistsError:
@@ -85,7 +85,7 @@ def keep_first(beside: Path, path: Path) -> None:
 
 @contextlib.contextmanager
 def named(path: Path) -> Iterator[None]:
-    """An OSError names what was written, e.g. when the disk is full."""
+    """Adds `path` to an OSError that lacks it, such as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -95,9 +95,9 @@ def named(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def making(folder: Path) -> Iterator[Path]:
-    """Gives a folder to fill beside `folder`, this user's alone, and renames it when it is whole.
+    """Gives a private temporary folder beside `folder`, and renames it when it is whole.
 
-    Of two processes that make the same folder the first one wins.
+    If two processes make the same folder, the first one wins.
     """
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     beside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
@@ -115,7 +115,7 @@ def making(folder: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str, private: bool = False) -> None:
-    """Writes UTF-8; the odd byte of a file name that is not Unicode is shown, not fatal."""
+    """Writes UTF-8; bytes of a file name that are not Unicode are escaped."""
     with replacing(path, private) as beside:
         beside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
@@ -123,7 +123,7 @@ def write_text(path: Path, text: str, private: bool = False) -> None:
 def write_table(
     path: Path, columns: Sequence[str], rows: Iterable[Mapping], private: bool = False
 ) -> None:
-    """Writes a CSV: a line of names, then the rows; a row that lacks a column has it empty."""
+    """Writes a CSV: a heading, then the rows; a column that a row lacks is empty."""
     like = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}  # see `write_text`
     with replacing(path, private) as beside, beside.open("w", **like) as file:
         csv.DictWriter(file, columns).writeheader()
@@ -131,10 +131,10 @@ def write_table(
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Mapping]) -> str:
-    """Lines of a CSV that people open in a spreadsheet.
+    """Lines of a CSV for spreadsheets.
 
-    They end in CR LF (RFC 4180), so that a cell with either is quoted. A text that a spreadsheet
-    would take for a formula, as a file's name may be, gets an apostrophe in front.
+    Lines end in CR LF (RFC 4180), and cells that contain CR or LF are quoted. A text that a
+    spreadsheet would read as a formula, such as some file names, gets an apostrophe in front.
     """
     text = io.StringIO()
     _write_rows(text, columns, rows)
@@ -156,17 +156,17 @@ def _harmless(cell: Any) -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes `content` as JSON to be read by people, too."""
+    """Writes `content` as indented JSON."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 @contextlib.contextmanager
 def sole(path: Path, busy: str | None) -> Iterator[None]:
-    """Keeps other processes out while the context lasts, however this process ends.
+    """Locks out other processes while the context lasts, however this process ends.
 
     Args:
         path: The lock's file, whose folder has to exist; or a folder.
-        busy: The message of the UserError if another process is in; None waits for its end.
+        busy: The message of the UserError if another process has the lock; None waits for it.
     """
     flags = os.O_RDONLY if path.is_dir() else os.O_WRONLY | os.O_CREAT
     descriptor = os.open(path, flags, 0o666)

@@ -1,13 +1,13 @@
-"""A measure in words: its unit, what it says, and its numbers as they are shown."""
+"""Measures in words: unit, meaning, and format of numbers."""
 
 from collections.abc import Sequence
 
-#: Measure -> its unit, and what it says.
+#: Measure -> its unit and its meaning.
 _MEASURES = {
     "accuracy": ("share", "images whose class is right"),
     "kappa": (
         "ratio",
-        "Cohen's, of ordered classes with quadratic weights; 1 all agree, 0 as by chance",
+        "Cohen's kappa, for ordered classes with quadratic weights; 1: all agree, 0: chance",
     ),
     "mean_absolute_error": ("classes", "mean distance of the classes' numbers"),
     "auroc": ("share", "area under the ROC, mean over the classes, each against the rest"),
@@ -18,11 +18,11 @@ _MEASURES = {
     "dice": ("share", "overlap, mean over the classes an image has, then over the images"),
     "rec": ("z-score²", "L_rec, mean squared error of what was painted in"),
     "rec_of_mean": ("z-score²", "L_rec of painting the mean, to compare `rec` with"),
-    "joint": ("–", "what the training brings down (Eq. 3, and the loss on tags if any)"),
+    "joint": ("–", "the minimised loss (Eq. 3, plus the loss on tags if any)"),
     "tags": ("nats", "loss of predicting the tags"),
     "tags_accuracy": ("share", "labels of present tags that the encoder predicts right"),
 }
-#: The same of measures that are made for every class.
+#: The same for measures that every class has.
 _BY_CLASS = {
     "recall": ("share", "images of the class that are found"),
     "dice": ("share", "overlap in the images that have it, 0 where it is missed"),
@@ -42,8 +42,8 @@ _BY_CLASS = {
 def describe(name: str, classes: Sequence[str] = ()) -> tuple[str, str]:
     """The unit and the meaning of a measure.
 
-    It is named as in `result.json`, e.g. `accuracy`, `recall_1` or `dice_liver`. The meaning stands
-    after the class's name if it is of one. Of an unknown measure they are "–" and "".
+    It is named as in `result.json`, e.g. `accuracy`, `recall_1` or `dice_liver`. For a measure of a
+    class, the meaning begins with the class's name. An unknown measure gives "–" and "".
     """
     if name in _MEASURES:
         return _MEASURES[name]
@@ -56,10 +56,10 @@ def describe(name: str, classes: Sequence[str] = ()) -> tuple[str, str]:
 
 
 def number(value: float | None) -> str:
-    """Four decimals, or "–" where there is no number."""
+    """Four decimals, or "–" if there is no number."""
     return "–" if value is None else f"{value:.4f}"
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """Both ends, or "–" where there are none."""
+    """Both ends, or "–" if there is no interval."""
     return "–" if low is None else f"{low:.4f} to {high:.4f}"

@@ -1,4 +1,4 @@
-"""Maps a function over items in processes that may die or hang, at the cost of one item each."""
+"""Maps a function over items in processes; a process that dies or hangs costs one item."""
 
 import atexit
 import collections
@@ -29,14 +29,14 @@ from tf_dicom_ce.child_process import ROOT, SAFE
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.errors import UserError
 
-_JOINING = 60  # seconds that scheduler and workers may take, as where one job starts all of them
+_JOINING = 60  # seconds for scheduler and workers to start, as if one job starts all of them
 _PARTITION = 16  # chunks that go to a worker of a cluster at once
-_AHEAD = 4  # chunks a worker that are under way or wait for their turn
+_AHEAD = 4  # chunks per worker that run or wait
 _PATIENCE = 0.02  # seconds over which a worker gathers results before it sends them
 _LONGEST = 70  # characters of TMPDIR; the path of a socket below it may have 107
 _ADDRESS_SPACE = 8 << 30  # bytes; a worker that wants more gets a MemoryError
-# Workers are forked from a server that has these loaded: that takes milliseconds, and no thread of
-# TensorFlow is copied, as it would be by a fork of this process.
+# Workers are forked from a server that has loaded these modules. A fork takes milliseconds and, as
+# it is not a fork of this process, copies no thread of TensorFlow.
 _PRELOADED = ["tf_dicom_ce.dicom.reader", "tf_dicom_ce.dicom.pictures", "tf_dicom_ce.tags.schema"]
 
 
@@ -55,14 +55,15 @@ def guarded_map(
     timeout: float = 60.0,
     chunk: int = 16,
 ) -> Iterator[Any]:
-    """Yields `function(item)` of every item, in order, with a bounded number under way.
+    """Yields `function(item)` for every item, in order, with a bounded number at work.
 
     Args:
-        function: Of a module, so that other processes find it; must keep no state. Its exceptions
-            are raised here.
-        items: Anything that can be pickled; taken as they are needed.
+        function: A function of a module, so that other processes find it, without state. Its
+            exceptions are raised here.
+        items: Anything that can be pickled; read as needed.
         lost: The result of an item whose worker died or took too long.
-        workers: Processes; by default one a core. Within `cluster`, all of the cluster's.
+        workers: Number of processes, by default one per core. Within `cluster`, all of the
+            cluster's.
         timeout: Seconds for one item.
         chunk: Items sent to a worker at once.
 
@@ -113,12 +114,12 @@ _client: Any = None  # of the Dask cluster that works now
 def cluster(address: str | None) -> Iterator[None]:
     """Lets `guarded_map` work on a Dask cluster: on other machines, if the disk is shared.
 
-    Every partition goes to one of the cluster's workers, which has it done by a process of its own
-    as here; a partition that a lost worker held is done again. Results and their order do not
-    depend on who did them.
+    Every partition goes to one of the cluster's workers, which gives it to a process of its own.
+    The partition of a lost worker is repeated. Results and their order do not depend on the worker.
 
     Args:
-        address: Of the scheduler, as tcp://HOST:8786; None: processes of this machine.
+        address: The scheduler's address, such as tcp://HOST:8786; None for processes of this
+            machine.
 
     Raises:
         UserError: No scheduler answers there, or its workers have another version of this package.
@@ -164,8 +165,8 @@ def _require_workers(address: str, client: Any) -> None:
         ) from None
     if versions != {__version__}:
         raise UserError(
-            f"--engine {address}: its workers have tf-dicom-ce {', '.join(sorted(versions))}, and "
-            f"this is {__version__}. Install the same one."
+            f"--engine {address}: its workers have tf-dicom-ce {', '.join(sorted(versions))}, this "
+            f"computer has {__version__}. Install the same version."
         )
 
 
@@ -176,7 +177,7 @@ def _version() -> str:
 def _cluster_map(
     function: Callable, items: Iterable, lost: Callable, timeout: float, chunk: int
 ) -> Iterator[Any]:
-    """`guarded_map` on the cluster, by partitions, a few a worker under way."""
+    """`guarded_map` on the cluster, by partitions, with a few per worker at work."""
     from distributed import KilledWorker
     from distributed.comm import CommClosedError
 
@@ -188,7 +189,7 @@ def _cluster_map(
         while True:
             size = sum(_client.nthreads().values()) or 1
             while len(under_way) < 2 * size and (given := next(partitions, None)):
-                # The key is shown on the dashboard: it tells nothing of what is done.
+                # The dashboard shows the key, so it must not name the work.
                 key = f"partition-{uuid.uuid4().hex}"
                 under_way.append(_client.submit(work, given, key=key, pure=False))
             if not under_way:
@@ -197,7 +198,7 @@ def _cluster_map(
     except (futures.CancelledError, CommClosedError, KilledWorker) as error:
         raise UserError(
             "--engine: the cluster has lost its scheduler or its workers "
-            f"({type(error).__name__}). Start it and give the command again: what was done is kept."
+            f"({type(error).__name__}). Start it, and repeat the command: finished work is kept."
         ) from None
     finally:
         for future in under_way:
@@ -207,14 +208,14 @@ def _cluster_map(
 def _work(
     function: Callable, lost: Callable, timeout: float, chunk: int, items: tuple
 ) -> list[Any]:
-    """A partition, at a worker of the cluster."""
+    """Does a partition, in a worker of the cluster."""
     return list(guarded_map(function, items, lost, 1, timeout, chunk))
 
 
 def warm_up() -> None:
-    """Starts what workers are forked from, so that it gets ready while this process goes on.
+    """Starts the server that workers are forked from; it loads while this process continues.
 
-    Worth a quarter of a second if it is called before the imports that reading takes.
+    Saves a quarter of a second if called before the imports for reading.
     """
     _context()
     with _detached():
@@ -235,9 +236,9 @@ class Worker:
     def __call__(self, items: Sequence[Any]) -> list[Any]:
         """The results of items, in order; an exception of the function is raised here."""
         results: list[Any] = []
-        one_by_one = False  # the process sends each result at once, to know which item is to blame
+        one_by_one = False  # each result is sent at once, to know which item failed
         while len(results) < len(items) and not self._ended:
-            with contextlib.suppress(ConnectionError):  # one that died meanwhile is noticed below
+            with contextlib.suppress(ConnectionError):  # a dead process is noticed below
                 self._connection.send((items[len(results) :], one_by_one))
             while len(results) < len(items):
                 found = self._receive()
@@ -254,7 +255,7 @@ class Worker:
         return results
 
     def end(self) -> None:
-        """Ends the process, from any thread; there is no other."""
+        """Ends the process, from any thread, without a successor."""
         self._ended = True
         self._process.kill()
 
@@ -287,15 +288,15 @@ class Worker:
 
 
 class Failure(NamedTuple):
-    """What is told of an exception: its class alone, for messages quote the values of elements."""
+    """An exception by its class alone, because messages quote the values of elements."""
 
     name: str
 
 
 class GuardedCalls:
-    """Worker processes that outlive a call; as many as there were calls at the same time.
+    """Worker processes that outlive a call, as many as there were simultaneous calls.
 
-    A call whose process dies, or takes longer than so many seconds, is tried once more.
+    A call whose process dies or exceeds the time limit is repeated once.
     """
 
     def __init__(self, timeout: float):
@@ -303,11 +304,11 @@ class GuardedCalls:
         self._idle: list[Worker] = []
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Calls a function of a module with what can be pickled, from any thread.
+        """Calls a function of a module with arguments that can be pickled, from any thread.
 
         Returns:
-            The result; an `Outage` if its worker died or took too long; a `Failure` if the function
-            raised something.
+            The result; an `Outage` if the worker died or took too long; a `Failure` if the function
+            raised an exception.
         """
         try:
             worker = self._idle.pop()
@@ -351,11 +352,11 @@ _STARTING = threading.Lock()
 
 @contextlib.contextmanager
 def _detached() -> Iterator[None]:
-    """Keeps a new process from two things that it must not run, and needs nothing of.
+    """Keeps a new process from running the user's script and files of the working folder.
 
-    The user's script, which would run again; and what lies in the working folder, which is data,
-    also where it is called `selectors.py`. A worker of Dask is a daemon, which may have no
-    children; these end with their connection.
+    The script would run again. The working folder holds data, even a file called `selectors.py`. A
+    worker of Dask is a daemon, which may have no children; these children end with their
+    connection.
     """
     own = multiprocessing.current_process()._config
     main = vars(sys.modules["__main__"])

@@ -82,8 +82,8 @@ def test_a_group_of_one_station_alone_is_told(audited, archive):
     study, probe = audited.tags
     sentences = [s for s in study.warnings if "station" in s]
     assert sentences == [
-        "97% of the files of «thyroid» are of one station, and 0% of the others: the picture may "
-        "tell the station, and not what it shows."
+        "97% of the files of «thyroid» come from one station, but only 0% of the others: the model "
+        "may recognise the station instead of the content."
     ]
     assert [s for s in probe.warnings if "«linear»" in s and "station" in s]
     assert not [s for s in study.warnings if "manufacturer" in s]  # there is one alone
@@ -98,8 +98,8 @@ def test_a_group_of_one_folder_alone_is_told_where_folders_are_collections(tmp_p
     index = scan(tmp_path / "in", TagSchema.load("ultrasound"), progress=False)
     groups = [row.states["study"][1] for row in index.rows]
     assert list(single_sources(index.rows, groups)) == [
-        "100% of the files of «US KIDNEY» are of one folder, and 33% of the others: the picture "
-        "may tell the folder, and not what it shows."
+        "100% of the files of «US KIDNEY» come from one folder, but only 33% of the others: the "
+        "model may recognise the folder instead of the content."
     ]
     # Folders of patients are none.
     assert list(single_sources(index.rows[:12], groups[:12])) == []
@@ -195,6 +195,6 @@ def test_mistakes(archive, write, ramp, tmp_path, capsys):
     assert main(["audit", str(archive), "--encoder", str(tmp_path / "gone")]) == 2
     assert str(tmp_path / "gone") in capsys.readouterr().err
     assert main(["audit", str(archive), "--run", str(archive)]) == 2
-    assert "holds something else than a report" in capsys.readouterr().err
-    with pytest.raises(UserError, match="wants files with tags"):
+    assert "holds files that are not a report" in capsys.readouterr().err
+    with pytest.raises(UserError, match="needs files with tags"):
         audit(UltrasoundDataset.from_arrays(np.zeros((2, 32, 64))))

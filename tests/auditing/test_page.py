@@ -93,7 +93,7 @@ def test_a_decision_can_be_taken_back(page, saved, dataset, encoder, tmp_path):
     expect(page.locator("#value")).to_have_text("«US THYROID» (thyroid)")
     expect(page.locator("#alike figure")).to_have_count(4)
     expect(page.locator("details")).to_contain_text(
-        "WARNING: 97% of the files of «thyroid» are of one station, and 0% of the others"
+        "WARNING: 97% of the files of «thyroid» come from one station, but only 0% of the others"
     )
     page.click("#accept")
     page.click("#back")

@@ -96,7 +96,7 @@ def test_without_a_home(run, tmp_path):
     code, error = run(**nowhere | {"XDG_CONFIG_HOME": str(tmp_path / "config")})
     assert code == 0
     assert is_whole(tmp_path / "run")
-    assert "/dev/null/.cache/tf-dicom-ce: Not a directory. What is kept between runs" in error
+    assert "/dev/null/.cache/tf-dicom-ce: Not a directory. The cache is in" in error
     (folder,) = (word for word in error.split() if "/tf-dicom-ce-" in word)
     assert not os.path.exists(folder)  # noqa: PTH110  deleted at the end
 

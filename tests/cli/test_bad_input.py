@@ -84,7 +84,7 @@ def test_a_report_goes_to_a_folder_of_its_own(write, tmp_path, capsys):
     (tmp_path / "run" / "config.json").write_text("mine")
     words = ["index", str(tmp_path / "data"), "--run", str(tmp_path / "run")]
     assert main(words) == 2
-    assert "holds something else than a report (config.json)" in capsys.readouterr().err
+    assert "holds files that are not a report (config.json)" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
     (tmp_path / "run" / "config.json").unlink()
     for _ in range(2):  # a report may be replaced by a newer one

@@ -187,7 +187,7 @@ def test_classification(run, place, encoder, tmp_path):
     its = json.loads((encoder / "1" / "encoder.json").read_text())
     assert contents[0]["encoder"]["weights_digest"] == its["weights_digest"]
     assert contents[0]["weights_digest"] != its["weights_digest"]
-    assert "ended already" in run(*always, "--resume", name="longer").out
+    assert "is finished" in run(*always, "--resume", name="longer").out
     assert (
         "--epochs 1: the run in"
         in run(*always, "--resume", "--epochs", 1, name="longer", code=2).err
@@ -203,7 +203,7 @@ def test_mistakes(run, place, tmp_path):
     assert "unknown class 'left'" in run("--class-names", "right", code=2).err
     its_own = ("--image-size", 32, 64, "--width", 1 / 32, "--class-names", "right")
     assert "unknown class 'left'" in run(*its_own, code=2).err  # the encoder's own size is fine
-    assert "give their order, e.g. --class-names left right" in run(code=2).err
+    assert "Give their order, such as --class-names left right" in run(code=2).err
     assert "--masks is for --task segmentation" in run("--masks", data, code=2).err
     few = shutil.copytree(data, tmp_path / "few", ignore=shutil.ignore_patterns("7.png"))
     assert "labels.csv, line 9: no file '7.png'" in run("--data", few, code=2).err
@@ -246,5 +246,5 @@ def test_from_a_notebook(place, tmp_path, monkeypatch):
     assert (read.epoch, read.measures, read.version) == (done.epoch, done.measures, None)
     for a, b in zip(read.model.get_weights(), done.model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    with pytest.raises(UserError, match="--encoder-weights imagenet: the encoder has its own"):
+    with pytest.raises(UserError, match="--encoder-weights imagenet: the encoder has weights"):
         finetune_config("classification", "quick", {"encoder_weights": "imagenet"}, content)

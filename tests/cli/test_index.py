@@ -64,7 +64,7 @@ def test_help_lists_the_flags(capsys):
     with pytest.raises(SystemExit):
         main(["index", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert "blacken what lies outside of the ultrasound, where names are printed" in text
+    assert "blacken all pixels outside of the ultrasound, where names are printed" in text
     assert "two-panes" in text
     assert "burned-in" in text
 
@@ -83,7 +83,7 @@ def test_decoded_beforehand_is_not_decoded_by_a_training(index, write, ramp, cap
     assert sum(json.loads((folder / "coverage.json").read_text())["refusals"].values()) == 1
 
     code, _, said = index("b", "--decode", *size)
-    assert "0 images decoded, the others were there" in said.out
+    assert "0 images decoded; the others were there already." in said.out
     words = ("--width", "0.03125", "--epochs", "1", "--batch-size", "2", "--no-export")
     words = (*size, *words, "--allow-unreadable", "--run", str(tmp_path / "run"))
     assert main(["train", "--data", str(tmp_path / "data"), *words]) == 0

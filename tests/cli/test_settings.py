@@ -86,7 +86,7 @@ def test_what_one_place_takes_all_take(part, field, tmp_path):
     if field.name == "task":  # the command's word stands above the file's
         told = told[:1]
     if field.name in decided(part):
-        with pytest.raises(UserError, match=rf"\[{part}\] '{field.name}' is what the study"):
+        with pytest.raises(UserError, match=rf"\[{part}\] '{field.name}': the study sets it"):
             in_a_study(part, field, value, tmp_path / "s.toml")
     else:
         told.append(in_a_study(part, field, value, tmp_path / "s.toml"))
@@ -136,5 +136,5 @@ def test_contradictions_are_told_before_any_job_has_run(tmp_path):
     path = tmp_path / "s.toml"
     path.write_text('arms = ["ce"]\nseeds = [0]\n[pretraining]\ntag_dropout = 0.1\n')
     words = read_protocol(path, study.options_of()).jobs()[0].command
-    with pytest.raises(UserError, match="--tag-dropout is about the tags"):
+    with pytest.raises(UserError, match="--tag-dropout needs the tags"):
         study.check_job(words)

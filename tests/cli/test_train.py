@@ -182,7 +182,7 @@ def test_data_are_known_by_their_content(train, data, tmp_path, capfd):
     shutil.rmtree(tmp_path / "cache")
     capfd.readouterr()
     folder = train("run1", "--data", moved, *always, "--resume", "--epochs", "2")
-    assert "images decoded, the others were there" in capfd.readouterr().out
+    assert "images decoded; the others were there already." in capfd.readouterr().out
     config = json.loads((folder / "config.json").read_text())
     assert (config["data_fingerprint"], config["epochs"]) == (found["run1"][0], 2)
     assert len((folder / "history.csv").read_text().splitlines()) == 1 + 2
@@ -219,10 +219,10 @@ def test_runs_are_equal_bit_for_bit(whole, place, train, tmp_path, capfd, monkey
     always = ("--data", place / "data", "--deterministic", "--augment")
     longer = train("longer", *always, "--epochs", 1, "--no-export")
     assert json.loads((longer / "result.json").read_text())["epochs"] == 1
-    assert "images decoded, the others were there" in capfd.readouterr().out
+    assert "images decoded; the others were there already." in capfd.readouterr().out
     train("longer", *always, "--resume")
     out, err = capfd.readouterr()
-    assert "Store: 0 images decoded, the others were there" in out
+    assert "Store: 0 images decoded; the others were there already." in out
     assert "epoch 2/2" in err
     assert "epoch 1/2" not in err
     assert_equal(left_by(whole[0]), left_by(longer))
@@ -233,10 +233,10 @@ def test_runs_are_equal_bit_for_bit(whole, place, train, tmp_path, capfd, monkey
     assert json.loads(file.read_text())["epochs"] == 2
 
     train("longer", *always, "--resume")
-    assert "ended already" in capfd.readouterr().out
+    assert "is finished" in capfd.readouterr().out
     for words, message in (
         (["--epochs", 1], "--epochs 1: the run in"),
-        (["--seed", 4], "has seed 0, and now it would be 4"),
+        (["--seed", 4], "has seed 0, this command has 4"),
     ):
         with pytest.raises(AssertionError):
             train("longer", *always, "--resume", *words)

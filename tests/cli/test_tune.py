@@ -79,10 +79,10 @@ def test_missing_file(tmp_path, capsys):
 def test_refusals(tmp_path, capsys):
     for words, message in (
         (["--trials", "0"], "--trials 0: choose 1 or more."),
-        (["--export", "e"], "--export and --resume have no meaning here"),
-        (["--resume"], "--export and --resume have no meaning here"),
+        (["--export", "e"], "--export and --resume do not apply"),
+        (["--resume"], "--export and --resume do not apply"),
         (["--search", "depth"], "--search depth: choose from lambda_adv,"),
-        (["--search", "width", "--width", "1"], "give it no value by --width"),
+        (["--search", "width", "--width", "1"], "leave out --width"),
     ):
         assert main(["tune", "--run", str(tmp_path / "run"), *words]) == 2
         assert message in capsys.readouterr().err

@@ -42,10 +42,10 @@ def rows(label=lambda k: k % 3, split=None):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,label\n00.png,1\n", "no column 'path'. It has: file, label"),
+        ("file,label\n00.png,1\n", "no column 'path'. The columns are: file, label"),
         ("path,label\n00.png,1\nnone.png,2\n", "line 3: no file 'none.png'"),
-        ("path,label\n00.png,1\n./00.png,2\n", "line 3: '00.png' stands in labels.csv, line 2"),
-        ("path,label,split\n00.png,1,dev\n", "line 2: split 'dev' is none of"),
+        ("path,label\n00.png,1\n./00.png,2\n", "line 3: '00.png' is in labels.csv, line 2"),
+        ("path,label,split\n00.png,1,dev\n", "line 2: split 'dev': choose from"),
         ("path,label\n00.png,\n", "no row has a label"),
         (
             "path,label,patient,split\n00.png,1,a,train\n01.png,1,b,\n",
@@ -75,11 +75,11 @@ def test_classes_by_number_by_name_and_by_order(table):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (["poor", "good"], "The classes good, poor are no whole numbers: give their order"),
-        (["1.5", "2"], "The classes 1.5, 2 are no whole numbers"),
-        (["1", "nan"], "line 3: is 'nan' a class? If it means that the label is missing"),
+        (["poor", "good"], "The classes good, poor are not numbers. Give their order"),
+        (["1.5", "2"], "The classes 1.5, 2 are not numbers"),
+        (["1", "nan"], "line 3: is 'nan' a class? If the label is missing"),
         (["1", "N/A"], "line 3: is 'N/A' a class?"),
-        (["Good", "good"], "line 3: is 'good' the class 'Good' of labels.csv, line 2? Write them"),
+        (["Good", "good"], "line 3: is 'good' the class 'Good' of labels.csv, line 2? Write both"),
     ],
 )
 def test_classes_that_are_asked_about(table, labels, message):
@@ -111,7 +111,7 @@ def test_a_class_without_training_examples(table, tmp_path, capsys):
         return ["train", "validation", "test"][k // 10]
 
     load(table, rows(lambda k: k % 2 + (k >= 28), split=split), tmp_path)
-    assert "No training example of class 2: it will hardly be found" in capsys.readouterr().err
+    assert "No training example has the class 2" in capsys.readouterr().err
     with pytest.raises(UserError, match="All training examples are of one class"):
         load(table, rows(lambda k: int(k >= 28), split=split), tmp_path)
 
@@ -137,7 +137,7 @@ def test_an_unreadable_image(table, tmp_path):
         (np.ones((40, 50, 3), np.uint8), "line 2: mask '00_mask.png' is not an 8-bit"),
         (np.zeros((40, 50), np.uint8), "All masks are empty"),
         (np.full((40, 50), 255, np.uint8) - np.eye(40, 50, dtype=np.uint8), "has class 255"),
-        (np.full((40, 50), 2, np.uint8), "line 2: mask '00_mask.png' has class 2, and there are 1"),
+        (np.full((40, 50), 2, np.uint8), "line 2: mask '00_mask.png' has class 2, but there are 1"),
     ],
 )
 def test_mistakes_in_masks(table, tmp_path, mask, message):
@@ -170,7 +170,7 @@ def test_black_and_white_masks_are_one_class(table, tmp_path):
 
 
 def test_gaps_between_classes_are_named(table, tmp_path):
-    with pytest.raises(UserError, match=r"have the classes 1, 4, and none has 2, 3\. Number"):
+    with pytest.raises(UserError, match=r"have the classes 1, 4, but not 2, 3\. Number"):
         masks_of(table, tmp_path, 1, 4)
     names = ("a", "b", "c", "d")
     assert masks_of(table, tmp_path, 1, 4, names=names)[:2] == (("background", *names), [0, 1, 4])
@@ -201,7 +201,7 @@ def test_masks_by_file_name(table, write, tmp_path):
         match_masks(data, data / "masks")
     (data / "deep" / "00.png").unlink()
     (data / "05.png").unlink()
-    with pytest.raises(UserError, match=r"1 of 12 masks have no image .* first is '05.png'"):
+    with pytest.raises(UserError, match=r"1 of 12 masks have no image .* such as '05.png'"):
         match_masks(data, data / "masks")
 
 

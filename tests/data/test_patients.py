@@ -89,7 +89,7 @@ def test_labels_and_headers_together(load, write, capsys):
 def test_a_class_name_that_stands_twice(load, write, tmp_path):
     write("data/0", noise(0))
     (tmp_path / "labels.csv").write_text("path,label\n0,a\n")
-    with pytest.raises(UserError, match="--class-names a a: a name stands twice"):
+    with pytest.raises(UserError, match="--class-names a a: a name occurs twice"):
         load_task(CONFIG, tmp_path / "labels.csv", tmp_path / "data", ("a", "a"), tmp_path / "c")
 
 
@@ -120,7 +120,7 @@ def test_copies_count_once_and_contradictions_are_told(load, write, tmp_path, ca
     assert [example.path for example in task.examples[23:]] == ["23", "other"]
     assert task.patients.tolist() == [*range(24), 1]
     said = capsys.readouterr().err
-    assert "1 images are copies of others, which count once." in said
+    assert "1 images are copies of others and do not count." in said
     assert "WARNING: labels.csv, line 27: the same image as in labels.csv, line 3 with ano" in said
 
 

@@ -164,7 +164,7 @@ def test_files_that_change_while_they_are_read_do_not_count(files, write, tmp_pa
 
     with monkeypatch.context() as patch:
         patch.setattr(store, "_resized", changing)
-        with pytest.raises(UserError, match="files were changed while they were read"):
+        with pytest.raises(UserError, match="files changed while they were read"):
             open_store(tmp_path)
     found = open_store(tmp_path)
     assert found.decoded == 3
@@ -269,7 +269,7 @@ def test_a_damaged_store_is_named(files, tmp_path):
     open_store(tmp_path)
     (folder,) = (tmp_path / "cache").iterdir()
     os.truncate(folder / "images.bin", 100)
-    with pytest.raises(UserError, match=r"images.bin is damaged. Delete .*; it is made anew"):
+    with pytest.raises(UserError, match=r"images.bin is damaged. Delete .*; it will be made anew"):
         open_store(tmp_path)
 
 

@@ -84,7 +84,7 @@ def test_tasks_of_other_names_and_probes(read):
     )
     assert probe.cell["measure"] == "Dice"
     command.check_job(probe.command)
-    with pytest.raises(UserError, match="'config': a probe takes its settings from this table"):
+    with pytest.raises(UserError, match="'config': give a probe's settings in this table"):
         read(TOML.replace('["frozen"]', '["probe"]').replace("epochs = 7", "config = 'a.toml'"))
 
 
@@ -156,7 +156,11 @@ def test_every_arms_options_are_known():
         ('["segmentation"]', '["../a"]', "'../a' cannot be a task's name"),
         ("epochs = 7", "counts = [1]", "segmentation: counts 1: whole, 2 or more"),
         ("epochs = 7", "fractions = [5]", "segmentation: fractions 5: above 0, at most 1"),
-        ("segmentation", "liver", r"\[liver\] classification or segmentation\? Say so: task = "),
+        (
+            "segmentation",
+            "liver",
+            r"\[liver\] give its kind, classification or segmentation, such as: ",
+        ),
         (
             'readouts = ["frozen"]',
             "freeze = [true]",
@@ -167,14 +171,14 @@ def test_every_arms_options_are_known():
             "epoch = 7",
             r"\[segmentation\]: unknown setting 'epoch'. Did you mean 'epo",
         ),
-        ("epochs = 7", "seed = 7", r"\[segmentation\] 'seed' is what the study itself decides"),
+        ("epochs = 7", "seed = 7", r"\[segmentation\] 'seed': the study sets it"),
         (
             "epochs = 7",
             'encoder_weights = "imagenet"',
-            r"\[segmentation\] 'encoder_weights' is what the study itself decides",
+            r"\[segmentation\] 'encoder_weights': the study sets it",
         ),
         ("epochs = 7", "[imagenet]\ndata = 'd'", r"\[imagenet\]: unknown setting 'data'"),
-        ("epochs = 7", "[imagenet]\nfreeze = true", r"\[imagenet\] 'freeze' is what the study"),
+        ("epochs = 7", "[imagenet]\nfreeze = true", r"\[imagenet\] 'freeze': the study sets it"),
         ("epochs = 7", "[imagenet]\nbackbone = 'a'", "choose one of vgg16bn, vgg16, resnet50"),
         ("epochs = 7", "epochs = 0", r"\[segmentation\]: epochs = 0: choose 1 or more"),
         ("width = 0.25", "width = '1'", r'\[pretraining\]: width = "1": must be a number'),

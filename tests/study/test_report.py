@@ -291,7 +291,7 @@ def test_a_study_on_its_way(tmp_path):
     assert "1 of 3 seeds" in files["report.html"]
     rows = rows_of(files["comparisons.csv"])
     assert {row["verdict"] for row in rows} == {"not shown", ""}  # of one seed nothing is shown
-    assert "of one run nothing can be shown" in files["report.html"]
+    assert "a single run shows nothing" in files["report.html"]
 
 
 def test_a_study_not_begun(tmp_path):

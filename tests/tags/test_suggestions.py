@@ -90,5 +90,5 @@ def test_patterns_that_never_win(tmp_path):
         ' { regex = "a", labels = [] }]\n[tag.map]\n"Kidneys" = []\n"LEFT KIDNEY" = ["left kidney"]'
     )
     assert suspicious(TagSchema.load(path).tags[0]) == (
-        "t: pattern 'a' for (none) never wins, for an earlier one is equal",
+        "t: pattern 'a' for (none) never wins, because an earlier one is equal",
     )

@@ -42,15 +42,15 @@ def test_columns_become_values(table):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no column 'path'. It has: none"),
-        ("name\na\n", "no column 'path'. It has: name"),
+        ("", "no column 'path'. The columns are: none"),
+        ("name\na\n", "no column 'path'. The columns are: name"),
         (
             "path,Rows,Columns\na,1,2\n",
             "Rows, Columns: no element of the tag schema. Elements are: StudyDescription",
         ),
-        ("path\na\na\n", "tags.csv, line 3: this path stands in tags.csv, line 2"),
-        ("path,label\na\n", "tags.csv, line 2: 1 cells, and 2 columns"),
-        ("path\n", "holds no line"),
+        ("path\na\na\n", "tags.csv, line 3: this path is in tags.csv, line 2"),
+        ("path,label\na\n", "tags.csv, line 2: 1 cells, but 2 columns"),
+        ("path\n", "no lines below"),
         ('path\n"a', "tags.csv, line 2: unexpected end of data"),
     ],
 )
@@ -121,8 +121,8 @@ def test_of_an_audit_the_accepted_lines_count(table):
         ("a,study,x,US LIVER,,,0,maybe", "tags.csv, line 2: accept is 'maybe'. Write yes or no"),
         ("a,organ,x,US LIVER,,,0,yes", "no tag 'organ'. Its tags are: study, probe"),
         ("a,study,x,,,,0,yes", "line 2: accepts an empty value. Fill in the column proposed"),
-        ("a,study,x,US LIVER,,,0,no", "no line is accepted. Fill in the column accept: yes"),
-        ("a,study,x,Y,,,0,yes\na,study,x,Z,,,0,yes", "line 3: the study of this path stands there"),
+        ("a,study,x,US LIVER,,,0,no", "no line is accepted. Write yes in the column accept"),
+        ("a,study,x,Y,,,0,yes\na,study,x,Z,,,0,yes", "line 3: the study of this path has a line"),
     ],
 )
 def test_mistakes_in_an_audit_are_named(table, line, message):

@@ -111,6 +111,6 @@ def test_too_little_space_is_said_at_the_start(tmp_path):
     checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
     checkpoints.require_space(1000)
     with pytest.raises(
-        UserError, match=r"run: .* GB free, and the run's checkpoints take 4000000.0"
+        UserError, match=r"run: .* GB free, but the run's checkpoints need 4000000.0"
     ):
         checkpoints.require_space(10**15)

@@ -108,7 +108,10 @@ def test_a_lost_worker_leaves_no_pool_of_threads_behind():
         raise tf.errors.UnavailableError(None, None, "connection reset")
 
     cluster = SimpleNamespace(cluster_resolver=SimpleNamespace(task_type="worker"))
-    with pytest.raises(UserError, match="another worker has gone") as kept, other_workers(cluster):
+    with (
+        pytest.raises(UserError, match="another worker has stopped") as kept,
+        other_workers(cluster),
+    ):
         reduce_as_tensorflow_does()
     assert kept.value and pools[0]() is None
 
@@ -137,7 +140,7 @@ def test_a_lost_worker_ends_the_other_and_the_job_goes_on(tmp_path, write):
     other.kill()
     other.wait()
     assert chief.wait(timeout=120) == 2
-    assert "another worker has gone" in said(log, 0)
+    assert "another worker has stopped" in said(log, 0)
     assert "--resume" in said(log, 0)
     assert "Traceback" not in said(log, 0)
 

@@ -69,7 +69,7 @@ def test_what_comes_back_is_what_was_written(data, finished):
     run = pretrained.run
     train, validation = data.split(seed=3)
     assert f"Training on {len(train)} images, validating on {len(validation)}." in out
-    assert f"Encoder: {pretrained.version}\nWithout a teacher." in out
+    assert f"Encoder: {pretrained.version}\nHint: on real images" in out
     assert pretrained.version == run.parent / "export" / "encoder" / "1"
     result = json.loads((run / "result.json").read_text())
     assert result["validation"] == pretrained.validation
@@ -94,7 +94,7 @@ def test_a_run_that_has_ended_is_read_again(data, finished, capsys):
     first, _, _ = finished
     export = first.run.parent / "export"
     again = pretrain(data, "quick", **SETTINGS, seed=3, run=first.run, export=export, resume=True)
-    assert "has ended already" in capsys.readouterr().out
+    assert "is finished" in capsys.readouterr().out
     assert (again.epoch, again.validation) == (first.epoch, first.validation)
     assert (again.run, again.version) == (first.run, None)
     for a, b in zip(again.encoder.get_weights(), first.encoder.get_weights(), strict=True):

@@ -139,7 +139,7 @@ def test_classification_by_a_script(folder, encoder, scales, tmp_path, capsys):
     again = probe(**own, **words, draws=3)
     assert (again.means, again.measure) == (probed.means, "accuracy")
     assert "linear, 6 images" not in capsys.readouterr().out
-    with pytest.raises(UserError, match="has draws 3, and now it would be 4"):
+    with pytest.raises(UserError, match="has draws 3, this command has 4"):
         probe(**own, **words, draws=4)
 
 
@@ -219,15 +219,15 @@ def test_draws_are_nested_and_spread():
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"draws": 1}, "--draws 1: choose 2 or more"),
+        ({"draws": 1}, "--draws 1: an interval needs 2 or more"),
         ({"label_counts": [10, 0]}, "--label-counts 0: choose 1 or more"),
         ({"label_counts": [25]}, "--label-count 25: the training side has 24 labelled images"),
         ({"label_fractions": [2]}, "--label-fraction 2: choose"),
         ({"encoder": "nowhere"}, "no exported encoder here"),
-        ({"labels": None}, "--data goes with --labels or --masks"),
+        ({"labels": None}, "--data needs --labels or --masks"),
         (
             {"data": None},
-            "labels.csv: without --data it is a table of the phantom, which has class",
+            "labels.csv: without --data, choose a table of the phantom: class",
         ),
     ],
 )

@@ -25,13 +25,13 @@ def opened(path, resume):
 
 def test_one_process_at_a_time(tmp_path):
     """A second opening of the folder is refused, in this process as in another."""
-    busy = pytest.raises(UserError, match=r"run: another process is at work in this folder")
+    busy = pytest.raises(UserError, match=r"run: another process is using this folder")
     with run_folder.open_run_folder(tmp_path / "run", "x", False), busy:
         opened(tmp_path / "run", resume=True)
     command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"opened\n"
-        with pytest.raises(UserError, match=r"run: another process is at work in this folder"):
+        with pytest.raises(UserError, match=r"run: another process is using this folder"):
             opened(tmp_path / "run", resume=True)
         other.kill()
         other.wait()
@@ -41,7 +41,7 @@ def test_one_process_at_a_time(tmp_path):
 
 def test_a_folder_that_holds_something_is_only_gone_on_with(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UserError, match=r"not empty. Choose another name, or --resume"):
+    with pytest.raises(UserError, match=r"not empty. Choose another folder, or add --resume"):
         opened(tmp_path, resume=False)
     assert opened(tmp_path, resume=True) == tmp_path
 
@@ -63,9 +63,9 @@ def test_a_run_keeps_its_settings(tmp_path):
     content = {"epochs": 3, "image_size": (32, 64), "environment": {"python": "3.11"}}
     run_folder.write_configuration(tmp_path, content)
     run_folder.write_configuration(tmp_path, {**content, "environment": {"python": "3.12"}})
-    with pytest.raises(UserError, match=r"has seed None, and now it would be 4. Repeat its comm"):
+    with pytest.raises(UserError, match=r"has seed None, this command has 4. Repeat the run"):
         run_folder.write_configuration(tmp_path, {**content, "seed": 4})
-    with pytest.raises(UserError, match=r"has image_size \[32, 64\], and now it would be None"):
+    with pytest.raises(UserError, match=r"has image_size \[32, 64\], this command has None"):
         run_folder.write_configuration(tmp_path, {"epochs": 3})
 
 
@@ -92,7 +92,7 @@ def test_epochs_may_be_added_but_not_taken_away(tmp_path):
     assert not finished(5)
     with pytest.raises(UserError, match=r"--epochs 3: the run in .* has 4 epochs"):
         finished(3)
-    with pytest.raises(UserError, match="has seed 1, and now it would be 2"):
+    with pytest.raises(UserError, match="has seed 1, this command has 2"):
         run_folder.is_finished(tmp_path, {"epochs": 4, "seed": 2})
     # Killed on the way to five: what it had at the end of four is not its end.
     run_folder.write_configuration(tmp_path, {"epochs": 5, "seed": 1})

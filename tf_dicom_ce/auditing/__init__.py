@@ -1,1 +1,1 @@
-"""Which tags contradict the picture, and what files without one show."""
+"""Finds tags that contradict the picture, and proposes missing ones."""

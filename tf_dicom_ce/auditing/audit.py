@@ -1,4 +1,4 @@
-"""Which tags contradict the picture, and what is proposed instead."""
+"""Finds tags that contradict the picture, and proposes values."""
 
 import collections
 import dataclasses
@@ -28,9 +28,9 @@ from tf_dicom_ce.tags.tag_table import AUDIT_COLUMNS
 from tf_dicom_ce.user_tables import read_table
 from tf_dicom_ce.whole_files import private, write_json, write_table
 
-#: What a run's folder receives.
+#: The files of a run's folder.
 FILES = ("audit.html", "audit.csv", "audit.json")
-#: Elements that a study has once, whatever the number of its files (PS3.3 C.7.2).
+#: Elements with one value per study, for any number of files (PS3.3 C.7.2).
 _OF_STUDIES = {
     *("StudyDescription", "AdmittingDiagnosesDescription", "ReasonForVisit"),
     *("PatientAge", "PatientSize", "PatientWeight", "PatientSex"),
@@ -44,7 +44,7 @@ class _Files:
 
     numbers: np.ndarray  # in the index, int [n]
     rows: Sequence[Row]
-    patients: np.ndarray  # number of each one's patient, 0 to P − 1, int [n]
+    patients: np.ndarray  # number of each file's patient, 0 to P − 1, int [n]
     features: np.ndarray  # float32 [n, F]
     seed: int
 
@@ -60,26 +60,28 @@ def audit(
 
         audit(UltrasoundDataset.from_dicom("SRC", image_size=(128, 192)), run="runs/audit")
 
-    A tag's groups are the sets of labels that its values mean. The pictures' part is a logistic
-    regression on the encoder's scales that saw no file of the same patient (`pictures`); how likely
-    slips are is learned from the archive (`slips`).
+    A tag's groups are the sets of labels of its values. Pictures are judged by a logistic
+    regression on the encoder's scales that saw no file of the same patient (`pictures`). The
+    probability of mistakes is learned from the archive (`slips`).
 
     Args:
-        data: Images of files, see `UltrasoundDataset.from_dicom`. Of a cine the first frame that is
-            there counts, by default the middle one.
-        encoder: `imagenet`, EfficientNet-Lite0 with the weights of an installed package; what
-            `load_encoder` takes; or a Keras model from z-scored images to the five scales. One that
-            learned from these tags would excuse what it learned.
-        run: Folder for `audit.html` (to look at and to decide), `audit.csv` (a line a file and
-            tag, for `--labels`) and `audit.json` (numbers, without values or paths); None: none.
-        seed: Of folds and resamples.
+        data: Images of files, see `UltrasoundDataset.from_dicom`. A cine is judged by its first
+            frame in the data set, by default the middle frame.
+        encoder: `imagenet` for EfficientNet-Lite0 with the weights of an installed package; a path
+            as in `load_encoder`; or a Keras model from z-scored images to the five scales. Do not
+            use an encoder that learned from these tags: it would excuse their mistakes.
+        run: Folder for `audit.html` (the page to decide on), `audit.csv` (one line per file and
+            tag, for `--labels`) and `audit.json` (numbers, without values or paths); None to write
+            nothing.
+        seed: Seed of folds and resamples.
 
     Raises:
-        UserError: No file, no tag with two groups of enough patients, or no such encoder.
+        UserError: There are no files, no tag with two groups of enough patients, or no such
+            encoder.
     """
     index = data.source.index
     if index is None:
-        raise UserError("An audit wants files with tags: UltrasoundDataset.from_dicom.")
+        raise UserError("An audit needs files with tags: UltrasoundDataset.from_dicom.")
     if run is not None:
         _require_undecided(Path(run) / "audit.csv")
     samples = data.decodable()
@@ -92,7 +94,7 @@ def audit(
     if not chosen:
         raise UserError(
             f"No tag has two groups of {FOLDS} patients or more: there is nothing to compare. "
-            "`tf-dicom-ce index` shows which values were found."
+            "`tf-dicom-ce index` lists the values that were found."
         )
     if not isinstance(encoder, keras.Layer):
         size = tuple(data.source.settings["image_size"])
@@ -113,13 +115,13 @@ def audit(
 
 
 def _require_undecided(table: Path) -> None:
-    """Nobody's decisions are written over."""
+    """Raises UserError if the table holds decisions, which must not be overwritten."""
     if table.exists() and any(line.cells.get("accept") for line in read_table(table, "path")[1]):
         raise UserError(f"{table} holds decisions. Keep it, and choose another --run.")
 
 
 def _groups(tags: Sequence[Tag], rows: Sequence[Row]) -> dict[str, list[str | None]]:
-    """Of every tag the labels that each file's value means, as one text; None: nothing is known."""
+    """For every tag, the labels of each file's value as one text; None if nothing is known."""
     found, start = {}, 0
     for tag in tags:
         span = slice(start, start + len(tag.labels))
@@ -136,7 +138,7 @@ def _words(labels: Iterable[str]) -> str:
 
 
 def _judged(groups: Sequence[str | None], patients: np.ndarray) -> list[str]:
-    """The groups of enough patients for every fold."""
+    """The groups with enough patients for every fold."""
     return [name for name, n in _patients_of(groups, patients).items() if n >= FOLDS]
 
 
@@ -147,7 +149,7 @@ def _patients_of(groups: Sequence[str | None], patients: np.ndarray) -> dict[str
 
 
 def _features(encoder: keras.Layer, data: UltrasoundDataset, samples: np.ndarray) -> np.ndarray:
-    """The averages of the scales that heads read, float32 [n, Σ C_k]."""
+    """The averages of the scales that linear heads read, float32 [n, Σ C_k]."""
 
     @tf.function(autograph=False)
     def read(x):
@@ -172,7 +174,7 @@ def _audit_tag(
     findings = []
     for k in np.lexsort((-truth.max(axis=1), -wrong)):
         if groups[k] is not None and ids[k] < 0:
-            continue  # of too few patients
+            continue  # too few patients
         likeliest = names[truth[k].argmax()]
         findings.append(
             Finding(
@@ -207,7 +209,7 @@ def _audit_tag(
 
 
 def _units(tag: Tag, rows: Sequence[Row]) -> np.ndarray:
-    """Number of the files that each one is judged with: its study's, or its own."""
+    """Number of each file's unit, the files that are judged together: its study, or itself."""
     of_study = tag.elements[0].spec in _OF_STUDIES
     keys = [(of_study and row.study) or f"file {row.path}" for row in rows]
     first = {key: number for number, key in enumerate(dict.fromkeys(keys))}
@@ -215,10 +217,10 @@ def _units(tag: Tag, rows: Sequence[Row]) -> np.ndarray:
 
 
 def _commonest(tag: Tag, rows: Sequence[Row], groups: Sequence[str | None]) -> dict[str, str]:
-    """The value of each group that stands in most files, and first by the alphabet; or ""."""
+    """The most frequent value of each group, alphabetically the first of several; or ""."""
     count = collections.Counter(
         (group, row.states[tag.name][1]) for row, group in zip(rows, groups, strict=True)
     )
     by_name = sorted(count, key=lambda pair: pair[1], reverse=True)
-    # Of a group's values the last one stays; the empty one where there is no other.
+    # The last value of a group wins; the empty value only if there is no other.
     return dict(sorted(by_name, key=lambda pair: (pair[1] != "", count[pair])))

@@ -1,24 +1,24 @@
-"""Whether a group comes from one device or collection, so that its style gives it away."""
+"""Finds groups that come from one device or collection, so that their style gives them away."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from tf_dicom_ce.intake.index import Row
 
-#: Share of a group's files that are of one source, and of the others that are not.
+#: Least share of a group's files from one source, and of the other files from other sources.
 _NEARLY_ALL, _MANY = 0.95, 0.5
-#: Patients that a folder holds at least, to count as a collection.
+#: Least number of patients of a folder that counts as a collection.
 _COLLECTION = 10
 
 
 def single_sources(rows: Sequence[Row], groups: Sequence[str | None]) -> Iterator[str]:
-    """Sentences on groups that come from one manufacturer, station or collection, unlike others.
+    """Describes groups that come from one manufacturer, station or collection, unlike others.
 
-    A model then may tell the device (screen, gray map, speckle) and not what is shown.
+    A model may then recognise the device (screen, gray map, speckle) instead of the content.
 
     Args:
         rows: The files.
-        groups: Group of each; None: it has none.
+        groups: Group of each file, or None.
     """
     for what, sources in (
         ("manufacturer", [row.device.manufacturer for row in rows]),
@@ -39,14 +39,14 @@ def single_sources(rows: Sequence[Row], groups: Sequence[str | None]) -> Iterato
             outside = (of_source[source] - n) / max(pairs.total() - of_group[group], 1)
             if len(of_source) > 1 and inside >= _NEARLY_ALL and outside <= _MANY:
                 yield (
-                    f"{inside:.0%} of the files of «{group}» are of one {what}, and "
-                    f"{outside:.0%} of the others: the picture may tell the {what}, and not what "
-                    "it shows."
+                    f"{inside:.0%} of the files of «{group}» come from one {what}, but only "
+                    f"{outside:.0%} of the others: the model may recognise the {what} instead of "
+                    "the content."
                 )
 
 
 def _collections(rows: Sequence[Row]) -> list[str]:
-    """The first folder of each path, where it holds several patients; else ""."""
+    """The first folder of each path if it holds several patients; else ""."""
     folders = [row.path.split("/")[0] if "/" in row.path else "" for row in rows]
     patients = defaultdict(set)
     for folder, row in zip(folders, rows, strict=True):

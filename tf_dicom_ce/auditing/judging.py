@@ -1,4 +1,4 @@
-"""Pictures and values together: how likely each file's group is, and each value to be wrong."""
+"""Combines pictures and values: probabilities of each file's group, and of a wrong value."""
 
 import dataclasses
 import functools
@@ -11,12 +11,12 @@ from tf_dicom_ce.auditing.slips import Estimate, Slips, estimate_wrong, fit_slip
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """Of one tag of n files, in U units that are judged together, and K groups."""
+    """The judgement of one tag for n files, in U units that are judged together, and K groups."""
 
     groups: np.ndarray  # as entered, int [n]; −1: none
     units: np.ndarray  # number of each file's unit, int [n]
     patients: np.ndarray  # number of each file's patient, int [n]
-    counts: np.ndarray  # files of a unit in which each group stands, int [U, K]
+    counts: np.ndarray  # files of a unit with each group, int [U, K]
     scores: np.ndarray  # s, float [U, K]
     slips: Slips
 
@@ -27,12 +27,12 @@ class Judgement:
 
     @functools.cached_property
     def wrong(self) -> np.ndarray:
-        """How likely each file's value is to be wrong, float [n]; NaN where there is none."""
+        """Probability that each file's value is wrong, float [n]; NaN without a value."""
         own = self.truth[np.arange(len(self.groups)), self.groups]
         return np.where(self.groups >= 0, 1 - own, np.nan)
 
     def estimate_wrong(self, seed: int) -> tuple[Estimate, Estimate]:
-        """See `slips.estimate_wrong`."""
+        """Estimates the numbers of wrong values, see `slips.estimate_wrong`."""
         patients = np.zeros(len(self.counts), int)
         patients[self.units] = self.patients
         return estimate_wrong(self.scores, self.counts, patients, self.slips, seed)
@@ -41,7 +41,7 @@ class Judgement:
 def judge(
     features: np.ndarray, groups: np.ndarray, patients: np.ndarray, units: np.ndarray, seed: int
 ) -> Judgement:
-    """Judges one tag; the penalty is that under which the values are likeliest.
+    """Judges one tag with the penalty that makes the values likeliest.
 
     The arguments are those of `pictures.scores_by_penalty`.
     """

@@ -1,4 +1,4 @@
-"""The page of an audit: pictures whose tags are doubted, to be decided one by one."""
+"""The page of an audit: pictures with doubtful tags, to be decided one by one."""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from tf_dicom_ce.templates import fill
 from tf_dicom_ce.whole_files import write_text
 
 _MOST = 200  # cards of either kind; the table has all
-_PICTURES = 4  # of a card, and of those that look alike
+_PICTURES = 4  # pictures of a card, and similar pictures
 
 
 def write_page(
@@ -30,12 +30,12 @@ def write_page(
     """Writes the page, for this user alone.
 
     Args:
-        path: Where to.
-        findings: Of an audit, in their order.
-        summary: What was found, in lines.
-        data: Whose they are.
-        numbers: Of the audited files in the index, int [n].
-        features: Of these files, float [n, F].
+        path: The file to write.
+        findings: Findings of an audit, in their order.
+        summary: Summary of the audit, in lines.
+        data: The audited data set.
+        numbers: Numbers of the audited files in the index, int [n].
+        features: Features of these files, float [n, F].
     """
     index = data.source.index
     doubted = [f for f in findings if (f.wrong or 0) > CONTRADICTED]
@@ -62,7 +62,7 @@ def write_page(
 
 
 def _cards(findings: Iterable[Finding]) -> list[list[Finding]]:
-    """Files of one study that say the same are decided together; the likeliest come first."""
+    """Groups findings of a study with the same value into cards; the likeliest come first."""
     cards: dict[tuple, list[Finding]] = {}
     for finding in findings:
         key = (finding.tag, finding.unit, finding.value, finding.proposed)
@@ -97,7 +97,7 @@ def _content(
 
 
 def _values(findings: Iterable[Finding]) -> dict[str, list[str]]:
-    """Of each tag the values that are proposed for its groups, to choose from."""
+    """For each tag, the proposed values of its groups, to choose from."""
     pairs = sorted({(f.tag, f.proposed) for f in findings if f.proposed})
     return {
         tag: [value for _, value in own]
@@ -106,7 +106,7 @@ def _values(findings: Iterable[Finding]) -> dict[str, list[str]]:
 
 
 class _Alike:
-    """Files of other patients by how alike they look: the cosine of standardised features."""
+    """Finds similar files of other patients, by the cosine of standardised features."""
 
     def __init__(self, numbers: np.ndarray, features: np.ndarray, patients: Sequence[int]):
         self.numbers, self.patients = numbers, np.array(patients)

@@ -1,4 +1,4 @@
-"""What pictures tell of a tag, by models that saw no picture of the same patient."""
+"""Predicts a tag from pictures, by models that saw no picture of the same patient."""
 
 from collections.abc import Iterator
 
@@ -13,36 +13,36 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 FOLDS = 5
-#: λ of the penalty λ/2 |W|² beside the mean loss.
+#: λ of the penalty λ/2 |W|², added to the mean loss.
 PENALTIES = (0.1, 0.3, 1.0, 3.0)
 
 
 def scores_by_penalty(
     features: np.ndarray, groups: np.ndarray, patients: np.ndarray, units: np.ndarray, seed: int
 ) -> Iterator[np.ndarray]:
-    """s_g of every unit, that is of files that are judged together; float [U, K] by penalty.
+    """The scores s_g of every unit, the files that are judged together; float [U, K] by penalty.
 
-    A logistic regression on other patients' files gives log p(g | x) of a file. Their average over
-    a unit's files is s_g: frames of one study are much alike, so more of them are not surer.
+    A logistic regression on other patients' files gives log p(g | x) of a file. s_g is the average
+    over a unit's files, not the sum: frames of a study are similar, so more frames add no evidence.
 
     Args:
-        features: Of every file, float [n, F].
-        groups: Group of each as entered, 0 to K − 1, integer [n]; −1 where there is none. Each has
-            files of at least `FOLDS` patients.
-        patients: Number of each one's patient, integer [n].
-        units: Number of each one's unit, 0 to U − 1, integer [n].
-        seed: Of the folds.
+        features: Features of every file, float [n, F].
+        groups: Group of each file as entered, 0 to K − 1, integer [n]; −1 without a group. Each
+            group has files of at least `FOLDS` patients.
+        patients: Number of each file's patient, integer [n].
+        units: Number of each file's unit, 0 to U − 1, integer [n].
+        seed: Seed of the folds.
     """
     base = np.log(np.bincount(groups[groups >= 0]) / (groups >= 0).sum())
     for penalty in track(
         PENALTIES, "judging by the pictures", console=Console(stderr=True), transient=True
     ):
-        of_files = np.tile(base, (len(groups), 1))  # stays where a fold lacks a group
+        of_files = np.tile(base, (len(groups), 1))  # kept if a fold lacks a group
         for train, test in _folds(groups, patients, seed):
             model = make_pipeline(
                 StandardScaler(), LogisticRegression(C=1 / (penalty * len(train)), max_iter=1000)
             )
-            with threadpool_limits(1):  # more threads of BLAS wait for each other
+            with threadpool_limits(1):  # several BLAS threads would wait for each other
                 model.fit(features[train], groups[train])
             seen = np.unique(groups[train])
             of_files[np.ix_(test, seen)] = log_softmax(_logits(model, features[test]), axis=1)
@@ -53,7 +53,7 @@ def scores_by_penalty(
 def _folds(
     groups: np.ndarray, patients: np.ndarray, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Files with a group to learn from, and files of other patients to judge."""
+    """Yields files with a group to learn from, and files of other patients to judge."""
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
     for train, test in folds.split(groups, np.maximum(groups, 0), patients):
         yield train[groups[train] >= 0], test

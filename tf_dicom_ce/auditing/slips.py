@@ -1,7 +1,7 @@
-"""How wrong values come about, and so how likely each one is to be wrong.
+"""A model of how wrong values arise, which gives the probability that a value is wrong.
 
-A study truly shows a group g. Someone enters e for it; what stands in its files, v_f, is e as a
-rule. Either may slip:
+A study truly shows a group g. Someone enters e for it. The value v_f in its file f usually is e.
+Both may be mistakes (slips):
 
     p(g)       ∝ exp(s_g / T), by the pictures alone (`pictures`)
     P(e | g)   = 1 − ε_e  where e = g,    else ε_e / (K − 1)
@@ -9,13 +9,13 @@ rule. Either may slip:
 
     P(g | pictures, v) ∝ p(g) Σ_e P(e | g) Π_f P(v_f | e)
 
-So a file that contradicts the others of its study is a slip of its own, and a study whose files
-agree is one entry, which the pictures alone can contradict. T, ε_e and ε_v are those under which
-the values of the whole archive are likeliest, with p(ε) ∝ ε: as if one slip more had been seen, for
-a T that covers the only one would excuse it.
+So a file that contradicts the others of its study is a slip of that file. A study whose files agree
+is one entry, which only the pictures can contradict. T, ε_e and ε_v maximise the likelihood of the
+values of the whole archive, with the prior p(ε) ∝ ε. The prior counts one more slip than was seen;
+without it, a large T could explain away a single slip.
 
-The two say different things. A slip of a file is one. An entry that the pictures contradict may be
-right all the same: a biopsy of the liver may show lung, now and then.
+The two kinds differ in meaning. A slip of a file is a mistake. An entry that the pictures
+contradict may still be right: for example, a biopsy of the liver sometimes shows lung.
 """
 
 import dataclasses
@@ -29,13 +29,13 @@ from scipy.special import log_softmax, xlogy
 
 #: Bounds of log T, ε_e and ε_v.
 _BOUNDS = ((-3.0, 3.0), (1e-4, 0.5), (1e-4, 0.5))
-_UNSEEN = (1e-9, 1e-9)  # ε_v where no unit has several files
+_UNSEEN = (1e-9, 1e-9)  # ε_v if no unit has several files
 RESAMPLES = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Slips:
-    """How far pictures and values are to be trusted."""
+    """How far pictures and values can be trusted."""
 
     temperature: float  # T, above 0
     entries: float = 0.03  # ε_e, 0 to 1
@@ -44,7 +44,7 @@ class Slips:
     def joint(self, scores: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """P(g, v, e = g | pictures) and P(g, v, e ≠ g | pictures) of every unit, float [U, K] each.
 
-        Both but for one factor of the unit.
+        Both lack a common factor of the unit.
 
         Args:
             scores: s, float [U, K].
@@ -73,17 +73,17 @@ class Slips:
         return g, np.where(right, g, _draw(elsewhere, rng))
 
     def _of_entry(self, counts: np.ndarray) -> np.ndarray:
-        """Π_f P(v_f | e) by e, relative to that of the commonest value; float [U, K]."""
+        """Π_f P(v_f | e) by e, relative to its value for the commonest group; float [U, K]."""
         odds = (1 - self.values) * (counts.shape[1] - 1) / self.values
         return odds ** (counts - counts.max(axis=1, keepdims=True))
 
 
-#: Flat and sharp pictures: the likelihood may have a peak for each.
+#: Starts with flat and with sharp pictures: the likelihood may have a peak at each.
 STARTS = (Slips(1.0), Slips(0.3), Slips(0.1))
 
 
 def _draw(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draws a column of every row, each as often as it weighs."""
+    """Draws a column of every row, with probabilities proportional to the weights."""
     share = weights.cumsum(axis=1)
     return (rng.uniform(size=(len(share), 1)) * share[:, -1:] > share[:, :-1]).sum(axis=1)
 
@@ -94,15 +94,15 @@ def fit_slips(
     weights: np.ndarray | None = None,
     starts: Sequence[Slips] = STARTS,
 ) -> tuple[Slips, float]:
-    """The likeliest T, ε_e and ε_v, and log P(v | pictures).
+    """Estimates T, ε_e and ε_v by maximum likelihood; returns them and log P(v | pictures).
 
-    Where no unit has two files with a value ε_v is not seen: all slips are of entries.
+    If no unit has two files with a value, ε_v cannot be estimated, and all slips are entries.
 
     Args:
         scores: s, float [U, K].
         counts: Number of files of a unit in which each group stands, [U, K].
-        weights: How often each unit counts, [U]; None: once.
-        starts: Where to begin; the likeliest end is taken.
+        weights: Weight of each unit, [U]; None for 1.
+        starts: Initial values; the likeliest result wins.
     """
     files, most = counts.sum(axis=1), counts.max(axis=1)
     weights = np.ones(len(counts)) if weights is None else weights
@@ -141,16 +141,16 @@ class Estimate:
 def estimate_wrong(
     scores: np.ndarray, counts: np.ndarray, patients: np.ndarray, slips: Slips, seed: int
 ) -> tuple[Estimate, Estimate]:
-    """How many values contradict their study (v ≠ e), and how many a study's pictures (v = e ≠ g).
+    """Counts values that contradict their study (v ≠ e), or a study's pictures (v = e ≠ g).
 
-    Truths are drawn from what is possible, with T and ε of patients drawn anew.
+    g and e are drawn from their posterior, with T and ε fitted to resampled patients.
 
     Args:
         scores: s, float [U, K].
         counts: Number of files of a unit in which each group stands, [U, K].
         patients: Number of each unit's patient, int [U].
-        slips: Those of the archive.
-        seed: Of the draws.
+        slips: The slips of the archive.
+        seed: Seed of the draws.
     """
     rng = np.random.default_rng(seed)
     people, at = patients.max() + 1, np.arange(len(counts))

@@ -1,4 +1,4 @@
-"""What an audit found, as numbers, and as lines without any raw value or path."""
+"""The result of an audit as numbers, and as lines without raw values or paths."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -9,32 +9,32 @@ from tf_dicom_ce.auditing.slips import Estimate
 
 @dataclasses.dataclass(frozen=True)
 class TagAudit:
-    """What was found of one tag."""
+    """The result for one tag."""
 
     tag: str
-    groups: tuple[str, ...]  # those that were judged
+    groups: tuple[str, ...]  # the judged groups
     files: tuple[int, ...]  # with each group, and with any
-    of_files: Estimate  # how many of these contradict their study
-    of_studies: Estimate  # how many are of studies whose pictures contradict them
+    of_files: Estimate  # number of files that contradict their study
+    of_studies: Estimate  # number of files of studies that their pictures contradict
     slips: dict[str, float]  # T and ε, see `slips.Slips`
     contradicted: int  # files whose value is likelier wrong than right
     contradicted_studies: int
     contradicted_patients: int
-    unknown: int  # files whose value means nothing, or that have none
-    rare: dict[str, int]  # group of too few patients to be judged -> their number
-    warnings: tuple[str, ...]  # groups of one device alone
+    unknown: int  # files without a value, or with one that is not mapped
+    rare: dict[str, int]  # group with too few patients -> number of its patients
+    warnings: tuple[str, ...]  # groups from one device
 
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """What an audit found; `findings` go by tag, the likeliest to be wrong first."""
+    """The result of an audit; `findings` go by tag, the likeliest to be wrong first."""
 
     tags: tuple[TagAudit, ...]
     findings: tuple[Finding, ...]
 
 
 def summary(audited: Audit) -> str:
-    """A few lines a tag."""
+    """A few lines per tag."""
     return "\n\n".join("\n".join(_of_tag(found)) for found in audited.tags)
 
 

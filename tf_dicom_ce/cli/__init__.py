@@ -1,4 +1,4 @@
-"""Command line: arguments become a configuration and one call; nothing else composes."""
+"""Command line: turns arguments into a configuration and one call."""
 
 import argparse
 import errno
@@ -41,7 +41,7 @@ _COMMANDS = (
 )
 _SPACE = "Free some, or choose another folder; caches go to XDG_CACHE_HOME"
 _FULL, _OUTPUT = os.strerror(errno.ENOSPC), "the output"
-# What the machine refuses, and what helps.
+# Error number of the operating system -> remedy.
 _REMEDIES = {
     errno.ENOSPC: _SPACE,
     errno.EDQUOT: _SPACE,
@@ -56,8 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `tf-dicom-ce <command> …`.
 
     Returns:
-        Exit code: 0, 2 for a mistake that the user can mend (one message on stderr), or 128 and the
-        signal that ended it: 130 after Ctrl-C, 143 after SIGTERM, 141 if nobody reads the output.
+        Exit code: 0; 2 for a mistake that the user can correct (one message on stderr); or 128 plus
+        the signal: 130 after Ctrl-C, 143 after SIGTERM, 141 if nobody reads the output.
     """
     parser = argparse.ArgumentParser(
         prog="tf-dicom-ce",
@@ -117,10 +117,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refusal(error: Exception) -> str | None:
-    """What the machine has refused, and what helps; None: it is something else."""
+    """The message for an error of the operating system, with a remedy; None for other errors."""
     number, place = (getattr(error, name, None) for name in ("errno", "filename"))
     told, full, _ = str(error).partition(_FULL)
-    if full and not place and told != f"[Errno {number}] ":  # as TensorFlow and HDF5 say it
+    if full and not place and told != f"[Errno {number}] ":  # as in TensorFlow and HDF5
         return f"{told[-200:].strip(' :;')}: {_FULL}. {_SPACE}."
     if number == errno.ENOSPC:
         place = place or _OUTPUT
@@ -132,9 +132,9 @@ def _refusal(error: Exception) -> str | None:
 
 
 def _open_streams() -> None:
-    """Opens what the caller has closed, lest a file that is opened next gets its number.
+    """Opens standard streams that the caller has closed, so that no other file gets their numbers.
 
-    A name that the terminal's encoding does not have is shown in escapes.
+    Characters outside of the terminal's encoding are printed as escapes.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:

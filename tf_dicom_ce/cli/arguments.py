@@ -1,4 +1,4 @@
-"""Options of the commands: settings, which are fields of a configuration, and what is none."""
+"""Options of the commands: settings, which are fields of a configuration, and other options."""
 
 import argparse
 import dataclasses
@@ -19,14 +19,14 @@ def add_settings(
 ) -> None:
     """Declares options for the settings `names` of a configuration; None: all, and `--config`.
 
-    A default of None means: as file and preset say.
+    The default None stands for the value of file or preset.
     """
     place = parser
     if names is None:
         place = parser.add_argument_group(
-            "settings", "also keys of the TOML file of --config; options stand above the file"
+            "settings", "also keys of the TOML file of --config; options override the file"
         )
-        text = "settings that stand above the preset's"
+        text = "settings that override the preset's"
         place.add_argument("--config", type=Path, metavar="TOML", help=text)
     for field in dataclasses.fields(kind):
         if names is None or field.name in names:
@@ -50,7 +50,7 @@ def _words(field: dataclasses.Field) -> dict[str, Any]:
 
 
 def given_settings(options: argparse.Namespace, kind: type) -> dict[str, Any]:
-    """Settings of the file of `--config`, if any, and above them those of the command line."""
+    """Settings of the `--config` file, if any, overridden by those of the command line."""
     file = getattr(options, "config", None)
     given = read_config(file, kind) if file else {}
     for field in dataclasses.fields(kind):
@@ -60,21 +60,21 @@ def given_settings(options: argparse.Namespace, kind: type) -> dict[str, Any]:
 
 
 def add_labelled_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares where labelled images are."""
+    """Declares the options that name labelled images."""
     add = parser.add_argument
     add("--data", type=Path, metavar="DIR", help="folder of the images (default: the phantom)")
-    text = "labels of the images in --data; without it, of the phantom: recognition.csv"
+    text = "labels of the images in --data; without --data, a table of the phantom: recognition.csv"
     add("--labels", type=Path, metavar="CSV", help=text)
     add("--masks", type=Path, metavar="DIR", help="masks (PNG), named as the images in --data")
     add("--class-names", nargs="+", metavar="NAME", help="classes, in their order")
 
 
 def add_labels_argument(parser: argparse.ArgumentParser) -> None:
-    """Declares the table of tag values."""
+    """Declares the option for tables of tag values."""
     text = (
-        "tag values for cleaned headers, or for PNG and JPEG: columns path and StudyDescription, "
-        "TransducerData, …; perhaps patient; or what `tf-dicom-ce audit` wrote; given several "
-        "times, a later one stands above"
+        "tag values for cleaned headers, or for PNG and JPEG: columns path, StudyDescription, "
+        "TransducerData, … and optionally patient; or a table of `tf-dicom-ce audit`. May be given "
+        "several times: later files override earlier ones"
     )
     parser.add_argument("--labels", type=Path, action="append", metavar="CSV", help=text)
 
@@ -93,7 +93,7 @@ def add_audit_log_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_engine_argument(parser: argparse.ArgumentParser) -> None:
-    """Declares who reads and decodes files."""
+    """Declares the option for the processes that read and decode files."""
     text = "Dask scheduler whose workers read and decode files, as tcp://127.0.0.1:8786"
     parser.add_argument("--engine", metavar="URL", help=f"{text} (default: this machine's cores)")
 
@@ -105,22 +105,22 @@ def add_codes_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_pacs_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what to ask a PACS for."""
+    """Declares the query for a PACS."""
     add = parser.add_argument_group(
         "PACS",
-        "if the data are a DICOMweb service, https://HOST/dicom-web, or an archive by DIMSE, "
-        "dicom://AET@HOST:PORT. Credentials for the one come from the environment: "
-        "TF_DICOM_CE_PACS_TOKEN, or TF_DICOM_CE_PACS_USER and _PASSWORD; they go over http only if "
-        "TF_DICOM_CE_PACS_UNENCRYPTED=yes is set. To the other this program is TF-DICOM-CE, or "
-        "what TF_DICOM_CE_PACS_AET says",
+        "for a DICOMweb service, https://HOST/dicom-web, or an archive that speaks DIMSE, "
+        "dicom://AET@HOST:PORT. Set the credentials of the service in the environment: "
+        "TF_DICOM_CE_PACS_TOKEN, or TF_DICOM_CE_PACS_USER and TF_DICOM_CE_PACS_PASSWORD. They go "
+        "over http only if TF_DICOM_CE_PACS_UNENCRYPTED=yes is set. TF_DICOM_CE_PACS_AET sets the "
+        "AE title of this program for the archive (default: TF-DICOM-CE)",
     ).add_argument
     add("--pacs-modality", default="US", metavar="M", help="default: US")
     add("--pacs-dates", default="", metavar="A-B", help="e.g. 20240101-20241231")
-    add("--pacs-description", default="", metavar="TEXT", help="of the study; may hold * and ?")
+    add("--pacs-description", default="", metavar="TEXT", help="study description; * and ? allowed")
 
 
 def query_of(options: argparse.Namespace):
-    """The `Query` that these options are."""
+    """The `Query` made of these options."""
     from tf_dicom_ce.intake.query import Query
 
     return Query(options.pacs_modality, options.pacs_dates, options.pacs_description)
@@ -129,7 +129,7 @@ def query_of(options: argparse.Namespace):
 def add_report_arguments(
     parser: argparse.ArgumentParser, name: str, settings: Collection[str]
 ) -> None:
-    """Declares what a report is of, how it is read, and where the report goes."""
+    """Declares the source of a report, how it is read, and the folder of the report."""
     add = parser.add_argument
     add("source", metavar="SRC", help="folder, zip or tar of DICOM files, or URL")
     folder = f"folder to write to (default: runs/<time>-{name})"
@@ -142,40 +142,40 @@ def add_report_arguments(
 
 
 def report_folder(given: Path | None, name: str, files: Collection[str]) -> Path:
-    """The folder of a report of `files`, by default runs/<time>-`name`.
+    """The folder of a report with `files`, by default runs/<time>-`name`.
 
     Raises:
-        UserError: It holds something else.
+        UserError: The folder holds other files.
     """
     folder = given or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
     foreign = {path.name for path in folder.glob("*")} - set(files)
     if foreign:
         raise UserError(
-            f"--run {folder}: holds something else than a report ({min(foreign)}). Choose another "
+            f"--run {folder}: holds files that are not a report ({min(foreign)}). Choose another "
             "folder."
         )
     return folder
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, default: str) -> None:
-    """Declares where a run goes, by default runs/<time>-`default`, and how it is saved."""
+    """Declares the folder of a run, by default runs/<time>-`default`, and how it is saved."""
     add = parser.add_argument
     folder = f"the run's folder (default: runs/<time>-{default})"
     add("--run", type=Path, metavar="DIR", help=folder)
     add("--export", type=Path, default=Path("export"), metavar="DIR", help="model repository")
     no_export = "keep the weights in the run's folder, but export no SavedModel"
     add("--no-export", dest="export", action="store_const", const=None, help=no_export)
-    resume = "go on with the run in --run, which the same command has begun, perhaps with fewer"
-    add("--resume", action="store_true", help=f"{resume} --epochs; or begin it")
+    resume = "continue the run in --run, or begin it; only --epochs may be larger than at first"
+    add("--resume", action="store_true", help=resume)
     minutes = "minutes between two checkpoints within an epoch (default: 10)"
     add("--checkpoint-minutes", type=float, default=10.0, metavar="X", help=minutes)
-    add("--checkpoint-steps", type=int, metavar="N", help="steps between two, besides")
+    add("--checkpoint-steps", type=int, metavar="N", help="also save every N steps")
     choices = ("none", "mirrored", "multiworker")
     where = "one device, all of this machine, or several machines (TF_CONFIG); docs/devices.md"
     add("--strategy", choices=choices, default="none", help=where)
 
 
 def run_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """These options as arguments of `pretrain` and `finetune`."""
+    """The arguments of `pretrain` and `finetune` made of these options."""
     names = ("run", "export", "resume", "checkpoint_minutes", "checkpoint_steps", "strategy")
     return {name: getattr(options, name) for name in names}

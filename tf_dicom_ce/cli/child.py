@@ -1,4 +1,4 @@
-"""A command started by another of ours (`study`), not by hand: it ends when that one does."""
+"""A command started by `study`, not by hand; it ends when the study ends."""
 
 import sys
 

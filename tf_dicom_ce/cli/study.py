@@ -1,13 +1,13 @@
-"""Compare ways to pretrain by the heads they lead to: the paper's Table 2, with its control.
+"""Compare ways to pretrain by the heads trained on them: the paper's Table 2 with a control.
 
   tf-dicom-ce study quick                     on the phantom, minutes to hours on two CPU cores
   tf-dicom-ce study mine.toml --out studies/mine
-  tf-dicom-ce study mine.toml --out DIR --list        jobs by number, and where each stands
+  tf-dicom-ce study mine.toml --out DIR --list        jobs by number, with their states
   tf-dicom-ce study mine.toml --out DIR --job 7       one job, for a cluster's scheduler
-  tf-dicom-ce study mine.toml --out DIR --report      the report of what is done so far
+  tf-dicom-ce study mine.toml --out DIR --report      the report of all jobs done so far
 
-Every pretraining and every head is a job in a process of its own. A study that was killed goes on
-with the same command; what is done is not done again. The report lands in --out: report.html,
+Every pretraining and every head is a job in its own process. To continue a study that was killed,
+repeat the command; finished jobs are not run again. The report is written to --out: report.html,
 report.md, table2.csv, table2.tex, comparisons.csv. docs/study.md describes the TOML file.
 """
 
@@ -44,12 +44,12 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
 
 def options_of() -> dict[str, set[str]]:
-    """Command -> its options, which may stand as keys in the TOML file."""
+    """Command -> its options, which are also keys of the TOML file."""
     return {name: {action.dest for action in _parser(name)._actions} for name in _COMMANDS}
 
 
 def check_job(words: Sequence[str]) -> None:
-    """Has a job's command look at its options, before any job has run; it may refuse them."""
+    """Checks the options of a job's command before any job has run; UserError if they are wrong."""
     _COMMANDS[words[0]].configure(_parser(words[0]).parse_args(words[1:]))
 
 
@@ -77,9 +77,9 @@ def run(options: argparse.Namespace) -> None:
             raise UserError(f"--job {options.job}: there are jobs 0 to {len(jobs) - 1}.")
         job = jobs[options.job]
         if job.needs and not study.is_done(job.needs):
-            raise UserError(f"--job {options.job}: it needs '{job.needs}', which is not done.")
+            raise UserError(f"--job {options.job}: run its job '{job.needs}' first.")
         if run_job(study, job) is not State.DONE:
-            raise UserError(f"job '{job.name}' failed; its log is {study.place(job.name)}.log.")
+            raise UserError(f"job '{job.name}' failed; see {study.place(job.name)}.log.")
         return
     if not options.report:
         render_phantom(protocol)

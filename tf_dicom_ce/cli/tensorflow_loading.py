@@ -12,11 +12,11 @@ def load_tensorflow(start_devices: bool = True, training: PretrainConfig | None 
     """Imports TensorFlow and starts its devices (unless a cluster has to be set up before).
 
     TensorFlow 2.21 writes notes from C++ before any log level is in force, so file descriptor 2 is
-    turned away. What was written is shown after all where the import fails.
+    redirected during the import. If the import fails, the notes are shown.
 
-    Steps of less than some 32 GFLOP of a `training` that follows, as of `quick`, have ops too small
-    to be shared by threads: on two cores they run beside each other, each on one core (see
-    `in_halves`); a number of threads in the environment stands. (More cores: not measured.)
+    If a step of the following `training` takes less than some 32 GFLOP, as in `quick`, its ops are
+    too small to be shared by threads. On two cores, two ops then run in parallel, each on one core
+    (see `in_halves`), unless the environment sets a number of threads. More cores: not measured.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     one_thread = (
@@ -34,7 +34,7 @@ def load_tensorflow(start_devices: bool = True, training: PretrainConfig | None 
             import tensorflow as tf
 
             if one_thread:
-                with contextlib.suppress(RuntimeError):  # it runs already, on the threads it has
+                with contextlib.suppress(RuntimeError):  # TensorFlow is running already
                     tf.config.threading.set_intra_op_parallelism_threads(1)
             if start_devices:
                 tf.config.list_logical_devices()

@@ -1,7 +1,7 @@
-"""The process of one trial: started by `tune`, not by hand.
+"""The process of one trial, started by `tune`, not by hand.
 
-It waits until it is the only one in the trial's folder, goes on where an earlier one was stopped,
-and ends when the search that started it does.
+It waits until no other process uses the trial's folder, continues an earlier process that was
+stopped, and ends when the search ends.
 """
 
 import shutil
@@ -16,14 +16,14 @@ from tf_dicom_ce.whole_files import sole
 
 
 def run(folder: Path, words: Sequence[str], train: Callable[[Sequence[str]], int] = main) -> int:
-    """Begins the trial in `folder` or goes on with it; does nothing where it has ended well.
+    """Begins or continues the trial in `folder`; does nothing if it has ended without an error.
 
-    `train` runs the command line, with `words` besides. Returns the exit code.
+    `train` runs the command line, extended by `words`. Returns the exit code.
     """
     end_with_parent()
     with sole(folder / "trial.lock", None):
         if not (folder / RESULT).exists():
-            shutil.rmtree(folder / EXPORT, ignore_errors=True)  # perhaps a part of one
+            shutil.rmtree(folder / EXPORT, ignore_errors=True)  # it may be incomplete
         places = ["--config", folder / CONFIG, "--run", folder, "--export", folder / EXPORT]
         return train(["train", *map(str, places), "--resume", *words])
 

@@ -1,1 +1,1 @@
-"""From an index of files to batches: split, store, preprocessing, tf.data."""
+"""Turns an index of files into batches: split, store, preprocessing, tf.data."""

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-GAIN = 20.0  # gray levels; gain in dB is additive after log compression
+GAIN = 20.0  # gray levels; after log compression, a gain in dB is added
 CONTRAST = (0.8, 1.25)  # slope about mid-gray: another dynamic range
 SHIFT = 0.05  # share of height and width
 
@@ -14,15 +14,15 @@ def augment(
     positions: tf.Tensor,
     masks: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor | None]:
-    """Mirrors, shifts and regrades each image by its own stateless random numbers.
+    """Mirrors, shifts and regrades (gain, contrast) each image by its own stateless random numbers.
 
     Args:
         images: Gray levels 0…255, uint8 or float, [N, H, W, 1] with static H and W.
         seed: Seed of the run.
         step: Number of the step, int64 scalar.
         positions: Position of each image in the step's batch, int64 [N].
-        masks: Classes, uint8 [N, H, W], which are mirrored and shifted alike; what comes in from
-            beyond the edge is 0.
+        masks: Classes, uint8 [N, H, W], mirrored and shifted like the images; pixels from beyond
+            the edge are 0.
 
     Returns:
         Images, float32 [N, H, W, 1], 0…255; masks, or None.

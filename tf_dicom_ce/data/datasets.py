@@ -1,7 +1,7 @@
 """tf.data for all tasks, addressed by step.
 
-Batch k of a run is a function of (seed, k) alone: which rows it holds, their order and their
-augmentation. So a run can start at any step and sees what an uninterrupted run would have seen.
+The rows, their order and the augmentation of batch k depend on (seed, k) only. So a run can start
+at any step and sees the same batches as an uninterrupted run.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,21 +13,21 @@ from tf_dicom_ce.data.augmentation import augment as augment_images
 from tf_dicom_ce.data.store import Frames
 from tf_dicom_ce.preprocessing import standardise
 
-#: An array by row number, or a dict of such arrays.
+#: An array indexed by row number, or a dict of such arrays.
 Targets = np.ndarray | dict[str, np.ndarray]
 
 
 class StepOrder:
     """Rows of every training step: each epoch is a permutation by (seed, epoch).
 
-    Rows that do not fill a last batch are left out of that epoch; the next draws others. With
-    `probabilities`, an epoch is as many rows drawn by (seed, epoch), each anew from all of them.
+    An epoch leaves out the rows that do not fill a last batch; every epoch leaves out other rows.
+    With `probabilities`, an epoch draws the same number of rows with replacement by (seed, epoch).
 
     Args:
         rows: Row numbers, int [N].
-        batch_size: Rows per step; the attribute is less only where there are fewer rows.
+        batch_size: Rows per step; the attribute is smaller if there are fewer rows.
         seed: Seed of the run.
-        probabilities: Of drawing each of `rows`, float [N], sum 1, as from `balanced`.
+        probabilities: Probability of drawing each row, float [N], sum 1, as from `balanced`.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class StepOrder:
 def balanced(y: np.ndarray) -> np.ndarray:
     """Probabilities, float64 [N], sum 1, that make every combination of labels equally likely.
 
-    p_i = 1 / (C n_i), where C is the number of combinations (distinct rows of y, the encoded tags,
-    float [N, L]) and n_i how many rows have that of row i. All zeros, where nothing is known, are
-    a combination like the others.
+    p_i = 1 / (C n_i), where C is the number of combinations, i.e. distinct rows of the encoded tags
+    y, float [N, L], and n_i the number of rows equal to row i. All zeros, where nothing is known,
+    count as a combination.
     """
     _, combination, counts = np.unique(y, axis=0, return_inverse=True, return_counts=True)
     return 1.0 / (len(counts) * counts[combination.reshape(-1)])
@@ -71,15 +71,15 @@ def balanced(y: np.ndarray) -> np.ndarray:
 def kept_tags(
     spans: Sequence[int], rate: float, seed: int, step: tf.Tensor, examples: tf.Tensor
 ) -> tf.Tensor:
-    """Which tags of N examples training may know of, a pure function of (seed, step).
+    """Draws which tags of N examples are kept, a pure function of (seed, step).
 
-    A tag is taken as absent with the probability `rate`, over its whole span; `spans` are the
-    number of labels of each, in the order of y.
+    With probability `rate`, a tag is treated as absent, over its whole span. `spans` are the
+    numbers of labels of the tags, in the order of y.
 
     Returns:
         float32 [N, L], 1 where kept, 0 where not; L is the sum of `spans`.
     """
-    # The augmentation folds in the positions 0, 1, …: −1 is a stream of its own.
+    # The augmentation folds in the positions 0, 1, …; −1 gives a separate stream.
     own = tf.random.fold_in(tf.stack([tf.cast(seed, tf.int64), step]), -1)
     kept = tf.random.stateless_uniform((examples, len(spans)), own) >= rate
     return tf.cast(tf.repeat(kept, spans, axis=1), tf.float32)
@@ -98,20 +98,20 @@ def training_dataset(
 ) -> tf.data.Dataset:
     """Endless batches (image, target) from `first_step` on.
 
-    Python runs once an epoch, for its order. All else is TensorFlow's, but for what `source` does.
+    Python runs once per epoch, for its order. The rest is TensorFlow, except for `source`.
 
     Args:
         source: Frames by row.
-        targets: Of all rows: classes [rows], masks [rows, H, W], or a dict of tags and of which are
-            known, float32 [rows, L] each.
-        order: Which rows make which step.
-        seed: Seeds the augmentation.
+        targets: Targets of all rows: classes [rows], masks [rows, H, W], or a dict of tags and
+            known tags, float32 [rows, L] each.
+        order: The rows of every step.
+        seed: Seed of the augmentation.
         augment: Whether to augment.
         first_step: Number of the first step.
-        parts: First, count and total: of every batch, cut into `total` parts, these `count` parts
-            one after the other. An example does not depend on them.
+        parts: (first, count, total): cuts every batch into `total` parts and yields `count` of them
+            from `first` on, one after the other. The examples do not depend on it.
         spans: Number of labels of each tag, in the order of the columns; for `tag_dropout`.
-        tag_dropout: Probability with which a tag is taken as absent, see `kept_tags`.
+        tag_dropout: Probability of treating a tag as absent, see `kept_tags`.
 
     Returns:
         Dataset of images, float32 [N, H, W, 1], z-scored, and `targets` of these rows.
@@ -159,7 +159,7 @@ def evaluation_dataset(
 ) -> tf.data.Dataset:
     """Batches as in `training_dataset`, but one pass over the rows; the last may be smaller.
 
-    With `shuffle` every pass has another order, by the seed, and with `augment` other augmentation.
+    With `shuffle` every pass has another order by the seed; with `augment`, another augmentation.
     """
     targets = _on_host(targets)
     numbers = tf.data.Dataset.from_tensor_slices(rows)
@@ -197,8 +197,8 @@ def _gather(targets: Targets, rows: tf.Tensor) -> Targets:
 def _ahead(rows: tf.data.Dataset, prepare: Callable, at_once: int) -> tf.data.Dataset:
     """Prepares batches ahead of the steps, `at_once` at a time.
 
-    Without TensorFlow's default rewrites, which fill memory of the size of all that a dataset
-    refers to, a mapped store too.
+    TensorFlow's default rewrites are off: they would copy all data that a dataset refers to, even a
+    mapped store, into memory.
     """
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False

@@ -1,6 +1,6 @@
-"""Labels as people have them: a CSV of classes or masks, or masks found by their file names.
+"""Reads labels: a CSV of classes or masks, or masks found by their file names.
 
-An example is an image, its class or mask, its patient, and perhaps its split.
+An example is an image with its class or mask, its patient and, optionally, its split.
 """
 
 import re
@@ -25,7 +25,7 @@ SPLITS = {
     "validation": "validation",
     "test": "test",
 }
-# What programs write where there is nothing.
+# Values that programs write for a missing value.
 _MISSING = {"nan", "none", "null", "na", "n/a", "nil", "?", "-"}
 _WHOLE = re.compile(r"\A(-?\d+)\.0+\Z")  # as spreadsheets and pandas write integers
 _SUFFIX = re.compile(r"[ _.-]?(mask|seg|segmentation|label)$", re.IGNORECASE)
@@ -39,8 +39,8 @@ class Example:
     path: str  # the image, relative to the data folder; `./0.png` is `0.png`
     frame: int | None  # of a cine, from 0; None for the middle one
     target: str  # class (classification) or mask relative to the data folder (segmentation)
-    patient: str  # as in the column `patient`; empty where that says nothing
-    split: str | None  # `train`, `validation`, `test`; None where there is no such column
+    patient: str  # as in the column `patient`; empty if that is empty
+    split: str | None  # `train`, `validation`, `test`; None without such a column
 
 
 def read_labels(
@@ -49,14 +49,14 @@ def read_labels(
     """Reads a labels CSV and checks it against the data folder.
 
     Args:
-        path: The CSV (`user_tables.read_table`): column `path`, column `target`, optional `frame`,
-            `patient` and `split`; None: the examples are those of `masks`.
-        data: Folder that `path` (and `mask`) are relative to.
+        path: The CSV (`user_tables.read_table`) with a column `path`, a column `target`, and
+            optional columns `frame`, `patient` and `split`; None takes the examples of `masks`.
+        data: Folder that the columns `path` and `mask` are relative to.
         target: `label` or `mask`.
-        masks: Path of an image to its mask, where the CSV has no column `mask`.
+        masks: Path of an image -> its mask, if the CSV has no column `mask`.
 
     Returns:
-        The examples whose target is filled in, in the order of the CSV.
+        The examples with a target, in the order of the CSV.
 
     Raises:
         UserError: A missing file or column, an unknown split, or an image twice; the message names
@@ -83,7 +83,7 @@ def read_labels(
         first = images.setdefault((example.path, example.frame), example)
         if first is not example:
             raise UserError(
-                f"{example.where}: '{example.path}' stands in {first.where} already. Take one out."
+                f"{example.where}: '{example.path}' is in {first.where} already. Remove one."
             )
     return examples
 
@@ -95,10 +95,10 @@ def _example(line: Line, data: Path, target: str) -> Example:
             raise UserError(f"{where}: no file '{name}' in {data}. Paths are relative to --data.")
     split = cells.get("split") or None
     if split is not None and split.lower() not in SPLITS:
-        raise UserError(f"{where}: split '{split}' is none of {', '.join(SPLITS)}.")
+        raise UserError(f"{where}: split '{split}': choose from {', '.join(SPLITS)}.")
     frame = cells.get("frame") or None
     if frame is not None and not frame.isdecimal():
-        raise UserError(f"{where}: frame '{frame}' is not a number from 0.")
+        raise UserError(f"{where}: frame '{frame}': give a whole number, 0 or more.")
     return Example(
         where,
         cells["path"],
@@ -114,12 +114,12 @@ def class_labels(
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Names of the classes, and the class of every example, int32 [N].
 
-    `order` names them in their order; None takes integers by size and names by the alphabet, which
-    will not do where the order means something (`ordinal`).
+    `order` names the classes in their order. None sorts integers by size and names alphabetically;
+    names without an order are an error if the order matters (`ordinal`).
 
     Raises:
-        UserError: A class that `order` does not name, that looks like a missing value, that differs
-            from another in case only, or words whose order nobody knows; the message names lines.
+        UserError: A class is not in `order`, looks like a missing value, or differs from another
+            one in case only; or names without an order. The message names the lines.
     """
     names = order or _found_classes(examples, ordinal)
     number = {name: k for k, name in enumerate(names)}
@@ -137,13 +137,13 @@ def _found_classes(examples: tuple[Example, ...], ordinal: bool) -> tuple[str, .
         same = firsts.setdefault(example.target.casefold(), example)
         if example.target.casefold() in _MISSING:
             raise UserError(
-                f"{example.where}: is '{example.target}' a class? If it means that the label is "
-                "missing, leave the cell empty; else name all classes: --class-names."
+                f"{example.where}: is '{example.target}' a class? If the label is missing, leave "
+                "the cell empty; otherwise list all classes with --class-names."
             )
         if same.target != example.target:
             raise UserError(
                 f"{example.where}: is '{example.target}' the class '{same.target}' of "
-                f"{same.where}? Write them alike, or name all classes: --class-names."
+                f"{same.where}? Write both in the same way, or list all classes: --class-names."
             )
     names = [example.target for example in firsts.values()]
     if all(name.lstrip("-").isdecimal() for name in names):
@@ -151,24 +151,24 @@ def _found_classes(examples: tuple[Example, ...], ordinal: bool) -> tuple[str, .
     names = tuple(sorted(names))
     if ordinal:
         raise UserError(
-            f"The classes {', '.join(names)} are no whole numbers: give their order, e.g. "
+            f"The classes {', '.join(names)} are not numbers. Give their order, such as "
             f"--class-names {' '.join(names)}, or --label-encoding categorical if they have none."
         )
     return names
 
 
 def match_masks(data: Path, masks: Path) -> dict[str, str]:
-    """Finds the mask of each image by the file's name: image's path below `data` to mask's path.
+    """Finds the mask of each image by the file's name; returns image path -> mask path.
 
-    `masks/007.png` and `masks/007_mask.png` are the mask of `anywhere/007.dcm`, `007.png` or `007`.
-    The folder `masks` may lie within `data`.
+    For example, `masks/007.png` or `masks/007_mask.png` is the mask of `anywhere/007.dcm`,
+    `007.png` or `007`. Image paths are relative to `data`, which may contain the folder `masks`.
 
     Raises:
-        UserError: There is no mask, one has no image, or a name stands for two.
+        UserError: There are no masks, a mask has no image, or a name occurs twice.
     """
     files = sorted(masks.rglob("*.png"))
     if not files:
-        raise UserError(f"--masks {masks}: no PNG file there.")
+        raise UserError(f"--masks {masks}: the folder has no PNG file.")
     inside = masks.resolve()
     found = (p for p in data.rglob("*") if p.is_file() and inside not in p.resolve().parents)
     paths = sorted(path.relative_to(data).as_posix() for path in found)
@@ -188,15 +188,15 @@ def match_masks(data: Path, masks: Path) -> dict[str, str]:
             two = images[:2] if len(images) > 1 else (matches[images[0]].name, file.name)
             raise UserError(
                 f"--masks {masks}: '{file.name}' fits more than once ('{two[0]}', '{two[1]}'). "
-                "Name the pairs in a labels CSV with the columns path and mask."
+                "List the pairs in a labels CSV with the columns path and mask."
             )
         else:
             matches[images[0]] = file
     if lonely:
         raise UserError(
             f"--masks {masks}: {len(lonely)} of {len(files)} masks have no image of their name in "
-            f"{data}, the first is '{lonely[0].name}'. Rename them, take them out, or name the "
-            "pairs in a labels CSV."
+            f"{data}, such as '{lonely[0].name}'. Rename them, remove them, or list the pairs in "
+            "a labels CSV."
         )
     return {path: str(matches[path].resolve()) for path in paths if path in matches}
 
@@ -207,23 +207,23 @@ def read_masks(
     places: Iterable[tuple[tuple[int, int], Region]],
     class_names: tuple[str, ...] | None,
 ) -> tuple[list[np.ndarray], tuple[str, ...]]:
-    """The masks of examples, cropped as the reader cropped their images, and their classes.
+    """Reads the masks of examples, cropped like their images, and the names of their classes.
 
-    Masks that hold 0 and 255 alone have one class, as pictures in black and white do. `places` are
-    those of the examples' frames, see `Store.place`; `class_names` are of the classes from 1 on.
+    Black and white masks, with 0 and 255 only, have one class. `places` are those of the examples'
+    frames, see `Store.place`. `class_names` names the classes from 1 on.
 
     Returns:
         Class of every pixel, uint8 [H, W] each, 0 is background; names, `background` first.
 
     Raises:
-        UserError: A mask is unreadable, not an 8-bit picture of one channel, or of another size
-            than its image; all are empty; or their classes have a gap or are more than named.
+        UserError: A mask is unreadable, is not an 8-bit picture of one channel, or differs in size
+            from its image; all masks are empty; or their classes have gaps or lack names.
     """
     pairs = zip(examples, places, strict=True)
     masks = [_read_mask(e, data, shape)[region.slices] for e, (shape, region) in pairs]
     found = np.unique(np.concatenate([np.unique(mask) for mask in masks]))
     if not found.any():
-        raise UserError("All masks are empty: 0 is background, classes count from 1.")
+        raise UserError("All masks are empty. 0 is background; number the classes from 1.")
     if set(found.tolist()) <= {0, 255}:
         masks, found = [mask // 255 for mask in masks], found // 255
     highest = int(found.max())
@@ -232,12 +232,12 @@ def read_masks(
         if int(mask.max()) > len(names):
             raise UserError(
                 f"{example.where}: mask '{example.target}' has class {int(mask.max())}, "
-                f"and there are {len(names)}: {', '.join(names)}."
+                f"but there are {len(names)} classes: {', '.join(names)}."
             )
     gaps = set(range(1, highest + 1)) - set(found.tolist())
     if gaps and not class_names:
         raise UserError(
-            f"The masks have the classes {', '.join(map(str, found[found > 0]))}, and none has "
+            f"The masks have the classes {', '.join(map(str, found[found > 0]))}, but not "
             f"{', '.join(map(str, sorted(gaps)[:5]))}. Number them from 1 without gaps, or name "
             "all of them: --class-names."
         )

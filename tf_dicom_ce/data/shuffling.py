@@ -1,21 +1,21 @@
-"""Tags made wrong on purpose: controls that tell what the tags themselves are worth.
+"""Tags made wrong on purpose, as controls that measure the value of the right tags.
 
-Both functions work on each side of a split by itself, so that nothing leaks across, and are pure
-functions of their arguments: the wrong tags stay the same over all of a training. Both take
+Both functions treat each side of a split separately, so that nothing leaks across. They are pure
+functions of their arguments: the wrong tags stay the same during a training. Both take
 
 - `y`: encoded tags, float [rows, L];
-- `present`: 1 over the span of a tag that is known, float [rows, L];
-- `sides`: row numbers of each side; rows on none stay as they are;
+- `present`: 1 over the span of a known tag, float [rows, L];
+- `sides`: row numbers of each side; rows on no side stay unchanged;
 - `seed`: the same seed makes the same wrong tags;
 
-and return y and present, new arrays.
+and return new arrays y and present.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-# Streams of random numbers beside those of split and order; the last word must not be 0.
+# Streams of random numbers, apart from those of split and order; the last word must not be 0.
 _SHUFFLE, _NOISE = 1, 2
 
 
@@ -28,11 +28,11 @@ def shuffle_among_patients(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Gives every patient the tags of another patient of the same side.
 
-    The patients of a side stand in a circle at random, and each gets the tags of the next, q:
-    his image k, counted from 0 in the order of rows, those of image k mod n_q of q's n_q. So
-    each patient's tags are used once, and tags that agree within q agree within him. Another
-    patient may have the same tags. A side of one patient stays as it is. `patients` are the
-    patient of each row, int [rows].
+    The patients of a side are put in a random circle, and each patient p gets the tags of the next
+    patient q: image k of p, counted from 0 in the order of rows, gets the tags of image k mod n_q
+    of q, who has n_q images. So each patient's tags are used once, and tags that agree within q
+    agree within p. Another patient may have the same tags. A side with one patient stays unchanged.
+    `patients` holds the patient of each row, int [rows].
     """
     source = np.arange(len(y))
     for side, rows in enumerate(sides):
@@ -40,7 +40,7 @@ def shuffle_among_patients(
         circle = rng.permutation(np.unique(patients[rows]))
         for patient, donor in zip(circle, np.roll(circle, -1), strict=True):
             own, given = (rows[patients[rows] == name] for name in (patient, donor))
-            source[own] = np.resize(given, len(own))  # repeats what is too short
+            source[own] = np.resize(given, len(own))  # repeats them if they are too few
     return y[source], present[source]
 
 
@@ -54,11 +54,11 @@ def add_tag_noise(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Replaces tags of images by those of a random other image of the same side.
 
-    Every tag of every image by itself, with probability `rate`, value and presence together. The
-    other image may have the same tag: where v has the share s_v, a tag changes with probability
-    rate · (1 − Σ s_v²). What is replaced at one rate is replaced alike at every higher one. A
-    side of one image stays as it is. `spans` are the number of labels of each tag, in the order
-    of y.
+    Each tag of each image is replaced independently with probability `rate`, value and presence
+    together. The other image may have the same value: if value v has the share s_v, a tag changes
+    with probability rate · (1 − Σ s_v²). A tag replaced at one rate is replaced alike at every
+    higher rate. A side with one image stays unchanged. `spans` are the numbers of labels of the
+    tags, in the order of y.
     """
     source = np.tile(np.arange(len(y))[:, np.newaxis], len(spans))
     for side, rows in enumerate(sides):
@@ -68,7 +68,7 @@ def add_tag_noise(
         replaced = rng.random((len(rows), len(spans))) < rate
         own = np.arange(len(rows))[:, np.newaxis]
         other = rng.integers(len(rows) - 1, size=replaced.shape)
-        other += other >= own  # all but the image itself, equally likely
+        other += other >= own  # any image but the same, equally likely
         source[rows] = rows[np.where(replaced, other, own)]
     source = np.repeat(source, spans, axis=1)
     return np.take_along_axis(y, source, axis=0), np.take_along_axis(present, source, axis=0)

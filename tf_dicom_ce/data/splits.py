@@ -17,11 +17,11 @@ from tf_dicom_ce.whole_files import write_table
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of the sides, ascending int64 arrays without common element."""
+    """Row numbers of the sides, ascending int64 arrays without common elements."""
 
     train: np.ndarray
-    validation: np.ndarray  # chooses the epoch
-    test: np.ndarray | None = None  # labelled images that nothing is chosen by
+    validation: np.ndarray  # chooses the best epoch
+    test: np.ndarray | None = None  # labelled images that are used for no choice
 
     @property
     def sides(self) -> dict[str, np.ndarray]:
@@ -36,10 +36,10 @@ class Split:
 
 
 def write_split(path: Path, images: Sequence[Image], patients: Sequence[str], split: Split) -> None:
-    """Writes which image is on which side, for this user alone, as paths may name a patient.
+    """Writes the side of every image to a private CSV, because paths may name a patient.
 
-    The CSV has the columns path, frame (where there are cines), patient and split; an image on no
-    side is `unused`.
+    The columns are path, frame (if there are cines), patient and split; images on no side are
+    `unused`.
     """
     side_of = {int(row): side for side, rows in split.sides.items() for row in rows}
     cines = any(image.frame is not None for image in images)
@@ -54,15 +54,15 @@ def write_split(path: Path, images: Sequence[Image], patients: Sequence[str], sp
 def split_rows(
     rows: np.ndarray, groups: np.ndarray, validation_fraction: float, seed: int
 ) -> Split:
-    """Random split in which no group stands on both sides, of which none is empty.
+    """Random split in which no group is on both sides and no side is empty.
 
-    Groups come in random order and join the validation side as long as they bring its share of
-    images nearer to `validation_fraction`.
+    Groups are taken in random order. A group joins the validation side if this brings the side's
+    share of images nearer to `validation_fraction`.
 
     Args:
         rows: Row numbers, int [N].
         groups: Group of each row, int [N]: the patient, or the row itself for a split by image
-            (section 4.3 splits by image, which lets one patient be on both sides).
+            (section 4.3 splits by image, so that a patient may be on both sides).
         validation_fraction: Share of the rows for validation, above 0 and below 1.
         seed: Same seed, same split.
 
@@ -73,8 +73,8 @@ def split_rows(
     if len(names) < 2:
         raise UserError(
             f"{len(rows)} images of {len(names)} patient cannot be split by patient. "
-            "Add files of a second patient; if there are several, tell them apart in a labels CSV "
-            "with a column patient; or use --split image."
+            "Add files of a second patient. If there are several patients, name them in a labels "
+            "CSV with a column patient; or use --split image."
         )
     target = validation_fraction * len(rows)
     chosen, count = [], 0
@@ -90,18 +90,18 @@ def split_rows(
 
 
 def split_labelled(groups: np.ndarray, strata: np.ndarray, seed: int) -> Split:
-    """80/10/10 of the patients, with every class on every side as far as it goes.
+    """Splits patients 80/10/10, with every class on every side if possible.
 
-    `groups` are the patient of each row, `strata` its class (zeros where there is none), int [N].
+    `groups` holds the patient of each row, `strata` its class (zeros without classes), int [N].
 
     Raises:
-        UserError: Fewer than ten patients, or no class of ten images.
+        UserError: Fewer than ten patients, or no class with ten images.
     """
     largest = np.bincount(strata).max()
     for count, what in ((len(np.unique(groups)), "patients"), (largest, "images of a class")):
         if count < 10:
             raise UserError(
-                f"{count} {what} are too few for an 80/10/10 split, which takes ten. "
+                f"{count} {what} are too few for an 80/10/10 split, which needs ten. "
                 "Add some, or give the labels CSV a column 'split'."
             )
     folds = StratifiedGroupKFold(10, shuffle=True, random_state=seed)
@@ -116,8 +116,8 @@ def nested_fraction(
 ) -> np.ndarray:
     """The rows of a share of the patients; a smaller share is part of every larger one.
 
-    A share is the first part of `_order`. `groups` are the patient of each of `rows`, `strata` its
-    class, int [N]; `fraction` is above 0, at most 1. The result is ascending.
+    A share is the first part of `_order`. `groups` holds the patient of each of `rows`, `strata`
+    its class, int [N]. `fraction` is above 0 and at most 1. The result is ascending.
     """
     order = _order(groups, strata, np.random.default_rng(seed))
     chosen = order[: max(1, round(fraction * len(order)))]
@@ -127,10 +127,10 @@ def nested_fraction(
 def nested_count(
     rows: np.ndarray, groups: np.ndarray, strata: np.ndarray, count: int, seed: int
 ) -> np.ndarray:
-    """So many of the rows, or all; fewer are part of every larger number.
+    """The first `count` of the rows, or all; a smaller number is part of every larger one.
 
-    One image of every patient in `_order`, then a second one of each that has it, and so on. The
-    arguments are those of `nested_fraction`.
+    The order is one image of every patient in `_order`, then a second image of every patient that
+    has one, and so on. The arguments are those of `nested_fraction`.
     """
     rng = np.random.default_rng(seed)
     rank = {name: k for k, name in enumerate(_order(groups, strata, rng))}
@@ -143,7 +143,7 @@ def nested_count(
 
 
 def _order(groups: np.ndarray, strata: np.ndarray, rng: np.random.Generator) -> list:
-    """Patients in random order, with each class of patient (by its commonest row) spread evenly."""
+    """Patients in random order; classes, the commonest of each patient, are spread evenly."""
     names = rng.permutation(np.unique(groups))
     kind = {name: np.bincount(strata[groups == name]).argmax() for name in names}
     total, seen = Counter(kind.values()), Counter()

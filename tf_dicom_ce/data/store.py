@@ -1,17 +1,17 @@
 """A decode-once store: frames at the training size in one memory-mapped file, which only grows.
 
-A store is a folder named by a hash of the way files are read, the image size and the version of
-this code. It holds frames by key, a hash of the content of the frame's file and of the frame's
-number. So data that were moved or unpacked again find their frames, data that more came to decode
-the new ones alone, and other data find nothing, whatever their names, sizes and times.
+A store is a folder named by a hash of the reading options, the image size and the version of this
+code. It holds frames by key, a hash of the file's content and of the frame's number. So frames are
+found again after files were moved or unpacked anew, and only new files are decoded. Names, sizes
+and times of files do not matter.
 
-    images.bin   uint8, height × width bytes a frame; zeros where a file was refused
-    frames.bin   a record a frame: its key and place
-    told.jsonl   a line for each that was refused or flagged: number, code, detail, flags
-    whole.json   how much of these is whole, and the bytes of a frame; replaced last, and what lies
-                 beyond is written over
+    images.bin   uint8, height × width bytes per frame; zeros for a refused file
+    frames.bin   one record per frame: its key and place
+    told.jsonl   one line per refused or flagged frame: number, code, detail, flags
+    whole.json   sizes of the complete parts of these files, and the bytes of a frame; written last,
+                 the rest is overwritten
 
-There are no names, tags or paths.
+A store holds no names, tags or paths.
 """
 
 import contextlib
@@ -38,8 +38,8 @@ from tf_dicom_ce.intake.decoding import Image, ImageReader, decode_images
 from tf_dicom_ce.preprocessing import resize
 from tf_dicom_ce.whole_files import named, sole, write_json
 
-_VERSION = 5  # raise when reader or resize give other pixels
-_COMMIT = 2048  # frames that are lost at most where a process ends
+_VERSION = 5  # raise it when reader or resize give other pixels
+_COMMIT = 2048  # most frames that are lost if a process ends
 
 
 @dataclass(frozen=True)
@@ -51,28 +51,30 @@ class Store:
     places: np.ndarray  # int32 [rows, 6]: the source's rows and columns, the frame's sides
     refusals: dict[int, Refusal]  # by row number, of files whose pixels could not be decoded
     fingerprint: str  # of the data, see `data_fingerprint`
-    decoded: int = 0  # number of frames that this call decoded; the others were there
-    flags: dict[int, tuple[Flag, ...]] = field(default_factory=dict)  # that decoding alone tells
-    at_once: ClassVar[int] = 3  # two compute, one hands over
+    decoded: int = 0  # number of frames that this call decoded
+    flags: dict[int, tuple[Flag, ...]] = field(
+        default_factory=dict
+    )  # flags given by decoding, by row
+    at_once: ClassVar[int] = 3  # two batches compute while one is passed on
 
     def place(self, row: int) -> tuple[tuple[int, int], Region]:
-        """Rows and columns of a row's source, and the region of it that the frame is."""
+        """Rows and columns of a row's source image, and the region that the frame shows."""
         rows, columns, top, bottom, left, right = self.places[row].tolist()
         return (rows, columns), Region(top, left, bottom - top, right - left)
 
     def read(self, rows: tf.Tensor) -> tf.Tensor:
         """Frames of the given rows (int [n]), uint8 [n, H, W, 1]."""
-        with tf.device("CPU"):  # where the images are: a GPU would be given all of them
+        with tf.device("CPU"):  # a GPU would get a copy of all images
             return tf.gather(self.images, tf.gather(self.numbers, rows))[..., tf.newaxis]
 
 
 class DirectReader:
     """Reads and resizes each image at every access; the same interface and pixels as `Store`.
 
-    At first it decodes each once to learn which cannot be read, and keeps no pixels.
+    At the start it decodes every image once to find those that cannot be read, and keeps no pixels.
     """
 
-    at_once = 1  # a process can hang at its end with several `py_function`
+    at_once = 1  # with several `py_function`s a process may hang at its end
 
     def __init__(self, reader: ImageReader, images: Sequence[Image], image_size: tuple[int, int]):
         self._reader, self._images, self._image_size = reader, images, image_size
@@ -104,12 +106,12 @@ class DirectReader:
         return _resized(frame, self._image_size)
 
 
-#: Frames by row number; `at_once` is how many batches are best prepared at a time.
+#: Frames by row number; `at_once` is the best number of batches to prepare at a time.
 Frames = Store | DirectReader
 
 
 def held(images: np.ndarray) -> Store:
-    """A store of gray levels that are in memory, uint8 or float32 [rows, H, W]."""
+    """A store of gray levels in memory, uint8 or float32 [rows, H, W]."""
     content = hashlib.sha256(f"{images.dtype} {images.shape}".encode() + images.tobytes())
     height, width = images.shape[1:]
     places = np.tile(np.array([height, width, 0, height, 0, width], np.int32), (len(images), 1))
@@ -121,10 +123,10 @@ def held(images: np.ndarray) -> Store:
 def open_store(
     reader: ImageReader, images: Sequence[Image], image_size: tuple[int, int], cache: Path
 ) -> Store:
-    """Opens the store for images at an image size, decoding first what it does not hold.
+    """Opens the store for images at an image size; first decodes images that are missing in it.
 
-    The order of the images numbers the rows; `cache` is the folder of all stores. Of several
-    processes one decodes, and the others wait for it.
+    Rows are numbered in the order of the images. `cache` is the folder of all stores. If several
+    processes call this, one decodes and the others wait.
 
     Raises:
         UserError: A file was changed while it was decoded.
@@ -139,7 +141,7 @@ def open_store(
     found, decoded = read(folder), 0
     if _missing(keys, found):
         with _alone(folder):
-            missing = _missing(keys, read(folder))  # another process may have been here
+            missing = _missing(keys, read(folder))  # another process may have decoded some
             _append(folder, reader, [images[k] for k in missing], image_size, contents)
             decoded = len(missing)
         found = read(folder)
@@ -159,13 +161,13 @@ def open_store(
 
 
 def mapped(file: Path, shape: tuple[int, int, int]) -> tf.Tensor:
-    """Bytes of a file as a tensor, uint8, that the system reads from the disk page by page."""
+    """A file as a uint8 tensor, which the system reads from the disk page by page."""
     array = np.memmap(file, np.uint8, "c", shape=shape)  # DLPack knows no read-only arrays
     return tf.experimental.dlpack.from_dlpack(np.asarray(array).__dlpack__())
 
 
 def data_fingerprint(reader: ImageReader, images: Sequence[Image]) -> str:
-    """SHA-256 (hex) over the content of the file, and the frame, of every image in order."""
+    """SHA-256 (hex) over file content and frame number of all images in order."""
     return _fingerprint(digests(reader.root, [image.path for image in images]), images)
 
 
@@ -175,7 +177,7 @@ def _fingerprint(contents: Mapping[str, str], images: Sequence[Image]) -> str:
 
 
 def _missing(keys: Sequence[bytes], held: Contents) -> list[int]:
-    """First place in `keys` of each one that is not held, or was refused for what may pass."""
+    """First place in `keys` of every key that is missing, or was refused for a passing cause."""
     passing = {n for n, (code, *_) in held.told.items() if code and Code(code).may_pass}
     first = {}
     for k, key in enumerate(keys):
@@ -191,12 +193,12 @@ def _require_whole(folder: Path, count: int, image_size: tuple[int, int]) -> Non
         ("frames.bin", RECORD.itemsize),
     ):
         if (folder / name).stat().st_size < count * size:
-            raise UserError(f"{folder / name} is damaged. Delete {folder}; it is made anew.")
+            raise UserError(f"{folder / name} is damaged. Delete {folder}; it will be made anew.")
 
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Lets no other process write to the store; waits for one that does."""
+    """Locks the store against other writers; waits for a process that is writing."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(sole(folder / ".lock", "busy"))
@@ -213,9 +215,9 @@ def _append(
     image_size: tuple[int, int],
     contents: Mapping[str, str],
 ) -> None:
-    """Decodes images, whose files' digests are `contents`, to the end of a store.
+    """Decodes images, whose files have the digests `contents`, and appends them to a store.
 
-    What is decoded counts from each commit on, also if the process ends after it.
+    Decoded frames are kept from each commit on, even if the process ends after it.
     """
     before = whole(folder)
     height, width = image_size
@@ -256,7 +258,7 @@ def _append(
 
 
 def _opened(path: Path, end: int) -> BinaryIO:
-    """A file to write to from `end` on; what lies beyond is cut off."""
+    """Opens a file to write from `end` on; truncates it there."""
     path.touch(0o600)
     file = path.open("r+b")
     file.truncate(end)
@@ -270,13 +272,13 @@ def _require_unchanged(
     now = digests(reader.root, [image.path for image in images], progress=False)
     if any(contents[path] != content for path, content in now.items()):
         raise UserError(
-            f"{reader.root}: files were changed while they were read. Start again when nothing "
+            f"{reader.root}: files changed while they were read. Start again when no program "
             "writes to the folder."
         )
 
 
 def _flags(frame: Frame) -> tuple[Flag, ...]:
-    """What decoding alone tells."""
+    """The flags that only decoding gives."""
     return tuple(flag for flag in frame.flags if flag.needs_decoding)
 
 

@@ -1,4 +1,4 @@
-"""The labelled images of a task: frames, targets, whose they are, and splits."""
+"""The labelled images of a task: frames, targets, patients and splits."""
 
 import collections
 import dataclasses
@@ -35,17 +35,17 @@ from tf_dicom_ce.tags.schema import TagSchema
 class Task:
     """Labelled images."""
 
-    examples: tuple[Example, ...]  # the rows of the labels that count, each with its patient
+    examples: tuple[Example, ...]  # the rows of the labels in use, each with its patient
     frames: store.Store
     targets: np.ndarray  # classes int32 [N], or masks uint8 [N, height, width] at the model's size
-    source_masks: list[np.ndarray]  # as large as their (cropped) sources; in segmentation
+    source_masks: list[np.ndarray]  # for segmentation, at the size of the (cropped) sources
     classes: tuple[str, ...]  # names; in segmentation with `background` first
     patients: np.ndarray  # patient of each row, int [N]
-    split: splits.Split  # rows of the three sides; of the training side, the labelled fraction
-    labels_fingerprint: str  # SHA-256 (hex) of targets and of who is of one patient
+    split: splits.Split  # rows of the sides; the training side has the labelled fraction only
+    labels_fingerprint: str  # SHA-256 (hex) of targets and of the grouping by patient
 
     def drawn(self, config: FinetuneConfig) -> Self:
-        """The same images, split and drawn as these settings say."""
+        """The same images, split and drawn by other settings."""
         strata = np.zeros(len(self.examples), int) if self.source_masks else self.targets
         return dataclasses.replace(self, split=_split(config, self.examples, self.patients, strata))
 
@@ -59,34 +59,32 @@ def load_given(
     preset: str,
     sop_classes: Iterable[str] | None = None,
 ) -> Task:
-    """Labelled images as a user gives them, or without any those of the phantom.
+    """Loads labelled images of the user or, without `data`, of the phantom.
 
     Args:
         config: Settings.
-        data: Folder of the images; None: the phantom of the preset.
-        labels: CSV with the labels of the images in `data`, or without those the name of one of
-            the phantom's tables; None: the task's.
+        data: Folder of the images; None for the phantom of the preset.
+        labels: CSV with the labels of the images in `data`. Without `data`: the name of a table of
+            the phantom; None for the task's table.
         masks: Folder of masks (PNG), named as the images in `data`.
         class_names: Classes, in their order (segmentation: without background).
-        preset: Of the phantom.
-        sop_classes: UIDs of those that are read; None: ultrasound.
+        preset: Preset of the phantom.
+        sop_classes: UIDs of the SOP classes that are read; None: ultrasound.
 
     Raises:
-        UserError: These do not go together, or any mistake in them.
+        UserError: The arguments do not go together, or there is a mistake in the data.
     """
     if masks and config.task != "segmentation":
-        raise UserError("--masks is for --task segmentation; classes stand in --labels.")
+        raise UserError("--masks is for --task segmentation; for classes give --labels.")
     if masks if data is None else labels is None and masks is None:
-        raise UserError(
-            "--data goes with --labels or --masks; without all of them, the phantom is used."
-        )
+        raise UserError("--data needs --labels or --masks. Without all three, the phantom is used.")
     if data and not Path(data).is_dir():
         raise UserError(f"--data {data}: no such folder.")
     if data is None:
         name = str(labels or f"{config.task}.csv")
         if name not in tables(preset):
             raise UserError(
-                f"--labels {name}: without --data it is a table of the phantom, which has "
+                f"--labels {name}: without --data, choose a table of the phantom: "
                 f"{', '.join(tables(preset))} (--preset {preset}; standard has the most)."
             )
         data = default_cohort(preset)
@@ -110,18 +108,18 @@ def load_task(
 
     Args:
         config: Settings.
-        labels: The labels CSV; None takes all images that have a mask in `masks`.
-        data: Folder that its paths are relative to.
+        labels: The labels CSV; None takes all images with a mask in `masks`.
+        data: Folder that the paths of the CSV are relative to.
         class_names: Classes in their order (segmentation: without background), or None.
         cache: Folder of all stores.
-        masks: Folder of masks that are found by the names of their images.
-        sop_classes: Those that are read, UIDs.
+        masks: Folder of masks named as their images.
+        sop_classes: UIDs of the SOP classes that are read.
 
     Raises:
-        UserError: Any mistake in labels, images or masks; the message names the line.
+        UserError: A mistake in labels, images or masks; the message names the line.
     """
     if class_names and len(set(class_names)) < len(class_names):
-        raise UserError(f"--class-names {' '.join(class_names)}: a name stands twice.")
+        raise UserError(f"--class-names {' '.join(class_names)}: a name occurs twice.")
     segmentation = config.task == "segmentation"
     found = match_masks(data, masks) if masks else None
     examples = read_labels(labels, data, "mask" if segmentation else "label", found)
@@ -173,7 +171,7 @@ def _split(config, examples: tuple[Example, ...], patients, strata) -> splits.Sp
     if config.label_count > len(split.train):
         raise UserError(
             f"--label-count {config.label_count}: the training side has {len(split.train)} "
-            "labelled images. Choose so many or fewer."
+            "labelled images. Choose this number or less."
         )
     if config.label_count:
         train = splits.nested_count(*of_train, config.label_count, config.seed)
@@ -184,14 +182,14 @@ def _split(config, examples: tuple[Example, ...], patients, strata) -> splits.Sp
 
 def _check_classes(classes, targets, split) -> None:
     if len(classes) < 2:
-        raise UserError(f"All labels are '{classes[0]}'; a classifier needs two classes.")
+        raise UserError(f"All labels are '{classes[0]}', but a classifier needs two classes.")
     absent = [name for k, name in enumerate(classes) if not (targets[split.train] == k).any()]
     remedy = "Add labels, use a larger --label-fraction, or another --seed."
     if len(absent) > len(classes) - 2:
         raise UserError(f"All training examples are of one class. {remedy}")
-    if absent:  # so it is with few labels
+    if absent:  # not an error: common with few labels
         print(
-            f"No training example of class {', '.join(absent)}: it will hardly be found. {remedy}",
+            f"No training example has the class {', '.join(absent)}. {remedy}",
             file=sys.stderr,
         )
 
@@ -202,12 +200,12 @@ def _with_patients(
     targets: Mapping[str, str],
     sop_classes: frozenset[str] = ULTRASOUND,
 ) -> tuple[tuple[Example, ...], np.ndarray]:
-    """Tells whose every example is; copies of an image with the same target count once.
+    """Finds the patient of every example; copies of an image with the same target count once.
 
-    `targets` are `Example.target` to what it holds, equal for equal targets. Files that the labels
-    do not list are not looked at. What is odd is printed on standard error. Returns the examples,
-    `patient` filled in, as in the labels or else the pseudonym of the header's; and the number of
-    each one's patient, int [N], by first appearance.
+    `targets` maps `Example.target` to its content, equal for equal targets. Files that are not in
+    the labels are not read. Findings are printed on standard error. Returns the examples with
+    `patient` filled in (from the labels, or the pseudonym of the header's patient), and the number
+    of each example's patient, int [N], by first appearance.
     """
     files, copies = _files(examples, data, sop_classes)
     found = tell_apart(files, copies)
@@ -232,7 +230,7 @@ def _with_patients(
 def _files(
     examples: Sequence[Example], data: Path, sop_classes: frozenset[str]
 ) -> tuple[dict[str, Identity], dict[str, str]]:
-    """Path to what headers and labels say of its patient; and copies to their originals."""
+    """Path -> identity by header and labels; and path of a copy -> path of its original."""
     schema, secret = TagSchema.load("ultrasound").of_classes(sop_classes), load_secret()
     stamps = stamps_of(data, (example.path for example in examples))
     facts, _ = examine_all(data, schema, stamps)
@@ -256,8 +254,8 @@ def _tell(found: Mapping[str, Patient], files: Mapping[str, Identity]) -> None:
     alone = sum(found[path].told is Told.FILE for path in without)
     if alone:
         print(
-            f"WARNING: {alone} images have no patient, neither in a header nor in the labels: each "
-            "is taken as a patient of its own. If some are of one patient, give the labels a "
+            f"WARNING: {alone} images have no patient, neither in a header nor in the labels. Each "
+            "counts as a patient of its own. If some have the same patient, give the labels a "
             "column patient.",
             file=sys.stderr,
         )
@@ -281,10 +279,10 @@ def _without_copies(
         if not same:
             print(
                 f"WARNING: {example.where}: the same image as in {first.where} with another "
-                "target. Both are kept, on one side.",
+                "target. Both are kept, on the same side of the split.",
                 file=sys.stderr,
             )
     if len(kept) < len(examples):
         number = len(examples) - len(kept)
-        print(f"{number} images are copies of others, which count once.", file=sys.stderr)
+        print(f"{number} images are copies of others and do not count.", file=sys.stderr)
     return kept

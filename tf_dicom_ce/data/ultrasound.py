@@ -1,7 +1,7 @@
-"""The data set of a notebook and of the commands: images with tags, split by patient, in batches.
+"""The data set of notebooks and commands: images with tags, split by patient, in batches.
 
-To make one is to look at everything but the pixels: mistakes in the input show at once, and without
-TensorFlow. Files are decoded when pixels are first asked for.
+Creating a data set reads everything but the pixels, so mistakes in the input show at once, without
+TensorFlow. Files are decoded at the first use of pixels.
 """
 
 import dataclasses
@@ -31,29 +31,29 @@ if TYPE_CHECKING:
 
     from tf_dicom_ce.data.store import Frames
 
-#: Settings of `PretrainConfig` that say how files are read.
+#: Settings of `PretrainConfig` for reading files.
 SETTINGS = ("tags", "image_size", "frames", "find_sector", "blank_outside", "exclude", "direct")
 
-#: Name -> labels of every tag, or the labels of one.
+#: Name -> labels of every tag, or the labels of a single tag.
 Labels = Mapping[str, Sequence[str]] | Sequence[str]
-#: No CSV of tag values, one, or several.
+#: None, one or several CSVs of tag values.
 Tables = str | Path | Sequence[str | Path] | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Source:
-    """All images that there are; a row number stands for the same image everywhere."""
+    """All images; a row number means the same image everywhere."""
 
     samples: Sequence[Sample]  # the file and the frame of every image
     y: np.ndarray  # encoded tags, float32 [rows, L], 0 to 1; 0 over the span of an unknown tag
-    known: np.ndarray  # 1 over the span of a tag that is known, float32 [rows, L]
-    patients: np.ndarray  # number of each one's patient, by first appearance, int [rows]
-    pseudonyms: Sequence[str]  # of these patients, by row
+    known: np.ndarray  # 1 over the span of a known tag, float32 [rows, L]
+    patients: np.ndarray  # number of each image's patient, by first appearance, int [rows]
+    pseudonyms: Sequence[str]  # pseudonym of each image's patient
     tags: Mapping[str, tuple[str, ...]]  # name -> labels of every tag, in the order of y
-    schema: Mapping[str, str]  # name and fingerprint of what encoded the tags
-    settings: Mapping[str, Any]  # those of `PretrainConfig` that are settled with the images
+    schema: Mapping[str, str]  # name and fingerprint of the tag schema
+    settings: Mapping[str, Any]  # settings of `PretrainConfig` that the images decide
     open: Callable[[], "Frames"]  # decodes the files, or finds them decoded
-    index: Index | None = None  # of the files; None where there are none
+    index: Index | None = None  # the index of the files; None without files
     reader: ImageReader | None = None  # how files become frames
     synthetic: bool = False  # whether the images are the phantom's
 
@@ -64,12 +64,12 @@ class Source:
 
     @functools.cached_property
     def frames(self) -> "Frames":
-        """Frames by row number; decodes the files where that has not been done."""
+        """Frames by row number; decodes files that are not decoded yet."""
         with private():
             return self.open()
 
     def decoded_index(self) -> tuple[Index, dict[int, Refusal]]:
-        """The index with what decoding told; why files cannot be decoded, by row of the index."""
+        """The index with the flags of decoding; and decoding's refusals, by row of the index."""
         of_file = [sample.row for sample in self.samples]
         undecodable = {of_file[k]: refusal for k, refusal in self.frames.refusals.items()}
         told: dict[int, list[Flag]] = {}
@@ -79,15 +79,15 @@ class Source:
 
 
 class UltrasoundDataset:
-    """Images, their tags, which of these are known, and whose the images are.
+    """Images with their tags, the mask of known tags, and their patients.
 
         data = UltrasoundDataset.from_dicom("export.zip", image_size=(128, 192))
         train, validation = data.split(by="patient")
         gan.fit(train.batches(8, shuffle=True), validation_data=validation.batches(8))
 
     Args:
-        source: What the images are of.
-        rows: Row numbers of the images, int [N]; all by default.
+        source: The images, and how they are read.
+        rows: Row numbers of the images in this data set, int [N]; all by default.
     """
 
     def __init__(self, source: Source, rows: np.ndarray | None = None):
@@ -111,27 +111,27 @@ class UltrasoundDataset:
         pictures: bool = False,
         sop_classes: Iterable[str] | None = None,
     ) -> Self:
-        """Images of DICOM files, and of PNG and JPEG files that `labels` lists.
+        """Creates a data set of DICOM files, and of PNG and JPEG files listed in `labels`.
 
         Args:
             source: Folder, zip or tar, or the URL of a PACS: of a DICOMweb service, or
                 `dicom://AET@HOST:PORT`.
             tags: Tag schema: `ultrasound`, `ultrasound-paper`, or a TOML file.
             image_size: Height and width that images are resized to, multiples of 32.
-            labels: CSV of tag values that stand above the headers' (`tag_table.read_tag_table`); of
-                several a later one stands above those before.
-            frames: Of a cine: `middle`, `all`, or `every:N`.
-            find_sector: Crop to the ultrasound where the header names no region.
-            blank_outside: Blacken what lies outside of the ultrasound.
+            labels: CSV of tag values that override the headers' (`tag_table.read_tag_table`), or
+                several: later ones override earlier ones.
+            frames: Frames of a cine: `middle`, `all`, or `every:N`.
+            find_sector: Find and crop the ultrasound if the header names no region.
+            blank_outside: Blacken all pixels outside of the ultrasound.
             exclude: Leave out images with these flags (docs/intake.md).
             direct: Decode at every access instead of once into the store.
-            query: What to ask a PACS for.
-            include: Read these, too: `secondary-capture`, where (0008,0060) Modality is US.
-            pictures: Whether PNG and JPEG files count that are not listed.
-            sop_classes: UIDs of those that are read; None: the schema's.
+            query: Query for a PACS.
+            include: Read these files, too: `secondary-capture`, if (0008,0060) Modality is US.
+            pictures: Include PNG and JPEG files that `labels` does not list.
+            sop_classes: UIDs of the SOP classes that are read; None: the schema's.
 
         Raises:
-            UserError: Any mistake in these, or no readable image.
+            UserError: A mistake in the arguments, or no readable image.
         """
         config = PretrainConfig(
             tags=str(tags),
@@ -151,18 +151,18 @@ class UltrasoundDataset:
 
     @classmethod
     def from_images(cls, source: str | Path, labels: Tables = None, **options: Any) -> Self:
-        """As `from_dicom`, but every PNG and JPEG file counts, whether `labels` lists it or not."""
+        """Like `from_dicom`, but includes all PNG and JPEG files, listed in `labels` or not."""
         return cls.from_dicom(source, labels=labels, pictures=True, **options)
 
     @classmethod
     def from_phantom(cls, preset: str = "quick", **options: Any) -> Self:
-        """The synthetic cohort of a preset, rendered where it is not there.
+        """Creates a data set of a preset's synthetic cohort, which is rendered at the first call.
 
         Args:
             preset: `quick` or `distilled` (600 images), or `full` or `paper` (12,267).
-            **options: Those of `from_dicom`; by default images are of the preset's size.
+            **options: Options of `from_dicom`; the default image size is the preset's.
         """
-        from tf_dicom_ce.phantom.cohort import default_cohort  # SciPy takes its time
+        from tf_dicom_ce.phantom.cohort import default_cohort  # SciPy is slow to import
 
         options = {"image_size": PRESETS[preset].image_size} | options
         data = cls.from_dicom(default_cohort(preset) / "pretraining", **options)
@@ -177,19 +177,19 @@ class UltrasoundDataset:
         patients: Sequence | None = None,
         labels: Labels | None = None,
     ) -> Self:
-        """Images in memory.
+        """Creates a data set of images in memory.
 
         Args:
             images: Gray levels 0…255, uint8 or float, [N, H, W] or [N, H, W, 1], H and W
                 multiples of 32.
             tags: Multi-hot, numbers 0 to 1, [N, L]; None for no tags.
-            known: 1 over the span of a tag that is known, [N, L]; None: all are.
-            patients: Whose each image is, N numbers or texts; None: each is a patient's of its own.
+            known: 1 over the span of a known tag, [N, L]; None if all are known.
+            patients: Patient of each image, N numbers or texts; None: one patient per image.
             labels: Name -> labels of every tag, in the order of the columns of `tags`; or the
-                labels of one; None numbers them.
+                labels of a single tag; None numbers them.
 
         Raises:
-            UserError: Shapes or values are not as said.
+            UserError: Shapes or values are not as described.
         """
         images = np.asarray(images)
         images = images[..., 0] if images.ndim == 4 and images.shape[-1] == 1 else images
@@ -239,19 +239,20 @@ class UltrasoundDataset:
         patients: Sequence | None = None,
         labels: Labels | None = None,
     ) -> Self:
-        """Images of a finite tf.data, which are read into memory.
+        """Creates a data set of a finite tf.data, which is read into memory.
 
         Args:
-            dataset: Of an image, (image, tags) or (image, {"tags": …, "known": …}), each as in
-                `from_arrays`: [H, W, 1] and [L], or in batches of them.
+            dataset: Elements are an image, (image, tags) or (image, {"tags": …, "known": …}), as in
+                `from_arrays`: [H, W, 1] and [L], or batches of these.
             patients: See `from_arrays`.
             labels: See `from_arrays`.
 
         Raises:
-            UserError: It has no end or no image, images differ in size; or see `from_arrays`.
+            UserError: The dataset is infinite or empty, or images differ in size; see also
+                `from_arrays`.
         """
         if int(dataset.cardinality()) == -1:
-            raise UserError("The tf.data has no end: leave out its repeat().")
+            raise UserError("The tf.data is infinite: leave out repeat().")
         found: dict[str, list] = {"images": [], "tags": [], "known": []}
         for element in dataset.as_numpy_iterator():
             image, tags = element if isinstance(element, tuple) else (element, None)
@@ -260,7 +261,7 @@ class UltrasoundDataset:
                 if part is not None:
                     found[name].append(part if image.ndim == 4 else part[np.newaxis])
         if len({images.shape[1:] for images in found["images"]}) != 1:
-            raise UserError("The tf.data has to hold images, all of one size.")
+            raise UserError("The tf.data must contain images, all of the same size.")
         arrays = {name: np.concatenate(parts) for name, parts in found.items() if parts}
         return cls.from_arrays(**arrays, patients=patients, labels=labels)
 
@@ -290,7 +291,7 @@ class UltrasoundDataset:
 
     @property
     def known(self) -> np.ndarray:
-        """1 over the span of a tag that is known, float32 [N, L]."""
+        """1 over the span of a known tag, float32 [N, L]."""
         return self.source.known[self.rows]
 
     @property
@@ -300,7 +301,7 @@ class UltrasoundDataset:
 
     @property
     def tags_known(self) -> dict[str, float]:
-        """Share of images, 0 to 1, of which each tag is known."""
+        """Share of images, 0 to 1, with each tag known."""
         known, starts = self.known, np.cumsum([0, *self.source.spans])
         return {
             tag: float(np.mean(known[:, start]))
@@ -313,8 +314,8 @@ class UltrasoundDataset:
         """Splits the images at random, see `splits.split_rows`; decodes the files before.
 
         Args:
-            by: `patient`: all images of one stay on one side; or `image` (section 4.3), where the
-                frames of one file do.
+            by: `patient` keeps all images of a patient on one side; `image` (section 4.3) only the
+                frames of a file.
             validation_fraction: Share of the images for validation, above 0 and below 1.
             seed: Same seed, same split.
 
@@ -339,10 +340,10 @@ class UltrasoundDataset:
         """Batches for Keras' `fit`, `evaluate` and `predict`; decodes the files before.
 
         Args:
-            batch_size: Images a batch; the last may have fewer.
-            shuffle: In another order at every pass, instead of that of the rows.
-            seed: Of order and augmentation.
-            augment: Mirror, shift and regrade every image anew at every pass.
+            batch_size: Images per batch; the last batch may have fewer.
+            shuffle: Use another order at every pass, instead of the order of rows.
+            seed: Seed of order and augmentation.
+            augment: Mirror, shift and regrade every image, differently at every pass.
 
         Returns:
             Finite dataset of (image, {"tags": y, "known": mask}): float32 [n, H, W, 1], z-scored,
@@ -407,5 +408,5 @@ def _named(labels: Labels | None, columns: int) -> dict[str, tuple[str, ...]]:
     spans = {name: tuple(own) for name, own in spans.items()}
     named = sum(map(len, spans.values()))
     if named != columns:
-        raise UserError(f"labels: {named} names, and tags have {columns} columns.")
+        raise UserError(f"labels: {named} names, but tags have {columns} columns.")
     return spans if columns else {}

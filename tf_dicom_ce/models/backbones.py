@@ -1,4 +1,4 @@
-"""Encoders by name or from a file, and other networks as encoders."""
+"""Builds encoders by name or from a file, and turns other networks into encoders."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ from tf_dicom_ce.whole_files import sole
 #: (0.485, 0.456, 0.406 and 0.229, 0.224, 0.225; `keras.applications.imagenet_utils`).
 MEAN, SD = 0.449, 0.226
 
-#: What the weights were trained on -> scale and offset that bring z-scores there.
+#: Preprocessing -> scale and offset that turn z-scores into its values.
 PREPROCESSING = {
     "torch": (1.0, 0.0),
     "caffe": (255 * SD, 0.0),
@@ -35,7 +35,7 @@ PREPROCESSING = {
     "lite": (255 * SD / 128, (255 * MEAN - 127) / 128),
 }
 
-#: Backbone -> its constructor, and the preprocessing that its weights want.
+#: Backbone -> its constructor, and the preprocessing that its weights were trained with.
 APPLICATIONS = {
     "vgg16": (keras.applications.VGG16, "caffe"),
     "resnet50": (keras.applications.ResNet50, "caffe"),
@@ -49,21 +49,24 @@ APPLICATIONS = {
 class Backbone(Encoder):
     """A functional Keras model as an encoder of five scales.
 
-    A model of three channels gets the gray channel three times. A z-score is brought to what the
-    model's weights know: the mean and sd that the same preprocessing gives ImageNet's pixels,
-    whose gray levels are 255 · (0.449 ± 0.226). So z · 57.6 for `caffe` (gray levels minus their
-    mean), z for `torch` (z-scores), z · 0.452 − 0.102 for `tf` (−1…1), and z · 57.6 + 114.5 for
-    `raw` (0…255; the model has its preprocessing inside), and z · 0.450 − 0.098 for `lite`
-    ((x − 127) / 128).
+    A model with three input channels gets the gray channel three times. A z-score z is scaled to
+    the mean and sd that the model's preprocessing gives ImageNet's pixels, whose gray levels are
+    255 · (0.449 ± 0.226):
 
-    Frozen (`trainable = False`), it answers in training as in inference: no statistic moves and
-    nothing is dropped.
+    - `caffe` (gray levels minus their mean): z · 57.6
+    - `torch` (z-scores): z
+    - `tf` (−1…1): z · 0.452 − 0.102
+    - `raw` (0…255; the model has its preprocessing inside): z · 57.6 + 114.5
+    - `lite` ((x − 127) / 128): z · 0.450 − 0.098
+
+    A frozen backbone (`trainable = False`) runs in inference mode during training: BatchNorm's
+    statistics stay and nothing is dropped.
 
     Args:
-        network: Of one input [N, H, W, 1 or 3], H and W fixed or not; used, not copied. Its layers
-            keep their dtype policies.
+        network: A model with one input [N, H, W, 1 or 3], H and W fixed or not. It is used, not
+            copied, and its layers keep their dtype policies.
         layers: Names of the layers that give P1…P5; None for the last layer of each stride.
-        preprocessing: `caffe`, `torch`, `tf`, `raw` or `lite`: what the weights were trained on.
+        preprocessing: What the weights were trained with: `caffe`, `torch`, `tf`, `raw` or `lite`.
 
     Call:
         x: float [N, H, W, 1], z-scored, H and W multiples of 32.
@@ -73,7 +76,7 @@ class Backbone(Encoder):
         `network`'s layers.
 
     Raises:
-        UserError: `network` has no layer of one of the strides, or `layers` have others.
+        UserError: `network` has no layer with one of the strides, or `layers` have other strides.
     """
 
     def __init__(
@@ -90,8 +93,8 @@ class Backbone(Encoder):
         self.scale_layers = tuple(layers or (last.get(2**k) for k in range(1, 6)))
         for k, layer in enumerate(self.scale_layers, start=1):
             if strides.get(layer) != 2**k:
-                what = f"layer {layer} is not" if layer else "no layer is"
-                raise UserError(f"{network.name}: {what} of stride {2**k}, as P{k} has to be.")
+                what = f"layer {layer} does not have" if layer else "no layer has"
+                raise UserError(f"{network.name}: {what} the stride {2**k} of P{k}.")
         outputs = [network.get_layer(layer).output for layer in self.scale_layers]
         self.network = keras.Model(
             network.inputs, dict(zip(SCALES, outputs, strict=True)), name=network.name
@@ -124,7 +127,7 @@ class Backbone(Encoder):
 
 
 def _strides(network: keras.Model) -> dict[str, int]:
-    """Layer -> its stride, of those whose output is an image 2, 4, … 32 times as small."""
+    """Layer -> its stride, for layers whose output is an image 2, 4, … 32 times as small."""
     height, width = (side or 256 for side in network.input_shape[1:3])
     by_size = {(height // 2**k, width // 2**k): 2**k for k in range(1, 6)}
     layers = [at for at in network.layers if isinstance(at.output, keras.KerasTensor)]
@@ -141,19 +144,19 @@ def _strides(network: keras.Model) -> dict[str, int]:
 def build_encoder(
     backbone: str, width: float = 1.0, weights: str | None = None, dtype=None
 ) -> keras.Model:
-    """An encoder by the name of `--backbone`, with its first weights.
+    """Builds an encoder by its name in `--backbone`, with its initial weights.
 
     Args:
         backbone: `vgg16bn` (`VGG16Encoder`), `efficientnetlite0` or a key of `APPLICATIONS`.
-        width: Multiplies the channel counts of vgg16bn; the others have their own.
-        weights: Empty or None for random ones; `imagenet` for those that `keras.applications`
-            downloads, or of efficientnetlite0 those of an installed package; or a `.keras` file of
-            the same network: an exported `encoder.keras`, or what a model of `keras.applications`
-            saved, with or without its classifier.
+        width: Multiplies the channel counts of vgg16bn; other backbones ignore it.
+        weights: Empty or None for random weights. `imagenet` for ImageNet weights:
+            `keras.applications` downloads them, efficientnetlite0 reads an installed package. Or a
+            `.keras` file of the same network: an exported `encoder.keras`, or a saved model of
+            `keras.applications`, with or without its classifier.
         dtype: Keras' dtype policy; None for the global one.
 
     Raises:
-        UserError: There are no such weights, or they are another network's.
+        UserError: The weights do not exist, or belong to another network.
     """
     require_weights(backbone, weights or "")
     before = keras.config.dtype_policy()
@@ -178,15 +181,15 @@ def load_encoder(path: str | Path, trainable: bool = True) -> keras.Layer:
     """Loads an exported encoder, to put a head on it.
 
     Args:
-        path: Folder of one version, or of all versions: then the newest, as a layer around the
-            SavedModel, see `EncoderLayer`. Or its `encoder.keras`, as a Keras model.
-        trainable: Whether `fit` changes it; if not, BatchNorm's statistics stay, too.
+        path: Folder of one version, or of all versions (the newest is loaded): gives a layer around
+            the SavedModel, see `EncoderLayer`. Or an `encoder.keras`: gives a Keras model.
+        trainable: Whether `fit` trains it. If not, BatchNorm's statistics stay, too.
 
     Returns:
-        From z-scored images, float [N, height, width, 1], to the dict of scales.
+        A layer from z-scored images, float [N, height, width, 1], to the dict of scales.
 
     Raises:
-        UserError: There is none, or its weights are not those that were exported.
+        UserError: There is no encoder, or its weights are not those that were exported.
     """
     path = Path(path)
     if path.suffix != ".keras":
@@ -197,16 +200,16 @@ def load_encoder(path: str | Path, trainable: bool = True) -> keras.Layer:
 
 
 def load_teacher(name: str, image_size: tuple[int, int], option: str = "--teacher") -> keras.Layer:
-    """A network to learn from, which sees images of that size.
+    """Loads the teacher of a distillation for images of one size.
 
     Args:
-        name: `imagenet`, EfficientNet-Lite0 with the weights of an installed package; or what
-            `load_encoder` takes.
+        name: `imagenet` for EfficientNet-Lite0 with the weights of an installed package, or a path
+            as in `load_encoder`.
         image_size: Height and width.
-        option: Where the name was given, for messages.
+        option: The option that gave the name, for messages.
 
     Raises:
-        UserError: There is none, or it was exported for another size.
+        UserError: There is no such teacher, or it was exported for another size.
     """
     if name == "imagenet":
         return build_encoder("efficientnetlite0", weights="imagenet")
@@ -219,16 +222,17 @@ def load_teacher(name: str, image_size: tuple[int, int], option: str = "--teache
     size = tuple(describe_encoder(path)["image_size"])
     if path.suffix != ".keras" and size != image_size:
         raise UserError(
-            f"{option} {name}: it was exported for images of {size[0]} × {size[1]}. Give its "
+            f"{option} {name}: exported for images of {size[0]} × {size[1]}. Give its "
             f"encoder.keras, which takes any size, or --image-size {size[0]} {size[1]}."
         )
     return load_encoder(path, trainable=False)
 
 
 def describe_encoder(path: str | Path) -> dict:
-    """What an exported encoder says of itself; `path` and errors are those of `load_encoder`.
+    """Reads the `encoder.json` of an exported encoder.
 
-    The content of its `encoder.json`, with `weights_digest` even if an older export lacks it.
+    `weights_digest` is always there, even if an older export lacks it. `path` and errors are as in
+    `load_encoder`.
     """
     path = Path(path)
     return (_of_file(path) if path.suffix == ".keras" else read_encoder(path))[1]
@@ -241,7 +245,7 @@ def _of_file(path: Path) -> tuple[keras.Model, dict]:
 
 
 def _application(backbone: str, imagenet: bool) -> Backbone:
-    """A network of `keras.applications`; one process downloads, others wait for the file."""
+    """Builds a network of `keras.applications`; one process downloads, the others wait."""
     create, preprocessing = APPLICATIONS[backbone]
     like = {"include_top": False, "input_shape": (None, None, 3)}
     if not imagenet:
@@ -251,9 +255,9 @@ def _application(backbone: str, imagenet: bool) -> Backbone:
             network = create(weights="imagenet", **like)
     except Exception as error:  # Keras has no class for a download that fails
         raise UserError(
-            f"--encoder-weights imagenet: the download failed ({error}). Where there is a network, "
-            f'keras.applications.{create.__name__}(include_top=False).save("{backbone}.keras"); '
-            f"here, --encoder-weights {backbone}.keras."
+            f"--encoder-weights imagenet: the download failed ({error}). On a computer with a "
+            f"network, run keras.applications.{create.__name__}(include_top=False)"
+            f'.save("{backbone}.keras"); here, give --encoder-weights {backbone}.keras.'
         ) from None
     return Backbone(network, preprocessing=preprocessing)
 
@@ -275,8 +279,9 @@ def _copy_weights(path: Path, encoder: keras.Model) -> None:
         )
         if here != there:
             raise UserError(
-                f"--encoder-weights {path}: another network's; {name}: there {there}, here {here}. "
-                "Choose its --backbone (and --width, of vgg16bn), or another file."
+                f"--encoder-weights {path}: weights of another network. {name}: {there} in the "
+                f"file, {here} here. Choose the file's --backbone (for vgg16bn also its --width), "
+                "or another file."
             )
     for name, variable in ours.items():
         variable.assign(theirs[name])

@@ -1,4 +1,4 @@
-"""The one layer of encoder, decoder and U-Net, a block of several, and what makes them fast."""
+"""The layer of encoder, decoder and U-Net, a block of such layers, and what makes them fast."""
 
 from collections.abc import Callable, Iterable
 
@@ -6,13 +6,13 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-#: Values of an image after a convolution from which BatchNorm and ReLU are computed again for the
-#: gradient, see `_relu_of_norm`: with fewer it saves little.
+#: Values per image, after a convolution, from which BatchNorm and ReLU are recomputed for the
+#: gradient, see `_relu_of_norm`. With fewer values, recomputing saves little.
 RECOMPUTED_FROM = 2**20
 
 
 def build_in_turn(chain: Iterable[keras.Layer], shape: tuple) -> None:
-    """Creates the variables of layers, each of which takes what the one before it gives."""
+    """Creates the variables of a chain of layers, one after the other."""
     for layer in chain:
         layer.build(shape)
         shape = layer.compute_output_shape(shape)
@@ -20,10 +20,10 @@ def build_in_turn(chain: Iterable[keras.Layer], shape: tuple) -> None:
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
 class ConvBNReLU(layers.Layer):
-    """ReLU(BatchNorm(convolution(x))); the convolution has no bias: BatchNorm's β takes its place.
+    """ReLU(BatchNorm(convolution(x))); BatchNorm's β takes the place of the convolution's bias.
 
-    From float [N, H, W, C] to [N, H', W', filters] in the compute dtype of `dtype`, Keras' policy,
-    H' and W' divided by `strides`, or multiplied by an up-convolution (`transpose`).
+    Maps float [N, H, W, C] to [N, H', W', filters] in the compute dtype of the policy `dtype`. H'
+    and W' are H and W divided by `strides`, or multiplied in an up-convolution (`transpose`).
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class ConvBNReLU(layers.Layer):
 class Block(layers.Layer):
     """n × `ConvBNReLU` and a 2×2 max pool: float [N, H, W, C] to [N, H/2, W/2, filters].
 
-    In training it takes half of the memory: where an image has `RECOMPUTED_FROM` values and every
-    BatchNorm is trained, what comes out of a ReLU is not kept for the gradient but computed again.
-    The result is the same.
+    Training takes half of the memory of plain layers. Where an image has `RECOMPUTED_FROM` values
+    and every BatchNorm is trained, the outputs of the ReLUs are not kept for the gradient but
+    recomputed. The result is the same.
     """
 
     def __init__(self, convolutions: int, filters: int, **kwargs):
@@ -98,7 +98,7 @@ class Block(layers.Layer):
 
     def _recomputing(self, x):
         before = self.convolutions[0].conv
-        if x.shape[-1] > 1:  # of an image it is cheap enough to be computed again, too
+        if x.shape[-1] > 1:  # for one channel the convolution is cheap enough to recompute, too
             x, before = before(x), tf.identity
         afters = [*(layer.conv for layer in self.convolutions[1:]), self.pool]
         for layer, after in zip(self.convolutions, afters, strict=True):
@@ -114,15 +114,16 @@ class Block(layers.Layer):
 class FusedBatchNormalization(layers.BatchNormalization):
     """y = γ (x − μ) / √(σ² + ε) + β by TensorFlow's fused op: one pass forward and one back.
 
-    Keras' layer computes the same of some ten element-wise ops, which take a tenth of a training
-    step on a CPU. As there, the moving statistics take the batch's biased σ². μ, σ, γ and β are
-    float32 under every policy; images of half precision go in and come out without a cast.
-    At moving statistics it is Keras' layer: there the fused op is no faster. So it is where
-    `synchronized` is set, for the op knows of no other replica. Momentum and ε are those of the
-    VGG16-BN in common use (torchvision).
+    Keras' layer computes the same with some ten element-wise ops, which take a tenth of a training
+    step on a CPU. As in Keras' layer, the moving statistics take the batch's biased σ². μ, σ, γ and
+    β are float32 under every policy; half-precision images go in and come out without a cast.
+
+    Keras' own layer is used with moving statistics, where the fused op is no faster, and with
+    `synchronized`, because the fused op does not see other replicas. Momentum and ε are those of
+    torchvision's VGG16-BN.
 
     Call:
-        inputs: float [N, H, W, C], in the policy's compute dtype, which is that of the result.
+        inputs: float [N, H, W, C] in the policy's compute dtype; the result has the same dtype.
     """
 
     def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs):
@@ -139,12 +140,12 @@ class FusedBatchNormalization(layers.BatchNormalization):
         return y
 
     def biased(self, variance, x):
-        """σ² of the batch x from the op's, which divides by n − 1."""
+        """Turns the op's σ² of the batch x, divided by n − 1, into the biased σ²."""
         count = tf.cast(tf.size(x) / tf.shape(x)[-1], tf.float32)
         return variance * (count - 1.0) / count
 
     def move(self, mean, variance):
-        """The moving statistics go towards μ and σ² of a batch."""
+        """Moves the moving statistics towards μ and σ² of a batch."""
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
 
@@ -155,13 +156,13 @@ def _relu_of_norm(
     norm: FusedBatchNormalization,
     after: keras.Layer,
 ) -> tf.Tensor:
-    """after(ReLU(norm(before(inputs)))), of which `inputs` alone are kept for the gradient.
+    """after(ReLU(norm(before(inputs)))), keeping only `inputs` for the gradient.
 
-    A stack of convolutions would keep what comes before BatchNorm, for BatchNorm's gradient, and
-    what comes after its ReLU, for the next layer's. Here both are computed again when their
-    gradient is wanted, BatchNorm by the μ and σ² that are known: one pass over memory. `before` is
-    the identity, or a convolution as cheap as that of an image of one channel; `norm` takes the
-    statistics of the batch; `after` is a convolution or a pool.
+    A plain stack of convolutions keeps BatchNorm's input, for BatchNorm's gradient, and ReLU's
+    output, for the gradient of the next layer. Here the gradient recomputes both, BatchNorm with
+    the known μ and σ² in one pass over memory. `before` is the identity, or a cheap convolution of
+    a one-channel image; `norm` uses the statistics of the batch; `after` is a convolution or a
+    pool.
     """
 
     @tf.custom_gradient
@@ -185,7 +186,7 @@ def _relu_of_norm(
                 out = after(tf.nn.relu(y))
             d_y, d_after = tape_after.gradient(out, (y, list(variables)), d_out)
             with tf.control_dependencies([d for d in d_after if d is not None]):
-                d_y = tf.identity(d_y)  # y and d_out are free before what follows is computed
+                d_y = tf.identity(d_y)  # frees y and d_out before the next ops run
             d_x, d_gamma, d_beta, *_ = tf.raw_ops.FusedBatchNormGradV3(
                 y_backprop=d_y,
                 x=x,
@@ -205,18 +206,18 @@ def _relu_of_norm(
 
 
 def in_halves(layer: keras.Layer, x: tf.Tensor) -> tf.Tensor:
-    """layer(x); where an op has one thread, by two ops beside each other, a half of the batch each.
+    """Computes layer(x) by two parallel ops, half of the batch each, if an op has one thread.
 
-    Forward, an encoder is a chain of ops of which each waits for the one before: with one thread
-    an op, one core would work. The gradient is taken of the whole batch, for those of x and of
-    the layer's weights run beside each other as they are.
+    The forward pass of an encoder is a chain of ops, and each op waits for the one before. With one
+    thread per op, only one core would work. The gradient is taken for the whole batch at once: the
+    gradients for x and for the layer's weights run in parallel anyway.
 
     Args:
-        layer: Treats every example alike: a convolution.
+        layer: A layer that treats every example alike, such as a convolution.
         x: float [N, …].
 
     Returns:
-        What `layer` gives.
+        The output of `layer`.
     """
     one_thread = tf.config.threading.get_intra_op_parallelism_threads() == 1
     if not one_thread or x.shape[0] is None or x.shape[0] % 2:

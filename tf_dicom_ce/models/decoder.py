@@ -1,4 +1,4 @@
-"""The decoder of the context encoder F: it paints the patch (sections 3.1 and 4.2)."""
+"""The decoder of the context encoder F, which paints the patch (sections 3.1 and 4.2)."""
 
 import keras
 from keras import layers
@@ -13,12 +13,12 @@ DECODER_CHANNELS = (256, 128, 64, 32)
 class Decoder(keras.Model):
     """Four blocks of [3×3 up-convolution, BatchNorm, ReLU], and a 3×3 convolution to one channel.
 
-    Four doublings after the encoder's five halvings give half the height and half the width:
-    exactly the patch. F(x̂) = decoder(encoder(x̂)): from the encoder's `P5`, float
-    [N, H/32, W/32, C], to float32 [N, H/2, W/2, 1]: 256×384 → 8×12×512 → 128×192.
+    F(x̂) = decoder(encoder(x̂)). The decoder maps the encoder's `P5`, float [N, H/32, W/32, C], to
+    the patch, float32 [N, H/2, W/2, 1]: five halvings and four doublings give half the height and
+    half the width. For example, 256×384 → 8×12×512 → 128×192.
 
-    `width_multiplier` multiplies every channel count; `dtype` is as in `VGG16Encoder`, but the last
-    convolution is float32 under every one.
+    `width_multiplier` multiplies every channel count. `dtype` is as in `VGG16Encoder`, but the last
+    convolution is float32 under every policy.
     """
 
     def __init__(self, width_multiplier: float = 1.0, name: str = "decoder", dtype=None):

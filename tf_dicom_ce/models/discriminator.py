@@ -14,10 +14,10 @@ FEATURE_CHANNELS = (64, 128, 256, 512)
 @keras.saving.register_keras_serializable("tf_dicom_ce")
 @tf.custom_gradient
 def leaky_relu(x: tf.Tensor) -> tf.Tensor:
-    """max(x, 0.2 x); TensorFlow 2.21's graph optimizer gives up on its own LeakyRelu op.
+    """max(x, 0.2 x); TensorFlow 2.21's graph optimizer does not fuse its own LeakyRelu op.
 
-    Its gradient is one op, of y, which has the sign of x: so the optimizer fuses convolution,
-    bias and leaky ReLU. That of `tf.maximum` would be four, and of x.
+    The gradient is one op on y, which has the sign of x. The optimizer can therefore fuse
+    convolution, bias and leaky ReLU. The gradient of `tf.maximum` would be four ops on x.
     """
     y = tf.maximum(x, 0.2 * x)
 
@@ -31,25 +31,25 @@ def leaky_relu(x: tf.Tensor) -> tf.Tensor:
 class Discriminator(keras.Model):
     """D(x) = C_rf(D̃(x)), the unconditional discriminator of Eq. 1, as a logit.
 
-    D̃ is four [4×4 convolution of stride 2, leaky ReLU] and a global average: the paper leaves it
-    open, and this is the discriminator of Pathak et al. without BatchNorm, so every example is
-    judged for itself. C_rf is a dense layer.
+    D̃ is four [4×4 convolution of stride 2, leaky ReLU] and a global average. The paper leaves D̃
+    open; this is the discriminator of Pathak et al. without BatchNorm, so that D judges every
+    example by itself. C_rf is a dense layer.
 
     Args:
         labels: Length L of y.
         width_multiplier: Multiplies every channel count.
         dtype: Keras' dtype policy of the convolutions, as in `VGG16Encoder`; everything after the
-            average is float32 under every one.
+            average is float32 under every policy.
 
     Call:
         x: float [N, h, w, 1], patches (or whole images), z-scored.
         y: float [N, L], multi-hot, or None.
 
     Returns:
-        dict of logits, float32 [N] each: `c_rf`, `p` and their sum `logit`; here p is 0.
+        dict of logits, float32 [N] each: `c_rf`, `p` and their sum `logit`. In this class p is 0.
     """
 
-    #: What is logged of D's way to learn of the tags.
+    #: Names of the measures of how D uses the tags.
     measures: tuple[str, ...] = ("p",)
 
     def __init__(
@@ -82,15 +82,15 @@ class Discriminator(keras.Model):
         return self.judge(x, y)
 
     def judge(self, d_tilde: tf.Tensor, y: tf.Tensor | None) -> dict[str, tf.Tensor]:
-        """From D̃(x), float32 [N, features], to the logits."""
+        """Computes the logits from D̃(x), float32 [N, features]."""
         c_rf = tf.squeeze(self.c_rf(d_tilde), axis=-1)
         return {"c_rf": c_rf, "p": tf.zeros_like(c_rf), "logit": c_rf}
 
     def iterate(self) -> None:
-        """Told of every step before it: see `SpectralNormalization`."""
+        """Is called before every step; see `SpectralNormalization`."""
 
     def tag_losses(self, real: dict, fake: dict, y, known) -> dict[str, tf.Tensor]:
-        """Losses on the tags, float32 [N] each, of what D made of true and of predicted patches."""
+        """Losses on the tags, float32 [N] each, from D's answers to true and predicted patches."""
         return {}
 
     def get_config(self):
@@ -103,7 +103,7 @@ class Discriminator(keras.Model):
 class ProjectionDiscriminator(Discriminator):
     """D(x, y) = C_rf(D̃(x)) + P(D̃(x), y) with P(D̃(x), y) = D̃(x)ᵀ W y.
 
-    Where y is all zeros, P is 0 and D(x, y) is the D(x) of Eq. 1. Its arguments are those of
+    Where y is all zeros, P is 0 and D(x, y) is the D(x) of Eq. 1. The arguments are those of
     `Discriminator`.
     """
 
@@ -127,7 +127,7 @@ class ProjectionDiscriminator(Discriminator):
 class AuxiliaryDiscriminator(Discriminator):
     """AC-GAN's D (Odena et al., 2017): it does not see y, and a dense layer on D̃(x) predicts it.
 
-    Its answer has `tags` too, float32 [N, L], the logits of y. Its arguments are those of
+    The dict has another entry `tags`, float32 [N, L], the logits of y. The arguments are those of
     `Discriminator`.
     """
 
@@ -145,7 +145,7 @@ class AuxiliaryDiscriminator(Discriminator):
         return super().judge(d_tilde, y) | {"tags": self.tags(d_tilde)}
 
     def tag_losses(self, real, fake, y, known):
-        """`tags_real` and `tags_fake`: see `tag_loss`."""
+        """The losses `tags_real` and `tags_fake`, see `tag_loss`."""
         return {
             "tags_real": tag_loss(y, known, real["tags"]),
             "tags_fake": tag_loss(y, known, fake["tags"]),

@@ -1,4 +1,4 @@
-"""Distillation: the encoder learns what a teacher, a network that knows more, sees in images."""
+"""Distillation: the encoder learns the features of a teacher, a network trained on more data."""
 
 from collections.abc import Iterable
 
@@ -8,26 +8,26 @@ from keras import layers
 
 from tf_dicom_ce.models.measured import MeasuredModel
 
-#: The scales that are learnt, of stride 4 to 32.
+#: The scales that the encoder learns, of stride 4 to 32.
 LEARNT = ("P2", "P3", "P4", "P5")
 
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
 class Distiller(MeasuredModel):
-    """The encoder's scales P_k, through 1×1 convolutions Q_k, come near the teacher's T_k.
+    """Brings the encoder's scales P_k, through 1×1 convolutions Q_k, near the teacher's T_k.
 
         L_teacher = ¼ Σ_k mean (Q_k P_k − (T_k − μ_k) / σ_k)²,   k = 2…5
 
-    The mean is over positions and channels; μ_k and σ_k are the mean and standard deviation of each
-    of the teacher's channels over the images that `standardise` was given. Painting nothing and
-    seeing whole images, the encoder needs no tags; 1 is what an encoder gets that knows nothing.
+    The mean is over positions and channels. μ_k and σ_k are the mean and standard deviation of each
+    of the teacher's channels over the images given to `standardise`. The encoder sees whole images
+    and needs no tags. An encoder that has learned nothing has a loss of 1.
 
-    Logged per step: `teacher` and `g_norm`, and `joint`, which is `teacher`. Batches and encoder
-    are those of `ContextEncoderGAN`.
+    Logged per step: `teacher` and `g_norm`, and `joint`, which equals `teacher`. Batches and
+    encoder are as in `ContextEncoderGAN`.
 
     Args:
         encoder: Any Keras model from images to a dict with `P2`…`P5`.
-        teacher: Another one, which is not trained.
+        teacher: Another such model, which is not trained.
     """
 
     def __init__(self, encoder: keras.Model, teacher: keras.Layer, name: str = "distiller"):
@@ -49,7 +49,7 @@ class Distiller(MeasuredModel):
             self.deviations[k] = self.add_weight(name=f"sd_{k}", initializer="ones", **like)
 
     def standardise(self, batches: Iterable[tf.Tensor]) -> None:
-        """Takes μ_k and σ_k from images, float [N, H, W, 1], z-scored."""
+        """Computes μ_k and σ_k from images, float [N, H, W, 1], z-scored."""
         sums = {k: [0.0, 0.0, 0.0] for k in LEARNT}
         for x in batches:
             for k, t in self.taught(x).items():
@@ -62,7 +62,7 @@ class Distiller(MeasuredModel):
             self.deviations[k].assign(tf.sqrt(tf.maximum(square / count - mean**2, 1e-12)))
 
     def taught(self, x) -> dict:
-        """The teacher's scales of images."""
+        """The teacher's scales for images x."""
         scales = self.teacher(x, training=False)
         return {k: tf.cast(scales[k], tf.float32) for k in LEARNT}
 
@@ -71,7 +71,7 @@ class Distiller(MeasuredModel):
         return [*self.encoder.trainable_variables, *projections]
 
     def call(self, x, training=False):
-        """The encoder's scales in the teacher's terms, by name."""
+        """The encoder's scales after the convolutions Q_k, by name."""
         scales = self.encoder(x, training=training)
         return {k: self.projections[k](tf.cast(scales[k], tf.float32)) for k in LEARNT}
 

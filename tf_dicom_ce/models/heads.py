@@ -13,23 +13,22 @@ UP_CHANNELS = (256, 128, 64, 32, 16)
 
 
 class Head(Exportable):
-    """A network on an encoder: Keras' `Model`, which knows its loss and its answers.
+    """A network on an encoder: a Keras `Model` with a default loss and named answers.
 
-    A call gives logits; `predict` gives the answers by name. `compile` takes the paper's loss and a
-    metric to watch where none are given, and `export` writes the SavedModel of export/README.md.
-    A subclass has `task`, `reads` (the scales that a call reads), `default_loss`, `default_metric`
-    and `answer`.
+    A call gives logits; `predict` gives the answers by name. `compile` defaults to the paper's loss
+    and a metric to watch. `export` writes the SavedModel of export/README.md. A subclass has
+    `task`, `reads` (the scales that a call reads), `default_loss`, `default_metric` and `answer`.
 
     Args:
         encoder: Any Keras model or layer from z-scored images, float [N, H, W, 1], to the dict of
-            scales `P1`…`P5` of stride 2…32. Where its `trainable` is False, it stays as it is.
+            scales `P1`…`P5` of stride 2…32. With `trainable` False it is frozen.
         classes: Number of classes.
         width_multiplier: Multiplies the head's channel counts, not the encoder's.
-        dtype: Keras' dtype policy of the head; its logits are float32 under every one.
+        dtype: Keras' dtype policy of the head; its logits are float32 under every policy.
     """
 
     def __init__(self, encoder, classes, width_multiplier, dtype, name, **kwargs):
-        # Layer by layer inputs are cast, and the image itself is none of them.
+        # The layers cast their own inputs; the image itself has to stay as it is.
         super().__init__(name=name, dtype=dtype, autocast=False, **kwargs)
         self.encoder = encoder
         self.classes = classes
@@ -41,26 +40,26 @@ class Head(Exportable):
     def see(self, x, training=False):
         """The scales of images x, and x itself as `image`.
 
-        Or x, where it is that already: what a frozen encoder sees may be computed once.
+        If x is already such a dict, returns x: the scales of a frozen encoder may be computed once.
         """
         return x if isinstance(x, dict) else {**self.encoder(x, training=training), "image": x}
 
     def compile(self, optimizer="adam", loss=None, *, metrics=None, **kwargs):
-        """As Keras'; None is `default_loss` and `default_metric`."""
+        """Compiles as Keras does; None stands for `default_loss` and `default_metric`."""
         loss = self.default_loss() if loss is None else loss
         metrics = [self.default_metric()] if metrics is None else metrics
         super().compile(optimizer, loss, metrics=metrics, **kwargs)
 
     def compile_from_config(self, config):
-        """As Keras', which leaves it out where `compile` is overridden."""
+        """Compiles a loaded model as Keras does; Keras skips this if `compile` is overridden."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """As Keras'; under tf.distribute the loss of the whole batch, which soft Dice wants.
+        """Computes the loss as Keras does; under tf.distribute over the whole batch, for soft Dice.
 
-        Every replica gathers what all have answered. Keras divides by their number, and the
-        gradients' sum is then that of one device.
+        Every replica gathers the outputs of all replicas. Keras divides the loss by the number of
+        replicas, so the sum of the gradients equals the gradient on one device.
         """
         replicas = tf.distribute.get_replica_context()
         if training and replicas and replicas.num_replicas_in_sync > 1:
@@ -68,8 +67,8 @@ class Head(Exportable):
             def whole(part):
                 if part is None:
                     return None
-                # Bytes are not gathered, nor what has no device of its own, as a dataset's tensor;
-                # what was gathered has no shape.
+                # TensorFlow gathers neither bytes nor tensors without a device, such as those of a
+                # dataset. A gathered tensor has lost its shape.
                 part = tf.identity(part if part.dtype.is_floating else tf.cast(part, tf.int32))
                 gathered = replicas.all_gather(part, axis=0)
                 return tf.ensure_shape(gathered, (None, *part.shape[1:]))
@@ -104,21 +103,21 @@ class Classifier(Head):
     """Encoder, 1×1 convolution with ReLU, dropout, global average, dense layer; see `Head`.
 
     Args:
-        encoder: From z-scored images to the dict of scales; its `P5` is used.
+        encoder: A model from z-scored images to the dict of scales; the head reads `P5`.
         classes: Number of classes K.
-        ordinal: Whether they are in an order: then the logits are those of the ordinal codes.
+        ordinal: Whether the classes are ordered. The logits are then those of the ordinal codes.
         width_multiplier: Multiplies the channels of the 1×1 convolution.
-        dropout: Rate.
-        positive_weight: Of `OrdinalLoss`.
+        dropout: Dropout rate, 0…1.
+        positive_weight: That of `OrdinalLoss`.
         dtype: Keras' dtype policy of the 1×1 convolution.
 
     Call:
         x: float [N, H, W, 1], z-scored.
 
     Returns:
-        Logits, float32 [N, K − 1], or [N, K] of nominal classes. Targets are classes 0…K−1, integer
-        [N]; the loss is `OrdinalLoss` or the cross-entropy, the metric `accuracy`; `predict` gives
-        `probabilities` and `class_id`.
+        Logits, float32 [N, K − 1], or [N, K] for nominal classes. Targets are classes 0…K−1,
+        integer [N]. The loss is `OrdinalLoss` or the cross-entropy, the metric `accuracy`.
+        `predict` gives `probabilities` and `class_id`.
     """
 
     task = "classification"
@@ -159,13 +158,13 @@ class Classifier(Head):
         return nominal_outputs(logits)
 
     def default_loss(self):
-        """Weighted binary cross-entropy on the ordinal codes; of nominal classes cross-entropy."""
+        """Weighted binary cross-entropy on ordinal codes, or cross-entropy for nominal classes."""
         if self.ordinal:
             return OrdinalLoss(self.positive_weight)
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     def default_metric(self):
-        """The share of the images whose class is right."""
+        """The share of images whose predicted class is right."""
         if self.ordinal:
             return keras.metrics.MeanMetricWrapper(ordinal_accuracy, "accuracy")
         return keras.metrics.SparseCategoricalAccuracy("accuracy")
@@ -176,10 +175,10 @@ class Classifier(Head):
 
 
 class Dropout(keras.layers.Layer):
-    """Keras' dropout, but its seed's variable has the name of the layer.
+    """Keras' dropout with a seed variable named after the layer.
 
-    Keras names that variable by how many there were before, and checkpoints need a name that stays.
-    (They hold it; a `.keras` file and BackupAndRestore do not, so the masks begin anew there.)
+    Keras numbers that variable by creation order, but checkpoints need a stable name. Checkpoints
+    hold the seed; a `.keras` file and BackupAndRestore do not, and restart its sequence.
     """
 
     def __init__(self, rate: float, name: str):
@@ -209,7 +208,7 @@ class OrdinalLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
 def ordinal_accuracy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """1 where the class that the logits [N, K − 1] mean is the label, else 0; float32 [N]."""
+    """1 where the class decoded from the logits [N, K − 1] is the label, else 0; float32 [N]."""
     labels = tf.cast(tf.reshape(labels, [-1]), tf.int32)
     return tf.cast(ordinal_outputs(logits)["class_id"] == labels, tf.float32)
 
@@ -223,12 +222,12 @@ def ordinal_codes(labels: tf.Tensor, classes: int) -> tf.Tensor:
 
 
 def ordinal_outputs(logits: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Answers of an ordinal classifier to logits z [N, K − 1].
+    """Turns logits z [N, K − 1] into the answers of an ordinal classifier.
 
-    The class is the number of thresholds passed, σ(z) > ½. P(k) = P(pass k) − P(pass k + 1), where
-    a threshold counts as passed at most as surely as the one below it (a running minimum), so
-    that no difference is negative where the outputs contradict each other. `probabilities` are
-    float32 [N, K], whose rows sum to 1, `class_id` int32 [N].
+    The class is the number of thresholds passed, σ(z) > ½. P(k) = P(pass k) − P(pass k + 1). P(pass
+    k) is the running minimum of σ(z), so that no difference is negative where the outputs
+    contradict each other. `probabilities` are float32 [N, K] with rows that sum to 1; `class_id` is
+    int32 [N].
     """
     class_id = tf.reduce_sum(tf.cast(logits > 0.0, tf.int32), axis=-1)
     passed = [tf.ones_like(logits[:, 0])]
@@ -239,7 +238,7 @@ def ordinal_outputs(logits: tf.Tensor) -> dict[str, tf.Tensor]:
 
 
 def nominal_outputs(logits: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Answers to logits [N, K] of nominal classes: `probabilities`, and `class_id` int32 [N]."""
+    """Turns logits [N, K] of nominal classes into `probabilities` and `class_id` int32 [N]."""
     class_id = tf.argmax(logits, axis=-1, output_type=tf.int32)
     return {"probabilities": tf.nn.softmax(logits), "class_id": class_id}
 
@@ -248,13 +247,13 @@ def nominal_outputs(logits: tf.Tensor) -> dict[str, tf.Tensor]:
 class UNet(Head):
     """The U-Net (Ronneberger et al., 2015): five up-convolutional blocks with skip connections.
 
-    A block doubles the resolution by a 3×3 up-convolution, joins the encoder's scale of that
-    resolution – P4, P3, P2, P1 and, at full resolution, the image itself – and applies a 3×3
-    convolution; each is followed by BatchNorm and ReLU. A 1×1 convolution gives the logits. See
-    `Head` for its use.
+    A block doubles the resolution by a 3×3 up-convolution, concatenates the encoder's scale of that
+    resolution (P4, P3, P2, P1 or, at full resolution, the image itself) and applies a 3×3
+    convolution. BatchNorm and ReLU follow both convolutions. A 1×1 convolution gives the logits.
+    See `Head` for its use.
 
     Args:
-        encoder: From z-scored images to the dict of scales.
+        encoder: A model from z-scored images to the dict of scales.
         classes: Number of classes, background included.
         width_multiplier: Multiplies the channels of the blocks.
         dtype: Keras' dtype policy of the blocks.
@@ -263,8 +262,8 @@ class UNet(Head):
         x: float [N, H, W, 1], z-scored, H and W multiples of 32.
 
     Returns:
-        Logits, float32 [N, H, W, classes]. Targets are masks, integer [N, H, W], 0 is background;
-        the loss is soft Dice (Appendix A.2.2), the metric `dice`; `predict` gives `probabilities`
+        Logits, float32 [N, H, W, classes]. Targets are masks, integer [N, H, W]; 0 is background.
+        The loss is soft Dice (Appendix A.2.2), the metric `dice`. `predict` gives `probabilities`
         and `mask`.
     """
 
@@ -311,21 +310,21 @@ class UNet(Head):
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
 def soft_dice(masks: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """`soft_dice_loss` of masks as Keras hands them to a loss: in floats; float32 [1].
+    """`soft_dice_loss` of masks in floats, as Keras passes them to a loss; float32 [1].
 
-    A scalar Keras would not divide by the number of replicas.
+    The shape is [1] because Keras would not divide a scalar by the number of replicas.
     """
     return soft_dice_loss(tf.cast(masks, tf.int32), logits)[tf.newaxis]
 
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
 def dice(masks: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Dice of the likeliest classes of a batch, 0…1: `soft_dice_loss` with hard probabilities."""
+    """Dice of the likeliest classes of a batch, 0…1, as in `soft_dice_loss` with hard classes."""
     certain = 50.0 * tf.one_hot(tf.argmax(logits, axis=-1), logits.shape[-1])
     return 1.0 - soft_dice(masks, certain)
 
 
 def segmentation_outputs(logits: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Answers of a U-Net: `probabilities` float32 [N, H, W, C]; `mask`, the likeliest, uint8."""
+    """A U-Net's answers: `probabilities` float32 [N, H, W, C] and `mask`, uint8, the likeliest."""
     mask = tf.cast(tf.argmax(logits, axis=-1), tf.uint8)
     return {"probabilities": tf.nn.softmax(logits), "mask": mask}

@@ -1,7 +1,7 @@
-"""The paper's losses as pure functions on logits, one value per example (but soft Dice).
+"""The paper's losses as pure functions on logits: one value per example, except soft Dice.
 
-The sigmoid of D stands inside the losses only: with D = σ(logit),
-−log D = softplus(−logit) and −log(1 − D) = softplus(logit), which neither overflow nor lose digits.
+The sigmoid of D is only inside the losses. With D = σ(logit), −log D = softplus(−logit) and −log(1
+− D) = softplus(logit), which neither overflow nor lose digits.
 """
 
 import tensorflow as tf
@@ -15,8 +15,8 @@ def _require_same_shape(a: tf.Tensor, b: tf.Tensor) -> None:
 def reconstruction_loss(x: tf.Tensor, x_hat: tf.Tensor) -> tf.Tensor:
     """L_rec = mean over the pixels of (x − x̂)² (section 3.1, the L2 distance), float [N].
 
-    x are the true patches and x̂ those that F predicts, float [N, h, w, 1], z-scored. The mean over
-    pixels keeps λ_rec independent of the image size.
+    x are the true patches and x̂ the patches predicted by F, float [N, h, w, 1], z-scored. The mean
+    over pixels keeps λ_rec independent of the image size.
     """
     _require_same_shape(x, x_hat)
     return tf.reduce_mean(tf.square(x - x_hat), axis=[1, 2, 3])
@@ -27,7 +27,8 @@ def discriminator_loss(
 ) -> tf.Tensor:
     """−[log D(x, y) + log(1 − D(F(x̂), y))], which D minimises (Eqs. 1 and 2), float [N].
 
-    2 log 2 where D cannot tell (both logits 0), 2 in the hinge form.
+    The loss is 2 log 2 where D cannot tell the patches apart (both logits 0), or 2 in the hinge
+    form.
 
     Args:
         real_logits: D's logits on true patches, float [N].
@@ -42,7 +43,7 @@ def discriminator_loss(
 
 
 def adversarial_loss(fake_logits: tf.Tensor, form: str = "nonsaturating") -> tf.Tensor:
-    """L_adv as F minimises it (Eqs. 1 and 2), float [N].
+    """L_adv, which F minimises (Eqs. 1 and 2), float [N].
 
     Args:
         fake_logits: D's logits on predicted patches, float [N].
@@ -68,12 +69,12 @@ def adversarial_loss(fake_logits: tf.Tensor, form: str = "nonsaturating") -> tf.
 def tag_loss(y: tf.Tensor, present: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """AC-GAN's loss on the class (Odena et al., 2017, Eq. 3), for labels that may be unknown.
 
-    The mean over the labels of present tags of −[y log σ(z) + (1 − y) log(1 − σ(z))]: a mean, so
-    that its size beside L_adv depends neither on L nor on how many tags an image has.
+    The loss is the mean of −[y log σ(z) + (1 − y) log(1 − σ(z))] over the labels of present tags.
+    As a mean, its size relative to L_adv depends neither on L nor on the number of present tags.
 
     Args:
         y: Encoded tags, float [N, L], 0 or 1.
-        present: 1 over the span of a tag that is known, 0 elsewhere, float [N, L].
+        present: 1 over the span of a known tag, 0 elsewhere, float [N, L].
         logits: z, the logits of y, float [N, L].
 
     Returns:
@@ -95,8 +96,8 @@ def joint_loss(l_rec, l_adv, lambda_rec: float = 0.99, lambda_adv: float = 0.01)
 def weighted_bce(codes: tf.Tensor, logits: tf.Tensor, positive_weight: float = 2.0) -> tf.Tensor:
     """Mean over the outputs of −[w c log σ(z) + (1 − c) log(1 − σ(z))] (Appendix A.2.1), float [N].
 
-    c are ordinal codes, 0 or 1, and z their logits, both float [N, K]; w is the weight of a 1
-    against a 0.
+    c are ordinal codes, 0 or 1, and z their logits, both float [N, K]. w is the weight of a 1
+    relative to a 0.
     """
     _require_same_shape(codes, logits)
     losses = tf.nn.weighted_cross_entropy_with_logits(codes, logits, positive_weight)
@@ -106,12 +107,12 @@ def weighted_bce(codes: tf.Tensor, logits: tf.Tensor, positive_weight: float = 2
 def soft_dice_loss(masks: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """1 − mean over the foreground classes of 2 Σ p g / (Σ p + Σ g) (Appendix A.2.2).
 
-    The sums run over all pixels of the batch, so that a class that one image lacks is judged on
-    the images that have it.
+    The sums run over all pixels of the batch. A class that one image lacks is thus judged on the
+    images that have it.
 
     Args:
-        masks: Class of each pixel, integer [N, H, W], 0 is background.
-        logits: float [N, H, W, C], C classes with background; p is their softmax.
+        masks: Class of each pixel, integer [N, H, W]; 0 is background.
+        logits: float [N, H, W, C], C classes including background; p is their softmax.
 
     Returns:
         float scalar, 0 where every pixel is right.

@@ -1,4 +1,4 @@
-"""What stands behind the pretraining step: means of what it measures, and updates of known size."""
+"""The base of the pretraining models: means of measures, and updates with known gradient norms."""
 
 import inspect
 from types import MappingProxyType
@@ -9,28 +9,28 @@ from keras.optimizers import LossScaleOptimizer
 
 
 class MeasuredModel(keras.Model):
-    """A model of one or two optimizers whose step logs what it measures.
+    """A model with one or two optimizers whose step logs its measures.
 
-    A batch is images, float [N, H, W, 1], or (images, {"tags": y, "known": mask}), both float
-    [N, L]; without `known` all tags are, and without y none.
+    A batch is images, float [N, H, W, 1], or (images, {"tags": y, "known": mask}) with y and mask
+    float [N, L]. Without `known` all tags are known; without y none is.
 
-    Under tf.distribute a step runs in a replica on its part of the batch: losses are sums over that
-    part, divided by the size of the whole batch as it is, gradients are summed over replicas, and
-    BatchNorm takes its batch statistics over the part. Every replica must get an example. What a
-    step returns is then the replica's own; `get_metrics_result()` outside of `strategy.run` gives
-    the measures over all of them.
+    Under tf.distribute, every replica runs a step on its part of the batch and needs at least one
+    example. Losses are sums over the part, divided by the actual size of the whole batch. Gradients
+    are summed over replicas. BatchNorm takes its batch statistics over the part. A step returns the
+    measures of its replica; `get_metrics_result()` outside of `strategy.run` gives the measures
+    over all replicas.
 
     Args:
-        measures: Names of what a step measures.
-        sides: Of `g` and `d`, those that have an optimizer: `g_optimizer`, `d_optimizer`.
+        measures: Names of the measures of a step.
+        sides: The sides that have an optimizer: `g` (`g_optimizer`), `d` (`d_optimizer`) or both.
         labels: Length L of y.
 
-    A subclass has an attribute for each of its arguments, of which `get_config` is made, and
+    A subclass has an attribute for each of its arguments, from which `get_config` is made, and
 
-    - `variables_of(side)`: what a side trains;
-    - `step(x, y, known)`: updates it, and returns the means of all measures so far;
-    - `measure(x, y, known, training)`: losses and the like of a batch by name, float32 [N] each but
-      `tags_accuracy`, 0 or 1, [N, L]; and the weights of those that have some.
+    - `variables_of(side)`: the variables that a side trains;
+    - `step(x, y, known)`: updates them, and returns the means of all measures so far;
+    - `measure(x, y, known, training)`: losses and other measures of a batch by name, float32 [N]
+      each, except `tags_accuracy`, 0 or 1, [N, L]; and the weights of weighted measures.
     """
 
     def __init__(self, measures: tuple[str, ...], sides: tuple[str, ...], labels: int, name: str):
@@ -40,16 +40,17 @@ class MeasuredModel(keras.Model):
         self.trackers = {name: keras.metrics.Mean(name=name) for name in (*measures, *updates)}
 
     def build_parts(self, parts: dict[keras.Model, tuple]) -> None:
-        """Builds what is not built; a part that comes from a file is."""
+        """Builds the parts that are not built yet; a part loaded from a file is built."""
         for part, shape in parts.items():
             if not part.built:
                 part.build(shape)
 
     def compile(self, g_optimizer="adam", d_optimizer="adam", **kwargs):
-        """Takes F's optimizer and, where there is a D, D's: Keras optimizers or their names.
+        """Sets F's optimizer and, if there is a D, D's: Keras optimizers or their names.
 
-        Where the encoder computes in float16 each scales its loss, and skips a step whose gradient
-        is not finite. `kwargs` are those of `keras.Model.compile`; no `loss`, no `metrics`.
+        If the encoder computes in float16, each optimizer scales its loss and skips steps whose
+        gradient is not finite. `kwargs` are those of `keras.Model.compile`, except `loss` and
+        `metrics`.
         """
         super().compile(optimizer=None, **kwargs)
         given = {"g": g_optimizer, "d": d_optimizer}
@@ -81,7 +82,7 @@ class MeasuredModel(keras.Model):
         return list(self.trackers.values())
 
     def train_step(self, data):
-        """One `step`; under float16 one that F skips leaves no trace in BatchNorm's statistics."""
+        """One `step`; under float16, a step that F skips does not change BatchNorm's statistics."""
         batch = self.unpack(data)
         if not isinstance(self.g_optimizer, LossScaleOptimizer):
             return self.step(*batch)
@@ -94,11 +95,11 @@ class MeasuredModel(keras.Model):
         return logs
 
     def test_step(self, data):
-        """The same measures without an update, BatchNorm at its moving statistics."""
+        """The same measures without an update, with BatchNorm's moving statistics."""
         return self.log(*self.measure(*self.unpack(data), training=False))
 
     def unpack(self, data):
-        """Images, y and the mask of what is known of y; the first batch builds the model."""
+        """Splits a batch into images, y and the mask of known y; the first builds the model."""
         x, tags, _ = keras.utils.unpack_x_y_sample_weight(data)
         x = tf.cast(x, tf.float32)
         if not self.built:
@@ -111,15 +112,15 @@ class MeasuredModel(keras.Model):
         return x, y, tf.cast(tags["known"], tf.float32) if "known" in tags else tf.ones_like(y)
 
     def mean(self, values: tf.Tensor) -> tf.Tensor:
-        """Their sum over the number of examples in the whole batch, on all replicas."""
+        """The sum of `values` divided by the number of examples of the batch on all replicas."""
         count = _sum_over_replicas(tf.cast(tf.shape(values)[0], tf.float32))
         return tf.reduce_sum(values) / count
 
     def update(self, side: str, gradients: list[tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Applies gradients, summed over replicas; logs the norm over the whole batch.
+        """Applies gradients, summed over replicas; returns their norm over the whole batch.
 
-        Keras' optimizer sums over replicas too, but LossScaleOptimizer looks for infinities
-        before that, in the first replica alone: so each gives it an equal part of the sum.
+        Keras' optimizer would sum over replicas too. But LossScaleOptimizer looks for infinities
+        before the sum, in the first replica only. So every replica passes an equal part of the sum.
         """
         optimizer = getattr(self, f"{side}_optimizer")
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
@@ -136,7 +137,7 @@ class MeasuredModel(keras.Model):
         return self.log(logs, {f"{side}_norm": share})
 
     def log(self, values: dict[str, tf.Tensor], weights=MappingProxyType({})):
-        """Adds values to their means, some with weights; returns the means by name."""
+        """Adds values to their running means, some with weights; returns the means by name."""
         for name, value in values.items():
             self.trackers[name].update_state(value, weights.get(name))
         return {name: self.trackers[name].result() for name in values}
@@ -151,7 +152,7 @@ class MeasuredModel(keras.Model):
 
 
 class _Optimizers:
-    """Both optimizers as Keras' callbacks ask for them: a scheduler sets the rate of each."""
+    """Both optimizers as one, for Keras' callbacks: a scheduler sets the rate of each."""
 
     def __init__(self, model: MeasuredModel):
         self._model = model

@@ -1,8 +1,8 @@
 """Spectral normalisation of D's weights (Miyato et al., 2018).
 
-`keras.layers.SpectralNormalization` does not fit: it writes the divided kernel over the kernel, so
-that the gradient misses σ; it iterates at every call, of which D has two a step; and it has no way
-to reach W. Here the weights stay as they are, and a pass of D sees W / σ(W).
+`keras.layers.SpectralNormalization` does not fit. It overwrites the kernel with the divided kernel,
+so the gradient misses σ. It iterates at every call, and D is called twice per step. And it cannot
+reach W. Here the weights stay as they are, and D computes with W / σ(W).
 """
 
 import keras
@@ -13,9 +13,9 @@ from tf_dicom_ce.models.discriminator import Discriminator
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
 class SpectralNormalization(keras.Model):
-    """A discriminator of which every weight, W too, is divided by its largest singular value.
+    """A discriminator whose weights, including W, are divided by their largest singular values.
 
-    Biases stay as they are. It answers, and is asked, like the discriminator.
+    Biases stay as they are. Inputs and outputs are those of the discriminator.
     """
 
     def __init__(self, discriminator: Discriminator):
@@ -45,7 +45,7 @@ class SpectralNormalization(keras.Model):
         return [v for v in self.discriminator.trainable_variables if v.name != "bias"]
 
     def iterate(self) -> None:
-        """One power iteration on every weight, once a step."""
+        """One power iteration on every weight, once per step."""
         for kernel, u in zip(self.kernels, self.u, strict=True):
             u.assign(power_iteration(kernel.value, u.value))
 
@@ -54,7 +54,7 @@ class SpectralNormalization(keras.Model):
             (kernel, spectrally_normalised(kernel.value, u.value))
             for kernel, u in zip(self.kernels, self.u, strict=True)
         ]
-        with keras.StatelessScope(normalised):  # here a kernel's value is the normalised one
+        with keras.StatelessScope(normalised):  # kernels have their normalised values in here
             return self.discriminator(x, y)
 
     def get_config(self):
@@ -68,7 +68,7 @@ class SpectralNormalization(keras.Model):
 def power_iteration(kernel: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
     """The next estimate of the first right singular vector: u ← MᵀMu / ‖MᵀMu‖, float32 [C].
 
-    M [·, C] is the matrix of the weight, float32 [..., C].
+    M [·, C] is the weight `kernel`, float32 [..., C], as a matrix.
     """
     matrix = _matrix(kernel)
     v = tf.math.l2_normalize(tf.linalg.matvec(matrix, u))
@@ -78,7 +78,8 @@ def power_iteration(kernel: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
 def spectrally_normalised(kernel: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
     """W / σ(W) with σ(W) = vᵀMu and v = Mu / ‖Mu‖; u and v are constants to the gradient.
 
-    Its largest singular value is 1 as far as u, a right singular vector, float32 [C], is right.
+    u, float32 [C], estimates the first right singular vector. The better the estimate, the closer
+    to 1 is the largest singular value of the result.
     """
     mu = tf.linalg.matvec(_matrix(kernel), u)
     v = tf.stop_gradient(tf.math.l2_normalize(mu))

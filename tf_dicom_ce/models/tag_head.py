@@ -10,9 +10,9 @@ from tf_dicom_ce.models.measured import MeasuredModel
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
 class TagHead(keras.Model):
-    """z = W average(P5) + b, the logits of y, from the encoder's `P5`, float [N, h, w, C].
+    """Predicts the logits of y, z = W average(P5) + b, from the encoder's `P5`, float [N, h, w, C].
 
-    They are float32 [N, L] under every policy of the encoder; L is `labels`.
+    The logits are float32 [N, L] under every policy of the encoder; L is `labels`.
     """
 
     def __init__(self, labels: int, name: str = "tag_head"):
@@ -28,9 +28,9 @@ class TagHead(keras.Model):
         return self.logits(self.average(p5))
 
     def measure(self, p5, y, known) -> tuple[dict, dict]:
-        """L_tags, `tags`, float32 [N], and which labels are predicted, `tags_accuracy`, [N, L].
+        """L_tags, `tags`, float32 [N], and whether labels are right, `tags_accuracy`, [N, L].
 
-        The latter with its weight: the labels of known tags count.
+        The weight of `tags_accuracy` is 1 for the labels of known tags, else 0.
         """
         logits = self(p5)
         right = tf.cast((logits > 0) == (y > 0), tf.float32)
@@ -43,10 +43,10 @@ class TagHead(keras.Model):
 
 @keras.saving.register_keras_serializable("tf_dicom_ce")
 class TagPredictor(MeasuredModel):
-    """The encoder sees whole images, without a hole, and a head on it predicts their tags.
+    """An encoder of whole images, without a hole, and a head that predicts their tags.
 
     Logged per step: `tags`, `tags_accuracy` and `g_norm` as in `ContextEncoderGAN`, and `joint`,
-    λ_tags L_tags. Batches and encoder are as there.
+    which is λ_tags L_tags. Batches and encoder are as in `ContextEncoderGAN`.
     """
 
     def __init__(

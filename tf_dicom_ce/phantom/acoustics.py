@@ -1,8 +1,9 @@
-"""From a map of tissues to the picture that a scanner makes of it, on the polar grid.
+"""Simulates a scanner's picture of a tissue map, on the polar grid.
 
-Throughout, `labels` are `Tissue` labels, uint8 [samples, beams]; `loss` is that on the way to a
-sample and back, dB, float32 [samples, beams]; an amplitude is as received before TGC, against mean
-liver at the face, float32 [samples, beams]; and `rng` is the only source of chance.
+In all functions, `labels` are `Tissue` labels, uint8 [samples, beams]. `loss` is the loss on the
+way to a sample and back, dB, float32 [samples, beams]. An amplitude is as received before TGC,
+relative to mean liver at the face, float32 [samples, beams]. `rng` is the only source of
+randomness.
 """
 
 from typing import NamedTuple
@@ -34,7 +35,7 @@ class Simulation(NamedTuple):
     """A frame before scan conversion.
 
     `shadow_db` is the loss by tissue, interfaces and poor contact that the nominal TGC does not
-    give back: positive in shadow, negative where enhanced.
+    compensate: positive in shadow, negative in enhancement.
     """
 
     image: np.ndarray  # gray levels, uint8 [samples, beams]
@@ -54,8 +55,8 @@ def simulate(
         labels: Tissue on the probe's grid.
         probe: The grid.
         vendor: Physics and post-processing.
-        rng: Source of all that varies.
-        gain_db: Of the operator, against one that shows liver mid-gray.
+        rng: Source of all randomness.
+        gain_db: The operator's gain, relative to one that shows liver mid-gray.
 
     Raises:
         ValueError: If `labels` is not on the probe's grid.
@@ -79,7 +80,7 @@ def received(
     """The envelope of all echoes: an amplitude."""
     scatter = scatterers(labels, probe, rng)
     specular = vendor.specular * interfaces(labels, probe, rng)
-    # An interface reflects what arrives, not what is left behind it.
+    # An interface reflects the sound that arrives, not the sound that passes.
     arriving = np.concatenate([loss[:1], loss[:-1]])
     coherent = specular * 10 ** (-arriving / 20) + a_lines(specular, loss, labels)
     echo = scatter * 10 ** (-loss / 20)
@@ -113,7 +114,7 @@ def two_way_loss(labels: np.ndarray, probe: Probe) -> np.ndarray:
 
 
 def _contact_loss(beams: int, rng: np.random.Generator) -> np.ndarray:
-    """Loss where an end of the face is lifted off the skin, in some images: dB, float32 [beams]."""
+    """Loss by an end of the face lifted off the skin, in some images: dB, float32 [beams]."""
     poor, left = rng.random(2) < (_POOR_CONTACT, 0.5)
     extent, loss = rng.uniform((0.03, 6), (_LIFTED, 30))
     across = (np.arange(beams, dtype=np.float32) + 0.5) / beams
@@ -122,7 +123,7 @@ def _contact_loss(beams: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def nominal_tgc(probe: Probe, vendor: Vendor) -> np.ndarray:
-    """Gain 2f·α·r that undoes the attenuation α of even tissue: dB, float32 [samples]."""
+    """Gain 2f·α·r that compensates the attenuation α of even tissue: dB, float32 [samples]."""
     return (2 * probe.frequency * vendor.tgc * probe.ranges / 10).astype(np.float32)
 
 
@@ -141,7 +142,7 @@ def _gray(envelope: np.ndarray, vendor: Vendor, gain: float) -> np.ndarray:
     return np.rint(255 * x).astype(np.uint8)
 
 
-# What sends sound back: scatterers and interfaces, and the same again by detours.
+# Sources of echoes: scatterers and interfaces, directly and by detours.
 
 
 def scatterers(labels: np.ndarray, probe: Probe, rng: np.random.Generator) -> np.ndarray:
@@ -162,9 +163,9 @@ def scatterers(labels: np.ndarray, probe: Probe, rng: np.random.Generator) -> np
 def interfaces(labels: np.ndarray, probe: Probe, rng: np.random.Generator) -> np.ndarray:
     """Specular reflection |R| cosⁿ(incidence), uneven by 4 dB; 1 is total, at normal incidence.
 
-    R = tanh(Δ ln Z / 2) between successive samples. ln Z is smoothed lest a slanted interface
-    become a staircase. cos² is the share of the axial part in the squared gradient of ln Z,
-    averaged over a neighbourhood because the two faces of a thin layer cancel in the gradient.
+    R = tanh(Δ ln Z / 2) between successive samples. ln Z is smoothed so that a slanted interface
+    does not become a staircase. cos² is the share of the axial part in the squared gradient of ln
+    Z, averaged over a neighbourhood because the two faces of a thin layer cancel in the gradient.
     """
     impedance = ndimage.gaussian_filter(np.log(table("impedance"))[labels], 0.7)
     along, across = np.zeros_like(impedance), np.zeros_like(impedance)
@@ -238,11 +239,11 @@ def a_lines(specular: np.ndarray, loss: np.ndarray, labels: np.ndarray) -> np.nd
 def b_lines(
     labels: np.ndarray, loss: np.ndarray, tgc: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Streaks down from random spots of pleura over lung, that hardly fade and are even after TGC.
+    """Streaks down from random spots of pleura over lung; they hardly fade and are even after TGC.
 
     Their number is Poisson with mean 9·w²·(share of beams with pleura over lung), where w, the
-    wetness of the lung, is uniform in [0, 1]: often none, sometimes many. A spot in shadow is dark
-    itself. `tgc` is its gain, dB, float32 [samples].
+    wetness of the lung, is uniform in [0, 1]: often none, sometimes many. A spot in shadow is dark.
+    `tgc` is the gain of the TGC, dB, float32 [samples].
     """
     samples, beams = labels.shape
     result = np.zeros(labels.shape, np.float32)
@@ -268,8 +269,8 @@ def trail(echo: np.ndarray, probe: Probe, level: float) -> np.ndarray:
     """Multiple scattering: every echo is followed by a tail, so that fluid is gray at its front.
 
     Power t[i] = a·t[i - 1] + (1 - e^(-step/L))·10^(level/10)·echo[i - 1]², where a is e^(-step/L)
-    and the attenuation of tissue, for the sound stays there on its detour. `level` is that of the
-    tail in even tissue against its echoes, dB.
+    and the attenuation of tissue, because the sound stays in tissue on its detour. `level` is the
+    level of the tail in even tissue relative to its echoes, dB.
     """
     step = probe.depth / probe.samples
     kept = np.exp(-step / _TRAIL)

@@ -86,7 +86,7 @@ class RightUpperQuadrant:
         return labels
 
     def _liver_labels(self, points: np.ndarray) -> np.ndarray:
-        """Liver with its vessels; those of the portal vein have a wall that shows, of 1 mm."""
+        """Liver with its vessels; those of the portal vein have a visible wall of 1 mm."""
         labels = np.full(len(points), Tissue.LIVER, np.uint8)
         for vessel in self._hepatic:
             labels[vessel.distance(points) < 0] = Tissue.BLOOD
@@ -117,7 +117,7 @@ class RightUpperQuadrant:
 
 
 def _paint(labels: np.ndarray, level: np.ndarray, *shells: tuple, within=True) -> None:
-    """Paints shells from outside inwards: (level below which it lies, tissue) of each."""
+    """Paints shells from the outside inwards, each given as (its upper level, its tissue)."""
     for bound, tissue in shells:
         labels[(level < bound) & within] = tissue
 
@@ -312,7 +312,7 @@ class SoftTissue:
 
 
 class Chest:
-    """A patient's chest wall and what lies behind it.
+    """A patient's chest wall, and lung or effusion behind it.
 
     Args:
         rng: Source of the patient's anatomy.

@@ -1,4 +1,4 @@
-"""Whole cohorts of synthetic patients: rendered in processes, resumable, the same for one seed."""
+"""Renders whole cohorts of synthetic patients in processes: resumable, the same for one seed."""
 
 import csv
 import dataclasses
@@ -25,7 +25,7 @@ from tf_dicom_ce.user_folders import cache_folder
 from tf_dicom_ce.whole_files import replacing, write_json
 from tf_dicom_ce.workers import Outage, guarded_map
 
-_VERSION = 2  # raise when the same seed gives other files
+_VERSION = 2  # raise it when the same seed gives other files
 
 #: Preset -> stage -> split -> (images, patients). `paper` is Table 1, Appendices A.2.1 and A.2.2.
 PRESETS = {
@@ -46,7 +46,7 @@ PRESETS = {
         "segmentation": {"train": (391, 391), "validation": (100, 100), "test": (100, 100)},
     },
 }
-# Preset of a training -> of the cohort, where it has another name.
+# Preset of a training -> preset of the cohort, if the names differ.
 _COHORTS = {"full": "paper", "distilled": "quick"}
 _STAGES = ("pretraining", "classification", "segmentation", "recognition")
 _TABLES = {
@@ -66,7 +66,7 @@ _RUQ = ("right upper quadrant", "right upper quadrant with fluid")
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """What is to be rendered of one patient."""
+    """The files to render of one patient."""
 
     stage: str  # of `_STAGES`
     number: int  # of the patient in the stage
@@ -88,29 +88,29 @@ def make_cohort(
     workers: int | None = None,
     domain_shift: bool = True,
 ) -> Path:
-    """Renders a cohort, or what is missing of it, and returns its folder `out`.
+    """Renders a cohort, or its missing part, and returns its folder `out`.
 
-    The folder receives `pretraining/` and a folder for every task with one folder a patient; for
-    every task a table of labels, relative to `out`: `classification.csv` (quality, 0 to 4),
+    The folder receives `pretraining/` and a folder for every task, with one folder per patient.
+    Every task has a table of labels, relative to `out`: `classification.csv` (quality, 0 to 4),
     `segmentation.csv` (masks, indexed PNGs of the DICOM's Rows × Columns, 1 liver, 2 kidney) and,
-    of the preset `standard`, `recognition.csv` (the scene, whatever the tags say); `truth.csv`,
-    kept apart from the files; `contact_sheet.png`, to look at; and last `cohort.json`, whose
-    presence says that the cohort is whole.
+    with the preset `standard`, `recognition.csv` (the true scene). The folder also receives
+    `truth.csv`, apart from the files, and `contact_sheet.png`, an overview. `cohort.json` is
+    written last and marks the cohort as complete.
 
     Args:
         out: Folder of the cohort.
         preset: Key of `PRESETS`.
         seed: 0 or more; same seed, same bytes, whatever the number of workers.
-        workers: Processes; by default one a core.
+        workers: Number of processes, by default one per core.
         domain_shift: Downstream images come from another vendor than the pretraining images.
 
     Raises:
-        UserError: The folder holds something else or another cohort, or cannot be made; or a
-            negative number.
+        UserError: The folder holds other files or another cohort, or cannot be made; or a number is
+            negative.
     """
     for option, number in (("seed", seed), ("workers", workers or 0)):
         if number < 0:
-            raise UserError(f"--{option} {number}: a negative number makes no cohort.")
+            raise UserError(f"--{option} {number}: choose 0 or more.")
     cohort = {
         "what": "SYNTHETIC ultrasound phantom, not clinical data",
         "preset": preset,
@@ -140,11 +140,11 @@ def make_cohort(
 
 
 def default_cohort(preset: str = "quick") -> Path:
-    """The cohort of a preset at seed 0 in the user's cache folder, made where it is not there.
+    """The cohort of a preset with seed 0 in the user's cache folder; made at the first call.
 
     Args:
-        preset: Of a training: `quick`, `distilled` or `standard`; `paper` and `full` have the
-            paper's size.
+        preset: Preset of a training: `quick`, `distilled` or `standard`; `paper` and `full` have
+            the paper's size.
     """
     preset = _COHORTS.get(preset, preset)
     return make_cohort(cache_folder() / "phantom" / f"{preset}-v{_VERSION}", preset)
@@ -158,7 +158,7 @@ def tables(preset: str = "quick") -> tuple[str, ...]:
 
 @functools.cache
 def _descriptions() -> tuple[str, ...]:
-    """The values of Study Description (0008,1030) that Appendix A.1 knows."""
+    """The values of Study Description (0008,1030) in Appendix A.1."""
     file = importlib.resources.files("tf_dicom_ce.tags") / "study_descriptions.csv"
     with file.open(newline="") as lines:
         return tuple(row["value"] for row in csv.DictReader(lines))
@@ -190,7 +190,7 @@ def _render_all(orders: list[Order], out: Path, workers: int | None) -> None:
 
 
 def _stop(why: Outage) -> None:
-    raise UserError(f"Rendering the phantom: {why.value}. Start again to go on where it stopped.")
+    raise UserError(f"Rendering the phantom: {why.value}. Repeat the command to continue.")
 
 
 def _write_tables(out: Path, preset: str) -> None:
@@ -216,12 +216,12 @@ def _write_csv(path: Path, columns: tuple[str, ...], rows: list[dict]) -> None:
 def _read_json(path: Path) -> dict | None:
     try:
         return json.loads(path.read_text())
-    except ValueError:  # not of this program
+    except ValueError:  # not written by this program
         return None
 
 
 def render(order: Order, out: Path) -> None:
-    """Renders a patient below the cohort's folder `out`, unless it is there.
+    """Renders a patient below the cohort's folder `out`, unless the patient is there.
 
     The truth goes to `truth/<stage>/<patient>.json`, apart from the files.
     """
@@ -243,7 +243,7 @@ def render(order: Order, out: Path) -> None:
 def _render_files(order: Order, rng: np.random.Generator, folder: Path) -> list[dict]:
     """Renders a patient's files into a folder; rows of the truth table."""
     pretraining, vendor = order.stage == "pretraining", order.vendor
-    # Downstream, only the right upper quadrant is examined; to recognise, every scene as often.
+    # Downstream tasks show the right upper quadrant only; recognition shows all scenes equally.
     allowed = scenes.SCENES if pretraining else _RUQ
     if order.stage == "recognition":
         allowed = [list(scenes.SCENES)[order.number % len(scenes.SCENES)]]

@@ -18,8 +18,8 @@ _ORGANS = (1, 2)  # liver, kidney
 def contact_sheet(cohort: Path, rows: list[dict]) -> Image.Image:
     """The first pretraining image of every scene, and two images of each downstream stage.
 
-    The latter with the class, or the outlines of the masks. RGB; `rows` are those of the truth
-    table of the cohort in that folder.
+    Downstream images have their class, or the outlines of their masks. `rows` are the rows of the
+    cohort's truth table. The result is RGB.
     """
     chosen = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""Frames to a valid ultrasound DICOM file, the same bytes for the same input."""
+"""Writes frames as a valid ultrasound DICOM file, with the same bytes for the same input."""
 
 import dataclasses
 from pathlib import Path
@@ -30,7 +30,7 @@ _IMPLEMENTATION = UID("1.2.826.0.1.3680043.8.498.1")
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """One file's content. Vendor, seed, patient and instance make the UIDs."""
+    """The content of one file; the UIDs are made of vendor, seed, patient and instance."""
 
     frames: np.ndarray  # uint8 [frames, rows, columns]
     region: tuple[int, int, int, int]  # left, top, right, bottom; the last two exclusive
@@ -45,7 +45,7 @@ class Picture:
 
 
 def write(picture: Picture, path: Path) -> None:
-    """Writes Ultrasound Image Storage, or Multi-frame where there are several frames."""
+    """Writes Ultrasound Image Storage, or Ultrasound Multi-frame for several frames."""
     cine = len(picture.frames) > 1
     sop_class = UltrasoundMultiFrameImageStorage if cine else UltrasoundImageStorage
     uids = [

@@ -1,4 +1,4 @@
-"""How far simple methods get on a cohort: what a network has to beat."""
+"""Measures simple methods on a cohort, as baselines for networks."""
 
 import csv
 from pathlib import Path
@@ -18,7 +18,7 @@ def write_difficulty(cohort: Path) -> str:
     """Measures the baselines on a finished cohort's own splits.
 
     Returns:
-        The table, Markdown; it is also written into the cohort's folder as `difficulty.md`.
+        The table in Markdown, which is also written to `difficulty.md` in the cohort's folder.
     """
     lines = ["| task | baseline | measure | value |", "|---|---|---|---|"]
     for task, name, measure, value in (*_classification(cohort), *_segmentation(cohort)):
@@ -72,7 +72,7 @@ def _segmentation(cohort: Path):
     test = np.array([row["split"] == "test" for row in rows])
     for label, organ in _ORGANS.items():
         prior = (masks[train] == label).mean(axis=0)
-        # The threshold that is best on the training images, as a user would choose it.
+        # The best threshold on the training images, as a user would choose it.
         thresholds = np.linspace(0.1, 0.9, 17)
         best = max(thresholds, key=lambda t: _mean_dice(masks[train] == label, prior > t))
         value = _mean_dice(masks[test] == label, prior > best)

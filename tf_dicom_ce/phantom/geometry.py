@@ -1,4 +1,4 @@
-"""Where a probe looks: its polar grid, the plane in the body, and scan conversion."""
+"""The geometry of a probe: its polar grid, the plane in the body, and scan conversion."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ import numpy as np
 class Probe:
     """A transducer and the grid on which it samples: `samples` along each of `beams`.
 
-    A linear one has a width, a curvilinear one a radius and a field.
+    A linear probe has a width, a curvilinear one a radius and a field.
     """
 
     name: str  # as in (0018,5010) Transducer Data
@@ -35,7 +35,7 @@ class Probe:
 
     @property
     def _across(self) -> np.ndarray:
-        """Position of every beam, of the whole width, from -0.5 to 0.5: float64 [beams]."""
+        """Position of every beam as a share of the width, -0.5 to 0.5: float64 [beams]."""
         return (np.arange(self.beams) + 0.5) / self.beams - 0.5
 
     def beam_spacing(self) -> np.ndarray:
@@ -76,7 +76,7 @@ class Pose:
 
 @dataclasses.dataclass(frozen=True)
 class ScanConverter:
-    """From the polar grid to a picture of `height` × `width` pixels that the sector fills."""
+    """Converts the polar grid to a picture of `height` × `width` pixels, filled by the sector."""
 
     probe: Probe
     height: int
@@ -92,7 +92,7 @@ class ScanConverter:
 
     @property
     def top(self) -> float:
-        """Upper edge of the picture, z in mm: where the ends of the face lie."""
+        """Upper edge of the picture, z in mm, at the ends of the face."""
         half = np.deg2rad(self.probe.field) / 2
         return float(self.probe.radius * (np.cos(half) - 1))
 
@@ -115,7 +115,7 @@ class ScanConverter:
 
     @functools.cached_property
     def _corners(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of every pixel in the sector the polar element above and before it, and the way on."""
+        """For every pixel in the sector, the polar element above and before it, and the offset."""
         sample, beam, inside = self._coordinates
         sample = np.clip(sample[inside], 0, self.probe.samples - 1.001)
         beam = np.clip(beam[inside], 0, self.probe.beams - 1.001)

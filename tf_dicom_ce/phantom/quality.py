@@ -1,4 +1,4 @@
-"""The five classes of a Morrison's pouch view (Appendix A.2.1), from what can be seen in it.
+"""The five classes of a Morrison's pouch view (Appendix A.2.1), by its visible structures.
 
 score = 0.35 kidney + 0.2 liver + 0.3 interface + 0.15 gain − 0.2 shadow, clipped to 0…1, where
 
@@ -8,7 +8,8 @@ score = 0.35 kidney + 0.2 liver + 0.3 interface + 0.15 gain − 0.2 shadow, clip
 - gain: 1 where the mean gray level of visible liver is right, falling to 0,
 - shadow: share of the interface in shadow.
 
-"Visible" is less than `SHADOW_DB` below what TGC expects. Class 0 is a view with neither organ.
+"Visible" means less than `SHADOW_DB` below the level that TGC expects. Class 0 is a view without
+either organ.
 
 Calibration: 1,200 views of 400 patients, vendor B, displacements by `sample_displacement`, gain
 σ 3 dB, rater σ 0.04. Classes 0 to 4 hold 19.0, 27.2, 21.8, 16.2 and 15.8 %. The accuracy ceiling,
@@ -38,7 +39,7 @@ class Quality(NamedTuple):
     neither: bool  # neither liver nor kidney is seen
 
     def label(self, rng: np.random.Generator, sigma: float = RATER_SIGMA) -> int:
-        """Class 0…4 as a rater gives it, whose noise on the score has so much sigma."""
+        """Class 0…4 by a rater, with noise of standard deviation `sigma` on the score."""
         if self.neither:
             return 0
         return 1 + int(np.searchsorted(THRESHOLDS, self.score + rng.normal(0, sigma), "right"))
@@ -49,7 +50,7 @@ def assess(labels: np.ndarray, shadow: np.ndarray, image: np.ndarray, spacing: f
 
     Args:
         labels: Tissue, uint8 [H, W], 0 outside the sector.
-        shadow: dB below what TGC expects, float [H, W].
+        shadow: Level below the one that TGC expects, dB, float [H, W].
         image: Gray levels, uint8 [H, W].
         spacing: Size of a pixel, mm.
     """
@@ -82,16 +83,16 @@ def assess(labels: np.ndarray, shadow: np.ndarray, image: np.ndarray, spacing: f
 
 
 def sample_displacement(rng: np.random.Generator) -> float:
-    """How far a sonographer who is looking for the view is from it: 0 (there) to 1 (far off)."""
+    """Draws a sonographer's displacement from the standard view: 0 (there) to 1 (far off)."""
     if rng.uniform() < 0.2:
         return float(rng.uniform(0.55, 1))
     return float(rng.uniform(0, 0.3))
 
 
 def ceiling(scores: np.ndarray, rng: np.random.Generator, sigma: float = RATER_SIGMA) -> float:
-    """Accuracy of a judge who knows every score exactly, against raters with noise of sigma.
+    """Accuracy of a judge who knows every score, against raters with noise `sigma`.
 
-    `scores` are the true ones of views with an organ in them, float [N].
+    `scores` are the true scores of views with an organ, float [N].
     """
     truth = np.searchsorted(THRESHOLDS, scores, "right")
     rated = np.searchsorted(THRESHOLDS, scores + rng.normal(0, sigma, len(scores)), "right")

@@ -1,7 +1,8 @@
-"""What a sonographer looks at: each scene makes patients, and views of a patient.
+"""The scenes of an examination: each scene makes patients, and views of a patient.
 
-A patient is an anatomy with a body wall over it; a view is one image plane of both, perhaps with
-ribs in the wall and a device. At displacement 0 it lies near the standard plane, at 1 far beside.
+A patient is an anatomy with a body wall over it. A view is an image plane through both, optionally
+with ribs in the wall and a device. With displacement 0 the view is near the standard plane, with 1
+far from it.
 """
 
 import dataclasses
@@ -38,10 +39,10 @@ _NECK = ((Tissue.SKIN, 1.2, 2), (Tissue.FAT, 1.5, 5), (Tissue.FASCIA, 0.3, 0.5))
 
 
 class Wall:
-    """Layers of a patient, one draw each, with their own undulation in every view."""
+    """Layers of a patient, drawn once, with a new undulation in every view."""
 
     def __init__(self, rng: np.random.Generator, layers: tuple):
-        fat = rng.uniform()  # one habitus: all fat layers are thick together
+        fat = rng.uniform()  # one habitus: all fat layers are thick, or all are thin
         self._layers = [
             (tissue, low + (high - low) * (fat if tissue == Tissue.FAT else rng.uniform()))
             for tissue, low, high in layers
@@ -79,8 +80,8 @@ class Device:
     """A straight instrument from the edge of the image to its tip."""
 
     tip: tuple[float, float]  # (x, z), mm
-    angle: float  # of its course against the face, radians; above π/2 it comes from the right
-    catheter: bool  # shows two walls and a lumen, a needle one bright line
+    angle: float  # between its course and the face, radians; above π/2 it comes from the right
+    catheter: bool  # a catheter shows two walls and a lumen, a needle one bright line
 
     def paint(self, labels: np.ndarray, points: np.ndarray) -> None:
         """Paints the instrument over `labels` [samples, beams] at `points` [..., 2], in place."""
@@ -129,7 +130,7 @@ class View:
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """A region and how it is examined."""
+    """A body region and its examination."""
 
     layers: tuple  # of the body wall
     anatomy: Callable[[np.random.Generator, float], Anatomy]  # of rng and the wall's thickness, mm
@@ -155,7 +156,7 @@ class Scene:
         x = displacement * self.far[0] + rng.normal(0, self.sway)
         shift = (x, side * displacement * self.far[1])
         yaw = displacement * rng.normal(0, 0.25)
-        # Leaning back towards what matters, more or less, as a hand does.
+        # Lean back towards the target, more or less, as a hand does.
         rock = float(np.clip(-x / 150 * rng.uniform(-0.6, 1.2) + rng.normal(0, 0.12), -0.45, 0.45))
         instrument = None
         if device:
@@ -188,14 +189,14 @@ def pose(rng: np.random.Generator, shift: tuple[float, float], yaw: float, rock:
 
 
 def _make_device(rng: np.random.Generator, depth: float, width: float, catheter: bool) -> Device:
-    """An instrument whose tip lies in the middle third of an image of so many mm."""
+    """An instrument with its tip in the middle third of an image of `width` × `depth` mm."""
     tip = rng.uniform(-0.15, 0.15) * width, rng.uniform(0.35, 0.6) * depth
     angle = rng.uniform(0.35, 0.85)
     return Device(tip, angle if rng.uniform() < 0.5 else np.pi - angle, catheter)
 
 
 def _make_ribs(rng: np.random.Generator, wall: float) -> Ribs:
-    """One to three ribs, never evenly spaced, where they leave a window; `wall` is so thick."""
+    """One to three unevenly spaced ribs that leave a window; `wall` is its thickness, mm."""
     count = rng.integers(1, 4)
     first = rng.uniform(-45, 10)
     gaps = rng.uniform(20, 38, count)
@@ -231,7 +232,7 @@ def _chest(effusion: tuple[float, float] | None, *seen, ribs: float) -> Scene:
 
 
 def _neck(**lumps: tuple[int, int]) -> Scene:
-    """With some `nodules` or `nodes`: from how many, below how many."""
+    """A neck scene with `nodules` or `nodes`: (least number, upper bound, excluded)."""
 
     def anatomy(rng: np.random.Generator, wall: float) -> Anatomy:
         return Neck(rng, **{kind: rng.integers(*count) for kind, count in lumps.items()})
@@ -240,7 +241,7 @@ def _neck(**lumps: tuple[int, int]) -> Scene:
 
 
 def _soft_tissue(lesion: Tissue | None, probes: dict = _FLAT, bone: float = 0.3) -> Scene:
-    """With a lesion; `bone` is how often a bone lies at depth."""
+    """A soft tissue scene with a lesion; `bone` is the probability of a bone at depth."""
 
     def anatomy(rng: np.random.Generator, wall: float) -> Anatomy:
         return SoftTissue(rng, lesion, bone=bool(bone) and rng.uniform() < bone)

@@ -8,7 +8,7 @@ Point = tuple[float, float, float]  # (x, y, z), mm
 
 
 def length(points: np.ndarray) -> np.ndarray:
-    """Distance from the origin, float32 [...]; as fast as NumPy's sum over an axis of 3 is not."""
+    """Distance from the origin, float32 [...]; faster than NumPy's sum over an axis of 3."""
     x, y, z = np.square(points[..., 0]), np.square(points[..., 1]), np.square(points[..., 2])
     return np.sqrt(x + y + z)
 
@@ -68,7 +68,7 @@ class Noise:
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """The field at `points`, float32 [...]."""
-        # Summed term by term: a matrix product may differ in the last bit with the thread count.
+        # Summed term by term: the last bit of a matrix product may depend on the thread count.
         total = np.zeros(points.shape[:-1], np.float32)
         for (fx, fy, fz), phase in zip(self._frequencies.T, self._phases, strict=True):
             total += np.sin(fx * points[..., 0] + fy * points[..., 1] + fz * points[..., 2] + phase)
@@ -85,7 +85,7 @@ def vessel_tree(
 ) -> list[Capsule]:
     """A tree of 2^generations − 1 capsules: each branch splits in two, thinner and shorter.
 
-    The first starts at `root` with `radius` and about `length`, mm.
+    The first branch starts at `root` with `radius` and about `length`, mm.
     """
     direction = np.asarray(direction, float) / np.linalg.norm(direction)
     end = np.asarray(root, float) + direction * length * rng.uniform(0.8, 1.2)

@@ -42,9 +42,9 @@ def _circular(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 def _gaussian_spectrum(size: int, sigma: np.ndarray) -> np.ndarray:
     """Fourier transform Σ exp(-2π²σ²(ν + k)²), k = -1, 0, 1, of a sampled Gaussian.
 
-    Of sigma [...] elements: float32 [..., size], in the order of `fftfreq`. Without the aliases it
-    would have a kink at its highest frequency, and the filter tails that spill the bright skin into
-    the noise of the depth.
+    Takes sigma [...] in elements; returns float32 [..., size], in the order of `fftfreq`. Without
+    the aliases k = ±1 it would have a kink at the highest frequency, and the filter would have
+    tails that spill the bright skin into the noise at depth.
     """
     frequency = fft.fftfreq(size).astype(np.float32)
     exponent = -2 * np.pi**2 * np.square(sigma, dtype=np.float32)[..., None]
@@ -54,8 +54,8 @@ def _gaussian_spectrum(size: int, sigma: np.ndarray) -> np.ndarray:
 def beam_sigma(probe: Probe, vendor: Vendor) -> np.ndarray:
     """Lateral extent of the point spread function: standard deviation in mm, float32 [samples].
 
-    σ = λ·F#·(0.42 + defocus·|r/depth - focus|), with F# = max(F#, r / aperture), since far away
-    the aperture cannot grow any more. 0.42 λF# has the full width λF# at half height.
+    σ = λ·F#·(0.42 + defocus·|r/depth - focus|), with F# = max(F#, r / aperture), because at large
+    depth the aperture cannot grow any more. 0.42 λF# has the full width λF# at half height.
     """
     f_number = np.maximum(vendor.f_number, probe.ranges / vendor.aperture)
     away = np.abs(probe.ranges / probe.depth - vendor.focus)
@@ -66,7 +66,7 @@ def beam_sigma(probe: Probe, vendor: Vendor) -> np.ndarray:
 def _axial_spectrum(size: int, probe: Probe, vendor: Vendor) -> np.ndarray:
     """Transfer function of the pulse, of energy 1: float32 [size].
 
-    σ = cycles·λ / 2 / 2.355: half the pulse, since sound goes to and fro.
+    σ = cycles·λ / 2 / 2.355: half the pulse, because sound travels to the sample and back.
     """
     sigma = vendor.cycles * _SOUND_SPEED / probe.frequency / 2 / _HALF  # mm
     return _unit_energy(_gaussian_spectrum(size, np.float32(sigma * probe.samples / probe.depth)))
@@ -93,8 +93,8 @@ def envelope(
 ) -> np.ndarray:
     """Average over looks of |axial * (lateral * (diffuse·n + coherent·e^iφ) + noise)|.
 
-    n is circular Gaussian noise, new for every look; so even tissue has Rayleigh speckle with
-    mean / standard deviation = 1.913 √looks. The receiver's noise passes the axial filter only.
+    n is circular Gaussian noise, new for every look. So even tissue has Rayleigh speckle with mean
+    / standard deviation = 1.913 √looks. The receiver's noise passes the axial filter only.
 
     Args:
         diffuse: Root mean square amplitude of scatterers, float32 [samples, beams].
@@ -108,7 +108,7 @@ def envelope(
     """
     samples, beams = diffuse.shape
     size = [fft.next_fast_len(n + 2 * _PAD) for n in diffuse.shape]
-    # Padding by the edge keeps what wraps around, and darkness, out of the picture.
+    # Edge padding keeps wrapped-around echoes and dark borders out of the picture.
     margin = [(_PAD, total - n - _PAD) for total, n in zip(size, diffuse.shape, strict=True)]
     diffuse, coherent = (np.pad(part, margin, mode="edge") for part in (diffuse, coherent))
     lateral = np.pad(_lateral_spectrum(size[1], probe, vendor), (margin[0], (0, 0)), mode="edge")

@@ -1,8 +1,8 @@
-"""Which scenes and devices a study shows, and what a clinic writes into its tags.
+"""The scenes and devices of a study, and its tags as a clinic writes them.
 
 Groups share scenes as in the clinic: a liver biopsy and a kidney biopsy both show the right upper
-quadrant, a paracentesis shows ascites or the liver's edge. So the anatomy does not give the study
-away, and the study does not give the anatomy.
+quadrant, a paracentesis shows ascites or the liver's edge. So neither anatomy nor study determines
+the other.
 """
 
 import re
@@ -17,7 +17,7 @@ _LITTLE_RUQ = {name: 0.15 * share for name, share in _RUQ.items()}
 _ABDOMEN = {"right upper quadrant": 0.3, "bowel": 0.3, "ascites": 0.4}
 _DRAINED = {"collection": 0.6, "ascites": 0.2, "soft tissue": 0.2}
 
-#: First that matches wins: pattern, scenes with weights, device, weight of the description.
+#: Pattern, scenes with weights, device, weight of the description; the first match wins.
 _RULES = (
     ("BIOPSY LIVER", {**_RUQ, "ascites": 0.08, "effusion": 0.05, "lung": 0.04}, "needle", 10),
     ("DRAINAGE LIVER", {**_RUQ, "collection": 0.1}, "catheter", 1),
@@ -41,9 +41,9 @@ _RULES = (
 )
 #: Share of the images of a study in which the device is in the plane.
 DEVICE_SHOWN = 0.25
-#: Share of the files with each fault of (0008,1030) Study Description; the rest is as it should be.
+#: Share of the files with each fault of (0008,1030) Study Description; the others are correct.
 STUDY_FAULTS = {"missing": 0.03, "empty": 0.04, "untidy": 0.04, "wrong": 0.03, "vague": 0.03}
-#: The same of (0018,5010) Transducer Data.
+#: The same for (0018,5010) Transducer Data.
 PROBE_FAULTS = {"missing": 0.03, "empty": 0.03, "unused": 0.02, "untidy": 0.03, "wrong": 0.02}
 #: Share of the files whose (0018,5010) is padded to several values; not a fault.
 PADDED = 0.3
@@ -51,11 +51,11 @@ VAGUE = "US GUIDED PROCEDURE"
 
 
 class Study(NamedTuple):
-    """What a study of one description shows."""
+    """The content of a study with one description."""
 
-    scenes: dict[str, float]  # how often, of 1
+    scenes: dict[str, float]  # scene -> share, sum 1
     device: str  # `needle` or `catheter`
-    weight: float  # how often the description occurs, against the others
+    weight: float  # relative frequency of the description
 
 
 def study(description: str) -> Study:
@@ -73,7 +73,7 @@ def study(description: str) -> Study:
 
 
 class RawTags(NamedTuple):
-    """What stands in the file; None where the element is missing."""
+    """The elements of the file; None if an element is missing."""
 
     study: str | None  # (0008,1030) Study Description
     probe: tuple[str, ...] | None  # values of (0018,5010) Transducer Data
@@ -115,7 +115,7 @@ def write_tags(
 
 
 def choose(rng: np.random.Generator, weights: Mapping[Any, float]) -> Any:
-    """Draws one of the keys, each as often as it weighs against the others."""
+    """Draws one of the keys, with probabilities proportional to the weights."""
     shares = np.array(list(weights.values()))
     return list(weights)[rng.choice(len(shares), p=shares / shares.sum())]
 

@@ -1,4 +1,4 @@
-"""What the phantom is made of: one row a tissue, the numbers the acoustics needs."""
+"""The tissues of the phantom, with their acoustic properties."""
 
 import enum
 
@@ -8,8 +8,9 @@ import numpy as np
 class Tissue(enum.IntEnum):
     """Tissue labels; anatomy is a map from points to these.
 
-    A row: label; `echo`, backscatter against liver, dB; `attenuation`, one way, dB/cm/MHz;
-    `impedance`, MRayl; `variation`, standard deviation of the slow variation of `echo`, dB.
+    Each row holds the label; `echo`, backscatter relative to liver, dB; `attenuation`, one way,
+    dB/cm/MHz; `impedance`, MRayl; `variation`, standard deviation of the slow variation of `echo`,
+    dB.
     """
 
     def __new__(cls, label: int, *numbers: float) -> "Tissue":  # noqa: D102

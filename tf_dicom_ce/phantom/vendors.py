@@ -1,6 +1,6 @@
-"""Two invented manufacturers: what differs between their scanners, and what their screens show.
+"""Two invented manufacturers: the differences between their scanners and screens.
 
-The furniture around the sector says nothing about the tags.
+The text and bars around the sector say nothing about the tags.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ HEIGHT, WIDTH = 480, 640  # of the screen, pixels
 class Vendor:
     """Physics, post-processing and screen of a line of scanners.
 
-    Decibels are against mean liver, places are pixels from the left and from the top.
+    Decibels are relative to mean liver; positions are pixels from the left and the top.
     """
 
     name: str  # for Manufacturer; says that it is synthetic
@@ -30,12 +30,12 @@ class Vendor:
     defocus: float  # broadening of the beam one image depth away from the focus, λF#
     side_lobes: float  # level, dB
     noise: float  # of the receiver before TGC, dB
-    multipath: float  # what trails behind the echoes of even tissue, dB
+    multipath: float  # level of the trail behind the echoes of even tissue, dB
     reverberation: float  # haze of the body wall at the face, dB
     specular: float  # amplitude of a total reflection at normal incidence, against liver speckle
     aberration: float  # standard deviation of the gain of a beam, dB
-    tgc: float  # attenuation that the nominal TGC undoes, one way, dB/cm/MHz
-    sliders: float  # standard deviation of what the operator adds to the TGC, dB
+    tgc: float  # attenuation that the nominal TGC compensates, one way, dB/cm/MHz
+    sliders: float  # standard deviation of the operator's change of the TGC, dB
     white: float  # level shown white, dB
     dynamic_range: float  # from black to white, dB
     contrast: float  # S shape of the gray map, from 0 straight to 1 a cubic smoothstep
@@ -102,9 +102,9 @@ def compose(vendor: Vendor, sector: np.ndarray, rng: np.random.Generator) -> np.
     """Draws the screen.
 
     Args:
-        vendor: Whose screen.
+        vendor: The vendor of the screen.
         sector: Picture of the region, uint8 [height, width] of `Vendor.size`.
-        rng: Source of the numbers on the screen; they mean nothing.
+        rng: Source of the numbers on the screen, which have no meaning.
 
     Returns:
         uint8 [HEIGHT, WIDTH].

@@ -1,4 +1,4 @@
-"""Charts as SVG to stand inside a page: text as text, colours for light and dark."""
+"""Charts as SVG for a page: text stays text, colours fit light and dark."""
 
 import importlib.util
 import io
@@ -21,7 +21,7 @@ _STYLES = {
     arm: {"color": colour, "marker": marker, "ls": "--" if "shuffled" in arm else "-"}
     for arm, colour, marker in zip(ARMS, _COLOURS, _MARKERS, strict=True)
 }
-_INK = "#010203"  # stands for the page's colour of text
+_INK = "#010203"  # is replaced by the page's colour of text
 _SETTINGS = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -34,9 +34,9 @@ _SETTINGS = {
         for name in ("text.", "axes.edge", "axes.label", "xtick.", "ytick.", "grid.")
     },
 }
-# Ids that every chart has; the others, which are referred to, are hashed with the chart's name.
+# Ids that every chart has; other ids are hashed with the chart's name.
 _NUMBERED = re.compile(r'id="([A-Za-z][\w.]*_\d+)"')
-_STEP = 0.04  # of the fraction, between the arms, so that intervals do not hide each other
+_STEP = 0.04  # shift between arms, as a share of the fraction, so that intervals stay visible
 
 
 def have_matplotlib() -> bool:
@@ -47,7 +47,7 @@ def have_matplotlib() -> bool:
 def efficiency(table: Sequence[Entry], task: str, readout: str) -> str | None:
     """Label-efficiency curves of all arms, with 95 % intervals, as SVG; None without a result.
 
-    Of shares of the labels, or of numbers where there are no shares.
+    The curves are over shares of the labels, or over numbers if there are no shares.
     """
     entries = [e for e in table if (e.task, e.readout) == (task, readout) and e.summary]
     entries = [e for e in entries if e.labels <= 1] or entries
@@ -82,7 +82,7 @@ def efficiency(table: Sequence[Entry], task: str, readout: str) -> str | None:
 
 
 def true_against_shuffled(compared: Sequence[Compared], task: str) -> str | None:
-    """What true tags add to shuffled ones, with 95 % intervals, as SVG; None without a result."""
+    """The gain of true over shuffled tags, with 95 % intervals, as SVG; None without a result."""
     shown = [c for c in compared if c.task == task and (c.a, c.b) in CONTROLS and c.test]
     if not shown:
         return None
@@ -97,14 +97,14 @@ def true_against_shuffled(compared: Sequence[Compared], task: str) -> str | None
         names = [f"{c.a}, {c.readout}, {amount(c.labels)}" for c in shown]
         axes.set_yticks(range(len(shown)), names)
         axes.set_ylim(len(shown) - 0.5, -0.5)
-        axes.set_xlabel(f"{shown[0].measure}: true tags less shuffled tags (95 % interval)")
+        axes.set_xlabel(f"{shown[0].measure}: true tags minus shuffled tags (95 % interval)")
         axes.grid(axis="x", alpha=0.15)
 
     return _svg(draw, (6.2, 1 + 0.34 * len(shown)), f"control-{task}")
 
 
 def _svg(draw, size: tuple[float, float], name: str) -> str:
-    """The <svg> element alone; `name` keeps its ids apart from those of the page's other charts."""
+    """The <svg> element only; `name` keeps its ids apart from those of other charts."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -115,7 +115,7 @@ def _svg(draw, size: tuple[float, float], name: str) -> str:
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     text = file.getvalue()
     text = text[text.index("<svg") :]
-    # A page's styles hold for all of it, and the metadata names what drew the chart.
+    # Styles would apply to the whole page, and metadata would name the drawing program.
     text = re.sub(r"<(metadata|style).*?</\1>", "", text, flags=re.DOTALL)
     text = _NUMBERED.sub(rf'id="{name}-\1"', text)
     return text.replace(_INK, "currentColor")

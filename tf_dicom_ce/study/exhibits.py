@@ -1,4 +1,4 @@
-"""What the runs left beside scores: pictures, losses, sensitivities, and their provenance."""
+"""Results of runs besides scores: pictures, losses, sensitivities, and their provenance."""
 
 import base64
 import collections
@@ -22,12 +22,12 @@ _KIND = 1_500_000  # bytes of all pictures of one kind, before base64
 _WIDTHS = (900, 700, 500, 350)  # pixels
 _FINGERPRINTS = ("data_fingerprint", "labels_fingerprint", "split_fingerprint")
 
-#: Arm -> name -> mean over its pretrainings, and their number.
+#: Arm -> name -> mean over the arm's pretrainings, and the number of these.
 Numbers = dict[str, dict[str, tuple[float, int]]]
 
 
 def panels(study: Study) -> dict[str, str]:
-    """Arm -> the last inpainting panel of its first pretraining that is done, JPEG, base64."""
+    """Arm -> the last inpainting panel of its first finished pretraining, JPEG, base64."""
     found: dict[str, Path] = {}
     for job, place in study.done("pretraining"):
         if pictures := sorted((place / "panels").glob("epoch_*.png")):
@@ -38,8 +38,8 @@ def panels(study: Study) -> dict[str, str]:
 def overlays(study: Study) -> tuple[tuple[str, str, float] | None, dict[str, str]]:
     """Arm -> test segmentations of its first run, all under one condition, JPEG, base64.
 
-    The condition is that of the last readout (a tuned encoder, where there is one) with the
-    smallest amount of labels: (task, readout, labels), or None without a segmentation.
+    The condition, (task, readout, labels), has the last readout (a tuned encoder, if there is one)
+    and the smallest amount of labels; None without a segmentation.
     """
     jobs = [job for job in study.jobs if job.cell.get("measure") == "Dice"]
     conditions = [tuple(job.cell[k] for k in ("task", "readout", "labels")) for job in jobs]
@@ -58,12 +58,12 @@ def _overlay_order(condition: tuple[str, str, float]) -> tuple:
 
 
 def losses(study: Study) -> Numbers:
-    """Arm -> validation measure -> mean over its pretrainings, and their number."""
+    """Arm -> validation measure -> mean over the arm's pretrainings, and the number of these."""
     return _means(study, lambda place: read_json(place / "result.json")["validation"])
 
 
 def sensitivities(study: Study) -> Numbers:
-    """Arm -> tag -> what `sentinel.csv` says last, mean over its pretrainings, and their number."""
+    """Arm -> tag -> last value in `sentinel.csv`, mean over pretrainings, and their number."""
     found = _means(study, _last_sensitivities)
     return {arm: numbers for arm, numbers in found.items() if numbers}
 
@@ -78,7 +78,7 @@ def _last_sensitivities(place: Path) -> dict[str, float]:
 
 
 def _means(study: Study, read: Callable[[Path], dict[str, float | None]]) -> Numbers:
-    """Arm -> name -> mean over the pretrainings that have a finite number, and how many have."""
+    """Arm -> name -> mean over the pretrainings with a finite number, and how many these are."""
     found: dict[str, dict[str, list[float]]] = {}
     for job, place in study.done("pretraining"):
         of_arm = found.setdefault(job.cell["arm"], {})
@@ -92,7 +92,7 @@ def _means(study: Study, read: Callable[[Path], dict[str, float | None]]) -> Num
 
 
 def failures(study: Study) -> list[tuple[str, str]]:
-    """Name and last words, without paths, of every job that failed."""
+    """Name and last message, without paths, of every failed job."""
     return [
         (job.name, without_paths((study.place(job.name) / "failed.txt").read_text().strip()))
         for job in study.jobs
@@ -101,7 +101,7 @@ def failures(study: Study) -> list[tuple[str, str]]:
 
 
 def provenance(study: Study) -> list[tuple[str, str]]:
-    """What the numbers rest on, as pairs of a name and a value; no paths."""
+    """The provenance of the numbers, as pairs of name and value, without paths."""
     rows = [
         ("arms", ", ".join(dict.fromkeys(job.cell["arm"] for job in study.jobs))),
         ("seeds", ", ".join(map(str, dict.fromkeys(job.cell["seed"] for job in study.jobs)))),
@@ -121,7 +121,7 @@ def provenance(study: Study) -> list[tuple[str, str]]:
 
 
 def render_phantom(protocol: Protocol) -> None:
-    """Makes the phantom's cohorts that jobs want, before several of them want them at once."""
+    """Makes the phantom's cohorts of all jobs, before several jobs need them at once."""
     parts = (protocol.options[part] for part in ("pretraining", *protocol.labels))
     presets = {options.get("preset") or "quick" for options in parts if not options.get("data")}
     for cohort in map(default_cohort, sorted(presets)):
@@ -130,7 +130,7 @@ def render_phantom(protocol: Protocol) -> None:
 
 
 def difficulty(protocol: Protocol) -> str | None:
-    """How hard the phantom's tasks are, where they are the study's and that was measured."""
+    """The difficulty of the phantom's tasks, if the study has them and it was measured."""
     if any(protocol.options[task].get("data") for task in protocol.labels):
         return None
     table = default_cohort(protocol.options["pretraining"].get("preset", "quick")) / "difficulty.md"
@@ -138,7 +138,7 @@ def difficulty(protocol: Protocol) -> str | None:
 
 
 def _times(study: Study) -> list[tuple[str, str]]:
-    """By the files' times: `config.json` is of a run's start, `result.json` of its end."""
+    """Start and end by file times: `config.json` is written at the start, `result.json` last."""
     spans = [
         [(place / name).stat().st_mtime for name in ("config.json", "result.json")]
         for _, place in study.done()
@@ -157,7 +157,7 @@ def _times(study: Study) -> list[tuple[str, str]]:
 
 
 def _distinct(configs: Sequence[dict], name: str) -> str:
-    """All values of a setting, most common first, with how many runs have each if they differ."""
+    """All values of a setting, the commonest first, with numbers of runs if they differ."""
     values = (_line(config[name]) for config in configs if config.get(name) is not None)
     counts = collections.Counter(values)
     if len(counts) < 2:
@@ -174,7 +174,7 @@ def _line(value: object) -> str:
 
 
 def _embed(pictures: dict[str, Path]) -> dict[str, str]:
-    """Pictures small enough that the page stays below 5 MB with two kinds of them."""
+    """Shrinks pictures so that a page with two kinds of them stays below 5 MB."""
     embedded = {}
     for arm, path in pictures.items():
         with Image.open(path) as file:

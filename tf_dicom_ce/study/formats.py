@@ -32,7 +32,7 @@ signed = functools.partial(number, sign="+")
 
 
 def p_value(value: float | None) -> str:
-    """A p-value; what is below 0.001 is not told apart."""
+    """A p-value; values below 0.001 are all "< 0.001"."""
     if value is None:
         return NOTHING
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
@@ -44,7 +44,7 @@ def amount(labels: float) -> str:
 
 
 def readout(name: str) -> str:
-    """How an encoder was read."""
+    """The name of a readout."""
     return name if name == "probe" else f"{name} encoder"
 
 
@@ -54,7 +54,7 @@ def interval(value: tuple[float, float] | None, write=number) -> str:
 
 
 def span(value: tuple[float, float], digits: int = 3) -> str:
-    """The least and the most of several numbers; one where they are alike."""
+    """The smallest and the largest number; a single number if they are equal."""
     low, high = (number(end, digits) for end in value)
     return low if low == high else f"{low} to {high}"
 
@@ -70,7 +70,7 @@ def without_paths(text: str) -> str:
 
 
 def markdown(text: object) -> str:
-    """Text that Markdown and its HTML leave as it is, on one line."""
+    """Escapes text for Markdown and its HTML, on one line."""
     return re.sub(r"([\\`*_{}\[\]<>|#~&])", r"\\\1", " ".join(str(text).split()))
 
 
@@ -82,12 +82,12 @@ def rows_of_markdown(text: str) -> list[list[str]]:
 
 
 def latex(text: object) -> str:
-    """Text that LaTeX leaves as it is."""
+    """Escapes text for LaTeX."""
     return "".join(_TEX.get(c, c) for c in str(text))
 
 
 def table2_csv(table: Sequence[Entry]) -> str:
-    """Table 2, a row for each cell; nothing stands where a number is missing."""
+    """Table 2, one row per cell; missing numbers are empty."""
     return _csv(
         "task measure arm readout labels seeds seeds_planned mean low_95 high_95 sd_seeds "
         "sd_images bootstrap_mean bootstrap_sd n_images n_patients paper_mean paper_sd",
@@ -104,7 +104,7 @@ def table2_csv(table: Sequence[Entry]) -> str:
 
 
 def comparisons_csv(compared: Sequence[Compared]) -> str:
-    """All comparisons, a row each."""
+    """All comparisons, one row each."""
     return _csv(
         "task measure readout labels a b difference low_95 high_95 p p_seeds p_adjusted "
         "effect_size share_better share_worse n_patients seeds verdict excluded "
@@ -129,7 +129,7 @@ def _verdict(found: Verdict | None) -> dict:
 
 
 def _row(entry: Entry | Compared, found: CellSummary | PairedTest | None) -> dict:
-    """What the rows of both tables have."""
+    """The common columns of both tables."""
     low, high = (found and found.interval_95) or (None, None)
     return vars(entry) | (vars(found) if found else {}) | {"low_95": low, "high_95": high}
 

@@ -1,10 +1,10 @@
-"""What a study compares: a TOML file to a list of jobs, each a command of its own.
+"""The protocol of a study: turns a TOML file into a list of jobs, each a separate command.
 
-An arm is a way to pretrain. For every arm and seed there is a pretraining; for every pretraining,
-task, readout and amount of labels there is a head, trained with the pretraining's seed, or a probe.
-So seeds vary weights, order, split of the pretraining images and, of heads, which labels are among
-the few, the same in all arms; the test images are always the same. With several learning rates
-there is a head for each, of which the validation images choose one.
+An arm is a way to pretrain. Every arm and seed has a pretraining. Every pretraining, task, readout
+and amount of labels has a probe, or a head trained with the pretraining's seed. A seed fixes
+weights, order, the split of the pretraining images and, for heads, the choice of the few labels,
+which is the same in all arms. The test images are always the same. With several learning rates, a
+head is trained for each, and the validation images choose one.
 """
 
 import dataclasses
@@ -34,19 +34,19 @@ ARMS: dict[str, tuple[str, ...] | None] = {
     "distilled": ("--teacher", "imagenet"),
     "imagenet": None,
 }
-# What sets the heads of the arm `imagenet` apart, where the table of that name does not say else.
+# Default settings of the heads of the arm `imagenet`.
 _IMAGENET = {"backbone": "efficientnetlite0", "encoder_weights": "imagenet"}
 #: The arms of the paper's Table 2, and the control.
 BASIC_ARMS = ("none", "ce", "ce+dicom", "ce+shuffled", "tags", "ce+tags")
-#: How an encoder is read: by the mean of many linear models, by a head on it as it is, or by one
-#: that trains it, too.
+#: Ways to measure an encoder: the mean of many linear models, a head on the frozen encoder, or a
+#: head that trains the encoder, too.
 READOUTS = ("probe", "frozen", "tuned")
-#: Kind of task -> what a test image's score is.
+#: Kind of task -> the score of a test image.
 MEASURES = {"classification": "accuracy", "segmentation": "Dice"}
-#: Options that say where something lies; what lies there, the runs' fingerprints say.
+#: Options that locate data; the runs' fingerprints identify the content.
 PLACES = {"data", "labels", "masks", "config"}
 _KEYS = {"name", "arms", "seeds", "fractions", "counts", "readouts", "tasks", "effect"}
-#: Δ, the gain that a study excludes or not: the paper's by tags (Table 2, Dice, frozen, 5 %).
+#: Δ, the gain that a study may exclude: the paper's gain by tags (Table 2, Dice, frozen, 5 %).
 EFFECT = 0.048
 # Options that take one of several values each time they are given.
 _REPEATED = {f.name for f in dataclasses.fields(PretrainConfig) if f.type == tuple[str, ...]}
@@ -61,7 +61,7 @@ _PROBED += ("image_size", "backbone", "encoder_weights", "width", "find_sector",
 
 
 def decided(part: str) -> set[str]:
-    """The options of a table that the study decides; the weights of a head, its arm does."""
+    """The options of a table that the study decides; the arm decides a head's weights."""
     of_arm = {"pretraining": set(), "imagenet": {"task"}}
     return _DECIDED | of_arm.get(part, {"encoder_weights"})
 
@@ -72,7 +72,7 @@ class Job:
 
     name: str  # path of its folder below `jobs/`, e.g. "thyroid/ce/frozen/0.05/seed-0"
     command: tuple[str, ...]  # words after `tf-dicom-ce`, without those that name folders
-    needs: str | None  # name of the job whose encoder it uses
+    needs: str | None  # name of the job that trains its encoder
     cell: dict[str, Any]  # arm, task (or "pretraining"), its measure, readout, labels, seed
 
 
@@ -80,8 +80,8 @@ class Job:
 class Protocol:
     """A study.
 
-    `options` are, of "pretraining" and of each task, those of the command, `task` among them; of
-    "imagenet", where that is an arm, those of its heads, above their task's.
+    `options` has the options of the command for "pretraining" and for each task, including `task`.
+    If "imagenet" is an arm, its entry has the options of its heads, which override the task's.
     """
 
     name: str
@@ -93,13 +93,13 @@ class Protocol:
     options: dict[str, dict[str, Any]]
 
     def jobs(self) -> tuple[Job, ...]:
-        """All jobs; a job stands behind the one that it needs."""
+        """All jobs; a job comes after the job that it needs."""
         jobs = []
         for seed, arm in itertools.product(self.seeds, self.arms):
             needs, of_arm = None, {"arm": arm, "seed": seed}
             if ARMS[arm] is not None:
                 needs = f"pretraining/{arm}/seed-{seed}"
-                # An arm is what its name says, whatever the options are: its words come last.
+                # The arm overrides the options, so its words come last.
                 options = _words(self.options["pretraining"])
                 words = ("train", *options, *ARMS[arm], "--seed", str(seed))
                 jobs.append(Job(needs, words, None, of_arm | {"task": "pretraining"}))
@@ -120,7 +120,7 @@ class Protocol:
         return tuple(jobs)
 
     def _readout(self, task: str, readout: str, arm: str, amount: float) -> tuple[str, ...]:
-        """The words of a probe or a head, without its seed."""
+        """The command line of a probe or a head, without its seed."""
         options = self.options[task] | self.options.get(arm, {})
         what = "count" if amount > 1 else "fraction"
         if readout == "probe":
@@ -137,15 +137,16 @@ def read_protocol(path: Path, options_of: Mapping[str, Collection[str]]) -> Prot
     Args:
         path: The file; `data` and `labels` in it are relative to the current folder, as on the
             command line.
-        options_of: "train" and "finetune" -> all options of that command; the table `imagenet` has
-            settings alone.
+        options_of: "train" and "finetune" -> all options of that command; the table `imagenet` may
+            only have settings.
 
     Raises:
-        UserError: Unreadable, or an unknown key, arm, task or setting; the message names the file.
+        UserError: The file is unreadable, or has an unknown key, arm, task or setting; the message
+            names the file.
     """
     content = read_toml(path)
     tasks = tuple(content.get("tasks", TASKS))
-    for task in tasks:  # its name is that of a folder beside `pretraining`
+    for task in tasks:  # its name becomes a folder beside `pretraining`
         if task in ("pretraining", "imagenet", *_KEYS) or not re.fullmatch(r"[\w -]+", str(task)):
             raise UserError(f"{path}: tasks: '{task}' cannot be a task's name. Choose another.")
     tables = ("pretraining", *tasks, "imagenet")
@@ -165,7 +166,7 @@ def read_protocol(path: Path, options_of: Mapping[str, Collection[str]]) -> Prot
     options = {part: dict(content.get(part, {})) for part in ("pretraining", *tasks)}
     for task in tasks:
         if options[task].setdefault("task", task) not in TASKS:
-            words = f'{" or ".join(TASKS)}? Say so: task = "segmentation".'
+            words = f'give its kind, {" or ".join(TASKS)}, such as: task = "segmentation".'
             raise UserError(f"{path}: [{task}] {words}")
     labels = {task: _labels(path, task, content, options[task]) for task in tasks}
     if "imagenet" in arms:
@@ -186,7 +187,7 @@ def read_protocol(path: Path, options_of: Mapping[str, Collection[str]]) -> Prot
 def _labels(path: Path, task: str, content: dict, table: dict) -> tuple[float, ...]:
     """A task's amounts of labels: shares of its patients, and numbers of images, which are above 1.
 
-    They stand in its table, or else at the top.
+    They are given in its table, or else at the top of the file.
     """
     own = {name: table.pop(name) for name in ("fractions", "counts") if name in table}
     given = own or {name: content[name] for name in ("fractions", "counts") if name in content}
@@ -212,7 +213,7 @@ def _check(
 ) -> None:
     """Checks the keys and values of one table."""
     for name in table.keys() & decided(part):
-        raise UserError(f"{path}: [{part}] '{name}' is what the study itself decides.")
+        raise UserError(f"{path}: [{part}] '{name}': the study sets it. Leave it out.")
     is_task = part not in ("pretraining", "imagenet")
     others = {*options_of["finetune"], *_OF_TASK} if is_task else set()
     check_settings(
@@ -226,7 +227,7 @@ def _check(
         if wrong := problem(field, rate):
             raise UserError(f"{path}: [{part}]: learning_rates = {rate}: {wrong}.")
     if is_task and "config" in table and "probe" in readouts:
-        raise UserError(f"{path}: [{part}] 'config': a probe takes its settings from this table.")
+        raise UserError(f"{path}: [{part}] 'config': give a probe's settings in this table.")
 
 
 def _words(options: dict[str, Any]) -> tuple[str, ...]:

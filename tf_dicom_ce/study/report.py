@@ -1,4 +1,4 @@
-"""The report on a study: a page to look at, and its tables as Markdown, CSV and LaTeX."""
+"""The report on a study: an HTML page, and its tables as Markdown, CSV and LaTeX."""
 
 import collections
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from tf_dicom_ce.study.runner import State, Study, read_json
 from tf_dicom_ce.templates import fill
 from tf_dicom_ce.whole_files import write_text
 
-#: Each of `protocol.ARMS`, in their order, in words.
+#: Descriptions of `protocol.ARMS`, in their order.
 _WORDS = {
     "none": "no pretraining",
     "ce": "context encoder (inpainting), no tags",
@@ -33,21 +33,21 @@ _WORDS = {
     "ce+tags shuffled": "the same with the tags shuffled among patients: the control",
     "ce+acgan": "context encoder whose discriminator predicts the tags (AC-GAN)",
     **{f"ce+dicom noise {n}": f"ce+dicom with {n} % of the tags wrong" for n in (10, 30, 50)},
-    "distilled": "learning what a network trained on ImageNet sees in the images",
+    "distilled": "learning the features of an ImageNet network on the images",
     "imagenet": "no pretraining of our own: a network trained on ImageNet's photographs",
 }
-_FEW_PATIENTS = 6  # of fewer the sign-flip test cannot reach p < 0.05
-_FEW_SEEDS = 5  # of fewer only differences many times their standard error are shown
+_FEW_PATIENTS = 6  # with fewer the sign-flip test cannot reach p < 0.05
+_FEW_SEEDS = 5  # with fewer only differences of many standard errors are shown
 
 
 def write_report(study: Study, folder: Path, difficulty: str | None = None) -> None:
     """Writes `report.html`, `report.md`, `table2.csv`, `table2.tex` and `comparisons.csv`.
 
-    What is done of the study is reported; each file in `folder` is whole at any moment.
-    `difficulty` is a Markdown table of how far simple methods get on the data.
+    Reports the finished jobs; each file in `folder` is whole at any moment. `difficulty` is a
+    Markdown table with the results of simple methods on the data.
 
     Raises:
-        UserError: What `collect` refuses.
+        UserError: See `collect`.
     """
     cells = collect(study)
     table = entries(study, cells)
@@ -92,7 +92,7 @@ def write_report(study: Study, folder: Path, difficulty: str | None = None) -> N
 
 
 def _numbers(study: Study, cells: Sequence[Cell], states: Sequence[State]) -> list[tuple[str, str]]:
-    """What the study has, in large print."""
+    """The numbers at the top of the report."""
     seeds = len({job.cell["seed"] for job in study.jobs})
     shown = [(f"{states.count(State.DONE)} / {len(states)}", "jobs done"), (f"{seeds}", "seeds")]
     for cell in {cell.task: cell for cell in cells}.values():
@@ -105,7 +105,7 @@ def _numbers(study: Study, cells: Sequence[Cell], states: Sequence[State]) -> li
 
 
 def _rates(cells: Sequence[Cell]) -> list[tuple[str, str]]:
-    """How often each learning rate was chosen, by task and arm, where there were several."""
+    """How often each learning rate was chosen, by task and arm, if there were several."""
     found: dict[tuple[str, str], collections.Counter] = {}
     for cell in cells:
         rates = (name for name in cell.chosen if name.startswith("rate-"))
@@ -122,7 +122,7 @@ def _counted(counts: collections.Counter) -> str:
 
 
 def _summary(compared: Sequence[Compared]) -> list[tuple[str, list[dict]]]:
-    """For each question and task: where a is shown better or worse than b, and where it is not."""
+    """For each question and task, the conditions with each verdict."""
     questions: dict[str, dict[str, dict]] = {}
     for c in compared:
         of_task = questions.setdefault(PAIRS[c.a, c.b], {}).setdefault(c.task, {})
@@ -134,7 +134,7 @@ def _summary(compared: Sequence[Compared]) -> list[tuple[str, list[dict]]]:
 
 
 def _powers(compared: Sequence[Compared]) -> list[dict]:
-    """For each question and task what could have been seen, least and most over the conditions."""
+    """For each question and task, the range of power and detectable difference over conditions."""
     found: dict[tuple[str, str], list[Compared]] = {}
     for c in compared:
         if c.power is not None:
@@ -154,12 +154,12 @@ def _powers(compared: Sequence[Compared]) -> list[dict]:
 
 
 def _warnings(table: Sequence[Entry], compared: Sequence[Compared]) -> list[str]:
-    """Why little can be shown, where that is so."""
+    """Warnings if the study can show only little."""
     tests = [c.test for c in compared if c.test]
     warnings = []
     if any(t.n_seeds < 2 for t in tests):
         warnings.append(
-            "Some pairs of arms have one finished seed in common: of one run nothing can be shown."
+            "Some pairs of arms have one finished seed in common: a single run shows nothing."
         )
     seeds = min((t.n_seeds for t in tests if t.n_seeds > 1), default=_FEW_SEEDS)
     if seeds < _FEW_SEEDS:
@@ -176,7 +176,7 @@ def _warnings(table: Sequence[Entry], compared: Sequence[Compared]) -> list[str]
 
 
 def _table2(table: Sequence[Entry]) -> dict:
-    """Table 2 of all tasks, a row for each arm and state, by what is at rows and columns."""
+    """Table 2 of all tasks: rows are arms and states of the encoder, columns tasks and labels."""
     return {
         "columns": list(dict.fromkeys((e.task, e.labels) for e in table)),
         "rows": list(dict.fromkeys((e.arm, e.readout) for e in table)),
@@ -200,7 +200,7 @@ def _task(task: str, table: Sequence[Entry], compared: Sequence[Compared]) -> di
 def _charts(
     tasks: Sequence[str], table: Sequence[Entry], compared: Sequence[Compared]
 ) -> list[tuple[str, Markup]]:
-    """Title and <svg> of every chart that has something to show."""
+    """Title and <svg> of every chart with a result."""
     if not charts.have_matplotlib():
         return []
     readouts = list(dict.fromkeys(entry.readout for entry in table))
@@ -219,7 +219,7 @@ def _charts(
 
 
 def _matrix(numbers: exhibits.Numbers) -> dict:
-    """Columns, and for each arm a number of each or None."""
+    """The columns, and for each arm a number or None per column."""
     columns = list(dict.fromkeys(name for of_arm in numbers.values() for name in of_arm))
     rows = [(arm, [of_arm.get(c) for c in columns]) for arm, of_arm in numbers.items()]
     return {"columns": columns, "rows": rows}

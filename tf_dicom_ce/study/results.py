@@ -1,4 +1,4 @@
-"""What the finished jobs of a study found: Table 2 and the comparisons between arms."""
+"""The results of a study's finished jobs: Table 2 and the comparisons between arms."""
 
 import collections
 import csv
@@ -17,63 +17,63 @@ from tf_dicom_ce.study.protocol import MEASURES
 from tf_dicom_ce.study.runner import Study, read_json
 from tf_dicom_ce.study.statistics import CellSummary, PairedTest, Verdict
 
-#: (a, b) -> what their comparison asks.
+#: (a, b) -> the question of their comparison.
 PAIRS = {
     ("ce", "none"): "Does inpainting help against no pretraining?",
     ("distilled", "none"): "Does a teacher help against no pretraining?",
-    ("ce+dicom", "imagenet"): "Does the paper's method beat what most would take, ImageNet's?",
-    ("distilled", "imagenet"): "Does what learned from ImageNet's network beat it?",
+    ("ce+dicom", "imagenet"): "Does the paper's method beat an ImageNet network?",
+    ("distilled", "imagenet"): "Does an encoder distilled from an ImageNet network beat it?",
     ("distilled", "ce"): "Does a teacher help more than inpainting?",
     ("ce+dicom", "ce"): "Do tags in the discriminator help (the paper's claim)?",
-    ("ce+dicom", "ce+shuffled"): "Is it the tags: do true tags help more than shuffled ones?",
-    ("ce+tags", "ce"): "Does predicting the tags beside inpainting help?",
-    ("ce+tags", "tags"): "Does inpainting help beside predicting the tags?",
-    ("ce+tags", "ce+tags shuffled"): "Do true tags to predict help more than shuffled ones?",
+    ("ce+dicom", "ce+shuffled"): "Do true tags help more than shuffled ones (the control)?",
+    ("ce+tags", "ce"): "Does predicting the tags, in addition to inpainting, help?",
+    ("ce+tags", "tags"): "Does inpainting, in addition to predicting the tags, help?",
+    ("ce+tags", "ce+tags shuffled"): "Does predicting true tags help more than shuffled ones?",
 }
-#: The pairs that tell true tags from shuffled ones.
+#: The pairs that compare true with shuffled tags.
 CONTROLS = (("ce+dicom", "ce+shuffled"), ("ce+tags", "ce+tags shuffled"))
-_SEED = 0  # of resampling and flips: a report of the same runs is the same
+_SEED = 0  # of resampling and flips, so that a report can be reproduced
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What arms are compared under."""
+    """The condition of a comparison of arms."""
 
     task: str
-    measure: str  # what a test image's score is, of `protocol.MEASURES`
+    measure: str  # the score of a test image, of `protocol.MEASURES`
     readout: str  # one of `protocol.READOUTS`
     labels: float  # share of the labelled patients; above 1, number of labelled images
 
 
 @dataclass(frozen=True)
 class Cell(Condition):
-    """What is known of a cell of the table: all seeds of an arm under one condition.
+    """The results of a cell of the table: all seeds of an arm under one condition.
 
-    `scores` are, of every test image that has one, Dice, or 1 where the class is right and 0 where
-    not; of a probe their mean over its draws.
+    A score of a test image is its Dice, or 1 for the right class and 0 for a wrong one; for a
+    probe, the mean over its draws.
     """
 
     arm: str
-    seeds: tuple[int, ...]  # that are done, [S]
+    seeds: tuple[int, ...]  # the finished seeds, [S]
     scores: np.ndarray  # float [S, N]
-    patients: np.ndarray  # of each of these images, str [N]
+    patients: np.ndarray  # patient of each of these images, str [N]
     left_out: int  # number of test images without a score: Dice needs a class in the truth
     chosen: tuple[str, ...]  # end of the name of each seed's job, as `rate-0.001`
 
 
 def collect(study: Study) -> tuple[Cell, ...]:
-    """Reads the test tables of all heads that are done, in the order of the jobs.
+    """Reads the test tables of all finished heads, in the order of the jobs.
 
-    Of jobs that differ in the learning rate alone, the one with the lowest loss on the validation
-    images counts, once all are done.
+    If jobs differ only in the learning rate, the one with the lowest validation loss counts, once
+    all are done.
 
-    All cells of a task have the same images, those with a score, whatever the arm and however many
-    seeds are done. Which these are, the truth alone decides, and so the first table; one in which
-    others have a score is refused.
+    All cells of a task have the same images, those with a score, for every arm and any number of
+    finished seeds. The truth alone decides which images have a score, so the first table decides
+    for all. A table with scores on other images is refused.
 
     Raises:
-        UserError: Jobs saw other data, or heads of a task were tested on other images, or have a
-            score on other images, or on none; the message names the folder.
+        UserError: Jobs saw different data, or heads of a task were tested on different images, have
+            scores on different images, or have no scores; the message names the folder.
     """
     study.require_same_data()
     found: dict[tuple, dict[int, list[tuple[float, str, np.ndarray]]]] = {}
@@ -94,8 +94,8 @@ def collect(study: Study) -> tuple[Cell, ...]:
             )
         if not np.array_equal(counts, ~np.isnan(scores)):
             raise UserError(
-                f"{table}: Dice is missing on other images than in {first}, although the truth "
-                "alone decides where. Another version wrote one of them, or masks have changed: "
+                f"{table}: Dice is missing on other images than in {first}, although it depends "
+                "on the true masks only. Another version wrote one of them, or masks have changed: "
                 "remove the folder of the older job and run the study again."
             )
         if not counts.any():
@@ -118,7 +118,7 @@ def collect(study: Study) -> tuple[Cell, ...]:
 
 
 def _run(cell: Mapping[str, Any]) -> tuple:
-    """What jobs that differ in the learning rate alone have in common."""
+    """The key that jobs have in common if they differ only in the learning rate."""
     return _key(cell), cell["seed"]
 
 
@@ -129,8 +129,8 @@ def _validation_loss(place: Path) -> float:
 def _read_table(path: Path) -> tuple[list[tuple[str, ...]], np.ndarray]:
     """A head's `test.csv`, in the order of patients and paths.
 
-    Of each test image patient, path, frame and true class, where the table has them; and its score,
-    float [N]: `dice`, NaN where it is empty, `accuracy`, or whether `predicted` is `true`.
+    Returns patient, path, frame and true class of each test image, if the table has them, and its
+    score, float [N]: `dice` (NaN if empty), `accuracy`, or whether `predicted` equals `true`.
     """
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
@@ -158,11 +158,11 @@ def _key(cell: Mapping[str, Any]) -> tuple[str, str, str, float, str]:
 
 @dataclass(frozen=True)
 class Entry(Condition):
-    """One cell of Table 2 as it is shown."""
+    """One cell of Table 2 in the report."""
 
     arm: str
-    planned: int  # number of seeds that the study asks for
-    summary: CellSummary | None  # of the runs that are done; None where there is none
+    planned: int  # number of seeds of the study
+    summary: CellSummary | None  # of the finished runs; None if there are none
     paper: tuple[float, float] | None  # the paper's mean and sd
 
 
@@ -172,7 +172,7 @@ class Compared(Condition):
 
     a: str
     b: str
-    test: PairedTest | None  # over the seeds that both arms have done; None where there is none
+    test: PairedTest | None  # over the finished seeds of both arms; None if there are none
     verdict: Verdict | None  # in the family of all conditions of the task, done or not
     power: float | None  # probability that a difference of Δ would have been shown
     smallest: float | None  # difference that would have been shown with a probability of 0.8
@@ -196,9 +196,9 @@ def entries(study: Study, cells: Sequence[Cell]) -> tuple[Entry, ...]:
 def comparisons(
     table: Sequence[Entry], cells: Sequence[Cell], effect: float
 ) -> tuple[Compared, ...]:
-    """All pairs of `PAIRS` of which the study has both arms; `effect` is Δ.
+    """Compares all pairs of `PAIRS` whose arms are in the study; `effect` is Δ.
 
-    A question about a task, under all its conditions, is a family of its own.
+    Each question about a task, under all its conditions, is a separate family.
     """
     conditions = list(dict.fromkeys((e.task, e.measure, e.readout, e.labels) for e in table))
     arms = {entry.arm for entry in table}
@@ -234,7 +234,7 @@ def _test(pair: tuple[str, str], condition: tuple, done: dict, effect: float) ->
 def _read_paper() -> dict[tuple, tuple[float, float]]:
     """`_key` -> mean and sd over ten bootstraps, from the paper's Table 2.
 
-    Its arm "None" has no mark under "Freeze Encoder", so it stands here as tuned.
+    Its arm "None" has no mark under "Freeze Encoder", so it counts as tuned.
     """
     path = resources.files("tf_dicom_ce.study") / "paper_table2.csv"
     with path.open(newline="") as file:

@@ -1,4 +1,4 @@
-"""Runs a study's jobs, each in a process of its own; can be killed and started again."""
+"""Runs a study's jobs, each in its own process; can be killed and resumed."""
 
 import collections
 import dataclasses
@@ -18,17 +18,17 @@ from tf_dicom_ce.whole_files import sole, write_json
 
 _POLL = 0.2  # seconds
 _CHILD = python_module("tf_dicom_ce.cli.child")
-# What a run's `config.json` says of the content of images, labels and tag schema.
+# Entries of a run's `config.json` that identify the content of images, labels and tag schema.
 _CONTENT = ("data_fingerprint", "labels_fingerprint", "schema", "classes")
 
 
 class State(enum.StrEnum):
-    """Where a job stands."""
+    """The state of a job."""
 
     DONE = "done"
     FAILED = "failed"
     BLOCKED = "blocked"
-    """It needs a job that failed."""
+    """The job needs a job that failed."""
     OPEN = "open"
 
 
@@ -40,15 +40,15 @@ class Study:
     jobs: tuple[Job, ...]  # all of them, in an order in which they can run
 
     def place(self, name: str) -> Path:
-        """The folder of a job: the run's folder, as `train` and `finetune` leave it."""
+        """The folder of a job, which is the run's folder of `train` or `finetune`."""
         return self.folder / "jobs" / name
 
     def is_done(self, name: str) -> bool:
-        """Whether the job of this name has ended well."""
+        """Whether the job of this name has finished without an error."""
         return (self.place(name) / "result.json").exists()
 
     def state(self, job: Job) -> State:
-        """Where a job stands, by what lies in its folder."""
+        """The state of a job, by the files in its folder."""
         if self.is_done(job.name):
             return State.DONE
         if (self.place(job.name) / "failed.txt").exists():
@@ -58,24 +58,24 @@ class Study:
         return State.OPEN
 
     def done(self, task: str | None = None) -> Iterator[tuple[Job, Path]]:
-        """The jobs that have ended well, all or those of a task, with their folders."""
+        """The finished jobs, all or those of a task, with their folders."""
         for job in self.jobs:
             if task in (None, job.cell["task"]) and self.is_done(job.name):
                 yield job, self.place(job.name)
 
     def counts(self) -> str:
-        """How many jobs stand where, e.g. "3 done, 1 open"."""
+        """The number of jobs in each state, such as "3 done, 1 open"."""
         counts = collections.Counter(map(self.state, self.jobs))
         return ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
 
     def require_same_data(self) -> None:
-        """Checks that all jobs of one kind that are done saw the same images and labels.
+        """Checks that all finished jobs of a kind saw the same images and labels.
 
-        The fingerprints of their content decide, not where they lay: a study goes on after its data
-        were moved or copied.
+        Fingerprints of the content decide, not paths: a study continues after its data were moved
+        or copied.
 
         Raises:
-            UserError: They did not; the message names two folders.
+            UserError: Two jobs saw different data; the message names their folders.
         """
         first: dict[str, tuple[Path, dict]] = {}
         for job, folder in self.done():
@@ -90,7 +90,7 @@ class Study:
                     )
 
     def command(self, job: Job) -> tuple[str, ...]:
-        """All words after `tf-dicom-ce`."""
+        """The arguments of `tf-dicom-ce` for a job."""
         place = self.place(job.name)
         encoder = self.place(job.needs) / "export" / "encoder" if job.needs else "none"
         command, *words = job.command
@@ -104,17 +104,17 @@ class Study:
 
 
 def read_json(path: Path) -> dict:
-    """What a file says; nothing where there is none."""
+    """The content of a JSON file; empty if there is none."""
     return json.loads(path.read_text()) if path.exists() else {}
 
 
 def run_job(study: Study, job: Job) -> State:
-    """Runs one job to its end, unless it has ended before; what an earlier start left goes on.
+    """Runs one job to its end, or continues it; does nothing if it is finished.
 
-    The job that it needs has to be done. Tells whether it is now DONE or FAILED.
+    The job that it needs has to be done. Returns DONE or FAILED.
 
     Raises:
-        UserError: It saw other data than jobs of its kind that were done before.
+        UserError: The job saw other data than earlier jobs of its kind.
     """
     if study.is_done(job.name):
         study.require_same_data()
@@ -135,9 +135,9 @@ def _start(study: Study, job: Job, environment: Mapping[str, str]) -> Child:
 
 
 def _finish(study: Study, job: Job, child: Child) -> State:
-    """Waits for the end of a job; `failed.txt` keeps the last words of one that failed.
+    """Waits for the end of a job; writes the last message of a failed job to `failed.txt`.
 
-    The first job on other data stops the study, before more of them cost hours.
+    The first job on other data stops the study, before more such jobs waste hours.
     """
     try:
         child.wait()
@@ -150,12 +150,12 @@ def _finish(study: Study, job: Job, child: Child) -> State:
 
 
 def run_all(study: Study, parallel: int, retry_failed: bool) -> None:
-    """Runs all jobs that are open, several at a time, and tells of each as it ends.
+    """Runs all open jobs, several at a time, and reports each when it ends.
 
-    Each of the `parallel` jobs at a time gets its share of the cores.
+    Each of the `parallel` simultaneous jobs gets an equal share of the cores.
 
     Raises:
-        UserError: Another process runs this study, or a job saw other data than those before it.
+        UserError: Another process runs this study, or a job saw other data than earlier jobs.
     """
     study.folder.mkdir(parents=True, exist_ok=True)
     with sole(study.folder / ".lock", f"{study.folder}: another process runs this study."):
@@ -166,7 +166,7 @@ def run_all(study: Study, parallel: int, retry_failed: bool) -> None:
 
 
 def _run_open(study: Study, parallel: int) -> None:
-    """Starts jobs as they become possible, until none is."""
+    """Starts jobs as soon as they can run, until no job is left."""
     threads = str(max(1, (os.cpu_count() or 1) // parallel))
     threads = {"TF_NUM_INTRAOP_THREADS": threads, "OMP_NUM_THREADS": threads}
     environment = os.environ | threads | {"TF_NUM_INTEROP_THREADS": "1"}
@@ -183,7 +183,7 @@ def _run_open(study: Study, parallel: int) -> None:
                 open_jobs.remove(job)
                 running[_start(study, job, environment)] = (job, time.monotonic())
             if not running:
-                return  # what is left needs jobs that failed
+                return  # the remaining jobs need failed ones
             time.sleep(_POLL)
             for child in [child for child in running if child.has_ended]:
                 job, start = running.pop(child)
@@ -199,32 +199,32 @@ def _run_open(study: Study, parallel: int) -> None:
 
 
 def settle(folder: Path, protocol: dict) -> None:
-    """Writes `protocol.json`, or checks that a study that is gone on with has the same settings.
+    """Writes `protocol.json`, or checks that a resumed study has the same settings.
 
-    Where data, labels and tag schema lie is none of them (`Study.require_same_data`).
+    Paths of data, labels and tag schema may change (`Study.require_same_data`).
 
     Raises:
-        UserError: It has not.
+        UserError: The settings differ.
     """
     path = folder / "protocol.json"
     now = json.loads(json.dumps(protocol))
     if path.exists():
         before = json.loads(path.read_text())
-        # Arms, seeds, fractions and tasks may be added; what is done stays as it was done.
+        # Arms, seeds, fractions and tasks may be added; finished jobs stay valid.
         old, new = _settings(before), _settings(now)
         if any(old[part] != new[part] for part in old.keys() & new.keys()):
             raise UserError(
                 f"{folder}: the study in this folder has other settings. Choose another --out, or "
-                "put the settings back."
+                "restore the settings."
             )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(path, now)
 
 
 def _settings(protocol: dict) -> dict[str, dict]:
-    """Δ, which nobody chooses after a look, and the options of all parts without places.
+    """Δ, which must not be chosen after the first results, and the options without paths.
 
-    Of a tag schema or weights the name alone.
+    A tag schema or weights are given by name only.
     """
     return {"": {"effect": protocol.get("effect")}} | {
         part: {

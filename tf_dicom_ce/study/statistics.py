@@ -1,13 +1,13 @@
 """Table 2 with seeds: cells with intervals, and tests between arms.
 
-A cell is scores [S, N]: S runs of one arm, one of each seed, on the same N test images. A score is
-in 0 … 1, and more is better: Dice, or 1 where the class is right and else 0, whose mean is the
-accuracy. Intervals are cut to what scores and their differences can be. Runs of one seed in two
-arms have the same few labels, order and first weights of the head, so arms are compared seed by
-seed.
+A cell is scores [S, N]: S runs of one arm, one per seed, on the same N test images. Scores are in
+0…1, and more is better: Dice, or 1 for a right class and 0 for a wrong one, whose mean is the
+accuracy. Intervals are clipped to the possible range of scores and differences. Runs of one seed in
+two arms have the same few labels, order and initial weights of the head, so arms are compared seed
+by seed.
 
-The images are the same in all cells of a task, whatever the arm and however many seeds are done:
-those with a score, which the truth alone decides (`results.collect`).
+All cells of a task have the same images, for every arm and any number of finished seeds: those with
+a score, which depends on the truth only (`results.collect`).
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ from tf_dicom_ce.metrics import bootstrap
 
 _RESAMPLES = 2000
 _FLIPS = 10_000
-_EXACT = 12  # up to so many patients all flips are tried, 2¹² = 4,096
-_ROUNDING = 1e-12  # scores are about 1 in size; what differs by less is rounding
+_EXACT = 12  # up to this number of patients, all flips are tried, 2¹² = 4,096
+_ROUNDING = 1e-12  # scores are about 1 in size; smaller differences are rounding
 _LEVEL = 0.05  # of a family
 
 
@@ -36,9 +36,9 @@ class CellSummary:
     """
 
     mean: float  # over the images of each seed, then over the seeds
-    sd_seeds: float | None  # sample standard deviation of the seeds' means; None of one seed
-    sd_images: float | None  # sample standard deviation over the images; None of one image
-    bootstrap_mean: float  # the paper's: of the means of ten resamples of the patients
+    sd_seeds: float | None  # sample standard deviation of the seeds' means; None for one seed
+    sd_images: float | None  # sample standard deviation over the images; None for one image
+    bootstrap_mean: float  # the paper's: mean over ten resamples of the patients
     bootstrap_sd: float  # the paper's ± of Table 2: sample standard deviation of these ten means
     interval_95: tuple[float, float] | None  # as in PairedTest, of the mean
     n_images: int
@@ -50,21 +50,20 @@ class CellSummary:
 class PairedTest:
     """Arm a against arm b on the same patients, seed by seed.
 
-    `p` covers the choice of patients and takes the trained runs as given: these runs differ.
-    `p_seeds` and `interval_95` cover seeds, too: other runs on other patients would differ. Of one
-    seed nothing covers the choice of it.
+    `p` covers the choice of patients and takes the trained runs as given. `p_seeds` and
+    `interval_95` also cover the choice of seeds. With one seed, nothing covers its choice.
     """
 
     difference: float  # a − b, mean over patients
-    interval_95: tuple[float, float] | None  # of the difference; None of one patient
+    interval_95: tuple[float, float] | None  # of the difference; None for one patient
     p: float  # of `test`, two-sided
-    p_seeds: float | None  # of the t test with patients and seeds random; None of one patient
+    p_seeds: float | None  # of the t test with random patients and seeds; None for one patient
     p_excluded: float  # the larger of both p of a − b = Δ; or 1, see `paired_test`
-    error: float | None  # √V, the standard error of the t test; None of one patient
+    error: float | None  # √V, the standard error of the t test; None for one patient
     freedom: int  # degrees of freedom of the t test
     effect_size: float | None  # Cohen's d_z of one run: difference / sd of patients; None at sd 0
-    share_better: float  # of patients in a run, on which a is above b
-    share_worse: float  # on which it is below; the two differ by Cliff's delta for pairs
+    share_better: float  # share of patients in a run with a above b
+    share_worse: float  # with a below b; the two shares differ by Cliff's delta for pairs
     n_patients: int
     n_seeds: int
     test: str  # name of the test
@@ -72,10 +71,10 @@ class PairedTest:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one comparison of a family shows of a against b."""
+    """The verdict on a against b in a family of comparisons."""
 
     verdict: str  # "better", "worse", "excluded" or "not shown"
-    excluded: bool  # whether a gain of Δ or more is; beside "better": better, but by less than Δ
+    excluded: bool  # whether a gain of Δ or more is excluded; with "better": better by less than Δ
     p: float  # adjusted, of no difference
     p_excluded: float  # adjusted, of a gain of Δ or more
 
@@ -83,12 +82,12 @@ class Verdict:
 def cell_summary(scores: np.ndarray, patients: np.ndarray, seed: int) -> CellSummary:
     """Mean, spread and 95 % interval of one cell.
 
-    The mean m = Σ_s Σ_i x_si / (S N) weighs images alike, as the paper's. Its interval is that of
-    `_two_level` on z_sp = m + (P / N) Σ_{i of p} (x_si − m), whose means are those of the seeds
-    (a linearised ratio).
+    The mean m = Σ_s Σ_i x_si / (S N) gives images equal weights, as in the paper. Its interval is
+    that of `_two_level` on z_sp = m + (P / N) Σ_{i of p} (x_si − m), whose means are those of the
+    seeds (a linearised ratio).
 
-    Where every patient has one image, `bootstrap_sd` is about `sd_images` / √N. Of scores in 0 … 1
-    it is at most about √(m (1 − m) / N) ≤ 0.5 / √N.
+    If every patient has one image, `bootstrap_sd` is about `sd_images` / √N. For scores in 0 … 1 it
+    is at most about √(m (1 − m) / N) ≤ 0.5 / √N.
 
     Scores are float [S, N], none NaN, patients [N]; `seed` is that of the resampling.
     """
@@ -117,23 +116,26 @@ def cell_summary(scores: np.ndarray, patients: np.ndarray, seed: int) -> CellSum
 def paired_test(
     a: np.ndarray, b: np.ndarray, patients: np.ndarray, seed: int, effect: float
 ) -> PairedTest:
-    """Whether arm a differs from arm b, and whether it is better by Δ = `effect`, by patient.
+    """Tests by patient whether arm a differs from arm b, and whether a is better by Δ = `effect`.
 
-    d_sp is the mean over the images of patient p of the run of a with seed s less that of the run
-    of b, and d_p its mean over the seeds. The difference is the mean of d_p: a patient with many
-    images counts as much as one with few, so it need not be the difference of two cells' means.
-    Effect size and shares are of d_sp, run by run: more seeds do not make an effect larger.
+    d_sp is the mean over the images of patient p in the run of a with seed s, minus that in the run
+    of b; d_p is its mean over the seeds. The difference is the mean of d_p. A patient with many
+    images has the same weight as one with few, so it may differ from the difference of the cells'
+    means. Effect size and shares are computed from d_sp, run by run: more seeds do not make an
+    effect larger.
 
-    `p`: T = |Σ d_p|; were the arms alike, d_p and −d_p would be as likely (the assumption: patients
-    independent, d_p symmetric about 0). Up to 12 patients all 2^P flips of signs are tried and p is
-    their share with T or more; beyond, 10,000 random ones, and p = (1 + count) / (1 + 10,000)
-    (Phipson & Smyth 2010). Five patients cannot reach p < 0.05, 2 / 2⁵ = 0.0625.
+    `p`: T = |Σ d_p|. If the arms were equal, d_p and −d_p would be equally likely (assumption:
+    independent patients, d_p symmetric about 0). Up to 12 patients, all 2^P flips of signs are
+    tried, and p is the share with T or more. Beyond, 10,000 random flips are tried, and
+    p = (1 + count) / (1 + 10,000) (Phipson & Smyth 2010). Five patients cannot reach p < 0.05,
+    2 / 2⁵ = 0.0625.
 
-    `p_seeds`, `interval_95`: t = |mean| / √V, and those of `_two_level` on d_sp.
+    `p_seeds`, `interval_95`: t = |mean| / √V and the interval of `_two_level` on d_sp.
 
-    `p_excluded`: the larger of the two p, of d_sp − Δ; 1 where the interval reaches Δ, and without
-    a spread, which right or wrong of few patients may lack by luck. The test is one-sided, p and
-    interval are two-sided: of a true Δ, p is below 0.05 in 2.5 % of cases.
+    `p_excluded`: the larger p of the same two tests on d_sp − Δ. It is 1 if the interval reaches Δ,
+        or without a spread, which right or wrong answers on few patients may lack by chance. The
+        test is one-sided, p and interval are two-sided: with a true Δ, p is below 0.05 in 2.5 % of
+        cases.
 
     a and b are float [S, N], none NaN, of the same seeds and images in the same order, patients
     [N]; `seed` is that of flips and resampling; `effect` is above 0.
@@ -168,13 +170,14 @@ def paired_test(
 
 
 def shaffer(p_values: Sequence[Sequence[float]]) -> np.ndarray:
-    """Adjusted p-values [K, 2] that hold the chance of any false rejection (Shaffer 1986).
+    """Adjusted p-values [K, 2] that control the chance of any false rejection (Shaffer 1986).
 
-    Each of K comparisons has two hypotheses: a − b is 0, and it is Δ or more. The steps are Holm's
-    (1979), from the smallest p on: the adjusted p is the largest so far of min(1, n p). But n is
-    not the number of hypotheses left. Of a comparison at most one is true, so it counts 1 while the
-    first is left. It counts 1/2 while only the second is: its p is two-sided, but it is rejected on
-    one side alone. n is the sum, 1 or more. Any dependence is allowed.
+    Each of K comparisons has two hypotheses: a − b is 0, and a − b is Δ or more. The steps are
+    Holm's (1979), from the smallest p on: the adjusted p is the largest min(1, n p) so far. But n
+    is not the number of remaining hypotheses. At most one hypothesis of a comparison is true, so a
+    comparison counts 1 while the first one is left. It counts 1/2 while only the second is left,
+    because that has a two-sided p but is rejected on one side only. n is the sum, at least 1. Any
+    dependence is allowed.
     """
     p_values = np.asarray(p_values, float)
     left, adjusted, highest = np.ones((len(p_values), 2)), np.empty((len(p_values), 2)), 0.0
@@ -189,14 +192,15 @@ def shaffer(p_values: Sequence[Sequence[float]]) -> np.ndarray:
 def verdicts(tests: Sequence[PairedTest | None]) -> list[Verdict | None]:
     """The verdict of every test of one family.
 
-    A difference must hold for these runs and for other ones: the p of no difference is the larger
-    of `p` and `p_seeds` (intersection-union test, Berger 1982). `shaffer` adjusts it and
+    A difference must hold for these runs and for other runs: the p of no difference is the larger
+    of `p` and `p_seeds` (intersection-union test, Berger 1982). `shaffer` adjusts this p and
     `p_excluded`. "better" and "worse" need the first below 0.05 and an interval without 0; else
-    "excluded" needs the second below 0.05. All else is "not shown", which is not "the same".
+    "excluded" needs the second below 0.05. Otherwise the verdict is "not shown", which does not
+    mean "equal".
 
-    The family is all tests that one claim or one table rests on. None stands for one whose runs are
-    not done. It counts as p = 1, so that what is done first is judged no milder, and gets None. One
-    seed counts as p = 1, too, since one run says nothing about its arm.
+    A family is all tests of one claim or one table. None stands for a test whose runs are not done.
+    It counts as p = 1, so that early results are judged as strictly as later ones, and gets None. A
+    test with one seed also counts as p = 1, because one run says nothing about its arm.
     """
     raw = [
         (max(t.p, t.p_seeds), t.p_excluded) if t and t.interval_95 and t.n_seeds > 1 else (1.0, 1.0)
@@ -221,18 +225,18 @@ def power(test: PairedTest, effect: float, comparisons: int) -> float | None:
 
         Φ(effect / √V − t),    t: of a two-sided p of 0.05 / comparisons, f degrees of freedom,
 
-    as the clearest of so many comparisons, with no help from the others. With `effect` = Δ it is
-    that of "excluded", too, where arms are alike. None where `_needed` is.
+    as the clearest of `comparisons`, without help from the others. With `effect` = Δ it is also the
+    power of "excluded" if the arms are equal. None if `_needed` is None.
 
-    √V is taken as it came out, for it is known. The noncentral t is the probability before it is:
-    it averages over √V, of a true value that nobody knows (docs/study.md compares the two).
+    √V is the value that was found. The noncentral t distribution would give the power before the
+    study: it averages over √V, whose true value is unknown (docs/study.md compares the two).
     """
     needed = _needed(test, comparisons)
     return None if needed is None else float(special.ndtr((effect - needed) / test.error))
 
 
 def smallest_effect(test: PairedTest, comparisons: int, power: float = 0.8) -> float | None:
-    """The difference that has this `power`, √V (t + z_power); None where `_needed` is."""
+    """The difference with this `power`, √V (t + z_power); None if `_needed` is None."""
     needed = _needed(test, comparisons)
     return None if needed is None else float(needed + special.ndtri(power) * test.error)
 
@@ -240,8 +244,8 @@ def smallest_effect(test: PairedTest, comparisons: int, power: float = 0.8) -> f
 def _needed(test: PairedTest, comparisons: int) -> float | None:
     """The least difference that is shown as the clearest, t √V.
 
-    None of one seed, without a spread, and of so few patients that flips, not √V, decide: fewer
-    than four of the p they can give, 2 / 2^P, 4 / 2^P, …, are up to 0.05 / comparisons.
+    None for one seed, without a spread, or with so few patients that the flips decide instead of
+    √V: fewer than four of their possible p, 2 / 2^P, 4 / 2^P, …, are up to 0.05 / comparisons.
     """
     level = _LEVEL / comparisons
     if test.n_seeds < 2 or 8 / 2**test.n_patients > level or test.error < _ROUNDING:
@@ -261,7 +265,7 @@ def _within(interval: tuple[float, float] | None, low: float, high: float) -> tu
 
 
 def _sd(values: np.ndarray) -> float | None:
-    """Sample standard deviation of each row, mean over the rows; None of one column."""
+    """Sample standard deviation of each row, mean over the rows; None for one column."""
     return float(values.std(axis=1, ddof=1).mean()) if values.shape[1] > 1 else None
 
 
@@ -279,14 +283,14 @@ def _sign_flip(differences: np.ndarray, seed: int) -> tuple[float, str]:
 
 @lru_cache(maxsize=2)
 def _flips(patients: int, seed: int | None) -> np.ndarray:
-    """Signs, float [flips, P], which all tests of a report share: random, or all without a seed."""
+    """Signs, float [flips, P], shared by all tests of a report: random, or all without a seed."""
     if seed is None:
         return np.array(list(product((-1.0, 1.0), repeat=patients)))
     return np.random.default_rng(seed).choice([-1.0, 1.0], (_FLIPS, patients))
 
 
 def _t_test(difference: float, error: float | None, freedom: int) -> float | None:
-    """Two-sided p of a mean that is `difference` being 0; None without a standard error."""
+    """Two-sided p of a mean `difference` under the hypothesis 0; None without a standard error."""
     if error is None:
         return None
     if error < _ROUNDING:
@@ -299,23 +303,23 @@ def _two_level(x: np.ndarray, seed: int) -> tuple:
 
     Both seeds and patients are random.
 
-    Seeds are crossed with patients, as readers with cases in a study of readers (Obuchowski &
-    Rockette 1995). With x_p the mean over the seeds, x_s that over the patients,
+    Seeds are crossed with patients, as readers with cases in a reader study (Obuchowski & Rockette
+    1995). With x_p the mean over the seeds, x_s the mean over the patients,
 
         V = var(x_p) / P + max(0, M − E),    M = var(x_s) / S,
 
-    and E = Σ (x_sp − x_s − x_p + x)² / ((S − 1)(P − 1) S P) the part of M that var(x_p) / P holds
-    already; M = 0 of one seed. t = x / √V has f = min(S, P) − 1 degrees of freedom, those of the
-    part of V that is known least; f = P − 1 of one seed. Satterthwaite's (1946) would be more where
-    M is small. But M of few seeds is small by luck, too, and then they promise too much: in up to
-    24 % of families of four without any effect one was "shown" (docs/study.md).
+    and E = Σ (x_sp − x_s − x_p + x)² / ((S − 1)(P − 1) S P), the part of M that var(x_p) / P
+    already contains; M = 0 for one seed. t = x / √V has f = min(S, P) − 1 degrees of freedom, those
+    of the least known part of V; f = P − 1 for one seed. Satterthwaite's (1946) degrees of freedom
+    would be more if M is small. But with few seeds M may be small by chance, and they then promise
+    too much: in up to 24 % of families of four without any effect, one was "shown" (docs/study.md).
 
-    The interval is as long as that of t, 2 t_{f, .975} √V. Where x lies in it is as in the 2.5 and
-    97.5 percentiles of 2,000 resamples with replacement of P patients and S seeds (Owen 2007,
-    "pigeonhole bootstrap"): skewed scores have a longer side. Assumes effects of seeds that are
-    about normal: few cannot show it.
+    The interval has the length of that of t, 2 t_{f, .975} √V. The position of x in it is that in
+    the 2.5 and 97.5 percentiles of 2,000 resamples with replacement of P patients and S seeds (Owen
+    2007, "pigeonhole bootstrap"): skewed scores have one longer side. The effects of seeds are
+    assumed to be about normal; few seeds cannot show it.
 
-    Of x, float [S, P], the interval, √V and f; of one patient None, None and 0.
+    Takes x, float [S, P]; returns the interval, √V and f, or None, None and 0 for one patient.
     """
     seeds, patients = x.shape
     if patients < 2:
@@ -340,7 +344,7 @@ def _two_level(x: np.ndarray, seed: int) -> tuple:
 
 @lru_cache(maxsize=2)
 def _weights(seeds: int, patients: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of seeds and of patients in resamples of as many, [resamples, S], [resamples, P]."""
+    """Shares of seeds and of patients in resamples, [resamples, S] and [resamples, P]."""
     rng = np.random.default_rng(seed)
     of_seeds, of_patients = (
         rng.multinomial(count, np.full(count, 1 / count), _RESAMPLES) / count

@@ -1,1 +1,1 @@
-"""DICOM tags as labels: which elements are read, and what their values mean."""
+"""DICOM tags as labels: the elements to read, and the meaning of their values."""

@@ -1,4 +1,4 @@
-"""Which element of a header is meant, and its values."""
+"""Parses the spelling of a DICOM element, and reads its values from a header."""
 
 import dataclasses
 import re
@@ -7,12 +7,12 @@ from pydicom import DataElement, Dataset, Sequence
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.multival import MultiValue
 
-#: An element by its canonical spelling to its values: () if it is empty, None if it is absent.
+#: Canonical spelling of an element -> its values: () if it is empty, None if it is absent.
 Values = dict[str, tuple[str, ...] | None]
 
-#: Stands for a value that pydicom cannot convert.
+#: Replaces a value that pydicom cannot convert.
 DAMAGED = "(damaged)"
-#: Stand for values that are no text.
+#: Replaces values that are no text.
 _BINARY = "(binary)"
 _SEQUENCE = "(sequence)"
 
@@ -42,7 +42,7 @@ class _Step:
         keyword = keyword_for_tag(self.tag)
         if self.creator is not None:
             name = f'({group:04X},"{self.creator}",{number:02X})'
-        # The groups of a repeating element, e.g. (60xx,0040), share a keyword that names none.
+        # The groups of a repeating element, such as (60xx,0040), share one keyword.
         elif keyword and tag_for_keyword(keyword) == self.tag:
             name = keyword
         else:
@@ -61,17 +61,17 @@ class _Step:
 
 @dataclasses.dataclass(frozen=True)
 class Element:
-    """Where in a header values stand: an element, or a path through sequences to one."""
+    """An element of a header, or a path through sequences to one."""
 
-    spec: str  # the canonical spelling: keywords where there are any, hexadecimal in capitals
+    spec: str  # the canonical spelling: keywords if there are any, hexadecimal in capitals
     _steps: tuple[_Step, ...]
 
     def read(self, dataset: Dataset) -> tuple[str, ...] | None:
         """Reads all values as text, from all items of sequences in order, within `quiet()`.
 
         Returns:
-            () if the element has no value, None if it is absent. A value that cannot be converted
-            is `DAMAGED`.
+            The values; () if the element is empty, None if it is absent. A value that cannot be
+            converted is `DAMAGED`.
         """
         return _read(dataset, self._steps)
 
@@ -80,11 +80,11 @@ def parse_element(spec: str) -> Element:
     """Parses the spelling of an element.
 
     Args:
-        spec: A keyword, "(gggg,eeee)", "gggg,eeee", '(gggg,"private creator",ee)', or several of
-            them joined by dots where all but the last are sequences, which may have an index.
+        spec: A keyword, "(gggg,eeee)", "gggg,eeee" or '(gggg,"private creator",ee)'. Or a path of
+            these, joined by dots; all but the last are sequences, which may have an index.
 
     Raises:
-        ValueError: It is none of these; the message names the remedy.
+        ValueError: The spelling is wrong; the message has a remedy.
     """
     steps = []
     position = 0
@@ -95,13 +95,13 @@ def parse_element(spec: str) -> Element:
         steps.append(_parse_step(match))
         position = match.end() + 1
     if spec.endswith("."):
-        raise ValueError(f"'{spec}' names a sequence and no element in it; {_SPELLINGS}")
+        raise ValueError(f"'{spec}' names a sequence but no element in it; {_SPELLINGS}")
     for step in steps[:-1]:
         is_known = step.creator is None and keyword_for_tag(step.tag)
         if is_known and dictionary_VR(step.tag) != "SQ":
-            raise ValueError(f"'{step}' in '{spec}' is no sequence and holds no other element")
+            raise ValueError(f"'{step}' in '{spec}' is not a sequence and holds no other element")
     if steps[-1].index is not None:
-        raise ValueError(f"an index selects an item, name an element in it: '{spec}.…'")
+        raise ValueError(f"an index selects an item; name an element in it: '{spec}.…'")
     if steps[0].tag >> 16 == _META or steps[0].tag >> 16 >= _PIXELS:
         raise ValueError(f"'{spec}' is not read: file meta information, or not before the pixels")
     return Element(".".join(map(str, steps)), tuple(steps))
@@ -130,7 +130,7 @@ def _read(dataset: Dataset, steps: tuple[_Step, ...]) -> tuple[str, ...] | None:
     try:
         element = step.find(dataset)
         found = None if element is None else element.value
-    # pydicom converts only now, and raises whatever comes to hand on a malformed element.
+    # pydicom converts only now, and may raise any exception on a malformed element.
     except Exception:
         return (DAMAGED,)
     if element is None:
@@ -141,7 +141,7 @@ def _read(dataset: Dataset, steps: tuple[_Step, ...]) -> tuple[str, ...] | None:
         return (DAMAGED,)
     items = found if step.index is None else found[step.index : step.index + 1]
     parts = [part for item in items if (part := _read(item, rest)) is not None]
-    # Absent only if it is so in each item.
+    # Absent only if it is absent in every item.
     return tuple(text for part in parts for text in part) if parts else None
 
 
@@ -151,7 +151,7 @@ def _texts(value: object) -> tuple[str, ...]:
     if isinstance(value, Sequence):
         return (_SEQUENCE,) * bool(value)
     if isinstance(value, bytes):
-        # A private element of an unknown representation; most of them are text.
+        # A private element of unknown value representation; most are text.
         text = value.decode("utf-8", "replace").rstrip("\0 ")
         value = text.split("\\") if text.isprintable() and "�" not in text else [_BINARY]
     texts = tuple(map(str, value)) if isinstance(value, MultiValue | list) else (str(value),)

@@ -1,4 +1,4 @@
-"""What the values of one tag mean: its rules, and how they are applied."""
+"""The rules of a tag, which give its values a meaning, and their application."""
 
 import dataclasses
 import re
@@ -13,14 +13,14 @@ EMPTY = "empty"
 MISSING = "missing"
 IGNORED = "ignored"
 STATES = (MAPPED, UNMAPPED, EMPTY, MISSING, IGNORED)
-# Which state to report when neither an element nor its fallbacks map: the most telling one.
+# The state to report if neither an element nor its fallbacks map: the most informative one.
 _TELLING = (UNMAPPED, IGNORED, EMPTY, MISSING)
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII)
 _AGE = re.compile(r"(\d{1,3})([dwmy])", re.ASCII)
 _YEARS = {"d": 1 / 365.25, "w": 7 / 365.25, "m": 1 / 12, "y": 1.0}
 
-#: Of a tag, or of a value.
+#: Labels of a tag or a value.
 Labels = tuple[str, ...]
 
 
@@ -29,7 +29,7 @@ class SchemaError(UserError):
 
 
 class Bin(NamedTuple):
-    """Labels of the numbers from the bin before up to a bound, not included; None for no bound."""
+    """Labels of the numbers from the previous bound to this one (excluded); None: no bound."""
 
     below: float | None
     labels: Labels
@@ -37,27 +37,27 @@ class Bin(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Tag:
-    """One DICOM element and what its values mean."""
+    """One DICOM element with the meaning of its values."""
 
     name: str  # name for reports, e.g. "study"
     elements: tuple[Element, ...]  # the preferred element first, then its fallbacks
     labels: Labels  # the labels of this tag, in the order of y
     ignore: frozenset[str]  # normalised values that count as absent
     exact: dict[str, tuple[str, Labels]]  # normalised value to the table's spelling and labels
-    bins: tuple[Bin, ...]  # ascending; the first one whose bound is above the number wins
-    patterns: tuple[tuple[re.Pattern[str], Labels], ...]  # ordered; the first that is found wins
+    bins: tuple[Bin, ...]  # ascending; the first bin with a bound above the number wins
+    patterns: tuple[tuple[re.Pattern[str], Labels], ...]  # in order; the first match wins
     all_values: bool  # whether every value of an element counts, not just the first that maps
-    on_missing: Labels | None  # if there is no value; None if the tag is then absent from y
-    on_unmapped: Labels | None  # if there are only unmapped values; None likewise
+    on_missing: Labels | None  # labels without a value; None: the tag is absent from y
+    on_unmapped: Labels | None  # labels if no value is mapped; None: likewise
     unmapped_is_error: bool  # whether an unmapped value is an error
 
 
 class Match(NamedTuple):
-    """What the rules of a tag made of its values."""
+    """The result of a tag's rules for its values."""
 
     state: str  # one of `STATES`
-    raw: str  # the value that mapped, or all that did not, joined by a backslash
-    labels: Labels | None = None  # the labels; None if nothing is known
+    raw: str  # the mapped value, or all unmapped ones, joined by a backslash
+    labels: Labels | None = None  # None if nothing is known
     untidy: bool = False  # whether the raw value differs from the clean form in case or spacing
 
 
@@ -67,9 +67,9 @@ def normalise(value: str) -> str:
 
 
 def match_tag(tag: Tag, values: Values) -> Match:
-    """Tries the element and then its fallbacks; a SchemaError where the schema says so.
+    """Tries the element and then its fallbacks; SchemaError if the schema demands it.
 
-    Its message does not quote the value, which may tell who the patient is.
+    The message does not quote the value, which may identify the patient.
     """
     failures = []
     for element in tag.elements:
@@ -120,14 +120,14 @@ def _match_value(tag: Tag, raw: str) -> Match:
     if clean in tag.exact:
         spelling, labels = tag.exact[clean]
         return Match(MAPPED, raw, labels, raw != spelling)
-    # Neither numbers nor patterns have a spelling to compare with, only spacing can be wrong.
+    # Numbers and patterns have no spelling to compare with; only spacing can be wrong.
     untidy = raw != " ".join(raw.split())
     number = to_number(clean) if tag.bins else None
     if number is not None:
         for below, labels in tag.bins:
             if below is None or number < below:
                 return Match(MAPPED, raw, labels, untidy)
-    # A pattern such as "." says that there is a value; a damaged one says nothing.
+    # A pattern such as "." must not match a damaged value.
     if clean != DAMAGED:
         for pattern, labels in tag.patterns:
             if pattern.search(clean):

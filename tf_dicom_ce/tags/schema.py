@@ -1,4 +1,4 @@
-"""DICOM tags to a multi-hot vector and a presence mask, as a schema file says."""
+"""Encodes DICOM tags as a multi-hot vector and a presence mask, by a schema file."""
 
 import dataclasses
 import hashlib
@@ -18,7 +18,7 @@ from tf_dicom_ce.tags.schema_file import read_schema_file
 #: Files that are read if they are asked for, by their SOP classes.
 KINDS = {"secondary-capture": SECONDARY_CAPTURE}
 _SHIPPED = Path(__file__).parent
-# Raised whenever reading and encoding give another answer for the same schema and header.
+# Raise it when reading or encoding changes its result for the same schema and header.
 _RULES_VERSION = 2
 
 
@@ -26,34 +26,33 @@ _RULES_VERSION = 2
 class Encoding:
     """The tags of one file."""
 
-    y: np.ndarray  # (L,) float32, multi-hot; zero over the span of a tag of which nothing is known
-    # (L,) bool, True over the span of a tag that was found and mapped, even if it was mapped to no
-    # label, or to which the schema gives labels in any case.
+    y: np.ndarray  # (L,) float32, multi-hot; zero over the span of an unknown tag
+    # (L,) bool, True over the span of a tag that was found and mapped, even to no label, or that
+    # gets labels from the schema in any case.
     present: np.ndarray
-    # Tag name to its state (`rules.STATES`) and raw value: the one that mapped, or all that did
-    # not, joined by a backslash.
+    # Tag name -> its state (`rules.STATES`) and raw value: the mapped value, or all unmapped ones
+    # joined by a backslash.
     states: dict[str, tuple[str, str]]
-    # Names of the tags that mapped although the raw value differs from the clean form in case or
-    # spacing.
+    # Names of the mapped tags whose raw value differs from the clean form in case or spacing.
     untidy: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class TagSchema:
-    """Which elements are read, and which labels their values stand for."""
+    """The elements to read, and the labels of their values."""
 
     name: str  # the schema's name
     sop_classes: frozenset[str]  # UIDs of the SOP classes whose files are read
     tags: tuple[Tag, ...]  # the tags, in the order of y
-    # SHA-256 (hex) over all that can change an encoding: the resolved content of TOML and CSV,
-    # whatever their layout, and the version of the rules.
+    # SHA-256 (hex) over all that can change an encoding: the content of TOML and CSV, regardless of
+    # layout, and the version of the rules.
     fingerprint: str
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> "TagSchema":
         """Loads a schema: "ultrasound", "ultrasound-paper", or the path of a TOML file.
 
-        Raises a SchemaError if there is none or a mistake in it, whose file and line it names.
+        Raises SchemaError, with file and line, if the schema does not exist or has a mistake.
         """
         shipped = {path.stem: path for path in _SHIPPED.glob("*.toml")}
         path = shipped.get(str(name_or_path), Path(name_or_path))
@@ -88,19 +87,19 @@ class TagSchema:
 
     @property
     def elements(self) -> tuple[str, ...]:
-        """The elements that are looked at, in canonical spelling, each once."""
+        """The elements that are read, in canonical spelling, each once."""
         return tuple(dict.fromkeys(element.spec for tag in self.tags for element in tag.elements))
 
     def read(self, header: Dataset) -> Values:
-        """Reads the values of the `elements`, and looks at no other element of the header."""
+        """Reads the values of the `elements`, and no other element of the header."""
         with quiet():
             return {e.spec: e.read(header) for tag in self.tags for e in tag.elements}
 
     def encode(self, values: Values) -> Encoding:
-        """Encodes what `read` found; its entries may be replaced by better ones.
+        """Encodes the values of `read`; the caller may have corrected some.
 
-        An element that is not among the keys is absent; a damaged one counts as unmapped. An
-        unmapped one raises a SchemaError if the schema has `on_unmapped = "error"`.
+        An element that is not among the keys is absent. A damaged value counts as unmapped. An
+        unmapped value raises a SchemaError if the schema has `on_unmapped = "error"`.
         """
         y: list[float] = []
         present: list[bool] = []

@@ -29,7 +29,7 @@ _ERROR = "error"
 def read_schema_file(path: Path) -> tuple[str, frozenset[str], tuple[Tag, ...]]:
     """Reads a TOML schema and the CSV tables it names, relative to its folder.
 
-    First comes its name, then UIDs of the SOP classes whose files are read, and the tags.
+    Returns the schema's name, the UIDs of the SOP classes whose files are read, and the tags.
     """
     top = _Block(path, *_load(path), _TOP_KEYS)
     name = top.expect("name", str)
@@ -78,7 +78,7 @@ def _read_sop_classes(top: "_Block") -> frozenset[str]:
 
 
 def _sop_class_uid(name: str) -> str | None:
-    """The UID of a SOP class, by its name, its keyword, or the UID itself, which may be private."""
+    """The UID of a SOP class, given by name, keyword or UID (which may be private)."""
     for uid, (title, kind, _, _, keyword) in UID_dictionary.items():
         if kind == "SOP Class" and name in (uid, title, keyword):
             return uid
@@ -86,9 +86,9 @@ def _sop_class_uid(name: str) -> str | None:
 
 
 class _Block:
-    """One [[tag]] by its number, or what stands above them all; names the line of a mistake.
+    """One [[tag]] by its number, or the head of the file; names the line of a mistake.
 
-    The lines of the file are searched for it, since tomllib does not tell the lines of values.
+    The line is found by a text search, because tomllib does not give the lines of values.
     """
 
     def __init__(self, path: Path, lines: list[str], table: dict, keys: set[str], index: int = -1):
@@ -97,7 +97,7 @@ class _Block:
             self.fail(f"unknown key '{key}'; keys are {', '.join(sorted(keys))}", key)
 
     def expect(self, key: str, kind: type, default: Any = None) -> Any:
-        """The value of a key, of a certain type."""
+        """The value of a key, which must have the type `kind`."""
         value = self.table.get(key, default)
         if not isinstance(value, kind):
             said = "is missing" if value is None else f"must be a {kind.__name__}"
@@ -105,14 +105,14 @@ class _Block:
         return value
 
     def strings(self, key: str) -> tuple[str, ...]:
-        """The value of a key that holds a list of strings; () without the key."""
+        """The list of strings of a key; () without the key."""
         values = self.expect(key, list, [])
         if not all(isinstance(v, str) for v in values):
             self.fail(f"'{key}' must be a list of strings", key)
         return tuple(values)
 
     def fail(self, message: str, needle: str, nth: int = 0) -> NoReturn:
-        """Raises with the line of the block that holds the nth `needle`, in quotes if there is."""
+        """Raises SchemaError with the line of the block's nth `needle`, if possible in quotes."""
         headers = [i for i, s in enumerate(self.lines) if re.match(r"\s*\[\[\s*tag\s*]]", s)]
         bounds = (0, *headers, len(self.lines))
         block = bounds[self.index + 1 : self.index + 3]
@@ -160,7 +160,7 @@ class _TagBlock(_Block):
         return tuple(elements)
 
     def _read_csv(self) -> dict[str, tuple[str, Labels]]:
-        """The table of exact values: normalised value to its spelling and its labels."""
+        """The table of exact values: normalised value -> its spelling and its labels."""
         corrected, csv_name = self.expect("corrected", bool, False), self.expect("map_csv", str, "")
         if not csv_name:
             if "corrected" in self.table:
@@ -215,13 +215,13 @@ class _TagBlock(_Block):
                 self.fail(f"{where} must have 'labels', and at most 'below' besides", odd)
             below = entry.get("below")
             if below is None and nth + 1 < len(entries):
-                self.fail(f"{where} has no 'below'; only the last one may go without", "bins")
+                self.fail(f"{where} has no 'below'; only the last bin may lack it", "bins")
             if below is not None:
                 if type(below) not in (int, float) or not math.isfinite(below):
                     self.fail(f"'below' of {where} must be a number", "below", nth)
                 if bins and below <= bins[-1].below:
                     said = f"'below' of {where} is {below}, not above the {bins[-1].below} before"
-                    self.fail(f"{said} it; bounds ascend", "below", nth)
+                    self.fail(f"{said} it; bounds must ascend", "below", nth)
             labels = self._check_labels(entry["labels"], where, "bins")
             bins.append(Bin(below, labels))
         return tuple(bins)
@@ -262,5 +262,5 @@ class _TagBlock(_Block):
 
 
 def _odd_key(entry: Any, known: set[str]) -> str:
-    """A key that does not belong into a table, to find its line; "" if there is none."""
+    """An unknown key of a table, to find its line; "" if there is none."""
     return next(iter(entry.keys() - known), "") if isinstance(entry, dict) else ""

@@ -1,4 +1,4 @@
-"""Hints for whoever writes a tag schema: what an unmapped value may be, what looks like a slip."""
+"""Hints for the author of a tag schema: meanings of unmapped values, and likely mistakes."""
 
 import collections
 import math
@@ -14,7 +14,7 @@ _SIDES = {
     *("left", "right", "lt", "rt", "l", "r"),
     *("bilateral", "unilateral", "both", "either", "side", "sides"),
 }
-# Words of any examination, which tell nothing about what is shown.
+# Words of any examination, which say nothing about its subject.
 _COMMON = {
     *("ultrasound", "sonography", "sonogram", "echography", "doppler", "duplex", "color", "colour"),
     *("scan", "exam", "examination", "study", "procedure", "guided", "guidance"),
@@ -25,7 +25,7 @@ _SHORTEST = 3
 # "thyriod" is 0.86 like "thyroid", "parathyroid" 0.78.
 _TYPO = 0.8
 _ABBREVIATION = 0.9
-# A word that names a label weighs more, for it decides over a label.
+# A word that names a label weighs more.
 _LABEL_WEIGHT = 2
 # "LIVER US W DOPPLER" is 0.74 like "US BIOPSY LIVER FOCAL"; "US BIOPSY BREAST" 0.31 like
 # "US BIOPSY NOT OTHERWISE SPECIFIED".
@@ -36,20 +36,20 @@ class Suggestion(NamedTuple):
     """A known description that is close to an unmapped value."""
 
     description: str  # as spelled in the schema
-    labels: tuple[str, ...]  # what it stands for
-    score: float  # from 0, nothing in common, to 1, the same but for words that tell nothing
+    labels: tuple[str, ...]  # its labels
+    score: float  # 0: nothing in common; 1: equal except for words without information
 
 
 def closest(value: str, tag: Tag) -> Suggestion | None:
-    """Finds the exact value of a tag that is closest to an unmapped one; None if none is close.
+    """Finds the exact value of a tag that is closest to an unmapped value; None if none is close.
 
-    Words are compared in any order, allowing for typing errors and abbreviations; the rarer a word
-    in the schema, the more it counts. The result holds no part of the value.
+    Words are compared in any order, allowing for typing errors and abbreviations. Rare words of the
+    schema count more. The result holds no part of the unmapped value.
     """
     descriptions = {spelling: _telling_words(spelling) for spelling, _ in tag.exact.values()}
     weights = _weights(descriptions.values(), tag.labels)
     alike = {word: _alike(word, weights) for word in _telling_words(value)}
-    # A word that the schema does not know may change everything.
+    # A word that is not in the schema may change the meaning completely.
     unknown = math.log(len(descriptions) + 1)
     scores = {s: _score(alike, known, weights, unknown) for s, known in descriptions.items()}
     best = max(scores, key=scores.get, default="")
@@ -59,7 +59,7 @@ def closest(value: str, tag: Tag) -> Suggestion | None:
 
 
 def suspicious(tag: Tag) -> tuple[str, ...]:
-    """Sentences on what contradicts itself in a tag's rules or looks like a slip, for a human."""
+    """Describes contradictions and likely mistakes in a tag's rules, one sentence each."""
     return (*_contradictions(tag), *_named_but_not_mapped(tag), *_patterns_that_never_win(tag))
 
 
@@ -82,7 +82,7 @@ def _named_but_not_mapped(tag: Tag) -> Iterator[str]:
         for label in tag.labels:
             name = " ".join(_words(label))
             named = f" {name} " in text or f" {name}s " in text
-            # "curvilinear" is a kind of "linear" as far as words go.
+            # As a word, "curvilinear" contains "linear".
             if named and labels and not any(name in normalise(other) for other in labels):
                 said = f"names {label}, but its labels are {_listed(labels)}"
                 yield f"{tag.name}: '{spelling}' {said}"
@@ -92,7 +92,7 @@ def _patterns_that_never_win(tag: Tag) -> Iterator[str]:
     seen: set[str] = set()
     for pattern, labels in tag.patterns:
         if pattern.pattern in seen:
-            said = f"for {_listed(labels)} never wins, for an earlier one is equal"
+            said = f"for {_listed(labels)} never wins, because an earlier one is equal"
             yield f"{tag.name}: pattern '{pattern.pattern}' {said}"
         seen.add(pattern.pattern)
 
@@ -106,13 +106,13 @@ def _words(text: str) -> list[str]:
 
 
 def _telling_words(text: str) -> list[str]:
-    """Each once; numbers and the like are left out, for a C5-1 is no typing error of a C6-1."""
+    """Each word once, without numbers: C5-1 is not a typing error of C6-1."""
     words = (w for w in _words(text) if len(w) >= _SHORTEST and w.isalpha())
     return list(dict.fromkeys(word for word in words if word not in _SIDES | _COMMON))
 
 
 def _weights(descriptions: Collection[list[str]], labels: tuple[str, ...]) -> dict[str, float]:
-    """Every word of the schema's descriptions, weighed by how few of them hold it."""
+    """Every word of the schema's descriptions, with a weight that is higher for rare words."""
     counts = collections.Counter(word for words in descriptions for word in words)
     names = {word for label in labels for word in _words(label)}
     return {
@@ -122,13 +122,13 @@ def _weights(descriptions: Collection[list[str]], labels: tuple[str, ...]) -> di
 
 
 def _alike(word: str, vocabulary: Iterable[str]) -> dict[str, float]:
-    """The words of the schema that may be meant, and how sure that is."""
+    """The words of the schema that `word` may stand for, with their similarity."""
     found = {}
     for known in vocabulary:
         similarity = fuzz.ratio(word, known) / 100
         if similarity < 1 and (known.startswith(word) or word.startswith(known)):
             similarity = _ABBREVIATION
-        # Typing errors seldom hit the first letter; "renal" is not "adrenal".
+        # Typing errors rarely change the first letter; "renal" is not "adrenal".
         if similarity >= _TYPO and known[0] == word[0]:
             found[known] = similarity
     return found
@@ -137,7 +137,7 @@ def _alike(word: str, vocabulary: Iterable[str]) -> dict[str, float]:
 def _score(
     alike: dict[str, dict[str, float]], known: list[str], weights: dict[str, float], unknown: float
 ) -> float:
-    """Dice coefficient of two sets of words that are more or less alike, and weighed."""
+    """Dice coefficient of two sets of weighted words that may be only similar."""
     common = 0.0
     total = sum(weights[word] for word in known)
     for word, similarities in alike.items():

@@ -1,4 +1,4 @@
-"""A CSV of tag values for files whose headers were cleaned, were wrong, or never had any."""
+"""Reads a CSV of tag values for files whose headers are cleaned, wrong or missing."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.tags.schema import TagSchema
 from tf_dicom_ce.user_tables import Line, read_table
 
-# Columns of the labels of heads, which may stand in the same CSV.
+# Columns of the labels of heads, which may be in the same CSV.
 _OTHERS = {"path", "patient", "label", "mask", "split", "frame"}
 
 
@@ -17,11 +17,11 @@ class Entry:
     """One line."""
 
     where: str  # file and line, for messages
-    values: dict[str, tuple[str, ...]]  # element to its values; an empty cell is not here
+    values: dict[str, tuple[str, ...]]  # element -> its values, without empty cells
     patient: str | None  # of the column `patient`, or None
 
 
-#: Columns of an audit's table (`auditing`): a line a file and tag, with the value that it proposes.
+#: Columns of an audit's table (`auditing`): one line per file and tag, with a proposed value.
 AUDIT_COLUMNS = (
     *("path", "tag", "value", "proposed", "probability_wrong", "probability_proposed"),
     *("judged_with", "accept"),
@@ -30,7 +30,7 @@ _ACCEPTED, _REJECTED = {"yes", "y", "true", "1", "x"}, {"no", "n", "false", "0",
 
 
 def read_tag_tables(paths: Sequence[Path], schema: TagSchema) -> dict[str, Entry]:
-    """Reads several, of which a later one stands above those before, element by element."""
+    """Reads several CSVs; later ones override earlier ones, element by element."""
     entries: dict[str, Entry] = {}
     for path in paths:
         for name, entry in read_tag_table(path, schema).items():
@@ -41,12 +41,12 @@ def read_tag_tables(paths: Sequence[Path], schema: TagSchema) -> dict[str, Entry
 
 
 def read_tag_table(path: Path, schema: TagSchema) -> dict[str, Entry]:
-    """Reads the CSV: path (POSIX) to entry.
+    """Reads the CSV; returns path (POSIX) -> entry.
 
     It has a column `path` (relative to the data folder), columns named by elements of the tag
-    schema, optional `patient`; the columns of a head's labels are passed over. Or it is an audit's
-    table, of which the lines count whose `accept` says yes. What is unreadable, unknown or twice
-    there gives a UserError with file and line.
+    schema, and optionally `patient`; the columns of a head's labels are ignored. An audit's table
+    is read as well: the lines with `accept` yes. An unreadable file, an unknown column or a
+    duplicate path raises UserError with file and line.
     """
     columns, lines = read_table(path, "path")
     if "accept" in columns:
@@ -61,7 +61,7 @@ def read_tag_table(path: Path, schema: TagSchema) -> dict[str, Entry]:
     for line in lines:
         name = line.cells["path"]
         if name in entries:
-            raise UserError(f"{line.where}: this path stands in {entries[name].where} already.")
+            raise UserError(f"{line.where}: this path is in {entries[name].where} already.")
         values = {
             element: tuple(line.cells[element].split("\\"))
             for element in elements
@@ -69,12 +69,12 @@ def read_tag_table(path: Path, schema: TagSchema) -> dict[str, Entry]:
         }
         entries[name] = Entry(line.where, values, line.cells.get("patient") or None)
     if not entries:
-        raise UserError(f"--labels {path}: holds no line below the column names.")
+        raise UserError(f"--labels {path}: no lines below the column names.")
     return entries
 
 
 def _accepted(path: Path, lines: Sequence[Line], schema: TagSchema) -> dict[str, Entry]:
-    """What was proposed and accepted stands in the tag's preferred element."""
+    """The accepted proposals as values of the tags' preferred elements."""
     preferred = {tag.name: tag.elements[0].spec for tag in schema.tags}
     entries: dict[str, Entry] = {}
     for line in lines:
@@ -93,8 +93,8 @@ def _accepted(path: Path, lines: Sequence[Line], schema: TagSchema) -> dict[str,
         name, element = line.cells["path"], preferred[tag]
         entry = entries.setdefault(name, Entry(line.where, {}, None))
         if element in entry.values:
-            raise UserError(f"{line.where}: the {tag} of this path stands there already.")
+            raise UserError(f"{line.where}: the {tag} of this path has a line already.")
         entry.values[element] = tuple(value.split("\\"))
     if not entries:
-        raise UserError(f"--labels {path}: no line is accepted. Fill in the column accept: yes.")
+        raise UserError(f"--labels {path}: no line is accepted. Write yes in the column accept.")
     return entries

@@ -1,1 +1,1 @@
-"""Training: what happens in a step, and what a run writes down about itself."""
+"""Training: the loop, and everything that a run records about itself."""

@@ -1,9 +1,8 @@
 """The whole state of a run, and its checkpoints: files that are whole at any moment.
 
-Variables go by their paths, so that what is saved goes back to where it was, whatever the order. A
-path such as `unet/up1/up/kernel` has to be the same in every process. Keras numbers what has no
-name of its own by what was built before (`fused_adam_1`), so layers, optimizers and seeds whose
-variables are saved have names.
+Variables are saved and restored by path, whatever their order. A path such as `unet/up1/up/kernel`
+has to be the same in every process. Keras numbers objects without a name by creation order
+(`fused_adam_1`), so every layer, optimizer and seed with saved variables has a name.
 """
 
 import json
@@ -29,21 +28,21 @@ _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run after some steps."""
+    """The state of a run after some steps."""
 
     step: int
-    variables: dict[str, np.ndarray]  # of all that a step reads or changes, by path
-    best: dict[str, np.ndarray]  # those of the model at the best epoch so far, if there is one
-    state: dict  # what else has to be known, as JSON values
+    variables: dict[str, np.ndarray]  # all that a step reads or changes, by path
+    best: dict[str, np.ndarray]  # the model's variables at the best epoch so far, if any
+    state: dict  # the rest of the state, as JSON values
 
 
 class Checkpoints:
     """The newest few checkpoints of a run.
 
-    A checkpoint is a zip of arrays with checksums (`numpy.savez`), written beside and renamed. Its
-    members are `step`, `state`, and `variables/<path>` and `best/<path>` for every variable. What a
-    killed run left half-written in the folder is removed, but not by a process that only reads what
-    another one `writes`.
+    A checkpoint is a zip of arrays with checksums (`numpy.savez`), written to a temporary file and
+    renamed. Its members are `step`, `state`, and `variables/<path>` and `best/<path>` for every
+    variable. Half-written files of a killed run are removed, unless this process only reads
+    (`writes` is False).
     """
 
     def __init__(self, folder: Path, writes: bool = True):
@@ -57,7 +56,7 @@ class Checkpoints:
     def save(self, checkpoint: Checkpoint) -> None:
         """Writes a checkpoint, then removes all but the newest three.
 
-        Where the disk is full or cannot be written (OSError), the older ones are untouched.
+        If the disk is full or cannot be written (OSError), the older checkpoints are untouched.
         """
         if not self._writes:
             return
@@ -80,14 +79,14 @@ class Checkpoints:
             old.unlink()
 
     def latest(self) -> Checkpoint | None:
-        """Reads the newest checkpoint that is whole; says so where a newer one is damaged."""
+        """Reads the newest checkpoint that is whole; reports every newer one that is damaged."""
         for path in self._newest_first():
             try:
                 return _read(path)
             except _DAMAGED as error:
                 Console(stderr=True).print(
                     f"Checkpoint {path.name} is damaged ({type(error).__name__}); "
-                    "taking the one before.",
+                    "using the one before.",
                     highlight=False,
                 )
         return None
@@ -100,8 +99,8 @@ class Checkpoints:
         free = shutil.disk_usage(self._folder).free
         if free < needed:
             raise UserError(
-                f"{self._folder.parent}: {free / 1e9:.1f} GB free, and the run's checkpoints "
-                f"take {needed / 1e9:.1f} GB. Free some space, or choose another --run."
+                f"{self._folder.parent}: the disk has {free / 1e9:.1f} GB free, but the run's "
+                f"checkpoints need {needed / 1e9:.1f} GB. Free some space, or choose another --run."
             )
 
     def _newest_first(self) -> list[Path]:
@@ -120,7 +119,7 @@ def _read(path: Path) -> Checkpoint:
 
 
 def by_path(variables: Iterable[keras.Variable]) -> dict[str, keras.Variable]:
-    """Path -> variable; two of the same path are a ValueError."""
+    """Path -> variable; raises ValueError if two variables have the same path."""
     found: dict[str, keras.Variable] = {}
     for variable in variables:
         if found.setdefault(variable.path, variable) is not variable:
@@ -129,21 +128,21 @@ def by_path(variables: Iterable[keras.Variable]) -> dict[str, keras.Variable]:
 
 
 def state_variables(model: keras.Model) -> dict[str, keras.Variable]:
-    """All that a step reads or changes: weights, statistics, seeds, optimizers, running means."""
+    """All variables of a step: weights, statistics, seeds, optimizers, running means."""
     optimizers = [v for v in vars(model).values() if isinstance(v, keras.optimizers.Optimizer)]
     slots = [variable for optimizer in optimizers for variable in optimizer.variables]
     return by_path([*model.variables, *slots, *model.metrics_variables])
 
 
 def values_of(variables: Mapping[str, keras.Variable]) -> dict[str, np.ndarray]:
-    """Path -> a copy of the value."""
+    """Path -> a copy of the variable's value."""
     return {path: variable.numpy() for path, variable in variables.items()}
 
 
 def _require_match(
     variables: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]
 ) -> None:
-    """Checks that there is a value of the right shape and dtype for each variable, and no more."""
+    """Checks that values and variables have the same paths, shapes and dtypes."""
     for path in [*variables, *values]:
         ours, saved = (
             f"{of[path].dtype} {tuple(of[path].shape)}" if path in of else "no such variable"
@@ -151,14 +150,14 @@ def _require_match(
         )
         if saved != ours:
             raise UserError(
-                f"{path}: the checkpoint has {saved}, this model has {ours}. The checkpoint is of "
-                "another model than these settings give, or of an earlier version. Repeat the "
-                "run's command, or start anew in another --run."
+                f"{path}: the checkpoint has {saved}, this model has {ours}. The checkpoint comes "
+                "from other settings or from an earlier version. Repeat the run's command with "
+                "its settings, or start anew in another --run."
             )
 
 
 def _assign(variables: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
-    """Gives every variable the value of its path; where they do not match, nothing is changed."""
+    """Sets every variable to the value of its path; changes nothing if they do not match."""
     _require_match(variables, values)
     for path, variable in variables.items():
         variable.assign(values[path])
@@ -171,7 +170,7 @@ class BestWeights(keras.callbacks.Callback):
         super().__init__()
         self._monitor = monitor
         self.state: list = [0, math.inf]  # the best epoch so far, from 1, and its value
-        self.weights: dict[str, np.ndarray] = {}  # of all the model's variables then, by path
+        self.weights: dict[str, np.ndarray] = {}  # the model's variables at that epoch
 
     def on_epoch_end(self, epoch, logs=None):
         if logs[self._monitor] < self.state[1]:
@@ -179,7 +178,7 @@ class BestWeights(keras.callbacks.Callback):
             self.weights = values_of(by_path(self.model.variables))
 
     def restore(self) -> int:
-        """Gives the model the kept weights; returns their epoch. UserError if there are none."""
+        """Gives the model the kept weights and returns their epoch; UserError if there are none."""
         epoch, _ = self.state
         if not epoch:
             raise UserError(
@@ -193,8 +192,8 @@ class BestWeights(keras.callbacks.Callback):
 class RunState:
     """The whole state of a run: to a checkpoint and back.
 
-    Of the callbacks, `best` among them, those with an attribute `state` (JSON values) are saved, by
-    class; two of one class are a ValueError.
+    Callbacks with an attribute `state` (JSON values), such as `best`, are saved by class. Two such
+    callbacks of the same class raise a ValueError.
     """
 
     def __init__(self, model: keras.Model, best: BestWeights, callbacks: list):
@@ -203,26 +202,27 @@ class RunState:
         stateful = [callback for callback in callbacks if hasattr(callback, "state")]
         self._stateful = {type(callback).__name__: callback for callback in stateful}
         if len(self._stateful) < len(stateful):
-            raise ValueError("Two callbacks with a state are of the same class.")
+            raise ValueError("Two callbacks with a state have the same class.")
 
     @property
     def size(self) -> int:
-        """Bytes of a checkpoint, about: the best weights are no more than the variables."""
+        """Upper bound of a checkpoint's bytes: the best weights are at most all variables."""
         return 2 * sum(
             math.prod(variable.shape) * tf.as_dtype(variable.dtype).size
             for variable in self._variables.values()
         )
 
     def restore(self, checkpoint: Checkpoint | None) -> int:
-        """Takes a checkpoint's state; returns the number of the step to go on with.
+        """Restores a checkpoint; returns the number of the next step.
 
-        Of one of another model or an earlier version nothing is taken (UserError).
+        Raises UserError, and changes nothing, if the checkpoint belongs to another model or
+        version.
         """
         if checkpoint is None:
             return 0
         if missing := self._stateful.keys() - checkpoint.state.keys():
             raise UserError(
-                f"The checkpoint has no state of {min(missing)}: it is of an earlier version. "
+                f"The checkpoint has no state of {min(missing)}: an earlier version wrote it. "
                 "Start anew in another --run."
             )
         best_epoch, _ = checkpoint.state[type(self._best).__name__]
@@ -235,6 +235,6 @@ class RunState:
         return checkpoint.step
 
     def at(self, step: int) -> Checkpoint:
-        """The state as it is, after so many steps."""
+        """The present state as a checkpoint after `step` steps."""
         states = {name: callback.state for name, callback in self._stateful.items()}
         return Checkpoint(step, values_of(self._variables), self._best.weights, states)

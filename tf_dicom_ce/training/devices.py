@@ -1,8 +1,8 @@
 """Where a step runs: one device, all of this machine (mirrored), or several machines (multiworker).
 
-Under a strategy every replica works on its part of the batch; losses are divided by the size of the
-whole batch and gradients are summed, so that the number of replicas does not change the training,
-but for BatchNorm, which takes its batch statistics over the part that it sees.
+Under a strategy, every replica works on its part of the batch. Losses are divided by the size of
+the whole batch, and gradients are summed. So the number of replicas does not change the training,
+except for BatchNorm, which takes its batch statistics over the part of its replica.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tf_dicom_ce.errors import UserError
 
-# What TensorFlow raises when another worker has gone.
+# Errors that TensorFlow raises when another worker has stopped.
 _GONE = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -25,11 +25,11 @@ _GONE = (
 
 
 def open_strategy(name: str, batch_size: int) -> tf.distribute.Strategy:
-    """Opens `none`, `mirrored` or `multiworker`, before anything else of TensorFlow is used.
+    """Opens `none`, `mirrored` or `multiworker`; call it before any other use of TensorFlow.
 
     Raises:
-        UserError: There is no cluster (the environment's TF_CONFIG) for `multiworker`, or the batch
-            does not divide among the replicas.
+        UserError: `multiworker` without a cluster (the environment variable TF_CONFIG), or a batch
+            that does not divide evenly among the replicas.
     """
     if name == "none":
         return tf.distribute.get_strategy()
@@ -39,7 +39,8 @@ def open_strategy(name: str, batch_size: int) -> tf.distribute.Strategy:
         resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
         if not resolver.cluster_spec().jobs:
             raise UserError(
-                "--strategy multiworker: the environment has no TF_CONFIG; see docs/devices.md."
+                "--strategy multiworker: the environment variable TF_CONFIG is not set. "
+                "See docs/devices.md."
             )
         strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
     require_parts(strategy, batch_size)
@@ -51,18 +52,18 @@ def require_parts(strategy: tf.distribute.Strategy, batch_size: int) -> None:
     replicas = strategy.num_replicas_in_sync
     if batch_size % replicas:
         raise UserError(
-            f"--batch-size {batch_size}: a batch of {batch_size} images is no multiple of the "
-            f"{replicas} replicas that share it."
+            f"--batch-size {batch_size}: {batch_size} images do not divide evenly among the "
+            f"{replicas} replicas. Choose a multiple of their number."
         )
 
 
 def is_cluster(strategy: tf.distribute.Strategy) -> bool:
-    """True for one of several workers: what reads all of them, all have to do at the same step."""
+    """True with several workers; all of them have to call collective ops at the same step."""
     return strategy.cluster_resolver is not None and bool(strategy.cluster_resolver.task_type)
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """True for the process that writes: the only one, the chief, or else worker 0."""
+    """True for the process that writes: the only process, the chief, or worker 0."""
     if not is_cluster(strategy):
         return True
     resolver = strategy.cluster_resolver
@@ -74,14 +75,14 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 def host_parts(
     strategy: tf.distribute.Strategy, context: tf.distribute.InputContext
 ) -> tuple[int, int, int]:
-    """The parts of every batch that this host reads: the first, how many (its replicas), of all."""
+    """The parts of a batch that this host reads: first part, own replicas, all replicas."""
     total = strategy.num_replicas_in_sync
     count = total // context.num_input_pipelines
     return context.input_pipeline_id * count, count, total
 
 
 def require_agreement(strategy: tf.distribute.Strategy, step: int) -> None:
-    """Raises UserError unless all workers go on from the same step: from the same run folder."""
+    """Raises UserError unless all workers resume at the same step, from the same run folder."""
 
     @tf.function(autograph=False)
     def total():
@@ -90,8 +91,8 @@ def require_agreement(strategy: tf.distribute.Strategy, step: int) -> None:
     mine = tf.constant(step, tf.int64)
     if int(total()) != step * strategy.num_replicas_in_sync:
         raise UserError(
-            "--run: the workers found different checkpoints. Give all of them the same folder, on "
-            "a disk that they share."
+            "--run: the workers found different checkpoints. Give all workers the same folder on a "
+            "shared disk."
         )
 
 
@@ -103,10 +104,10 @@ def other_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
     except _GONE as error:
         if not is_cluster(strategy):
             raise
-        # TensorFlow leaves a pool of threads open in a frame of the traceback. Kept until the end
-        # of the process, it would end with a traceback of its own.
+        # TensorFlow leaves a thread pool open in a frame of the traceback. If the pool lived until
+        # the end of the process, the process would end with another traceback.
         traceback.clear_frames(error.__traceback__)
         raise UserError(
-            f"another worker has gone ({type(error).__name__}). Start all workers again with "
-            "--resume: they go on from the last checkpoint."
+            f"another worker has stopped ({type(error).__name__}). Start all workers again with "
+            "--resume to continue from the last checkpoint."
         ) from None

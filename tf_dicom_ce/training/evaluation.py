@@ -1,4 +1,4 @@
-"""A head on its held-out test set: measures, intervals, a table by image, pictures and a page.
+"""Evaluates a head on its held-out test set: measures, intervals, a table, pictures and a page.
 
 `test.csv` and `test.html` name paths and patients, so only the user may read them.
 """
@@ -21,7 +21,7 @@ from tf_dicom_ce.training.panels import confusion_picture, on_page, segmentation
 from tf_dicom_ce.whole_files import write_table, write_text
 from tf_dicom_ce.wording import describe, interval, number
 
-#: Task -> the measure that is watched, and printed at the end.
+#: Task -> its main measure, which is watched, and printed at the end.
 HEADLINE = {"classification": "accuracy", "segmentation": "dice"}
 _TOLERANCE = 0.01  # of the surface Dice, as a share of the image's diagonal
 _WORST = 10
@@ -32,12 +32,12 @@ Answers = Iterable[Mapping[str, np.ndarray]]
 def evaluate_classification(answers: Answers, task: Task, seed: int, run: Path) -> dict:
     """Measures a classifier; writes `test.csv`, `confusion.png` and `test.html`.
 
-    The answers are those to the test images in their order: `probabilities` [K], `class_id`, and
-    `logits`: [K − 1] where they are ordinal; then their rank inconsistency is measured too. `seed`
-    is that of the bootstrap.
+    There is one answer per test image, in order: `probabilities` [K], `class_id` and `logits`.
+    Ordinal logits, [K − 1], are also measured for rank inconsistency. `seed` is that of the
+    bootstrap.
 
     Returns:
-        What `summarise` gives for every measure, with its `unit`.
+        The result of `summarise` for every measure, with its `unit`.
     """
     answers = list(answers)
     ids, probabilities, logits = (
@@ -80,9 +80,9 @@ def evaluate_classification(answers: Answers, task: Task, seed: int, run: Path) 
 def evaluate_segmentation(answers: Answers, task: Task, seed: int, run: Path) -> dict:
     """Measures a U-Net at the sources' size; writes `test.csv`, `segmentations.png`, `test.html`.
 
-    As `evaluate_classification`, of answers with `probabilities` float32 [h, w, C]. The measures
-    are means over images: of every measure by class, and of `dice`, the mean over the classes that
-    the image has.
+    Arguments and result are as in `evaluate_classification`, but answers have `probabilities`
+    float32 [h, w, C]. The measures are means over images: every measure by class, and `dice`, the
+    mean over the classes that an image has.
     """
     rows, classes = task.split.test, task.classes[1:]
     truth = [task.source_masks[int(row)] for row in rows]
@@ -124,7 +124,7 @@ def evaluate_segmentation(answers: Answers, task: Task, seed: int, run: Path) ->
 
 
 def _of_image(truth: np.ndarray, mask: np.ndarray, classes: tuple[str, ...]) -> dict[str, float]:
-    """Every measure of an image, by class, and the mean Dice of the classes that its truth has."""
+    """Every measure of an image by class, and the mean Dice of the classes in its truth."""
     row = {}
     for label, name in enumerate(classes, start=1):
         tolerance = _TOLERANCE * np.hypot(*truth.shape)
@@ -134,14 +134,14 @@ def _of_image(truth: np.ndarray, mask: np.ndarray, classes: tuple[str, ...]) -> 
 
 
 def _by_class(row: dict[str, float], classes: tuple[str, ...]) -> str:
-    """The Dice of every class that the truth has, where there are several."""
+    """The Dice of every class in the truth as text, if there are several classes."""
     dices = {name: row[f"dice_{name}"] for name in classes if not np.isnan(row[f"dice_{name}"])}
     words = ", ".join(f"{name} {number(value)}" for name, value in dices.items())
     return f" ({words})" if len(classes) > 1 else ""
 
 
 def _mean(values: np.ndarray) -> float:
-    """Of what is defined."""
+    """The mean of the values that are not NaN."""
     return np.nan if np.isnan(values).all() else float(np.nanmean(values))
 
 
@@ -156,14 +156,14 @@ def _write_table(task: Task, table: list[dict], run: Path) -> None:
 
 
 def named(task: Task, row: int) -> dict:
-    """Path and patient of an image as the labels have them, and the frame where they name one."""
+    """Path and patient of an image as in the labels, and the frame if they name one."""
     example = task.examples[row]
     frame = {"frame": example.frame} if any(e.frame is not None for e in task.examples) else {}
     return {"path": example.path, **frame, "patient": example.patient}
 
 
 def _image(task: Task, row: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """What the head saw, uint8 [h, w], and height and width of that part of the source."""
+    """The head's input, uint8 [h, w], and height and width of that part of the source."""
     _, region = task.frames.place(row)
     return task.frames.read(np.array([row])).numpy()[0, ..., 0], (region.height, region.width)
 
@@ -188,10 +188,10 @@ def _write_page(
     worst: Sequence[Mapping],
     false_positives: Sequence[Mapping] = (),
 ) -> None:
-    """Writes `test.html`, self-contained: the measures, and the images worst by `score`.
+    """Writes the self-contained `test.html`: the measures, and the images worst by `score`.
 
-    Each of these has its example, words and pictures by caption. A false positive is an example
-    that lacks the class `name`, which was found on a `share` of its pixels.
+    Each of the worst images has its example, words and pictures by caption. A false positive is an
+    example without the class `name` where the head found it on a `share` of the pixels.
     """
     outlined = task.classes[1:] if task.source_masks else ()
     rows = []

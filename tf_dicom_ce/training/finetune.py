@@ -33,19 +33,19 @@ from tf_dicom_ce.training.tensorboard import Draw, TensorBoard
 from tf_dicom_ce.whole_files import private
 from tf_dicom_ce.wording import interval, number
 
-#: Bytes that what a frozen encoder sees may take in memory.
+#: Bytes of memory that the scales of a frozen encoder may take.
 _MOST_SEEN = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
 class Finetuned:
-    """What a run leaves."""
+    """The result of a run."""
 
     model: Head  # `UNet` or `Classifier` with the weights of `epoch`, in float32
-    epoch: int  # with the lowest loss on the validation images, from 1; 0: solved at once
+    epoch: int  # that of the lowest validation loss, from 1; 0: solved at once
     measures: dict  # on the test images, see `evaluation`
     run: Path  # the run's folder
-    version: Path | None = None  # folder of the exported head; None where this call exported none
+    version: Path | None = None  # folder of the exported head; None if this call exported none
 
 
 @private()
@@ -66,32 +66,32 @@ def finetune(
     callbacks: Iterable[keras.callbacks.Callback] = (),
     **settings,
 ) -> Finetuned:
-    """Trains a head, measures it on the test images and exports it; prints what it does.
+    """Trains a head, measures it on the test images and exports it; prints its progress.
 
     Args:
         task: `classification` or `segmentation`.
-        encoder: What `load_encoder` takes; a Keras model from z-scored images to the five scales;
-            or None: from scratch.
-        data: Folder of the images; None: the phantom.
+        encoder: A path as in `load_encoder`, a Keras model from z-scored images to the five scales,
+            or None to train from scratch.
+        data: Folder of the images; None for the phantom.
         labels: CSV with the labels of the images in `data`.
         masks: Folder of masks (PNG), named as the images in `data`.
         class_names: Classes, in their order.
-        preset: `paper`, `full` or `quick`; None: `full`, of the phantom `quick`.
+        preset: `paper`, `full` or `quick`; None for `full`, or `quick` with the phantom.
         run: The run's folder, or None for `runs/<time>-<task>`.
-        export: The model repository, or None: the head is not exported.
-        resume: Go on with the run in `run`, which the same call has begun, or begin it.
+        export: The model repository, or None to export nothing.
+        resume: Continue the run in `run` that the same call began, or begin it.
         checkpoint_minutes: Minutes between two checkpoints within an epoch.
-        checkpoint_steps: Steps between two, besides.
+        checkpoint_steps: Steps between two checkpoints, in addition; None for minutes only.
         strategy: See `devices.open_strategy`. Several devices load the encoder by its path.
-        callbacks: Keras' or your own, see `loop.train`.
-        **settings: Fields of `FinetuneConfig` that stand above the preset's.
+        callbacks: Keras callbacks, see `loop.train`.
+        **settings: Fields of `FinetuneConfig`; they override the preset's.
 
     Returns:
-        What the run leaves; a run that has ended is only read, without `version`. Of several
-        workers, one that is not the chief measures and exports nothing.
+        The result of the run. A finished run is only read, without `version`. With several workers
+        only the chief measures and exports.
 
     Raises:
-        UserError: Any mistake in settings, labels, images or masks; see `loop.train`, too.
+        UserError: A mistake in settings, labels, images or masks; see also `loop.train`.
         StoppedError: See `loop.train`.
     """
     preset = preset_of(preset, data)
@@ -166,7 +166,7 @@ def finetune(
             patients = {side: len(set(labelled.patients[rows])) for side, rows in of_sides}
             content |= {"patients": patients, **result}
             if content["encoder"] and "backbone" not in content["encoder"]:
-                del content["backbone"]  # nobody has said which it is
+                del content["backbone"]  # unknown for a model of the caller
             version = model.export(Path(export) / task, config.image_size, content)
         run_folder.write_result(folder, config.epochs, result)
         finetuned = Finetuned(model, epoch, measures, folder, version)
@@ -183,10 +183,10 @@ def fit_head(
     run: Path,
     strategy: tf.distribute.Strategy,
 ) -> int:
-    """Trains a head that `build_head` gave, as `loop.fit`; returns the epoch that was kept."""
+    """Trains a head of `build_head` by `loop.fit`; returns the epoch that was kept."""
     with strategy.scope():
         model.compile(FusedAdam(config.learning_rate, name="adam"), jit_compile=False)
-        # Before anything can be restored, everything has to be there.
+        # All variables have to exist before a checkpoint can be restored.
         model.optimizer.build(model.trainable_variables)
         model._symbolic_build(data_batch=next(iter(data.validation)))
     return fit(model, data, schedule, "val_loss", callbacks, run, strategy)
@@ -195,7 +195,7 @@ def fit_head(
 def _watch(
     config: FinetuneConfig, draw: Draw, configuration: Mapping, run: Path
 ) -> list[keras.callbacks.Callback]:
-    """History, terminal and TensorBoard, which shows what `draw` draws and the configuration."""
+    """Callbacks for history, terminal and TensorBoard with configuration and pictures by `draw`."""
     name = HEADLINE[config.task]
     scalars = {"loss": "loss/loss", name: f"metric/{name}"}
     optimizers, pictures = {"head": "optimizer"}, {"predictions": draw}
@@ -206,19 +206,19 @@ def _watch(
 def _open_strategy(
     name: str, config: FinetuneConfig, builds_encoder: bool
 ) -> tf.distribute.Strategy:
-    """`devices.open_strategy`, where a head can be trained on several devices."""
+    """`devices.open_strategy`, if the head and encoder can be trained on several devices."""
     if name != "none" and config.head == "linear":
         raise UserError(f"--strategy {name}: a linear head is solved at once, on one device.")
     if name != "none" and not builds_encoder:
         raise UserError(
-            f"strategy {name}: the encoder's variables are on one device. Save the encoder "
-            "(encoder.save('encoder.keras')) and give its path."
+            f"strategy {name}: the encoder's variables are on one device. Save the encoder, "
+            "encoder.save('encoder.keras'), and give that path instead."
         )
     return devices.open_strategy(name, config.batch_size)
 
 
 def _answers(model: Head, images: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
-    """Yields the answer to every image of batches (x, …), a classifier's `logits` with it."""
+    """Yields the answer to every image of batches (x, …), for a classifier with `logits`."""
 
     @tf.function(input_signature=[images.element_spec[0]], autograph=False)
     def step(x):
@@ -231,12 +231,12 @@ def _answers(model: Head, images: tf.data.Dataset) -> Iterator[dict[str, np.ndar
 
 
 def _passes(task: Task, config: FinetuneConfig, rows: np.ndarray) -> tf.data.Dataset:
-    """Some rows once, in batches."""
+    """One pass over some rows, in batches."""
     return datasets.evaluation_dataset(task.frames, task.targets, rows, config.batch_size)
 
 
 def _batches(task: Task, config: FinetuneConfig, order: datasets.StepOrder) -> Data:
-    """What a head is fitted on."""
+    """The data of a head's training."""
     return Data(
         lambda first, parts: datasets.training_dataset(
             task.frames, task.targets, order, config.seed, config.augment, first, parts
@@ -249,9 +249,9 @@ def _batches(task: Task, config: FinetuneConfig, order: datasets.StepOrder) -> D
 def _seen_once(
     model: Head, task: Task, config: FinetuneConfig, order: datasets.StepOrder
 ) -> Data | None:
-    """The same, with what the frozen encoder sees of every image, computed once.
+    """The same data with the frozen encoder's scales of every image, computed once.
 
-    None where that is more than fits into memory, `_MOST_SEEN`.
+    None if the scales take more memory than `_MOST_SEEN`.
     """
     rows = np.concatenate([task.split.train, task.split.validation])
     image = keras.KerasTensor((1, *config.image_size, 1))
@@ -277,7 +277,7 @@ def _seen_once(
 
 
 def _panel(task: Task, config: FinetuneConfig) -> Draw:
-    """How to draw the predictions on a few validation images."""
+    """A function that draws the predictions on a few validation images."""
     shown = datasets.spread(task.split.validation)
     batches = _passes(task, config, shown)
     images = next(iter(batches.unbatch().batch(len(shown))))[0].numpy()

@@ -1,9 +1,9 @@
-"""The training loop: any step of it can be the last one of a process and the first of the next.
+"""The training loop, which can be stopped and resumed after any step.
 
-A step is a function of the state and of its number, for data are addressed by step. So a run that
-went on from a checkpoint ends, on the same machine and with `--deterministic`, with the same bits
-as one that was never stopped. Keras' `fit` cannot do this: it begins every epoch at its first step
-with fresh means; nor does it run on several workers (keras#20585). Callbacks see what `fit` shows.
+A step is a function of the state and of its number, because data are addressed by step. So, on the
+same machine and with `--deterministic`, a resumed run ends with the same bits as a run that was
+never stopped. Keras' `fit` cannot do this: it begins every epoch at the first step with fresh
+means. Nor does `fit` run on several workers (keras#20585). Callbacks are called as by `fit`.
 """
 
 import contextlib
@@ -28,25 +28,25 @@ _SHORT = 5.0  # seconds
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """What a model is fitted on."""
+    """The data of a training."""
 
-    #: First step, parts of every batch (`devices.host_parts`) -> endless batches from there on.
+    #: (First step, parts of every batch as in `devices.host_parts`) -> endless batches.
     training: Callable[[int, tuple[int, int, int]], tf.data.Dataset]
     validation: tf.data.Dataset  # one pass
-    rows_at: Callable[[int], list[int]]  # rows of the index that a step sees, for messages
+    rows_at: Callable[[int], list[int]]  # step -> its rows of the index, for messages
 
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """How long a run is and how often it is saved: after an epoch, and as often as asked within.
+    """Length of a run, and how often it is saved: after every epoch, and within epochs.
 
-    Of epochs that take less than five seconds some are not saved.
+    Epochs shorter than five seconds are not all saved.
     """
 
     epochs: int
     steps_per_epoch: int
     minutes: float = 10.0  # between two checkpoints within an epoch
-    steps: int | None = None  # between two, besides
+    steps: int | None = None  # between two checkpoints, in addition
 
     @property
     def total(self) -> int:
@@ -54,7 +54,7 @@ class Schedule:
         return self.epochs * self.steps_per_epoch
 
     def is_due(self, step: int, seconds: float) -> bool:
-        """Whether to save after a step, `seconds` after the last time; NaN: nobody can tell."""
+        """Whether to save after a step, `seconds` after the last checkpoint; NaN if unknown."""
         ends_epoch = step % self.steps_per_epoch == 0
         return (
             (ends_epoch and (not seconds <= _SHORT or step == self.total))
@@ -72,11 +72,11 @@ def fit(
     run: Path,
     strategy: tf.distribute.Strategy,
 ) -> int:
-    """Trains a model as `train`, and gives it the weights of its best epoch.
+    """Trains a model as `train` does, and gives it the weights of its best epoch.
 
-    That is the one with the lowest value of `monitor`, a validation metric; its number, from 1, is
-    returned. `checkpoints/` and `best.weights.h5` lie in the folder `run`; of several workers only
-    the chief writes.
+    The best epoch has the lowest value of `monitor`, a validation metric. Its number, from 1, is
+    returned. `checkpoints/` and `best.weights.h5` are written to the folder `run`, by the chief
+    only if there are several workers.
 
     Raises:
         UserError: See `train`; or no epoch had a finite value of `monitor`.
@@ -109,14 +109,14 @@ def train(
 ) -> None:
     """Trains a model from its newest checkpoint, or from the start, to the end of the schedule.
 
-    The model is compiled, with all variables created, in the scope of `strategy`. Callbacks are
-    told of all that Keras' `fit` tells, `best` first; `model.stop_training` ends the run. One with
-    an attribute `state` (JSON values) finds it again after a resume, others start anew.
+    The model has to be compiled, with all variables created, in the scope of `strategy`. Callbacks
+    get all calls of Keras' `fit`, `best` first; `model.stop_training` ends the run. A resume
+    restores the attribute `state` (JSON values) of callbacks that have one; others start anew.
 
     Raises:
         UserError: A loss or an input is not finite; the message names step and rows.
-        StoppedError: SIGTERM or Ctrl-C; the state has been saved, but not by one of many workers,
-            for all of them would have to.
+        StoppedError: SIGTERM or Ctrl-C. The state has been saved, except with several workers,
+            which would all have to save at the same step.
     """
     callbacks = [best, *callbacks]
     state = RunState(model, best, callbacks)
@@ -129,7 +129,7 @@ def train(
     told.on_train_begin()
     if first % schedule.steps_per_epoch:
         told.on_epoch_begin(first // schedule.steps_per_epoch)
-        state.restore(checkpoint)  # what a callback changes there, it has changed before
+        state.restore(checkpoint)  # restores what callbacks changed on_train_begin, too
     cluster = devices.is_cluster(strategy)
     devices.require_agreement(strategy, first)
     train_step, evaluate = training_step(model, strategy), validation_pass(model, data, strategy)
@@ -156,7 +156,7 @@ def train(
                 of_epoch |= {f"val_{name}": value for name, value in evaluate(told).items()}
                 told.on_epoch_end(epoch, of_epoch)
             stopped = model.stop_training or (received and not cluster)
-            seconds = math.nan if cluster else time.monotonic() - saved  # whose clocks differ
+            seconds = math.nan if cluster else time.monotonic() - saved  # clocks differ
             if schedule.is_due(step + 1, seconds) or stopped:
                 saved = time.monotonic()
                 _save(checkpoints, state.at(step + 1))
@@ -166,7 +166,7 @@ def train(
                 told.on_train_end(of_epoch)
                 raise StoppedError(
                     f"stopped after step {step + 1} of {schedule.total}. The same command with "
-                    f"--resume goes on from {'the last checkpoint' if cluster else 'there'}.",
+                    f"--resume continues from {'the last checkpoint' if cluster else 'there'}.",
                     received[0],
                 )
     told.on_train_end(of_epoch)
@@ -175,9 +175,9 @@ def train(
 def training_step(model: keras.Model, strategy: tf.distribute.Strategy) -> Callable:
     """Makes a function: batch, batches -> measures, flags and the next batch.
 
-    The measures are those of the first replica here, as `fit` has them. The flags are whether they
-    are finite in all replicas, and whether the batch is. The next batch is taken beside the step,
-    so that nothing waits for one that is ready.
+    The measures are those of the first replica of this process, as in `fit`. The two flags say
+    whether the measures of all replicas, and the batch, are finite. The next batch is fetched in
+    parallel to the step.
     """
 
     def in_replica(batch):
@@ -194,9 +194,9 @@ def training_step(model: keras.Model, strategy: tf.distribute.Strategy) -> Calla
 
 
 def validation_pass(model: keras.Model, data: Data, strategy: tf.distribute.Strategy) -> Callable:
-    """Makes a function: callbacks to tell, or None -> measures on the validation images.
+    """Makes a function: callbacks to call, or None -> measures on the validation images.
 
-    Every replica sees all of them, so that none is ever without an example.
+    Every replica sees all validation images, so that no replica is ever without an example.
     """
 
     @tf.function(input_signature=[data.validation.element_spec], autograph=False)
@@ -218,7 +218,7 @@ def validation_pass(model: keras.Model, data: Data, strategy: tf.distribute.Stra
 
 
 def _of_first(logs: dict, strategy: tf.distribute.Strategy) -> dict:
-    """What the first replica here has logged."""
+    """The logs of the first replica of this process."""
     return {k: strategy.experimental_local_results(v)[0] for k, v in logs.items()}
 
 
@@ -243,20 +243,20 @@ def _fail(step: int, epoch: int, sound: bool, rows: list[int]) -> None:
 
 
 def _save(checkpoints: Checkpoints, checkpoint: Checkpoint) -> None:
-    """A full disk costs a checkpoint, not the run."""
+    """Saves a checkpoint; a full disk costs the checkpoint, not the run."""
     try:
         checkpoints.save(checkpoint)
     except OSError as error:
         print(
             f"Step {checkpoint.step}: the checkpoint could not be written ({error.strerror}). The "
-            "run goes on; free some space, or a kill will cost all since the last checkpoint.",
-            file=sys.stderr,  # which a progress bar keeps clear of
+            "run continues. Free some space: a stop now would lose all since the last checkpoint.",
+            file=sys.stderr,  # the progress bar does not overwrite it
         )
 
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collects SIGTERM and SIGINT instead of ending at once; a second one ends at once."""
+    """Collects the first SIGTERM or SIGINT; a second one ends the process at once."""
     received: list[int] = []
 
     def receive(number, frame):

@@ -1,4 +1,4 @@
-"""Settings to networks: what a configuration says, as parts that fit into each other."""
+"""Builds networks from a configuration."""
 
 import keras
 
@@ -24,10 +24,10 @@ _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mix
 
 
 def build_pretraining(config: PretrainConfig, labels: int) -> MeasuredModel:
-    """The model of a pretraining, compiled with Adam, its variables and the optimizers' created.
+    """Builds the model of a pretraining, compiled with Adam, with all variables created.
 
-    The parts are made in one order, so that with a seed F and D start from the same weights with
-    a tag head and without. `labels` is the length L of y.
+    The parts are built in a fixed order: with a seed, F and D start from the same weights with or
+    without a tag head. `labels` is the length L of y.
     """
     policy = _POLICIES[config.precision]
     encoder = build_encoder(config.backbone, config.width, config.encoder_weights, policy)
@@ -74,8 +74,8 @@ def _discriminator(config: PretrainConfig, labels: int, policy: str):
 def build_head(config: FinetuneConfig, encoder: keras.Layer | None, classes: int) -> Head:
     """Puts the task's head on an encoder and creates all variables.
 
-    The encoder leads from z-scored images to the five scales; None makes one. `classes` are counted
-    with the background in segmentation.
+    The encoder maps z-scored images to the five scales; None builds one. In segmentation, `classes`
+    includes the background.
     """
     policy = _POLICIES[config.precision]
     if encoder is None:
@@ -96,7 +96,7 @@ def build_head(config: FinetuneConfig, encoder: keras.Layer | None, classes: int
 
 
 def _synchronise(model: keras.Model, is_on: bool) -> None:
-    """Whether BatchNorm takes its batch statistics over all replicas, of what was loaded, too."""
+    """Sets whether BatchNorm takes batch statistics over all replicas, also in loaded layers."""
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = is_on

@@ -1,4 +1,4 @@
-"""Pictures of fixed images: what F painted, what D makes of it, what a head answers."""
+"""Pictures of fixed images: the patches of F, the logits of D, the predictions of a head."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from tf_dicom_ce.models.gan import centre_patch, mask_centre
 _TITLES = ("input with hole", "prediction in place", "truth")
 _RANGE = 2.5  # standard deviations either side of the mean that are shown as black and white
 _GAP = 4
-_LEAST_WIDTH = 192  # narrower images are enlarged by a whole number, to be seen
+_LEAST_WIDTH = 192  # pixels; narrower images are enlarged by a whole number
 _LEAST_WIDTH_OF_HEADS = 288
 _HEADER = 16
 _GROUND, _TEXT = (24, 24, 28), (230, 230, 230)
@@ -24,7 +24,7 @@ _ON_PAGE = 520  # pixels of the longer side
 
 
 def inpainting_panel(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """What a `ContextEncoderGAN` paints: a row an image, z-scored float [N, H, W, 1].
+    """Draws what a `ContextEncoderGAN` paints, one row per image, z-scored float [N, H, W, 1].
 
     Returns:
         uint8 [height, width, 3]: input with hole, prediction in place, truth.
@@ -49,10 +49,10 @@ def inpainting_panel(model: keras.Model, images: np.ndarray) -> np.ndarray:
 def sensitivity_panel(
     model: keras.Model, images: np.ndarray, y: np.ndarray, tags: Mapping[str, Sequence[str]]
 ) -> np.ndarray:
-    """What D makes of each image's true and predicted patch without a tag and under each label.
+    """Draws D's answers to each image's true and predicted patch, without a tag and per label.
 
-    Each label stands alone in y (one-hot). A cell holds D's logit and σ(D) in per cent: blue
-    where D holds the patch for predicted, orange for true. The image's own labels are framed.
+    Each label is tried alone in y (one-hot). A cell holds D's logit and σ(D) in per cent: blue if D
+    takes the patch for predicted, orange if for true. The image's own labels are framed.
 
     Images are z-scored, float32 [N, H, W, 1]; y is float32 [N, L], in the order of `tags`.
     """
@@ -74,7 +74,7 @@ def sensitivity_panel(
 
 
 def _heat_table(image, logits, own, names) -> np.ndarray:
-    """An image and its two rows of cells, in as many lines as they need."""
+    """Draws an image and its two rows of cells, in as many lines as needed."""
     width, height = _CELL
     lines = -(-len(names) // _ACROSS)
     left = _LEAST_WIDTH + 64
@@ -104,20 +104,20 @@ def _heat_table(image, logits, own, names) -> np.ndarray:
 
 
 def _heat(sigma: float) -> tuple[int, ...]:
-    """Blue at 0, near white at 0.5, orange at 1."""
+    """Colour of σ(D): blue at 0, near white at 0.5, orange at 1."""
     end = np.array((90, 140, 255) if sigma < 0.5 else (255, 150, 50))
     share = abs(2 * sigma - 1)
     return tuple(int(c) for c in np.round(share * end + (1 - share) * 240))
 
 
 def gray(images: np.ndarray) -> np.ndarray:
-    """z-scores, float [N, H, W, 1], to gray levels, uint8 [N, H, W]."""
+    """Converts z-scores, float [N, H, W, 1], to gray levels, uint8 [N, H, W]."""
     images = (tf.squeeze(images, axis=-1) / _RANGE + 1.0) * 127.5
     return tf.cast(tf.clip_by_value(tf.round(images), 0, 255), tf.uint8).numpy()
 
 
 def _rows_of_pictures(rows: list[list[np.ndarray]], titles: list[str]) -> np.ndarray:
-    """Pictures uint8 [H, W, 3] in rows, a title above each row; uint8 [height, width, 3]."""
+    """Joins pictures uint8 [H, W, 3] in titled rows; uint8 [height, width, 3]."""
     zoom = -(-_LEAST_WIDTH_OF_HEADS // rows[0][0].shape[1])
     height, width = (side * zoom for side in rows[0][0].shape[:2])
     size = (len(rows[0]) * (width + _GAP), len(rows) * (height + _HEADER))
@@ -133,7 +133,7 @@ def _rows_of_pictures(rows: list[list[np.ndarray]], titles: list[str]) -> np.nda
 
 
 def segmentation_panel(images: np.ndarray, truth: np.ndarray, masks: np.ndarray, titles: list[str]):
-    """A row an image, z-scored float [N, H, W, 1]: as it is, with true and predicted outlines.
+    """Draws one row per image, z-scored float [N, H, W, 1]: plain, true and predicted outlines.
 
     `truth` and `masks` are classes, integer [N, H, W].
     """
@@ -145,7 +145,7 @@ def segmentation_panel(images: np.ndarray, truth: np.ndarray, masks: np.ndarray,
 
 
 def classification_panel(images: np.ndarray, titles: list[str]) -> np.ndarray:
-    """An image a row with a title above, z-scored float [N, H, W, 1]."""
+    """Draws one image per row, z-scored float [N, H, W, 1], with a title above."""
     rows = [[np.repeat(image[..., np.newaxis], 3, axis=-1)] for image in gray(images)]
     return _rows_of_pictures(rows, titles)
 
@@ -153,9 +153,10 @@ def classification_panel(images: np.ndarray, titles: list[str]) -> np.ndarray:
 def on_page(
     image: np.ndarray, shape: tuple[int, int], mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """An image, uint8 [h, w], in the proportions of its source's `shape`, perhaps with outlines.
+    """Draws an image, uint8 [h, w], in its source's proportions, with outlines if it has a mask.
 
-    The mask, uint8, has that shape; the picture, uint8 [H, W, 3], a longer side of 520 pixels.
+    The mask, uint8, has the source's `shape`. The longer side of the picture, uint8 [H, W, 3], has
+    520 pixels.
     """
     size = tuple(max(1, round(_ON_PAGE * side / max(shape))) for side in reversed(shape))
     shown = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
@@ -165,7 +166,7 @@ def on_page(
 
 
 def confusion_picture(confusion: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
-    """Counts, int [K, K], true classes down and predicted ones across, as a picture [H, W, 3]."""
+    """Draws counts, int [K, K], true classes down and predicted ones across; [H, W, 3]."""
     cell, left, top = 64, 150, 60
     size = cell * len(classes)
     sheet = Image.new("RGB", (left + size + 10, top + size + 10), "white")

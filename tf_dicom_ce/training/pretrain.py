@@ -51,17 +51,17 @@ _SCALARS = {
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
-    """What a run leaves: the encoder of the best epoch and how good it was.
+    """The result of a run: the encoder of the best epoch, and its measures.
 
-    That is the epoch with the lowest joint loss on the validation images, or the lowest L_rec where
-    the encoder predicts tags as well.
+    The best epoch has the lowest joint loss on the validation images, or the lowest L_rec if the
+    encoder predicts tags as well.
     """
 
     encoder: keras.Model  # with the weights of `epoch`, computing in float32
     epoch: int  # from 1
     validation: dict[str, float]  # that epoch's measures on the validation images
     run: Path  # the run's folder
-    version: Path | None = None  # of the exported encoder; None where this call exported none
+    version: Path | None = None  # of the exported encoder; None if this call exported none
 
 
 @private()
@@ -84,22 +84,23 @@ def pretrain(
         pretrain(data, "quick", epochs=5, lambda_adv=0.02, run="runs/a").encoder
 
     Args:
-        data: The images, which are split into training and validation side.
+        data: The images; they are split into a training and a validation side.
         preset: Settings to start from: a key of `PRESETS`.
         run: The run's folder, for coverage report, configuration, split.csv, history, checkpoints
             and TensorBoard; None for `runs/<time>-pretrain`.
-        export: Model repository; the encoder goes to `encoder/<version>/` in it. None: nowhere.
-        resume: Go on with the run in `run`, or begin it. One that has ended is only read.
+        export: Model repository, which gets the encoder as `encoder/<version>/`; None to export
+            nothing.
+        resume: Continue the run in `run`, or begin it. A finished run is only read.
         checkpoint_minutes: Minutes between two checkpoints within an epoch.
-        checkpoint_steps: Steps between two, besides.
+        checkpoint_steps: Steps between two checkpoints, in addition; None for minutes only.
         strategy: See `devices.open_strategy`.
-        histograms: Also the distribution of weights in TensorBoard.
-        callbacks: As of Keras' `fit`. On a resume they start anew, unless they have a `state`.
-        **settings: Fields of `PretrainConfig` that stand above the preset's; how images are read,
-            the data have settled.
+        histograms: Also write the distribution of weights to TensorBoard.
+        callbacks: Keras callbacks. On a resume they start anew, unless they have a `state`.
+        **settings: Fields of `PretrainConfig`; they override the preset's. `data` decides how
+            images are read.
 
     Raises:
-        UserError: Settings, data and what is in `run` do not fit; see also `loop.train`.
+        UserError: Settings, data and the content of `run` do not fit; see also `loop.train`.
         StoppedError: See `loop.train`.
     """
     config = _configure(data, preset, settings)
@@ -129,8 +130,8 @@ def pretrain(
             model = build_pretraining(config, len(data.labels))
         steps = sides.order.steps_per_epoch
         schedule = Schedule(config.epochs, steps, checkpoint_minutes, checkpoint_steps)
-        # "The ones with the lowest joint loss" (section 4.3). With a head on the encoder, by L_rec:
-        # tags that cannot be learnt, as shuffled ones, would else end the training early.
+        # "The ones with the lowest joint loss" (section 4.3). With a tag head, the lowest L_rec:
+        # otherwise tags that cannot be learned, such as shuffled ones, would choose an early epoch.
         monitor = "val_rec" if config.inpaints and config.predicts_tags else "val_joint"
         batches = sides.batches()
         if config.teacher:
@@ -164,10 +165,10 @@ def pretrain(
 
 
 class _Sides:
-    """Images split in two, in the order of steps, with tags as they are or wrong as a control.
+    """Images split in two, in the order of steps, with right tags, or wrong ones as a control.
 
-    They are decoded here where that has not been done. `provenance` says what data, labels and
-    split are, without identifiers.
+    Decodes images that are not in the store. `provenance` describes data, labels and split, without
+    identifiers.
     """
 
     def __init__(self, data: UltrasoundDataset, config: PretrainConfig):
@@ -197,7 +198,7 @@ class _Sides:
         self.order = datasets.StepOrder(train.rows, config.batch_size, config.seed, balanced)
 
     def batches(self) -> Data:
-        """What a model is fitted on."""
+        """The data of the training."""
         config = self._config
         return Data(
             lambda first, parts: datasets.training_dataset(
@@ -216,25 +217,25 @@ class _Sides:
         )
 
     def validation(self, rows: np.ndarray) -> tf.data.Dataset:
-        """Some rows once, in batches."""
+        """One pass over some rows, in batches."""
         return datasets.evaluation_dataset(
             self.source.frames, self.targets, rows, self._config.batch_size
         )
 
     def files(self, rows: np.ndarray) -> list[int]:
-        """Numbers of these rows' files in files.csv."""
+        """The numbers in files.csv of the files of some rows."""
         return [self.source.samples[row].row for row in rows]
 
 
 def _configure(data: UltrasoundDataset, preset: str, settings: Mapping) -> PretrainConfig:
-    """The preset with the settings that were given, on the data's; checks that these fit."""
+    """The preset with `settings` and the data's settings; checks that they agree."""
     if preset not in PRESETS:
         raise UserError(f"preset {preset}: choose from {', '.join(PRESETS)}.")
     config = dataclasses.replace(PRESETS[preset], **settings)
     for name, value in data.source.settings.items():
         if name in settings and getattr(config, name) != value:
             raise UserError(
-                f"{name} {settings[name]}: the data set has {value}. Leave it out here, and make "
+                f"{name} {settings[name]}: the data set has {value}. Leave it out here, or make "
                 "the data set with it."
             )
     config = dataclasses.replace(config, **data.source.settings)
@@ -246,10 +247,10 @@ def _configure(data: UltrasoundDataset, preset: str, settings: Mapping) -> Pretr
 
 
 def _decode(source: Source, config: PretrainConfig, folder: Path, writes: bool) -> None:
-    """Decodes the files; the coverage report, and a stop if too little can be read."""
+    """Decodes the files, writes the coverage report, and stops if too few can be read."""
     frames = source.frames
     if not config.direct:
-        print(f"Store: {frames.decoded} images decoded, the others were there")
+        print(f"Store: {frames.decoded} images decoded; the others were there already.")
     if not writes:
         return
     index, undecodable = source.decoded_index()
@@ -263,7 +264,7 @@ def _decode(source: Source, config: PretrainConfig, folder: Path, writes: bool) 
 def _watch(
     config: PretrainConfig, sides: _Sides, configuration: Mapping, histograms: bool, run: Path
 ) -> list[keras.callbacks.Callback]:
-    """What shows a pretraining: history, terminal, sentinel and TensorBoard."""
+    """The callbacks of a pretraining: history, terminal, sentinel and TensorBoard."""
     # Six validation images for the panels, and more for the sentinel.
     few, more = (datasets.spread(sides.split.validation, count) for count in (6, 32))
     rows = np.array([*few, *(row for row in more if row not in few)])
@@ -285,14 +286,14 @@ def _watch(
         run, _SCALARS, optimizers, pictures, config.panel_every, configuration, histograms
     )
     watch = [History(run / "history.csv"), ProgressBar(shown)]
-    if config.inpaints:  # else there is nothing between F and D to watch
+    if config.inpaints:  # else there are no F and D to watch
         spans = spans_of(tags) if d_sees_tags else ()
         watch.append(Sentinel(run, x, y, spans, board.validation))
-    return [*watch, board]  # the last, for it closes the writer that the sentinel shares
+    return [*watch, board]  # last: it closes the writer that the sentinel shares
 
 
 def _show(pretrained: Pretrained, sides: _Sides, configuration: Mapping) -> None:
-    """TensorBoard's pages on a finished run: HParams and the projector."""
+    """Writes TensorBoard's pages for a finished run: HParams and the projector."""
     run, encoder = pretrained.run, pretrained.encoder
     settings = {k: v for k, v in configuration.items() if not isinstance(v, dict)}
     for name in ("allow_unreadable", "deterministic", "direct", "panel_every"):
@@ -316,4 +317,4 @@ def _tell(pretrained: Pretrained, config: PretrainConfig) -> None:
         + (f"\nEncoder: {pretrained.version}" if pretrained.version else "")
     )
     if not config.teacher:
-        print("Without a teacher. On real images one was better: --preset distilled, see README.")
+        print("Hint: on real images a teacher gave better encoders; see --preset distilled.")

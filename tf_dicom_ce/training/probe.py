@@ -1,4 +1,4 @@
-"""Probes: how much a frozen encoder's scales tell a simple model, over many draws of few labels."""
+"""Probes: how well a simple model reads frozen scales, over many draws of few labels."""
 
 import contextlib
 import csv
@@ -32,18 +32,18 @@ from tf_dicom_ce.whole_files import private, write_json, write_table
 
 Scales = Mapping[str, np.ndarray]
 
-#: Pixels that a regression is solved on at most, equally many of each image.
+#: Most pixels that a regression is solved on; every image gives equally many.
 MOST_PIXELS = 20_000
-#: Neighbours that vote.
+#: Number of nearest neighbours that vote.
 NEIGHBOURS = 5
 _BATCH = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class Probed:
-    """What a probe found: for every readout and number of labels the mean over the draws."""
+    """The result of a probe: for every readout and amount of labels, the mean over the draws."""
 
-    rows: tuple[dict, ...]  # one a draw, as in probe.csv
+    rows: tuple[dict, ...]  # one per draw, as in probe.csv
     means: tuple[dict, ...]  # readout, labels, draws, mean, and low and high of its 95 % interval
     measure: str  # `dice` or `accuracy`
 
@@ -64,38 +64,38 @@ def probe(
     resume: bool = False,
     **settings,
 ) -> Probed:
-    """Measures an encoder by what a linear model reads from it; prints a table.
+    """Measures an encoder by a linear model on its frozen scales; prints a table.
 
-    Draw k splits and chooses labels as `finetune(…, head="linear", seed=k)` does, which solves the
-    same regression. Its measure is on the test images at the size of their sources. A classifier is
-    probed by nearest neighbours, too.
+    Draw k splits and chooses labels as `finetune(…, head="linear", seed=k)` does, and solves the
+    same regression. It is measured on the test images at the size of their sources. Classification
+    is also probed by nearest neighbours.
 
     Args:
         task: `classification` or `segmentation`.
-        encoder: What `load_encoder` takes; a Keras model from z-scored images to the five scales;
-            `none`: random weights, BatchNorm set to the images; `imagenet`: EfficientNet-Lite0.
-        data: Folder of the images; None: the phantom.
+        encoder: A path as in `load_encoder`; a Keras model from z-scored images to the five scales;
+            `none` for random weights with BatchNorm set to the images; or `imagenet` for
+            EfficientNet-Lite0.
+        data: Folder of the images; None for the phantom.
         labels: CSV with the labels of the images in `data`.
         masks: Folder of masks (PNG), named as the images in `data`.
         class_names: Classes, in their order.
-        label_fractions: Shares of the labelled training patients, unless there are `label_counts`.
+        label_fractions: Shares of the labelled training patients; ignored with `label_counts`.
         label_counts: Numbers of labelled training images.
         draws: How often labels are drawn.
-        preset: Of size and width of `none`, and which phantom: `paper`, `full` or `quick`; None:
-            `full`, of the phantom `quick`.
-        run: Folder for `config.json`, `probe.csv` (a row a draw), `test.csv` (of each test image
-            the mean over the draws that tested it, by the linear readout) and `result.json`; None:
-            none.
-        resume: Whether what a whole run has left in `run` is only read; what was cut off begins
-            anew.
+        preset: `paper`, `full` or `quick`: the image size, the width of `none`, and the phantom;
+            None for `full`, or `quick` with the phantom.
+        run: Folder for `config.json`, `probe.csv` (one row per draw), `test.csv` (for each test
+            image, the mean of the linear readout over the draws that tested it) and `result.json`;
+            None to write nothing.
+        resume: Read the result in `run` if the probe is finished; else begin it anew.
         **settings: Fields of `FinetuneConfig`, such as `image_size`, or `width` and `seed` of
             `none`.
 
     Raises:
-        UserError: Any mistake in these.
+        UserError: A mistake in the arguments, labels, images or masks.
     """
     if draws < 2:
-        raise UserError(f"--draws {draws}: choose 2 or more, for an interval.")
+        raise UserError(f"--draws {draws}: an interval needs 2 or more.")
     if any(count < 1 for count in label_counts):
         raise UserError(f"--label-counts {min(label_counts)}: choose 1 or more.")
     preset = preset_of(preset, data)
@@ -128,7 +128,7 @@ def probe(
 
 @contextlib.contextmanager
 def _as_it_was(layer: keras.Layer) -> Iterator[None]:
-    """Leaves a user's encoder as trainable as it came; a head freezes it."""
+    """Restores `trainable` of a user's encoder, which a head freezes."""
     before = [(part, part.trainable) for part in layer._flatten_layers()]
     try:
         yield
@@ -140,7 +140,7 @@ def _as_it_was(layer: keras.Layer) -> Iterator[None]:
 def _draws(
     head: LinearHead, scales: Scales, labelled: Task, config: FinetuneConfig, draws: int
 ) -> tuple[list[dict], list[dict]]:
-    """The rows of probe.csv and of test.csv for an amount of labels."""
+    """The rows of probe.csv and test.csv for one amount of labels."""
     amount = _words(config)
     console = Console(stderr=True)
     found, scores = [], np.full((draws, len(labelled.examples)), np.nan)
@@ -182,7 +182,7 @@ def _configure(
 def _layer(
     encoder: str | Path | keras.Layer, labelled: Task, config: FinetuneConfig
 ) -> keras.Layer:
-    """The encoder; BatchNorm's statistics of random weights are moved to those of the images."""
+    """Loads the encoder; with random weights, sets BatchNorm's statistics to the images."""
     if isinstance(encoder, keras.Layer):
         return encoder
     if encoder not in ("none", "imagenet"):
@@ -198,14 +198,14 @@ def _layer(
 
 
 def _batches(labelled: Task, rows: np.ndarray) -> tf.data.Dataset:
-    """Images of some rows once, in batches."""
+    """One pass over the images of some rows, in batches."""
     return datasets.evaluation_dataset(labelled.frames, labelled.targets, rows, _BATCH)
 
 
 def scales_of(
     layer: keras.Layer, images: tf.data.Dataset, names: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """The scales of these names of batches (x, …), float32 [N, h, w, C_k] each, in their order."""
+    """The named scales of all images in batches (x, …), float32 [N, h, w, C_k] each."""
 
     @tf.function(input_signature=[images.element_spec[0]], autograph=False)
     def read(x):
@@ -221,14 +221,14 @@ def scales_of(
 
 
 def solve(head: LinearHead, scales: Scales, task: Task, rows: np.ndarray, seed: int) -> None:
-    """Solves a linear head on some rows of a task; `scales` are those of these rows."""
+    """Solves a linear head on some rows of a task; `scales` has these rows only."""
     head.solve(*_examples(head, scales, task, rows, seed))
 
 
 def _examples(
     head: LinearHead, scales: Scales, task: Task, rows: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Features and classes, of images, or of pixels at stride 4 that the seed draws."""
+    """Features and classes of images, or of randomly drawn pixels at stride 4."""
     if head.task == "classification":
         return head.features(scales), task.targets[rows]
     rng = np.random.default_rng(seed)
@@ -246,9 +246,9 @@ def _examples(
 def _measures(
     head: LinearHead, scales: Scales, drawn: Task, config: FinetuneConfig
 ) -> Iterator[tuple[str, dict[str, float], np.ndarray]]:
-    """Every readout with its measures on the test images, and with each image's Dice or hit.
+    """Every readout with its measures on the test images, and each image's Dice or hit.
 
-    `scales` are those of all rows. An image without a class has no Dice, but NaN.
+    `scales` has all rows. The Dice of an image without a class is NaN.
     """
     train, test = drawn.split.train, drawn.split.test
     examples = _examples(head, _of_rows(scales, train), drawn, train, config.seed)
@@ -273,7 +273,7 @@ def _of_rows(scales: Scales, rows: np.ndarray) -> dict[str, np.ndarray]:
 def _neighbours(
     features: np.ndarray, labels: np.ndarray, others: np.ndarray, classes: int
 ) -> np.ndarray:
-    """Share of each class among the nearest training images, float [n, classes]."""
+    """Shares of the classes among the nearest training images, float [n, classes]."""
     scaler = StandardScaler().fit(features)
     vote = KNeighborsClassifier(min(NEIGHBOURS, len(labels)), metric="cosine")
     vote.fit(scaler.transform(features), labels)
@@ -285,7 +285,7 @@ def _neighbours(
 def _dice(
     head: LinearHead, scales: Scales, drawn: Task, config: FinetuneConfig
 ) -> tuple[dict[str, float], np.ndarray]:
-    """As `evaluation.evaluate_segmentation`: by class, and the mean over an image's classes."""
+    """Dice as in `evaluate_segmentation`: by class, and the mean over an image's classes."""
     rows, names = drawn.split.test, drawn.classes[1:]
     table = []
     for part in np.array_split(rows, -(-len(rows) // _BATCH)):
@@ -311,7 +311,7 @@ def _dice(
 
 
 def _means(found: list[dict], measure: str) -> Iterator[dict]:
-    """The mean over the draws with its interval, for every readout and number of labels."""
+    """The mean over the draws with its interval, for every readout and amount of labels."""
     for readout, labels in dict.fromkeys((row["readout"], row["labels"]) for row in found):
         values = [
             row[measure] for row in found if (row["readout"], row["labels"]) == (readout, labels)
@@ -343,7 +343,7 @@ def _write(
 
 
 def _read(folder: Path) -> Probed:
-    """What `_write` wrote."""
+    """Reads the files of `_write`."""
     result = json.loads((folder / "result.json").read_text())
     with (folder / "probe.csv").open(newline="") as file:
         words = ("readout", "labels")

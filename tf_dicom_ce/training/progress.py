@@ -1,4 +1,4 @@
-"""What a run tells of every epoch: a line on the terminal, and a row of `history.csv`."""
+"""Reports every epoch: a line on the terminal, and a row of `history.csv`."""
 
 import csv
 from pathlib import Path
@@ -11,7 +11,7 @@ from tf_dicom_ce.whole_files import replacing
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """A bar over the steps on a terminal; everywhere a line an epoch with the `shown` metrics."""
+    """Prints a line per epoch with the `shown` metrics; on a terminal also a bar of the steps."""
 
     def __init__(self, shown: tuple[str, ...]):
         super().__init__()
@@ -51,7 +51,7 @@ class ProgressBar(keras.callbacks.Callback):
 
 
 class History(keras.callbacks.Callback):
-    """One CSV row an epoch; the file is whole at any moment. `state` has the rows so far."""
+    """Writes one CSV row per epoch; the file is whole at any moment. `state` has all rows."""
 
     def __init__(self, path: Path):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The folder of a run: one process at a time, and settings that stay; only epochs may be added."""
+"""The folder of a run: one process at a time and fixed settings; only epochs may be added."""
 
 import contextlib
 import importlib.metadata
@@ -26,32 +26,32 @@ _PACKAGES = ("tensorflow", "keras", "numpy", "pydicom", "pillow", "pyjpegls", "p
 def open_run_folder(
     path: Path | None, name: str, resume: bool, is_chief: bool = True
 ) -> Iterator[Path]:
-    """Creates the folder of a run, or opens that of a run to go on with.
+    """Creates the folder of a run, or opens the folder of a run to resume.
 
-    Without a path it is `runs/<time>-<name>`. Nobody else can open it until the context is left, or
-    the process has ended; but a worker, not the chief, only reads what the chief writes.
+    Without a path the folder is `runs/<time>-<name>`. No other process can open it until the
+    context is left or this process ends. Workers other than the chief only read it.
 
     Raises:
-        UserError: The folder holds something and `resume` is not set, another process has it, it
+        UserError: The folder is not empty and `resume` is not set, another process uses it, it
             cannot be written, or `resume` is set without a folder.
     """
     if resume and path is None:
-        raise UserError("--resume: give the folder of the run to go on with, --run DIR.")
+        raise UserError("--resume: give the folder of the run to resume, --run DIR.")
     if not is_chief:
         if path is None:
-            raise UserError("--run: give all workers the same folder, on a disk that they share.")
+            raise UserError("--run: give all workers the same folder on a shared disk.")
         yield path
         return
     path = path or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
-    busy = "another process is at work in this folder. Wait for it, or choose another --run."
+    busy = "another process is using this folder. Wait for it, or choose another --run."
     with contextlib.ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True)
             stack.enter_context(sole(path / _LOCK, f"--run {path}: {busy}"))
             if not resume and any(p.name != _LOCK for p in path.iterdir()):
                 raise UserError(
-                    f"--run {path}: the folder is not empty. Choose another name, or --resume to "
-                    "go on with the run in it."
+                    f"--run {path}: the folder is not empty. Choose another folder, or add "
+                    "--resume to continue the run in it."
                 )
             (path / "tensorboard").mkdir(exist_ok=True)
         except OSError as error:
@@ -61,9 +61,9 @@ def open_run_folder(
 
 
 def begin(config: PretrainConfig | FinetuneConfig, export: Path | None) -> None:
-    """Checks that results can go to `export`, shows the settings and seeds everything.
+    """Checks that `export` can be written, prints the settings and seeds all random numbers.
 
-    `deterministic` also fixes the order of every sum.
+    The setting `deterministic` also fixes the order of every sum.
     """
     if export is not None:
         require_writable(export, "--export")
@@ -74,9 +74,9 @@ def begin(config: PretrainConfig | FinetuneConfig, export: Path | None) -> None:
 
 
 def write_configuration(folder: Path, content: dict) -> None:
-    """Writes `config.json`; of a run to go on with it has to be the same, perhaps fewer `epochs`.
+    """Writes `config.json`; a resumed run must have the same one, with the same or fewer `epochs`.
 
-    Else a UserError names the first setting that differs.
+    Otherwise a UserError names the first setting that differs.
     """
     path = folder / _CONFIG
     if path.exists():
@@ -85,52 +85,52 @@ def write_configuration(folder: Path, content: dict) -> None:
 
 
 def write_result(folder: Path, epochs: int, content: dict) -> None:
-    """Writes `result.json`: the run has come to the end of so many epochs."""
+    """Writes `result.json`, which marks the run as finished after `epochs` epochs."""
     write_json(folder / _RESULT, {"epochs": epochs, **content})
 
 
 def is_finished(folder: Path, settings: dict) -> bool:
-    """Whether the run in the folder has come to the end of `settings["epochs"]` epochs; says so.
+    """Whether the run in the folder has finished `settings["epochs"]` epochs; prints it if so.
 
-    If it has, but with other settings or with more epochs, this is a UserError.
+    Raises UserError if it finished with other settings or with more epochs.
     """
     if not (folder / _RESULT).exists():
         return False
     before = json.loads((folder / _CONFIG).read_text())
     _require_same(folder, before, {**before, **settings})
-    # A result of an earlier version does not say, but then no epochs could be added.
+    # A result of an earlier version has no epochs, but then no epochs could be added.
     done = json.loads((folder / _RESULT).read_text()).get("epochs", before["epochs"])
     if done < settings["epochs"]:
         return False
-    print(f"The run in {folder} has ended already. More --epochs would go on with it.")
+    print(f"The run in {folder} is finished. To continue it, give more --epochs.")
     return True
 
 
 def read_result(folder: Path, model: keras.Model) -> dict:
-    """Gives a model the best weights of a run that has ended; returns its `result.json`."""
+    """Gives a model the best weights of a finished run; returns its `result.json`."""
     model.load_weights(folder / "best.weights.h5")
     return json.loads((folder / _RESULT).read_text())
 
 
 def _require_same(folder: Path, before: dict, now: dict) -> None:
-    """Versions may change between two starts, and epochs be added; settings and data stay."""
+    """Raises UserError if settings or data have changed; versions may change, epochs may grow."""
     now = json.loads(json.dumps(now))
     if now["epochs"] < before["epochs"]:
         raise UserError(
-            f"--epochs {now['epochs']}: the run in {folder} has {before['epochs']} epochs. Repeat "
-            "its command with --resume, or with more epochs to go on; or choose another --run."
+            f"--epochs {now['epochs']}: the run in {folder} has {before['epochs']} epochs. Give "
+            "as many or more with --resume, or choose another --run."
         )
     for key in [*now, *before]:
         if key not in ("environment", "epochs") and now.get(key) != before.get(key):
             raise UserError(
-                f"--run {folder}: the run in this folder has {key} {before.get(key)}, and now "
-                f"it would be {now.get(key)}. Repeat its command with --resume, or choose "
-                "another --run."
+                f"--run {folder}: the run in this folder has {key} {before.get(key)}, this command "
+                f"has {now.get(key)}. Repeat the run's command with --resume, or choose another "
+                "--run."
             )
 
 
 def require_writable(folder: Path, option: str) -> None:
-    """Makes a folder that results will go to, before the work is done; or a UserError names it."""
+    """Makes the folder of the results before the work begins; UserError if that is impossible."""
     try:
         with public():
             folder.mkdir(parents=True, exist_ok=True)
@@ -141,7 +141,7 @@ def require_writable(folder: Path, option: str) -> None:
 
 
 def environment() -> dict:
-    """Versions and machine type that a result may depend on; no names of host or user."""
+    """Versions and machine type, which may change a result; no names of host or user."""
     return {
         "tf_dicom_ce": __version__,
         "python": platform.python_version(),

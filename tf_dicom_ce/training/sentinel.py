@@ -1,4 +1,4 @@
-"""Watches that F and D keep learning from each other, and says what to try where they do not."""
+"""Watches whether F and D keep learning from each other, and advises if they do not."""
 
 import csv
 import json
@@ -21,31 +21,31 @@ Spans = tuple[tuple[str, int, int], ...]
 
 
 def spans_of(tags: Mapping[str, Sequence[str]]) -> Spans:
-    """The spans of tags, name -> labels, that stand in y one after the other."""
+    """The spans of tags (name -> labels), whose labels follow one another in y."""
     ends = np.cumsum([len(labels) for labels in tags.values()]).tolist()
     return tuple((name, end - len(tags[name]), end) for name, end in zip(tags, ends, strict=True))
 
 
 def diversity(predicted: np.ndarray, true: np.ndarray) -> float:
-    """How much predicted patches [N, h, w, 1] differ from image to image, against true ones.
+    """How much predicted patches [N, h, w, 1] vary between images, relative to true patches.
 
-    At every pixel the standard deviation over the images; its mean over the pixels of the
-    predicted patches over that of the true ones. 1: as diverse as the truth; 0: F paints the same
-    for every image.
+    Each pixel has a standard deviation over the images. The result is the mean of these over the
+    pixels of the predicted patches, divided by the same mean for the true patches. 1: as diverse as
+    the truth; 0: F paints the same patch for every image.
     """
     return _ratio(predicted.std(axis=0).mean(), true.std(axis=0).mean())
 
 
 def contrast(predicted: np.ndarray, true: np.ndarray) -> float:
-    """Mean standard deviation within a predicted patch over that within a true one."""
+    """Mean standard deviation within a predicted patch, divided by that within a true patch."""
     within = (1, 2, 3)
     return _ratio(predicted.std(axis=within).mean(), true.std(axis=within).mean())
 
 
 def cycled(y: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """Moves a tag's labels in y [N, L], a copy, on by one, the last to the first.
+    """Shifts a tag's labels in a copy of y [N, L] by one place; the last becomes the first.
 
-    A tag of one label is switched instead, between 1 and 0.
+    A tag with a single label is switched between 1 and 0.
     """
     other = y.copy()
     span = y[:, start:stop]
@@ -56,11 +56,11 @@ def cycled(y: np.ndarray, start: int, stop: int) -> np.ndarray:
 def sensitivities(discriminator, x, y: np.ndarray, spans: Spans) -> dict[str, float]:
     """How much D's answer depends on each tag.
 
-    For a tag: the mean of |D(x, y) − D(x, y')| in logits, y' being y with that tag's labels
-    `cycled`, over the images where y' differs from y (a tag without a label is cycled to itself);
-    NaN where there is none.
+    The sensitivity to a tag is the mean of |D(x, y) − D(x, y')| in logits, where y' is y with that
+    tag's labels `cycled`. The mean is over the images where y' differs from y, which excludes
+    images without a label of the tag; it is NaN if there are none.
 
-    x is what D sees, float [N, h, w, 1].
+    x is the input of D, float [N, h, w, 1].
     """
     logit = np.asarray(discriminator(x, y)["logit"])
     found = {}
@@ -75,11 +75,14 @@ def sensitivities(discriminator, x, y: np.ndarray, spans: Spans) -> dict[str, fl
 def measure(model, x: np.ndarray, y: np.ndarray, spans: Spans = ()) -> dict[str, float]:
     """All measures of a `ContextEncoderGAN` on images x, z-scored [N, H, W, 1], with tags y [N, L].
 
-    `d_real`, `d_fake`: mean σ(D) of true and of predicted patches. `accuracy`: share of D's
-    logits on the right side of 0. `gap`: mean logit of the true patches less that of the
-    predicted. `adv`: mean −log σ(D(predicted)). `diversity` and `contrast`: see there. `c_rf`:
-    mean |C_rf| over both. `p_share`: |P| / (|P| + |C_rf|) of these means, 0 to 1.
-    `sensitivity <tag>`: of the true patches, see `sensitivities`.
+    - `d_real`, `d_fake`: mean σ(D) of true and of predicted patches.
+    - `accuracy`: share of D's logits on the right side of 0.
+    - `gap`: mean logit of the true patches minus mean logit of the predicted patches.
+    - `adv`: mean −log σ(D(predicted)).
+    - `diversity`, `contrast`: see these functions.
+    - `c_rf`: mean |C_rf| over both kinds of patches.
+    - `p_share`: |P| / (|P| + |C_rf|) of the means, 0 to 1.
+    - `sensitivity <tag>`: `sensitivities` on the true patches.
     """
     patch = np.asarray(centre_patch(x))
     patch_hat = np.concatenate(
@@ -118,7 +121,7 @@ def _sigmoid(logit):
 class Rule:
     """When to warn, and with what advice."""
 
-    name: str  # what is wrong, in a few words
+    name: str  # the problem in a few words
     holds: Callable[[dict[str, float]], bool]  # measures of an epoch -> whether they look wrong
     advice: str  # what it means and what to try
     epochs: int  # how many in a row it has to hold
@@ -127,9 +130,9 @@ class Rule:
 
 
 def rules(spans: Spans) -> tuple[Rule, ...]:
-    """The rules, with one for each tag that D is to heed.
+    """The rules, including one for each tag that D should use.
 
-    docs/monitoring.md tells from which runs their numbers are.
+    docs/monitoring.md names the runs from which the thresholds come.
     """
     return (
         Rule(
@@ -150,7 +153,7 @@ def rules(spans: Spans) -> tuple[Rule, ...]:
         Rule(
             "D sees nothing",
             lambda m: abs(m["gap"]) < 0.1,
-            "D has never yet told true patches from predicted ones, so L_adv teaches F nothing. "
+            "D cannot tell true patches from predicted ones so far, so L_adv teaches F nothing. "
             "Try a higher --d-learning-rate.",
             epochs=6,
             from_start=True,
@@ -159,8 +162,8 @@ def rules(spans: Spans) -> tuple[Rule, ...]:
             Rule(
                 f"D ignores the tag '{tag}'",
                 lambda m, tag=tag: m[f"sensitivity {tag}"] < 0.05 * m["c_rf"],
-                "Another label hardly changes D's answer. Look in coverage.md whether the tag is "
-                "mapped for enough images and says what they show; --no-use-dicom gives the "
+                "Another label hardly changes D's answer. Check in coverage.md whether the tag is "
+                "mapped for enough images and says what they show. --no-use-dicom trains the "
                 "control.",
                 epochs=2,
                 after=5,
@@ -171,15 +174,15 @@ def rules(spans: Spans) -> tuple[Rule, ...]:
 
 
 class Alarms:
-    """Which warnings stand: each is told once, and again only after it has cleared."""
+    """The active warnings: each is raised once, and again only after it has cleared."""
 
     def __init__(self, rules: tuple[Rule, ...]):
         self._rules = rules
-        #: Plain values from which `update` goes on as if it had not been stopped.
+        #: Plain values from which `update` continues after a resume.
         self.state = {"streaks": {rule.name: 0 for rule in rules}, "raised": []}
 
     def update(self, epoch: int, measures: dict[str, float]) -> list[tuple[str, Rule]]:
-        """Takes in an epoch (from 1); returns ("raised" or "cleared", rule) of what changed."""
+        """Adds an epoch (from 1); returns ("raised" or "cleared", rule) for every change."""
         changed = []
         streaks, raised = self.state["streaks"], self.state["raised"]
         for rule in self._rules:
@@ -204,10 +207,10 @@ class Sentinel(keras.callbacks.Callback):
         run: Folder that receives `sentinel.csv` (epoch and measures) and `warnings.jsonl`
             (epoch, `raised` or `cleared`, warning, advice).
         x: Validation images, z-scored, float32 [N, H, W, 1]; 32 are enough.
-        y: Their tags, float32 [N, L].
-        spans: Of the tags that D sees.
+        y: The tags of these images, float32 [N, L].
+        spans: Spans of the tags that D sees.
         writer: TensorBoard's writer for scalars "sentinel/…" and the text "sentinel".
-        tell: Shows a line; standard error keeps it clear of a progress bar.
+        tell: Function that shows a line; standard error does not disturb a progress bar.
     """
 
     def __init__(
@@ -228,7 +231,7 @@ class Sentinel(keras.callbacks.Callback):
 
     @property
     def state(self) -> dict:
-        """Plain values: the last epoch and the warnings that stand."""
+        """Plain values: the last epoch and the active warnings."""
         return {"epoch": self._epoch, **self._alarms.state}
 
     @state.setter

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run: scalars, pictures, configuration, HParams, the projector."""
+"""Writes a run for TensorBoard: scalars, pictures, configuration, HParams, the projector."""
 
 import itertools
 import math
@@ -21,16 +21,16 @@ Draw = Callable[[keras.Model], np.ndarray]
 
 
 class TensorBoard(keras.callbacks.Callback):
-    """Scalars of both sides in named groups, learning rates, pictures of fixed images.
+    """Writes scalars of both sides in named groups, learning rates, pictures of fixed images.
 
     Args:
-        run: Folder; events go to `tensorboard/` in it, the first picture as PNG to `panels/`.
+        run: The run's folder. Events go to `tensorboard/` in it, the first picture to `panels/`.
         scalars: Metric -> name in TensorBoard, "group/name".
         optimizers: Name -> attribute of the model that holds the optimizer.
-        pictures: Name -> how to draw it.
-        pictures_every: Epochs between two drawings; the first and the last epoch always have them.
+        pictures: Name -> function that draws the picture.
+        pictures_every: Epochs between two drawings; the first and last epoch always have them.
         configuration: Shown as a table in the text "run/configuration".
-        histograms: Also the distribution of every weight, each time pictures are drawn.
+        histograms: Also write the distribution of every weight whenever pictures are drawn.
 
     Attributes:
         validation: The writer of the validation side, open until training ends.
@@ -95,17 +95,17 @@ class TensorBoard(keras.callbacks.Callback):
 
 
 def markdown_table(content: Mapping) -> str:
-    """A table of name and value in Markdown; a mapping within becomes "outer / inner" rows."""
+    """A Markdown table of names and values; a nested mapping becomes "outer / inner" rows."""
     rows = [f"| {name} | {_cell(value)} |" for name, value in _flat(content)]
     return "\n".join(["| | |", "| :--- | :--- |", *rows])
 
 
 def write_hparams(run: Path, settings: Mapping, metrics: Mapping[str, float], epoch: int) -> None:
-    """A run's settings and final metrics, which TensorBoard compares over all runs of a folder.
+    """Writes settings and final metrics, which TensorBoard compares over all runs of a folder.
 
     Events go to `tensorboard/final` in the run's folder, whose name is the "Trial ID". No
-    experiment summary is written: TensorBoard would take that of one run for all, and hide values
-    that only the others have. Without, it gathers names and values from every run.
+    experiment summary is written, so that TensorBoard gathers names and values from every run. It
+    would apply the summary of one run to all, and hide values that only other runs have.
     """
     writer = tf.summary.create_file_writer(str(run / "tensorboard" / "final"))
     with writer.as_default(step=epoch):
@@ -137,7 +137,8 @@ def encoder_features(encoder, batches: tf.data.Dataset) -> tuple[np.ndarray, np.
     """Features and thumbnails of the images x, z-scored [N, H, W, 1], in batches (x, …).
 
     Returns:
-        The mean of P5 over its pixels, float32 [N, F]; gray levels, uint8 [N, 32, 48].
+        Features: the mean of P5 over its pixels, float32 [N, F]. Thumbnails: gray levels, uint8 [N,
+            32, 48].
     """
 
     @tf.function(input_signature=[batches.element_spec[0]], autograph=False)
@@ -155,7 +156,7 @@ def encoder_features(encoder, batches: tf.data.Dataset) -> tuple[np.ndarray, np.
 
 
 def label_names(y: np.ndarray, tags: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """For each tag the names of every image's labels in y [N, L], "-" where it has none."""
+    """For each tag, the names of every image's labels in y [N, L], or "-" if there are none."""
     return {
         tag: [", ".join(itertools.compress(tags[tag], row)) or "-" for row in y[:, start:stop]]
         for tag, start, stop in spans_of(tags)
@@ -169,15 +170,15 @@ def write_projector(
     labels: dict[str, list[str]],
     thumbnails: np.ndarray,
 ) -> None:
-    """Writes features, metadata and a sprite, and the configuration that joins them.
+    """Writes features, metadata and a sprite for the projector, and its configuration.
 
-    Features and thumbnails are those of `encoder_features`, labels of `label_names`. `rows` are the
-    images' numbers in files.csv; nothing else tells which they are. TensorBoard only looks for this
-    in a folder with events.
+    Features and thumbnails are those of `encoder_features`, labels those of `label_names`. `rows`
+    are the images' numbers in files.csv; nothing else identifies them. TensorBoard finds the
+    configuration only in a folder with events.
     """
     folder.mkdir(parents=True, exist_ok=True)
     np.savetxt(folder / "features.tsv", features, fmt="%.6g", delimiter="\t")
-    heading = [("row", *labels)] if labels else []  # of one column the projector wants none
+    heading = [("row", *labels)] if labels else []  # the projector wants none for one column
     lines = [*heading, *zip(map(str, rows), *labels.values(), strict=True)]
     (folder / "labels.tsv").write_text("".join("\t".join(line) + "\n" for line in lines))
     count, height, width = thumbnails.shape

@@ -1,1 +1,1 @@
-"""Search for the settings of pretraining: keras-tuner proposes, a process of its own tries."""
+"""Search for settings of pretraining: keras-tuner proposes them, a process of its own trains."""

@@ -1,9 +1,11 @@
-"""All that touches keras-tuner: who proposes, and who tries what was proposed.
+"""The interface to keras-tuner: an oracle that proposes settings, and a tuner that runs trials.
 
-Beside its public calls this needs some that are private in 1.4.8: `src.config.DEBUG`, or it prints
-a traceback for each trial that failed; `_get_oracle_fname`, `_get_trial_dir`, `_save_trial`,
-`_record_values` and `_retry_queue`, to write whole files and to run again what was killed;
-`_is_worker`, as a worker of a distributed search keeps no files.
+Besides the public API of keras-tuner, this module uses some private names of version 1.4.8:
+
+- `src.config.DEBUG`, to suppress a traceback for each failed trial;
+- `_get_oracle_fname`, `_get_trial_dir`, `_save_trial`, `_record_values` and `_retry_queue`, to
+  write whole files and to repeat killed trials;
+- `_is_worker`, because a worker of a distributed search keeps no files.
 """
 
 import json
@@ -32,23 +34,23 @@ from tf_dicom_ce.whole_files import keep_first, write_json
 keras_tuner_config.DEBUG = False
 OBJECTIVE = "val_rec"
 FINISHED = (TrialStatus.COMPLETED, TrialStatus.FAILED)
-# What a trial's `config.json` says of the content of its data.
+# Entries of a trial's `config.json` that identify the content of its data.
 _CONTENT = ("data_fingerprint", "labels_fingerprint", "split_fingerprint")
-_HOPELESS = 3  # so many failures at the start end the search
+_HOPELESS = 3  # number of failures at the start that end the search
 
 
 @dataclass(frozen=True)
 class Plan:
     """A search.
 
-    The process of a trial is `command`, the trial's folder, `words` and `places`: options of
-    `train` that are no settings, and those that say where data lie. The latter may change between
-    two starts: the trials' fingerprints say what lies there.
+    The command line of a trial is `command`, the trial's folder, `words` (options of `train` that
+    are not settings) and `places` (options that locate the data). `places` may change between two
+    starts: the trials' fingerprints identify the data.
     """
 
     folder: Path
     base: PretrainConfig
-    names: Sequence[str]  # of the settings in `SPACE` that are searched
+    names: Sequence[str]  # the searched settings of `SPACE`
     trials: int
     command: Sequence[str]
     words: Sequence[str]
@@ -57,7 +59,7 @@ class Plan:
 
 
 def _hyperparameters(space: dict[str, dict]) -> keras_tuner.HyperParameters:
-    """A space as `resolve` returns it, in keras-tuner's terms."""
+    """A space of `resolve` as keras-tuner's hyperparameters."""
     declared = keras_tuner.HyperParameters()
     for name, entry in space.items():
         if isinstance(entry["default"], bool):  # a Choice would make numbers of them
@@ -71,12 +73,11 @@ def _hyperparameters(space: dict[str, dict]) -> keras_tuner.HyperParameters:
 
 
 class SearchOracle(BayesianOptimizationOracle):
-    """Proposes settings: the preset first, then a third at random, then where it looks good.
+    """Proposes settings: the preset first, then random ones (a third), then promising ones.
 
-    Keras-tuner alone may leave half a file behind at a kill, forgets what ran before the first
-    trial ended, and keeps a trial for ever as running whose start it had noted in one file but not
-    in the other. Here files are whole, and every trial without an end is run again. `told` is
-    called with the oracle, a trial that has ended, and the seconds it took.
+    When keras-tuner is killed, it may leave half a file, forget trials that ran before the first
+    one ended, or keep a trial as running for ever. Here files are whole, and every unfinished trial
+    is run again. `told` is called with the oracle, a finished trial, and its seconds.
     """
 
     def __init__(self, space: dict[str, dict], trials: int, seed: int, told: Callable):
@@ -85,7 +86,7 @@ class SearchOracle(BayesianOptimizationOracle):
             max_trials=trials,
             num_initial_points=max(3, trials // 3),
             hyperparameters=_hyperparameters(space),
-            seed=seed + 1,  # 0 would mean: draw one
+            seed=seed + 1,  # 0 would draw a random seed
             max_consecutive_failed_trials=trials + 1,  # a failed trial is a result
         )
         self.verbose = 0
@@ -109,13 +110,13 @@ class SearchOracle(BayesianOptimizationOracle):
         return trial
 
     def end_trial(self, trial: Trial) -> None:
-        """Ends a trial and tells of it."""
+        """Ends a trial and reports it."""
         super().end_trial(trial)
         seconds = time.monotonic() - self._began.pop(trial.trial_id, time.monotonic())
         self._told(self, self.trials[trial.trial_id], seconds)
 
     def save(self) -> None:
-        """Writes what is not in the trials' own files."""
+        """Writes the state that is not in the trials' own files."""
         write_json(Path(self._get_oracle_fname()), self.get_state())
 
     def _save_trial(self, trial: Trial) -> None:
@@ -123,7 +124,7 @@ class SearchOracle(BayesianOptimizationOracle):
         write_json(path, trial.get_state())
 
     def reload(self) -> None:
-        """Reads the files; where they disagree, a trial's own says whether it has ended."""
+        """Reads the files; if they disagree, a trial's own file decides whether it has ended."""
         super().reload()
         self.start_order += sorted(self.trials.keys() - set(self.start_order))
         for trial in self.trials.values():
@@ -142,7 +143,7 @@ class ChangedImagesError(UserError, FatalError):
 
 
 class ProcessTuner(BaseTuner):
-    """Runs each trial in a process of its own, so that no trial's memory stays."""
+    """Runs each trial in its own process, so that the memory of a trial is freed."""
 
     def __init__(self, oracle: SearchOracle, plan: Plan):
         self._plan = plan
@@ -153,7 +154,7 @@ class ProcessTuner(BaseTuner):
             oracle.save()
 
     def run_trial(self, trial: Trial) -> dict[str, float]:
-        """Tries what was proposed."""
+        """Trains with the proposed settings."""
         folder = self._plan.folder / "trials" / trial.trial_id
         folder.mkdir(parents=True, exist_ok=True)
         config = configuration(self._plan.base, trial.hyperparameters.values)
@@ -174,7 +175,7 @@ class ProcessTuner(BaseTuner):
         return {OBJECTIVE: result["validation"]["rec"]}
 
     def on_trial_end(self, trial: Trial) -> None:
-        """Ends the trial; and the search where the first few trials all failed."""
+        """Ends the trial; ends the search if the first few trials all failed."""
         super().on_trial_end(trial)
         if self._is_worker() or len(self.oracle.end_order) != _HOPELESS:
             return
@@ -183,7 +184,7 @@ class ProcessTuner(BaseTuner):
             folder = self._plan.folder / "trials" / trial.trial_id
             raise UserError(
                 f"The first {_HOPELESS} trials failed, the last with: {last_line(folder / LOG)}\n"
-                f"Mend it and search in another --run; the logs are {folder.parent}/*/log.txt."
+                f"Correct it, and search in another --run; see {folder.parent}/*/log.txt."
             )
 
     def save(self) -> None:
@@ -193,9 +194,9 @@ class ProcessTuner(BaseTuner):
 
 
 def note_once(path: Path, content: dict, problem: str) -> None:
-    """Notes in a JSON file what holds for the whole search, or raises UserError with differences.
+    """Writes the fixed facts of a search to a JSON file; UserError if they differ from the file's.
 
-    Of several processes one writes it.
+    Only one of several processes writes the file.
     """
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     write_json(beside, content)

@@ -1,4 +1,4 @@
-"""The search: what it tells while it runs, the files that it keeps up to date, what it found."""
+"""The search: its progress, its files, and its result."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ from tf_dicom_ce.whole_files import replacing, sole, write_table
 
 @dataclass(frozen=True)
 class Outcome:
-    """A trial that has ended: L_rec on the validation images and the kept epoch, or an error."""
+    """A finished trial: L_rec on the validation images and the kept epoch, or an error."""
 
     trial: str
     score: float | None
@@ -44,7 +44,7 @@ class Outcome:
 
 
 class Report:
-    """Tells of trials as they end, and keeps the files of the search up to date."""
+    """Reports finished trials, and keeps the files of the search up to date."""
 
     def __init__(self, plan: Plan):
         self._folder, self._base = plan.folder, plan.base
@@ -52,7 +52,7 @@ class Report:
         self._console = Console(highlight=False, soft_wrap=True)
 
     def tell(self, oracle: SearchOracle, trial: Trial, seconds: float) -> None:
-        """One line on a trial that has ended, and the time that is left."""
+        """Prints one line about a finished trial, with the remaining time."""
         rows = self.write(oracle)
         row = next(row for row in rows if row.trial == trial.trial_id)
         self._ended += 1
@@ -108,7 +108,7 @@ class Report:
 
 
 def tune(plan: Plan) -> None:
-    """Runs or continues a search, and tells of it; see `search`."""
+    """Runs or continues a search, and prints its result; see `search`."""
     folder = plan.folder
     print(
         f"Searching {', '.join(plan.names)}.",
@@ -118,7 +118,7 @@ def tune(plan: Plan) -> None:
     )
     rows = search(plan)
     if rows is None:
-        print("This worker is done; the chief tells of the results.")
+        print("This worker is done; the chief reports the results.")
         return
     Report(plan).show(rows)
     if len(rows) < plan.trials:
@@ -127,13 +127,13 @@ def tune(plan: Plan) -> None:
         best = folder / "best.toml"
         print(f"Best settings: {best}   (train.py --config {best})")
     else:
-        print(f"No trial has ended well; see {folder / 'trials'}/*/log.txt.")
+        print(f"All trials have failed; see {folder / 'trials'}/*/log.txt.")
 
 
 def search(plan: Plan) -> list[Outcome] | None:
     """Runs or continues a search, or one part of a distributed one.
 
-    The plan is the same in every process and continuation, but the number of trials may be raised.
+    The plan must be the same in every process and continuation; only the number of trials may grow.
 
     Returns:
         The trials, the best first; None in a worker of a distributed search.
@@ -149,7 +149,7 @@ def search(plan: Plan) -> list[Outcome] | None:
         raise UserError(f"--run {plan.folder}: the folder holds no search. Choose another name.")
     space = resolve(plan.names, plan.base)
     report = Report(plan)
-    busy = f"--run {plan.folder}: another process searches here right now."
+    busy = f"--run {plan.folder}: another search is using this folder. Wait for it."
     with contextlib.nullcontext() if worker else sole(plan.folder / "lock", busy):
         note_once(
             plan.folder / "search.json",
@@ -159,13 +159,13 @@ def search(plan: Plan) -> list[Outcome] | None:
         oracle = SearchOracle(space, plan.trials, plan.base.seed, report.tell)
         tuner = ProcessTuner(oracle, plan)
         if not worker and (done := report.write(oracle)):
-            print(f"Going on: {len(done)} of {plan.trials} trials have ended before.")
+            print(f"Continuing: {len(done)} of {plan.trials} trials are finished.")
         tuner.search()
         return None if worker else report.write(oracle)
 
 
 def _is_worker() -> bool:
-    """Whether this is a worker of a distributed search: neither its chief nor alone."""
+    """Whether this is a worker, not the chief, of a distributed search."""
     names = [f"KERASTUNER_{name}" for name in ("ORACLE_IP", "ORACLE_PORT", "TUNER_ID")]
     missing = [name for name in names if name not in os.environ]
     if 0 < len(missing) < len(names):

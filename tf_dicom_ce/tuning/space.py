@@ -1,4 +1,4 @@
-"""What is searched: one table, and what a point of it means for a run; what lies in its folder."""
+"""The search space, the settings of a point in it, and the files of a trial's folder."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from tf_dicom_ce.errors import UserError
 
 @dataclass(frozen=True)
 class Searched:
-    """Where a setting is searched."""
+    """The values of a searched setting."""
 
-    values: tuple  # to choose from; of a range, even on a log scale, both bounds
-    relative: bool = False  # whether they multiply the preset's
+    values: tuple  # the choices, or both bounds of a range with a log scale
+    relative: bool = False  # whether they multiply the preset's value
     between: bool = False  # whether it is a range
 
 
-#: What lies in the folder of a trial.
+#: Files in the folder of a trial.
 CONFIG, LOG, RESULT, EXPORT = "config.toml", "log.txt", "result.json", "export"
-#: Setting of `PretrainConfig` -> where it is searched. λ_rec is always 1 − λ_adv.
+#: Setting of `PretrainConfig` -> its searched values. λ_rec is always 1 − λ_adv.
 SPACE = {
     "lambda_adv": Searched((1e-4, 0.5), between=True),
     "g_learning_rate": Searched((0.1, 10), relative=True, between=True),
@@ -36,7 +36,7 @@ def choose(search: str | None, given: Sequence[str]) -> list[str]:
     """The settings to search: those in `search` (names with commas), or all that are not `given`.
 
     Raises:
-        UserError: A name is not in the table, is given a value too, or none is left.
+        UserError: A name is not in the table, also has a given value, or no setting is left.
     """
     asked = list(SPACE)
     if search is not None:
@@ -45,7 +45,7 @@ def choose(search: str | None, given: Sequence[str]) -> list[str]:
             if name not in SPACE:
                 raise UserError(f"--search {name}: choose from {', '.join(SPACE)}.")
             if name in given:
-                raise UserError(f"--search {name}: give it no value by {flag(name)} as well.")
+                raise UserError(f"--search {name}: leave out {flag(name)}, which fixes its value.")
     names = [name for name in SPACE if name in asked and name not in given]
     if not names:
         raise UserError("Nothing is left to search: every searched setting has been given.")
@@ -53,11 +53,11 @@ def choose(search: str | None, given: Sequence[str]) -> list[str]:
 
 
 def resolve(names: Sequence[str], base: PretrainConfig) -> dict[str, dict]:
-    """The space in absolute values, as plain JSON: relative ones multiply those of `base`.
+    """The space in absolute values, as plain JSON: relative values multiply those of `base`.
 
     Returns:
-        Setting -> {"low", "high", "default"} or {"values", "default"}; the default is the base's
-        value, or the bound next to it.
+        Setting -> {"low", "high", "default"} or {"values", "default"}. The default is the value of
+        `base`, or the nearest bound.
     """
     space = {}
     for name in names:
@@ -72,7 +72,7 @@ def resolve(names: Sequence[str], base: PretrainConfig) -> dict[str, dict]:
 
 
 def configuration(base: PretrainConfig, values: dict[str, Any]) -> PretrainConfig:
-    """The settings of a trial; numbers from a range keep three digits."""
+    """The settings of a trial; numbers from a range are rounded to three digits."""
     changes = {
         name: float(f"{value:.3g}") if SPACE[name].between else value
         for name, value in values.items()
