@@ -135,6 +135,9 @@ class Client:
             self._connection.close()
             return self._ask()
 
+    def close(self) -> None:
+        self._connection.close()
+
     def _ask(self) -> bytes:
         self._connection.request("POST", self._path, self._body)
         response = self._connection.getresponse()

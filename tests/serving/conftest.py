@@ -17,6 +17,7 @@ from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.models.conv_bn_relu import Block
 from tf_dicom_ce.serving.app import create_app
 from tf_dicom_ce.serving.repository import Repository
+from tf_dicom_ce.serving.server import configured
 from tf_dicom_ce.serving.settings import Settings
 from tf_dicom_ce.training.networks import build_head
 
@@ -78,8 +79,7 @@ def second_classifier(tmp_path_factory):
 
 @contextlib.contextmanager
 def served(app):
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(configured(app, Settings()))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()

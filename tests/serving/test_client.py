@@ -21,7 +21,7 @@ TOKEN = "planted-token"
 @pytest.fixture(scope="module")
 def url(repository_folder, serve_models):
     """A server of the repository that asks for a token."""
-    with serve_models(repository_folder, token=TOKEN) as address:
+    with serve_models(repository_folder, tokens={"reader": TOKEN}) as address:
         yield address
 
 

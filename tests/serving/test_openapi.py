@@ -34,7 +34,7 @@ def app():
 def ask(app, path, method="GET", headers=None):
     async def answer():
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.request(method, path, headers=headers)
 
     return asyncio.run(answer())
@@ -74,7 +74,7 @@ def test_limits_and_token_are_told(app):
     document = described(app)
     assert "12345 bytes" in document["info"]["description"]
     assert "security" not in document
-    protected = create_app(Nothing(), Settings(token="s3cret"))
+    protected = create_app(Nothing(), Settings(tokens={"reader": "s3cret"}))
     document = described(protected, Authorization="Bearer s3cret")
     assert document["security"] == [{"token": []}]
     assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"

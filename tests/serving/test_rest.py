@@ -462,7 +462,7 @@ def test_long_bodies_over_http(half, serve_models):
 
 def test_token_over_http(half, serve_models):
     with (
-        serve_models(half, token="s3cret") as url,
+        serve_models(half, tokens={"reader": "s3cret"}) as url,
         httpx.Client(base_url=url, verify=False) as server,
     ):
         for path in (HALF, f"{HALF}/metadata", MODELS, "/metrics"):

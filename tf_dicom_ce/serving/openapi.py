@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from tf_dicom_ce import __version__
-from tf_dicom_ce.serving.limits import OPEN_PATHS
+from tf_dicom_ce.serving.access import OPEN_PATHS
 from tf_dicom_ce.serving.settings import Settings
 from tf_dicom_ce.templates import fill
 
@@ -71,7 +71,7 @@ def document(settings: Settings) -> dict[str, Any]:
     described = json.loads(fill("serving/openapi.json.jinja", limits | {"version": __version__}))
     paths = {path: {method: _described(path, *rest)} for path, method, *rest in _operations()}
     described["paths"] = paths
-    if settings.token is not None:
+    if settings.tokens:
         described["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         described["security"] = [{"token": []}]
         for path in (*OPEN_PATHS, "/static/{file}"):
@@ -82,10 +82,11 @@ def document(settings: Settings) -> dict[str, Any]:
 def routes(settings: Settings) -> list[Route]:
     """`/openapi.json` and `/docs`."""
     described = document(settings)
+    content = json.dumps(described).encode()
     page = fill("serving/docs.html.jinja", {"api": described})
 
-    async def openapi(request: Request) -> JSONResponse:
-        return JSONResponse(described)
+    async def openapi(request: Request) -> Response:
+        return Response(content, media_type="application/json")
 
     async def docs(request: Request) -> HTMLResponse:
         return HTMLResponse(page, headers={"Content-Security-Policy": _CSP})
