@@ -124,7 +124,8 @@ def _record(
     if result:
         uids.append(dcmread(io.BytesIO(result), stop_before_pixels=True).SOPInstanceUID)
     try:
-        log.add(request.client.host if request.client else "", study, model, uids)
+        address = request.client.host if request.client else ""
+        log.add(request.state.client or address, study, model, uids)
     except OSError as error:
         raise RequestError(
             503, f"The answer cannot be recorded ({error.strerror}), so there is none."
