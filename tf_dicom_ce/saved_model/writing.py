@@ -127,6 +127,13 @@ def _write_saved_model(
         )
         return from_standardised(images)
 
+    def mask(image_bytes):
+        return {"mask": from_bytes(image_bytes)["mask"]}
+
+    def mask_png(image_bytes):
+        masks = from_bytes(image_bytes)["mask"][..., tf.newaxis]
+        return {"mask_bytes": tf.map_fn(tf.io.encode_png, masks, fn_output_signature=tf.string)}
+
     files = tf.TensorSpec((None,), tf.string, name="image_bytes")
     images = tf.TensorSpec((None, None, None, 1), tf.float32, name="image")
     at_size = tf.TensorSpec((None, *image_size, 1), tf.float32, name="x")
@@ -134,6 +141,9 @@ def _write_saved_model(
     archive.track(model)
     archive.add_endpoint("serving_default", from_bytes, [files])
     archive.add_endpoint("serving_image", from_image, [images])
+    if kind == "segmentation":
+        archive.add_endpoint("serving_mask", mask, [files])
+        archive.add_endpoint("serving_mask_png", mask_png, [files])
     if kind == "encoder":
         archive.add_endpoint("serve", lambda x: model(x, training=False), [at_size])
         archive.add_endpoint("train", lambda x: model(x, training=True), [at_size])

@@ -73,8 +73,8 @@ def _health(repository: Repository) -> list[Route]:
 
 
 async def _not_routed(request: Request, error: HTTPException) -> JSONResponse:
-    """Answers 404 and 405 in TensorFlow Serving's words, which has 400 for both."""
-    message = f"Malformed request: {request.method} {request.scope['path']}"
+    """Answers 404 and 405; TensorFlow Serving has 400 for both."""
+    message = f"Nothing here answers {request.method} {request.scope['path']}"
     return JSONResponse({"error": message}, error.status_code, headers=error.headers)
 
 
