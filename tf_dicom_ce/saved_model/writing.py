@@ -132,7 +132,10 @@ def _write_saved_model(
 
     def mask_png(image_bytes):
         masks = from_bytes(image_bytes)["mask"][..., tf.newaxis]
-        return {"mask_bytes": tf.map_fn(tf.io.encode_png, masks, fn_output_signature=tf.string)}
+        files = tf.map_fn(
+            lambda one: tf.io.encode_png(one, compression=1), masks, fn_output_signature=tf.string
+        )
+        return {"mask_bytes": files}
 
     files = tf.TensorSpec((None,), tf.string, name="image_bytes")
     images = tf.TensorSpec((None, None, None, 1), tf.float32, name="image")
