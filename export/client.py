@@ -71,7 +71,7 @@ def predict(options: argparse.Namespace) -> int:
         body["signature_name"] = "serving_mask"
     predictions = ask(options, ":predict", body)["predictions"]
     for path, answer in zip(options.files, predictions, strict=True):
-        answer = {"mask": answer} if is_mask else answer
+        answer = {"mask": answer} if is_mask and isinstance(answer, list) else answer
         print(json.dumps({"file": str(path), **summary(answer)}))
         if options.mask:
             write_mask(options.mask, answer["mask"])
@@ -82,7 +82,10 @@ def summary(answer: dict) -> dict:
     """A classifier's answer; of others the shapes, and of a mask the number of pixels by class."""
     if "class_id" in answer:
         return answer
-    result = {name: {"shape": shape(value)} for name, value in sorted(answer.items())}
+    result = {
+        name: {"shape": shape(value)} if isinstance(value, list) else value
+        for name, value in sorted(answer.items())
+    }
     if "mask" in answer:
         pixels = [pixel for row in answer["mask"] for pixel in row]
         result["pixels"] = {str(k): pixels.count(k) for k in sorted(set(pixels))}

@@ -17,6 +17,7 @@ class Head(Exportable):
 
     A call gives logits; `predict` gives the answers by name. `compile` takes the paper's loss and a
     metric to watch where none are given, and `export` writes the SavedModel of export/README.md.
+    `familiarity`, where it is set, is a `Familiarity`: what is exported then answers with it, too.
     A subclass has `task`, `reads` (the scales that a call reads), `default_loss`, `default_metric`
     and `answer`.
 
@@ -83,7 +84,8 @@ class Head(Exportable):
         return self.answer(self(x, training=False))
 
     def description(self):
-        return {"classes": [str(k) for k in range(self.classes)]}
+        found = {"classes": [str(k) for k in range(self.classes)]}
+        return found | ({"familiarity": self.familiarity.description()} if self.familiarity else {})
 
     def get_config(self):
         return {

@@ -38,7 +38,8 @@ class LinearHead(Head):
         ]
 
     def call(self, x, training=False):
-        return self.read(self.encoder(x, training=False), x.shape[1:3])
+        seen = self.see(x)
+        return self.read(seen, seen["image"].shape[1:3])
 
     def solve(self, features: np.ndarray, labels: np.ndarray) -> None:
         """Takes the weights of `regression` on float [n, Σ C_k] and classes, integer [n]."""

@@ -15,6 +15,7 @@ from tf_dicom_ce.data.splits import write_split
 from tf_dicom_ce.data.tasks import Task, load_given
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.models.backbones import describe_encoder, load_encoder
+from tf_dicom_ce.models.familiarity import familiarity_of, features
 from tf_dicom_ce.models.heads import Head
 from tf_dicom_ce.saved_model.reading import digest_of
 from tf_dicom_ce.saved_model.writing import built_size, in_float32
@@ -35,6 +36,8 @@ from tf_dicom_ce.wording import interval, number
 
 #: Bytes that what a frozen encoder sees may take in memory.
 _MOST_SEEN = 2**30
+#: Training images that tell what is familiar.
+_MOST_FAMILIAR = 2000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +168,9 @@ def finetune(
             of_sides = split.sides.items()
             patients = {side: len(set(labelled.patients[rows])) for side, rows in of_sides}
             content |= {"patients": patients, **result}
+            rows = datasets.spread(split.train, _MOST_FAMILIAR), split.validation
+            of_sides = (_features(model, _passes(labelled, config, side)) for side in rows)
+            model.familiarity = familiarity_of(*of_sides)
             if content["encoder"] and "backbone" not in content["encoder"]:
                 del content["backbone"]  # nobody has said which it is
             version = model.export(Path(export) / task, config.image_size, content)
@@ -228,6 +234,16 @@ def _answers(model: Head, images: tf.data.Dataset) -> Iterator[dict[str, np.ndar
     for x, *_ in images:
         answers = {name: values.numpy() for name, values in step(x).items()}
         yield from ({name: answers[name][k] for name in answers} for k in range(len(x)))
+
+
+def _features(model: Head, images: tf.data.Dataset) -> np.ndarray:
+    """What `Familiarity` looks at, of batches (x, …); float32 [N, Σ C_k]."""
+
+    @tf.function(input_signature=[images.element_spec[0]], autograph=False)
+    def step(x):
+        return features(model.see(x))
+
+    return np.concatenate([step(x).numpy() for x, *_ in images])
 
 
 def _passes(task: Task, config: FinetuneConfig, rows: np.ndarray) -> tf.data.Dataset:
