@@ -25,16 +25,18 @@ class Head(Exportable):
         encoder: Any Keras model or layer from z-scored images, float [N, H, W, 1], to the dict of
             scales `P1`…`P5` of stride 2…32. Where its `trainable` is False, it stays as it is.
         classes: Number of classes.
+        temperature: Of a classifier: divides the logits before they become probabilities.
         width_multiplier: Multiplies the head's channel counts, not the encoder's.
         dtype: Keras' dtype policy of the head; its logits are float32 under every one.
     """
 
-    def __init__(self, encoder, classes, width_multiplier, dtype, name, **kwargs):
+    def __init__(self, encoder, classes, width_multiplier, dtype, name, temperature=1.0, **kwargs):
         # Layer by layer inputs are cast, and the image itself is none of them.
         super().__init__(name=name, dtype=dtype, autocast=False, **kwargs)
         self.encoder = encoder
         self.classes = classes
         self.width_multiplier = width_multiplier
+        self.temperature = temperature
 
     def build(self, input_shape):
         self.compute_output_spec(keras.KerasTensor(input_shape))
@@ -93,6 +95,7 @@ class Head(Exportable):
             "encoder": keras.saving.serialize_keras_object(self.encoder),
             "classes": self.classes,
             "width_multiplier": self.width_multiplier,
+            "temperature": self.temperature,
         }
 
     @classmethod
@@ -156,9 +159,8 @@ class Classifier(Head):
         return self.head(self.see(x, training)["P5"], training=training)
 
     def answer(self, logits):
-        if self.ordinal:
-            return ordinal_outputs(logits)
-        return nominal_outputs(logits)
+        outputs = ordinal_outputs if self.ordinal else nominal_outputs
+        return outputs(logits / self.temperature)
 
     def default_loss(self):
         """Weighted binary cross-entropy on the ordinal codes; of nominal classes cross-entropy."""

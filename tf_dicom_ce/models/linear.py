@@ -96,10 +96,12 @@ class LinearClassifier(LinearHead):
     """
 
     task = "classification"
-    answer = staticmethod(nominal_outputs)
 
     def __init__(self, encoder, classes, *args, name="linear_classifier", **kwargs):
         super().__init__(encoder, classes, *args, name=name, **kwargs)
+
+    def answer(self, logits):
+        return nominal_outputs(logits / self.temperature)
 
     def read(self, scales: Mapping, image_size: tuple[int, int]):
         """Logits from the scales."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from scipy.optimize import minimize_scalar
 
 from tf_dicom_ce.config import FinetuneConfig, finetune_config, preset_of
 from tf_dicom_ce.data import datasets
@@ -116,6 +117,7 @@ def finetune(
             model = build_head(config, layer, len(labelled.classes))
         if ended:
             result = run_folder.read_result(folder, model)
+            model.temperature = result.get("temperature", 1.0)
             return Finetuned(in_float32(model), result["best_epoch"], result["test"], folder)
         if encoder is not None and not exported:
             described = {"weights_digest": digest_of(encoder.get_weights())}
@@ -160,6 +162,10 @@ def finetune(
         model = in_float32(model)
         if not writes:
             return Finetuned(model, epoch, {}, folder)
+        if task == "classification":
+            validation["temperature"] = model.temperature = _temperature(
+                model, list(_answers(model, _passes(labelled, config, split.validation))), labelled
+            )
         answers = _answers(model, _passes(labelled, config, split.test))
         evaluate = evaluate_segmentation if task == "segmentation" else evaluate_classification
         measures = evaluate(answers, labelled, config.seed, folder)
@@ -234,6 +240,22 @@ def _answers(model: Head, images: tf.data.Dataset) -> Iterator[dict[str, np.ndar
     for x, *_ in images:
         answers = {name: values.numpy() for name, values in step(x).items()}
         yield from ({name: answers[name][k] for name in answers} for k in range(len(x)))
+
+
+def _temperature(model: Head, answers: list[Mapping], task: Task) -> float:
+    """What the logits are divided by, so that the validation images' classes are likeliest."""
+    rows = task.split.validation
+    if not len(rows):
+        return 1.0
+    logits = tf.constant(np.stack([answer["logits"] for answer in answers]))
+    at = np.arange(len(rows)), task.targets[rows]
+
+    def loss(power):
+        model.temperature = math.exp(power)
+        likelihood = model.answer(logits)["probabilities"].numpy()[at]
+        return -np.log(np.maximum(likelihood, 1e-7)).mean()
+
+    return math.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x)
 
 
 def _features(model: Head, images: tf.data.Dataset) -> np.ndarray:

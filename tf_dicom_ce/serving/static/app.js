@@ -101,7 +101,7 @@ function show() {
   $("synthetic").hidden = !synthetic;
   $("unfamiliar").hidden = !(answer.familiarity < answer.model.threshold);
   $("familiarity").hidden = answer.familiarity === undefined;
-  $("familiarity").textContent = `Familiarity of the image: ${answer.familiarity?.toFixed(2)}, at least ${answer.model.threshold} like those in training.`;
+  $("familiarity").textContent = `Familiarity of the image: ${answer.familiarity?.toFixed(2)} (like those in training: ${answer.model.threshold} and more).`;
   $("meaning").textContent = TASKS[task].meaning;
   $("classes").replaceChildren(...found.map(isMask ? legend : bar));
   $("canvas").setAttribute("aria-label", isMask ? `The image with outlines: ${words}` : "The image");
