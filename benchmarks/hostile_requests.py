@@ -4,6 +4,7 @@ Each is the bytes of a whole HTTP request, a function of seed and number.
 """
 
 import base64
+import gzip
 import json
 import random
 import struct
@@ -54,6 +55,7 @@ class Hostile:
     def __init__(self, seed: int, image: bytes):
         self._seed, self._image = seed, image
         self._files = fuzz_reader.seeds()
+        self._bomb = gzip.compress(bytes(200 << 20), 1)
         self._zeros = zlib.compress(bytes(64 << 20), 9)
         self.kinds: Mapping[str, Callable[[random.Random], bytes]] = {
             "json": self._json,
@@ -63,6 +65,7 @@ class Hostile:
             "http": self._http,
             "dicom": self._dicom,
             "forms": self._forms,
+            "gzip": self._gzip,
             "bombs": self._bombs,
         }
 
@@ -217,7 +220,10 @@ class Hostile:
                 http(
                     "POST", path, b"fffffffff\r\n", Transfer_Encoding="chunked", Content_Length=""
                 ),
-                http("POST", path, body, Content_Encoding="gzip"),
+                http("POST", path, body, Content_Encoding=rng.choice(("gzip", "br", "gzip, gzip"))),
+                http("POST", path, body, Transfer_Encoding="chunked", Content_Length="3"),
+                http("POST", path, body, Host=rng.choice(("evil.example", "[::1", "\udcff"))),
+                http("POST", path, body, Origin=rng.choice(("http://evil.example", "null"))),
                 http("POST", path, body, Content_Type="x" * 5000),
                 http("POST", path, body, Expect="100-continue"),
                 http("POST", path, body, Authorization="Bearer \udcff\udcfe"),
@@ -229,6 +235,26 @@ class Hostile:
                 b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + rng.randbytes(100),
                 b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             )
+        )
+
+    def _gzip(self, rng: random.Random) -> bytes:
+        """Compressed bodies: good, cut, damaged, with more behind, or too long."""
+        good = json.dumps({"instances": [{"image_bytes": b64(self._image)}]}).encode()
+        packed = gzip.compress(good)
+        body = rng.choice(
+            (
+                packed,
+                packed[: rng.randrange(len(packed))],
+                fuzz_reader.mutate(packed, 0, len(packed), packed, rng),
+                packed + packed,
+                packed + b"more",
+                gzip.compress(packed),
+                self._bomb,
+                b"",
+            )
+        )
+        return http(
+            "POST", f"/v1/models/{rng.choice(MODELS)}:predict", body, Content_Encoding="gzip"
         )
 
     def _dicom(self, rng: random.Random) -> bytes:

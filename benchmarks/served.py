@@ -118,13 +118,14 @@ class Client:
         port: Of the server, on this machine.
         model: Name of the model.
         image: PNG.
+        signature: Name of the signature.
     """
 
-    def __init__(self, port: int, model: str, image: bytes):
+    def __init__(self, port: int, model: str, image: bytes, signature: str = "serving_default"):
         self._connection = http.client.HTTPConnection("127.0.0.1", port)
         self._path = f"/v1/models/{model}:predict"
         instance = {"image_bytes": {"b64": base64.b64encode(image).decode()}}
-        self._body = json.dumps({"instances": [instance]})
+        self._body = json.dumps({"signature_name": signature, "instances": [instance]})
         self.answer = self.ask()
 
     def ask(self) -> bytes:
@@ -134,6 +135,9 @@ class Client:
         except ConnectionError:  # the server has closed what was idle while A was measured
             self._connection.close()
             return self._ask()
+
+    def close(self) -> None:
+        self._connection.close()
 
     def _ask(self) -> bytes:
         self._connection.request("POST", self._path, self._body)

@@ -65,8 +65,13 @@ def predict(options: argparse.Namespace) -> int:
         {"image_bytes": {"b64": base64.b64encode(path.read_bytes()).decode()}}
         for path in options.files
     ]
-    predictions = ask(options, {"instances": instances})["predictions"]
+    body = {"instances": instances}
+    signatures = ask(options, "/metadata")["metadata"]["signature_def"]["signature_def"]
+    if is_mask := "serving_mask" in signatures:  # which an older export lacks
+        body["signature_name"] = "serving_mask"
+    predictions = ask(options, ":predict", body)["predictions"]
     for path, answer in zip(options.files, predictions, strict=True):
+        answer = {"mask": answer} if is_mask and isinstance(answer, list) else answer
         print(json.dumps({"file": str(path), **summary(answer)}))
         if options.mask:
             write_mask(options.mask, answer["mask"])
@@ -77,7 +82,10 @@ def summary(answer: dict) -> dict:
     """A classifier's answer; of others the shapes, and of a mask the number of pixels by class."""
     if "class_id" in answer:
         return answer
-    result = {name: {"shape": shape(value)} for name, value in sorted(answer.items())}
+    result = {
+        name: {"shape": shape(value)} if isinstance(value, list) else value
+        for name, value in sorted(answer.items())
+    }
     if "mask" in answer:
         pixels = [pixel for row in answer["mask"] for pixel in row]
         result["pixels"] = {str(k): pixels.count(k) for k in sorted(set(pixels))}
@@ -96,7 +104,7 @@ def selftest(options: argparse.Namespace) -> int:
     largest = 0.0
     for case in json.loads((options.selftest / "assets.extra" / "golden.json").read_text()):
         body = {"signature_name": case["signature"], "inputs": case["inputs"]}
-        outputs = ask(options, body)["outputs"]
+        outputs = ask(options, ":predict", body)["outputs"]
         for name, golden in case["answers"].items():
             found = sample(outputs[name], case.get("samples", 256))  # 256 before files said so
             largest = max(largest, difference(golden, found))
@@ -105,16 +113,16 @@ def selftest(options: argparse.Namespace) -> int:
     return 0 if same else 1
 
 
-def ask(options: argparse.Namespace, body: dict) -> dict:
-    """Sends one request to predict."""
+def ask(options: argparse.Namespace, what: str, body: dict | None = None) -> dict:
+    """Sends one request about the model."""
     version = f"/versions/{options.version}" if options.version is not None else ""
     name = urllib.parse.quote(options.model, safe="")
     headers = {"Content-Type": "application/json"}
     if token := os.environ.get("TF_DICOM_CE_SERVE_TOKEN"):
         headers["Authorization"] = f"Bearer {token}"
     request = urllib.request.Request(
-        f"{options.url.rstrip('/')}/v1/models/{name}{version}:predict",
-        json.dumps(body).encode(),
+        f"{options.url.rstrip('/')}/v1/models/{name}{version}{what}",
+        body and json.dumps(body).encode(),
         headers,
     )
     try:

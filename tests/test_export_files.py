@@ -10,7 +10,7 @@ import pytest
 
 from tf_dicom_ce.cli import serve
 from tf_dicom_ce.config import FINETUNE_PRESETS
-from tf_dicom_ce.serving.limits import OPEN_PATHS
+from tf_dicom_ce.serving.access import OPEN_PATHS
 from tf_dicom_ce.serving.settings import TOKEN_VARIABLE, Settings
 
 ROOT = Path(__file__).parents[1]
@@ -73,7 +73,7 @@ def settings_of(words):
     parser = argparse.ArgumentParser()
     serve.add_arguments(parser)
     options = parser.parse_args(words[2:])
-    return Settings(host=options.host, port=options.port, token="x"), str(options.root)
+    return Settings(host=options.host, port=options.port, tokens={"reader": "x"}), str(options.root)
 
 
 def test_the_image_serves_what_is_mounted():

@@ -8,7 +8,13 @@ from scipy import ndimage
 from scipy.spatial.distance import cdist
 from sklearn import metrics as reference
 
-from tf_dicom_ce.metrics import bootstrap, classification_measures, mask_measures, summarise
+from tf_dicom_ce.metrics import (
+    bootstrap,
+    classification_measures,
+    expected_calibration_error,
+    mask_measures,
+    summarise,
+)
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 4, 200)
@@ -37,6 +43,20 @@ def test_classification_against_plain_numpy():
     assert classification_measures(LABELS, IDS, normalised, True)["auroc"] == pytest.approx(
         reference.roc_auc_score(LABELS, normalised, multi_class="ovr")
     )
+
+
+def test_calibration_error():
+    # Bins of 1/15: 0.5, 0.52 and 0.7, 0.71; 1.0 is in the last one.
+    confidence = np.array([0.5, 0.52, 0.7, 0.71, 1.0])
+    right = np.array([True, False, True, True, False])
+    expected = (abs(1 - 1.02) + abs(2 - 1.41) + abs(0 - 1.0)) / 5
+    assert expected_calibration_error(right, confidence) == pytest.approx(expected)
+    rng = np.random.default_rng(0)
+    p = rng.uniform(size=100_000)
+    assert expected_calibration_error(rng.uniform(size=len(p)) < p, p) < 0.01
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2]])
+    found = classification_measures(np.array([0, 1]), np.array([0, 0]), probabilities, False)
+    assert found["calibration_error"] == pytest.approx((0.1 + 0.8) / 2)
 
 
 @pytest.mark.parametrize("ordinal", [True, False])

@@ -7,6 +7,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.spatial import KDTree
 from scipy.stats import rankdata, sem, t
 
+_BINS = 15
+
 Measure = Callable[[np.ndarray], dict[str, float]]
 
 
@@ -14,6 +16,8 @@ def classification_measures(
     labels: np.ndarray, ids: np.ndarray, probabilities: np.ndarray, ordinal: bool
 ) -> dict[str, float]:
     """Accuracy, kappa, AUROC, recall per class; for ordered classes also the mean absolute error.
+
+    And the `calibration_error`, see `expected_calibration_error`.
 
         kappa = 1 − Σ w_kl n_kl / Σ w_kl n_k. n_.l / n
         AUROC_k = (r_k − (n_k + 1) / 2) / (n − n_k)
@@ -43,8 +47,22 @@ def classification_measures(
         "kappa": float(kappa),
         **error,
         "auroc": float(aurocs.mean()) if len(both) else np.nan,
+        "calibration_error": expected_calibration_error(
+            labels == ids, probabilities[np.arange(len(ids)), ids]
+        ),
         **{f"recall_{k}": float(recall) for k, recall in enumerate(recalls)},
     }
+
+
+def expected_calibration_error(right: np.ndarray, confidence: np.ndarray) -> float:
+    """Mean over images of |share of right ones − mean confidence| of their bin (Guo et al., 2017).
+
+    Of 15 bins of equal width; `right` is bool [N], `confidence`, the probability of the class that
+    was found, float [N] in 0…1.
+    """
+    bins = np.minimum((np.asarray(confidence) * _BINS).astype(int), _BINS - 1)
+    apart = np.bincount(bins, right - np.asarray(confidence, float), minlength=_BINS)
+    return float(np.abs(apart).sum() / len(bins))
 
 
 def rank_inconsistency(logits: np.ndarray) -> float:

@@ -11,6 +11,11 @@ _MEASURES = {
     ),
     "mean_absolute_error": ("classes", "mean distance of the classes' numbers"),
     "auroc": ("share", "area under the ROC, mean over the classes, each against the rest"),
+    "calibration_error": (
+        "share",
+        "mean distance of the probability of the class found from the share that is right, in 15 "
+        "bins; less is better",
+    ),
     "rank_inconsistency": (
         "share",
         "images that pass a threshold above one they do not pass; less is better",

@@ -57,25 +57,27 @@ def test_of_predict(image, heads, tmp_path):
     assert len(lines(log)) == 1
 
 
-def test_of_serve(image, heads, tmp_path, serve_models):
+@pytest.mark.parametrize(("tokens", "who"), [({}, "127.0.0.1"), ({"ward": "s3cret"}, "ward")])
+def test_of_serve(image, heads, tmp_path, serve_models, tokens, who):
     log = tmp_path / "audit.jsonl"
+    credentials = {"Authorization": "Bearer s3cret"} if tokens else {}
 
     def ask(url, accept, content):
-        headers = {"Content-Type": "application/dicom", "Accept": accept}
+        headers = {"Content-Type": "application/dicom", "Accept": accept, **credentials}
         address = f"{url}/v1/models/segmentation/dicom"
         return httpx.post(address, content=content, headers=headers, timeout=60)
 
-    with serve_models(heads, audit_log=log) as url:
+    with serve_models(heads, audit_log=log, tokens=tokens) as url:
         answer = ask(url, "application/dicom", image.read_bytes())
         assert answer.status_code == 200
         assert ask(url, "application/json", image.read_bytes()).status_code == 200
         assert ask(url, "application/json", b"none").status_code == 415
-        known = httpx.get(f"{url}/v1/models").json()["models"]
+        known = httpx.get(f"{url}/v1/models", headers=credentials).json()["models"]
     digests = {one["name"]: one["weights_digest"] for one in known}
     result = dcmread(io.BytesIO(answer.content)).SOPInstanceUID
     of_dicom, of_json = lines(log)
     for line, uids in ((of_dicom, [result]), (of_json, [])):
-        check(line, "127.0.0.1", uids, digests["segmentation"])
+        check(line, who, uids, digests["segmentation"])
 
 
 def test_a_file_that_cannot_be_written(tmp_path):

@@ -257,7 +257,7 @@ def test_a_server_that_is_away_or_late(page):
 
 
 def test_a_token(page, serve_app):
-    with serve_app(create_app(Heads(), Settings(token="open-sesame"))) as address:
+    with serve_app(create_app(Heads(), Settings(tokens={"reader": "open-sesame"}))) as address:
         page.goto(address)
         field = page.get_by_label("Access token")
         expect(field).to_be_focused()

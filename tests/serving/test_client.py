@@ -21,7 +21,7 @@ TOKEN = "planted-token"
 @pytest.fixture(scope="module")
 def url(repository_folder, serve_models):
     """A server of the repository that asks for a token."""
-    with serve_models(repository_folder, token=TOKEN) as address:
+    with serve_models(repository_folder, tokens={"reader": TOKEN}) as address:
         yield address
 
 
@@ -76,6 +76,7 @@ def test_a_mask_of_a_version(ask, files, repository_folder, tmp_path):
     np.testing.assert_array_equal(written, true * (255 // max(1, true.max())))
     line = json.loads(done.stdout)
     assert line["mask"] == {"shape": [32, 64]}
+    assert set(line) == {"file", "mask", "pixels"}
     assert line["pixels"] == {str(k): int((true == k).sum()) for k in np.unique(true)}
 
 
@@ -92,7 +93,7 @@ def test_the_selftest_passes_and_fails(ask, repository_folder, second_classifier
 def test_mistakes_are_told_in_one_line(ask, files, tmp_path):
     (tmp_path / "junk.png").write_bytes(b"junk")
     for words, options, message in (
-        (["heart", files[0]], {}, "HTTP 404: Servable not found for request: Latest(heart)"),
+        (["heart", files[0]], {}, "HTTP 404: There is no model heart that can be asked."),
         (["classification", files[0]], {"token": None}, "HTTP 401: "),
         (["classification", "junk.png"], {}, "HTTP 400: "),
         (["classification", "none.png"], {}, "No such file or directory: 'none.png'"),

@@ -196,6 +196,25 @@ def test_good_neighbours_of_bad_images_are_answered(servable, eager, encode):
         list(pool.map(ask, range(48)))
 
 
+def test_the_mask_alone(repository_folder, images, encode):
+    servable = Servable(repository_folder / "segmentation" / "1")
+    files = strings(*(encode(image) for image in images))
+    mask = servable.predict("serving_default", files)["mask"]
+    assert len(np.unique(mask)) > 1
+    answer = servable.predict("serving_mask", files)
+    assert list(answer) == ["mask"]
+    np.testing.assert_array_equal(answer["mask"], mask)
+    answer = servable.predict("serving_mask_png", files)
+    assert list(answer) == ["mask_bytes"]
+    for one, contents in zip(mask, answer["mask_bytes"], strict=True):
+        with Image.open(io.BytesIO(contents)) as png:
+            np.testing.assert_array_equal(np.asarray(png), one)
+    for signature in ("serving_mask", "serving_mask_png"):
+        with pytest.raises(RequestError, match="instance 1: the image cannot be decoded"):
+            servable.predict(signature, strings(encode(images[0]), BAD["truncated PNG"]))
+    servable.close()
+
+
 @pytest.fixture
 def counting(tmp_path):
     """A slow foreign model that answers with the size of the batch that it worked on."""

@@ -82,7 +82,7 @@ def test_sigterm_finishes_what_is_under_way(repository_folder, tmp_path):
         client.join()
         out, log = server.communicate(timeout=30)
     assert [answer.status_code for answer in answers] == [400]
-    assert "No values in 'instances' array" in answers[0].json()["error"]
+    assert "instances has to be a list" in answers[0].json()["error"]
     assert server.returncode == 0
     assert "POST /v1/models/{name}:predict model=segmentation version=1 400" in log
     assert "DOE" not in log and "4242" not in log and "Traceback" not in log

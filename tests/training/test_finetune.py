@@ -5,6 +5,7 @@ import io
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -16,8 +17,10 @@ from tf_dicom_ce.config import FinetuneConfig
 from tf_dicom_ce.dicom.reader import read_frame
 from tf_dicom_ce.models.backbones import load_encoder
 from tf_dicom_ce.models.encoder import VGG16Encoder
+from tf_dicom_ce.models.heads import Classifier
 from tf_dicom_ce.preprocessing import resize, standardise
 from tf_dicom_ce.saved_model.writing import in_float32
+from tf_dicom_ce.training.finetune import _temperature
 from tf_dicom_ce.training.networks import build_head
 
 SIZE = (32, 64)
@@ -164,3 +167,23 @@ def test_an_image_of_three_channels_is_refused_in_the_graph(exported):
     encoder = tf.saved_model.load(str(exported[1]))
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[2,50,60,3\] is not compatible"):
         encoder.signatures["serving_image"](image=tf.zeros((2, 50, 60, 3)))
+
+
+@pytest.mark.parametrize("ordinal", [True, False])
+def test_the_temperature_is_found(ordinal):
+    """Labels are drawn from the logits' probabilities; then the logits grow to three times."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(scale=2, size=(4000, 2 if ordinal else 3)).astype("f4")
+    logits = np.sort(logits)[:, ::-1] if ordinal else logits
+    model = Classifier(keras.layers.Identity(), 3, ordinal=ordinal)
+    shares = model.answer(tf.constant(logits))["probabilities"].numpy()
+    labels = (shares.cumsum(1)[:, :-1] < rng.uniform(size=(4000, 1))).sum(1)
+    task = SimpleNamespace(split=SimpleNamespace(validation=np.arange(4000)), targets=labels)
+    found = _temperature(model, [{"logits": 3 * row} for row in logits], task)
+    assert found == pytest.approx(3, rel=0.1)
+    model.temperature = found
+    answers = [model.answer(tf.constant(k * logits)) for k in (3, 3 / found)]
+    same = Classifier.from_config(model.get_config())
+    assert same.temperature == found
+    np.testing.assert_array_equal(answers[0]["class_id"], answers[1]["class_id"])
+    np.testing.assert_allclose(answers[0]["probabilities"], shares, atol=0.05)

@@ -19,6 +19,7 @@ clients send as 'Authorization: Bearer <token>':
 
   TF_DICOM_CE_SERVE_TOKEN=$(openssl rand -hex 32) tf-dicom-ce serve --host 0.0.0.0
 
+or a file of several, each with the name of who has it (--tokens FILE).
 The token and the images travel in clear: put a proxy with TLS in front of it in a network.
 /healthz and /readyz answer without a token, /metrics is for Prometheus. SIGTERM ends the server
 when everything under way is answered. Not a medical device.
@@ -39,6 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("root", type=Path, nargs="?", default=Path("export"), metavar="DIR", help=repository)
     add("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
     add("--port", type=int, default=8501, metavar="N", help="default: 8501; 0 is any free one")
+    text = "file with a line for each client, 'NAME TOKEN', that this user alone can read"
+    add("--tokens", type=Path, metavar="FILE", help=text)
+    text = "host by which browsers reach the server besides, as that of a proxy; may be repeated"
+    add("--name", action="append", default=[], metavar="HOST", help=text)
     add("--selftest", action="store_true", help="replay the golden inputs of all models and stop")
     arguments.add_audit_log_argument(parser)
     arguments.add_codes_argument(parser)
@@ -56,12 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Runs the command."""
     from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
-    from tf_dicom_ce.serving.settings import Settings, token_from_environment
+    from tf_dicom_ce.serving.settings import Settings, read_tokens
 
     settings = Settings(
         host=options.host,
         port=options.port,
-        token=token_from_environment(),
+        tokens=read_tokens(options.tokens),
+        names=options.name,
         max_body=options.max_body << 20,
         seconds=options.timeout,
         threads=options.threads,

@@ -16,6 +16,7 @@ class Code(enum.StrEnum):
     EXCLUDED = "excluded"  # it has a flag that `--exclude` names
     NO_SECTOR = "no-sector"  # `--blank-outside` is given, and nothing tells where the ultrasound is
     COPY = "copy"  # another file's image once more: same SOP Instance UID, same pixels
+    UNFAMILIAR = "unfamiliar"  # it is not like the images that the head was trained on
     # Unreadable: ultrasound files, or what may be some.
     OS_ERROR = "os-error"  # the operating system refused to open or read the file
     DAMAGED_HEADER = "damaged-header"  # an element is malformed, or one on pixels is impossible
@@ -54,6 +55,7 @@ _SKIPPED = frozenset(
     (
         *(Code.NOT_REGULAR, Code.NOT_DICOM, Code.UNLISTED_PICTURE, Code.NOT_ULTRASOUND),
         *(Code.NOT_2D, Code.EXCLUDED, Code.NO_SECTOR, Code.COPY),
+        Code.UNFAMILIAR,
     )
 )
 # The same file may be readable once a disk has recovered or an extra is installed.
@@ -67,6 +69,7 @@ _REMEDIES = {
     Code.EXCLUDED: "Nothing to do; leave out --exclude to take it.",
     Code.NO_SECTOR: "Leave out --blank-outside if no name can stand in the picture.",
     Code.COPY: "Nothing to do; the same image counts once.",
+    Code.UNFAMILIAR: "Ask a head that was trained on such images.",
     Code.OS_ERROR: "Check the permissions of the file and the health of the disk.",
     Code.DAMAGED_HEADER: "Export the file again; the data set is malformed.",
     Code.NO_PIXELS: "Export the file again with its image; this copy holds none.",

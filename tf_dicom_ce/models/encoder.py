@@ -1,8 +1,10 @@
 """VGG16 with batch normalisation, without its classifier (section 4.2)."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 
 from tf_dicom_ce.models.conv_bn_relu import Block, build_in_turn
 from tf_dicom_ce.saved_model.writing import write_model
@@ -27,6 +29,7 @@ class Exportable(keras.Model):
     """
 
     task: str
+    familiarity: Callable[[Mapping], tf.Tensor] | None = None  # of a head: see `Familiarity`
 
     def answer(self, found):
         """Turns the output of a call into the answers of the SavedModel."""
@@ -53,7 +56,8 @@ class Exportable(keras.Model):
             UserError: No size is given, and the model was built for any size.
         """
         content = {**self.description(), **(metadata or {})}
-        return write_model(self, Path(path), self.task, image_size, content, self.answer)
+        how = {"answer": self.answer, "familiarity": self.familiarity}
+        return write_model(self, Path(path), self.task, image_size, content, **how)
 
 
 class Encoder(Exportable):

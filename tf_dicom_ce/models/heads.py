@@ -16,23 +16,26 @@ class Head(Exportable):
     """A network on an encoder: a Keras `Model` with a default loss and named answers.
 
     A call gives logits; `predict` gives the answers by name. `compile` defaults to the paper's loss
-    and a metric to watch. `export` writes the SavedModel of export/README.md. A subclass has
-    `task`, `reads` (the scales that a call reads), `default_loss`, `default_metric` and `answer`.
+    and a metric to watch. `export` writes the SavedModel of export/README.md. Set `familiarity` to
+    a `Familiarity` to export its answer, too. A subclass has `task`, `reads` (the scales that a
+    call reads), `default_loss`, `default_metric` and `answer`.
 
     Args:
         encoder: Any Keras model or layer from z-scored images, float [N, H, W, 1], to the dict of
             scales `P1`…`P5` of stride 2…32. With `trainable` False it is frozen.
         classes: Number of classes.
+        temperature: Of a classifier: divides the logits before they become probabilities.
         width_multiplier: Multiplies the head's channel counts, not the encoder's.
         dtype: Keras' dtype policy of the head; its logits are float32 under every policy.
     """
 
-    def __init__(self, encoder, classes, width_multiplier, dtype, name, **kwargs):
+    def __init__(self, encoder, classes, width_multiplier, dtype, name, temperature=1.0, **kwargs):
         # The layers cast their own inputs; the image itself has to stay as it is.
         super().__init__(name=name, dtype=dtype, autocast=False, **kwargs)
         self.encoder = encoder
         self.classes = classes
         self.width_multiplier = width_multiplier
+        self.temperature = temperature
 
     def build(self, input_shape):
         self.compute_output_spec(keras.KerasTensor(input_shape))
@@ -82,7 +85,8 @@ class Head(Exportable):
         return self.answer(self(x, training=False))
 
     def description(self):
-        return {"classes": [str(k) for k in range(self.classes)]}
+        found = {"classes": [str(k) for k in range(self.classes)]}
+        return found | ({"familiarity": self.familiarity.description()} if self.familiarity else {})
 
     def get_config(self):
         return {
@@ -90,6 +94,7 @@ class Head(Exportable):
             "encoder": keras.saving.serialize_keras_object(self.encoder),
             "classes": self.classes,
             "width_multiplier": self.width_multiplier,
+            "temperature": self.temperature,
         }
 
     @classmethod
@@ -153,9 +158,8 @@ class Classifier(Head):
         return self.head(self.see(x, training)["P5"], training=training)
 
     def answer(self, logits):
-        if self.ordinal:
-            return ordinal_outputs(logits)
-        return nominal_outputs(logits)
+        outputs = ordinal_outputs if self.ordinal else nominal_outputs
+        return outputs(logits / self.temperature)
 
     def default_loss(self):
         """Weighted binary cross-entropy on ordinal codes, or cross-entropy for nominal classes."""

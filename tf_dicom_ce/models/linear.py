@@ -38,7 +38,8 @@ class LinearHead(Head):
         ]
 
     def call(self, x, training=False):
-        return self.read(self.encoder(x, training=False), x.shape[1:3])
+        seen = self.see(x)
+        return self.read(seen, seen["image"].shape[1:3])
 
     def solve(self, features: np.ndarray, labels: np.ndarray) -> None:
         """Sets the weights by `regression` on features [n, Σ C_k] and classes, integer [n]."""
@@ -95,10 +96,12 @@ class LinearClassifier(LinearHead):
     """
 
     task = "classification"
-    answer = staticmethod(nominal_outputs)
 
     def __init__(self, encoder, classes, *args, name="linear_classifier", **kwargs):
         super().__init__(encoder, classes, *args, name=name, **kwargs)
+
+    def answer(self, logits):
+        return nominal_outputs(logits / self.temperature)
 
     def read(self, scales: Mapping, image_size: tuple[int, int]):
         """Computes the logits from the scales."""

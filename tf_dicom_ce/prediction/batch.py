@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_dicom_ce.audit_log import AuditLog, user_name
-from tf_dicom_ce.dicom.refusals import Refusal
+from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.intake.contents import digests
 from tf_dicom_ce.intake.decoding import ImageReader, Sample, decode_images, refusal_of
 from tf_dicom_ce.intake.index import Index, choose_frames
@@ -69,14 +69,16 @@ class Head:
             pixels: Gray levels, uint8 [H, W] each; at least one image.
 
         Returns:
-            For each image `mask` uint8 [H, W], or `class_id` int32 and `probabilities` float32 [K].
+            For each image perhaps `familiarity`, and `mask` uint8 [H, W], or `class_id` int32 and
+            `probabilities` float32 [K].
         """
         size = self._head.image_size
         found = self._head(tf.stack([resize(image[..., np.newaxis], size) for image in pixels]))
         if self.model.task == "segmentation":
             return [
-                {"mask": likeliest_classes(p, image.shape)}
-                for p, image in zip(found["probabilities"], pixels, strict=True)
+                {"mask": likeliest_classes(found["probabilities"][k], image.shape)}
+                | {name: found[name][k] for name in found if name == "familiarity"}
+                for k, image in enumerate(pixels)
             ]
         return [{name: found[name][k] for name in found} for k in range(len(pixels))]
 
@@ -237,7 +239,10 @@ def _answers(
                 sources.append((images[k], source))
         answers = head.answer([source.pixels for _, source in sources]) if sources else []
         for (image, source), answer in zip(sources, answers, strict=True):
-            yield image, source, answer
+            if head.model.knows(answer.get("familiarity")):
+                yield image, source, answer
+            else:
+                skipped.append((image.path, str(image.frame), Refusal(Code.UNFAMILIAR)))
 
 
 def _write_skipped(folder: Path, skipped: _Skipped) -> None:

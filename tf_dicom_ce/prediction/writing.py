@@ -57,7 +57,8 @@ def columns(model: Model) -> tuple[str, ...]:
     values = [f"{'share' if is_mask else 'probability'} {name}" for name in model.classes]
     if is_mask:
         values += [f"{kind} {name}" for name in model.classes[1:] for kind in Measured._fields]
-    return ("file", "frame", "model", "version", *said, *values, *OUTPUTS, MADE_UP)
+    names = ("file", "frame", "model", "version", "familiarity")
+    return (*names, *said, *values, *OUTPUTS, MADE_UP)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +122,8 @@ class FileWriter:
         for finding in findings:
             if self.model.task == "segmentation":
                 files["overlay"] = _overlay(name, finding.frame)
-            identity = (name, str(finding.frame), self.model.name, self.model.version)
+            of_image = "" if finding.familiarity is None else f"{finding.familiarity:.4f}"
+            identity = (name, str(finding.frame), self.model.name, self.model.version, of_image)
             written = (files.get(output, "") for output in OUTPUTS)
             row = (*identity, *self._said(finding), *written, " ".join(made_up))
             rows.append(dict(zip(columns(self.model), row, strict=True)))

@@ -26,6 +26,7 @@ class Finding:
     # The border of the largest part as `contour` has it, in the picture; None without a pixel.
     contours: tuple[np.ndarray | None, ...] = ()
     packed: bytes = b""
+    familiarity: float | None = None  # 0…1, four decimals; None of a head that does not tell
 
     @classmethod
     def of(cls, source: SourceImage, answer: Mapping[str, np.ndarray], model: Model) -> "Finding":
@@ -33,19 +34,23 @@ class Finding:
 
         Args:
             source: The image.
-            answer: `mask`, uint8 of the height and width of the source's region, 0 is background;
-                or `class_id` and `probabilities` [K].
+            answer: Perhaps `familiarity`; `mask`, uint8 of the height and width of the source's
+                region, 0 is background; or `class_id` and `probabilities` [K].
             model: Who answered.
 
         Raises:
             ValueError: The mask holds a class that the model does not have, or has another size;
                 or the probabilities are of other classes.
         """
+        familiarity = answer.get("familiarity")
+        if familiarity is not None:
+            familiarity = round(float(familiarity), 4)
         if model.task == "classification":
             values = tuple(round(float(value), 6) for value in answer["probabilities"])
             if len(values) != len(model.classes):
                 raise ValueError(f"{len(values)} probabilities, {len(model.classes)} classes")
-            return cls(source.frame, source.region, values, int(answer["class_id"]))
+            places = source.frame, source.region
+            return cls(*places, values, int(answer["class_id"]), familiarity=familiarity)
         mask = answer["mask"]
         if mask.max() >= len(model.classes):
             raise ValueError(f"mask has class {mask.max()}, the model has {len(model.classes)}")
@@ -62,7 +67,8 @@ class Finding:
         packed = zlib.compress(source.in_file(mask).tobytes(), 1)
         shares = tuple(round(float(count / mask.size), 6) for count in counts)
         places = source.frame, source.region
-        return cls(*places, shares, None, tuple(measured), tuple(contours), packed)
+        found = tuple(measured), tuple(contours), packed, familiarity
+        return cls(*places, shares, None, *found)
 
     def mask(self, source: SourceImage) -> np.ndarray:
         """The mask in its place in the file, uint8 [Rows, Columns]."""

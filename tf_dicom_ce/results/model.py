@@ -27,6 +27,7 @@ class Model:
     find_sector: bool = False  # whether it was trained on images that were cropped by looking
     blank_outside: bool = False  # whether what lies outside of the ultrasound was blackened
     sop_classes: tuple[str, ...] = tuple(sorted(ULTRASOUND))  # UIDs of what it may be asked about
+    threshold: float | None = None  # of `familiarity`, below which an answer means nothing
     codes: tuple[Coded, ...] = ()  # of the classes; by default as `read_codes` has them
 
     def __post_init__(self):
@@ -57,8 +58,13 @@ class Model:
             content.get("find_sector", False),
             content.get("blank_outside", False),
             tuple(sorted(content.get("sop_classes", ULTRASOUND))),
+            content.get("familiarity", {}).get("threshold"),
             () if table is None else _codes(classes, table),
         )
+
+    def knows(self, familiarity: float | None) -> bool:
+        """Whether an image of this familiarity is like those that it was trained on."""
+        return self.threshold is None or familiarity is None or familiarity >= self.threshold
 
     @property
     def intended_use(self) -> str:

@@ -36,6 +36,7 @@ _MEASURES = (  # in the order of `Measured`
     (codes.SCT.LongAxis, codes.UCUM.Millimeter),
     (codes.SCT.PerpendicularAxis, codes.UCUM.Millimeter),
 )
+_FAMILIARITY = own("Familiarity of the image")
 _SHARE, _FOUND = own("Share of the image region"), own("Found in the image region")
 
 
@@ -47,7 +48,8 @@ def write_report(
     It has a measurement group (TID 1410) for each frame of a classification: the class with its
     certainty, and the probability of every class. Of a segmentation there is one for each frame and
     class: area, longest and perpendicular diameter, or the share of the region where the image is
-    not calibrated; or that the class was not found. The report names the SEG, too. UIDs are the
+    not calibrated; or that the class was not found. Each has the familiarity of the image, where
+    the head tells it. The report names the SEG, too. UIDs are the
     same for the same source, frames and model.
 
     Args:
@@ -160,6 +162,9 @@ def _group(
 ) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
     """What is said of a region of a frame; viewers show a report by its regions."""
     source, image, finding, model = of
+    if finding.familiarity is not None:
+        measured = sr.Measurement(_FAMILIARITY, finding.familiarity, codes.UCUM.NoUnits)
+        said = {**said, "measurements": [*said.get("measurements", ()), measured]}
     frames = [finding.frame + 1] if source.frames > 1 else None
     # highdicom knows current classes alone; `name_class` puts the true one.
     sop_class = UltrasoundMultiFrameImageStorage if frames else UltrasoundImageStorage

@@ -27,6 +27,7 @@ def write_model(
     image_size: tuple[int, int] | None = None,
     metadata: Mapping | None = None,
     answer: Answer = lambda scales: scales,
+    familiarity: Callable[[Mapping], tf.Tensor] | None = None,
 ) -> Path:
     """Exports a model, in float32, as the next version; a head has its encoder inside.
 
@@ -40,6 +41,7 @@ def write_model(
         metadata: More for `<kind>.json`, which also gets `weights_digest`; plain values without
             identifiers.
         answer: Of a head: from logits to what is answered.
+        familiarity: Of a head: from what its `see` gives to one more answer, float32 [N].
 
     Returns:
         The folder of the new version.
@@ -60,7 +62,7 @@ def write_model(
         # A dot keeps the unfinished folder out of sight of a server that looks for versions.
         beside = path / f".{os.getpid()}.part"
         try:
-            _write_saved_model(beside, model, kind, image_size, answer)
+            _write_saved_model(beside, model, kind, image_size, answer, familiarity)
             content["weights_digest"] = weights_digest(beside)
             write_json(beside / f"{kind}.json", content)
             write_text(beside / "MODEL_CARD.md", model_card(kind, content))
@@ -108,12 +110,21 @@ def built_size(model: keras.Layer) -> tuple[int, int] | None:
 
 
 def _write_saved_model(
-    folder: Path, model: keras.Model, kind: str, image_size: tuple[int, int], answer: Answer
+    folder: Path,
+    model: keras.Model,
+    kind: str,
+    image_size: tuple[int, int],
+    answer: Answer,
+    familiarity: Callable[[Mapping], tf.Tensor] | None,
 ) -> None:
     """Writes the SavedModel, its signatures from raw images to what `answer` gives."""
 
     def from_standardised(images):
-        return answer(model(standardise(images), training=False))
+        x = standardise(images)
+        if familiarity is None:
+            return answer(model(x, training=False))
+        seen = model.see(x)
+        return {**answer(model(seen, training=False)), "familiarity": familiarity(seen)}
 
     def from_image(image):
         # An eager call does not look at the signature: three channels would come as three rows.
@@ -127,6 +138,18 @@ def _write_saved_model(
         )
         return from_standardised(images)
 
+    def mask(image_bytes):
+        answers = from_bytes(image_bytes)
+        return {name: answers[name] for name in answers if name != "probabilities"}
+
+    def mask_png(image_bytes):
+        answers = mask(image_bytes)
+        masks = answers.pop("mask")[..., tf.newaxis]
+        files = tf.map_fn(
+            lambda one: tf.io.encode_png(one, compression=1), masks, fn_output_signature=tf.string
+        )
+        return {"mask_bytes": files, **answers}
+
     files = tf.TensorSpec((None,), tf.string, name="image_bytes")
     images = tf.TensorSpec((None, None, None, 1), tf.float32, name="image")
     at_size = tf.TensorSpec((None, *image_size, 1), tf.float32, name="x")
@@ -134,6 +157,9 @@ def _write_saved_model(
     archive.track(model)
     archive.add_endpoint("serving_default", from_bytes, [files])
     archive.add_endpoint("serving_image", from_image, [images])
+    if kind == "segmentation":
+        archive.add_endpoint("serving_mask", mask, [files])
+        archive.add_endpoint("serving_mask_png", mask_png, [files])
     if kind == "encoder":
         archive.add_endpoint("serve", lambda x: model(x, training=False), [at_size])
         archive.add_endpoint("train", lambda x: model(x, training=True), [at_size])

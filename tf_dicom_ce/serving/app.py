@@ -12,6 +12,7 @@ from starlette.routing import Route
 from tf_dicom_ce.audit_log import AuditLog
 from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.serving import dicom_http, openapi, rest
+from tf_dicom_ce.serving.connections import Connections
 from tf_dicom_ce.serving.limits import Limits, Threads
 from tf_dicom_ce.serving.metrics import Metrics
 from tf_dicom_ce.serving.repository import Repository
@@ -34,11 +35,11 @@ _HEADERS = {
 def create_app(repository: Repository, settings: Settings) -> Starlette:
     """Makes the application, ASGI; the caller starts and closes the repository.
 
-    While `app.state.draining` is true, /readyz answers 503. A UserError tells that the audit log
-    cannot be written.
+    While `app.state.draining` is true, /readyz answers 503. `app.state.connections` has the
+    protocol with which it has to be served. A UserError tells that the audit log cannot be written.
     """
-    threads = Threads(settings.threads)
-    metrics = Metrics(repository, threads)
+    threads, connections = Threads(settings.threads), Connections(settings.seconds)
+    metrics = Metrics(repository, threads, connections)
     log = AuditLog(settings.audit_log) if settings.audit_log else None
     app = Starlette(
         routes=[
@@ -53,7 +54,7 @@ def create_app(repository: Repository, settings: Settings) -> Starlette:
         exception_handlers={HTTPException: _not_routed},
     )
     app.router.redirect_slashes = False
-    app.state.draining = False
+    app.state.draining, app.state.connections = False, connections
     return app
 
 
@@ -72,8 +73,8 @@ def _health(repository: Repository) -> list[Route]:
 
 
 async def _not_routed(request: Request, error: HTTPException) -> JSONResponse:
-    """Answers 404 and 405 in TensorFlow Serving's words, which has 400 for both."""
-    message = f"Malformed request: {request.method} {request.scope['path']}"
+    """Answers 404 and 405; TensorFlow Serving has 400 for both."""
+    message = f"Nothing here answers {request.method} {request.scope['path']}"
     return JSONResponse({"error": message}, error.status_code, headers=error.headers)
 
 

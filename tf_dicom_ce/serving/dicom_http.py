@@ -56,8 +56,9 @@ def routes(
     The body is a DICOM, PNG or JPEG file, or multipart/form-data with one. `Accept` chooses:
     application/json, `ImageAnswer` of the API's description; application/dicom, a SEG of a
     segmentation (with `report=true` in the query, its SR) or an SR; image/png, outlines. `frame` is
-    counted from 0, and `picture=true` adds to the JSON what the model saw. RequestError is
-    400, 404, 406, 413, 415, 422 or 503, with the remedy.
+    counted from 0, and `picture=true` adds to the JSON what the model saw; `unfamiliar=true` has
+    an image answered that is not like those in training. RequestError is
+    400, 404, 406, 409, 413, 415, 422 or 503, with the remedy.
 
     `codes` is what class names mean, see `results.codes.read_codes`.
 
@@ -79,9 +80,11 @@ def routes(
             levels = source.pixels[np.newaxis, ..., np.newaxis].astype(np.float32)
             outputs = servable.predict("serving_image", {"image": levels})
         said = {name: values[0] for name, values in outputs.items()}
+        if request.query_params.get("unfamiliar") != "true":
+            _require_familiar(said, model)
         is_mask = model.task == "segmentation"
         if is_mask:
-            said = {"mask": likeliest_classes(said["probabilities"], source.pixels.shape)}
+            said["mask"] = likeliest_classes(said["probabilities"], source.pixels.shape)
         kind = "sr" if request.query_params.get("report") == "true" else kinds(model)[0]
         content = b""
         if accepted == _DICOM:
@@ -124,11 +127,23 @@ def _record(
     if result:
         uids.append(dcmread(io.BytesIO(result), stop_before_pixels=True).SOPInstanceUID)
     try:
-        log.add(request.client.host if request.client else "", study, model, uids)
+        address = request.client.host if request.client else ""
+        log.add(request.state.client or address, study, model, uids)
     except OSError as error:
         raise RequestError(
             503, f"The answer cannot be recorded ({error.strerror}), so there is none."
         ) from None
+
+
+def _require_familiar(said: dict[str, np.ndarray], model: Model) -> None:
+    familiarity = said.get("familiarity")
+    if not model.knows(familiarity):
+        raise RequestError(
+            409,
+            f"This image is not like those that the model was trained on: its familiarity is "
+            f"{familiarity:.2f}, and below {model.threshold} an answer is not to be relied on. Ask "
+            "a model for such images, or add unfamiliar=true to see the answer.",
+        )
 
 
 def _frame(request: Request) -> int | None:
@@ -219,7 +234,7 @@ def _dicom(
 
 def _in_json(source: SourceImage, model: Model, said: dict[str, np.ndarray]) -> dict:
     """Who answered, about what, and what was said."""
-    names = ("name", "version", "weights_digest", "task", "synthetic")
+    names = ("name", "version", "weights_digest", "task", "synthetic", "threshold")
     found = {
         "model": {name: getattr(model, name) for name in names},
         "notice": "Research use only. Not a medical device.",
@@ -233,6 +248,8 @@ def _in_json(source: SourceImage, model: Model, said: dict[str, np.ndarray]) -> 
         },
         "classes": [{"class_id": k, "name": name} for k, name in enumerate(model.classes)],
     }
+    if "familiarity" in said:
+        found["familiarity"] = round(float(said["familiarity"]), 4)
     if model.task == "classification":
         for one, probability in zip(found["classes"], said["probabilities"], strict=True):
             one["probability"] = float(probability)

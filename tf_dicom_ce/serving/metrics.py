@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tf_dicom_ce.errors import RequestError
+from tf_dicom_ce.serving.connections import Connections
 from tf_dicom_ce.serving.limits import Threads
 from tf_dicom_ce.serving.repository import Repository
 
@@ -26,13 +27,13 @@ _log = logging.getLogger(__name__)
 
 
 class Metrics:
-    """The metrics of one app, with the models of a repository and the requests of threads.
+    """The metrics of one app: its requests, models, threads and connections.
 
     Attributes:
         instances: Histogram of the images, or other instances, in a predict request, by model.
     """
 
-    def __init__(self, repository: Repository, threads: Threads):
+    def __init__(self, repository: Repository, threads: Threads, connections: Connections):
         self._repository = repository
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
@@ -46,10 +47,13 @@ class Metrics:
         self._seconds = made(Histogram, "request_seconds", *seconds, buckets=_SECONDS)
         instances = ("Instances in a predict request.", "model")
         self.instances = made(Histogram, "request_instances", *instances, buckets=_INSTANCES)
-        running = made(Gauge, "running", "Threads that work on tensor requests.")
-        running.set_function(lambda: threads.running)
-        waiting = made(Gauge, "waiting", "Tensor requests that wait for a thread.")
-        waiting.set_function(lambda: threads.waiting)
+        for name, text, value in (
+            ("running", "Threads that work on tensor requests.", lambda: threads.running),
+            ("waiting", "Tensor requests that wait for a thread.", lambda: threads.waiting),
+            ("connections", "Connections that are open.", lambda: len(connections)),
+            ("crowded_out", "Connections closed for want of room.", lambda: connections.closed),
+        ):
+            made(Gauge, name, text).set_function(value)
 
     def page(self, request: Request) -> Response:
         """Everything in Prometheus' text format."""

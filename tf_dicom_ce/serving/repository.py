@@ -96,8 +96,7 @@ class Repository:
                 if model == name and version in (None, number)
             }
         if not found:
-            which = "any versions" if version is None else f"version {version}"
-            raise RequestError(404, f"Could not find {which} of model {name}")
+            raise _unknown(name, version)
         return {"model_version_status": [found[n] for n in sorted(found, reverse=True)]}
 
     @contextlib.contextmanager
@@ -111,8 +110,7 @@ class Repository:
             numbers = [n for (model, n), v in self._versions.items() if model == name and v.loaded]
             number = max(numbers, default=None) if version is None else version
             if number not in numbers:
-                which = f"Latest({name})" if version is None else f"Specific({name}, {version})"
-                raise RequestError(404, f"Servable not found for request: {which}")
+                raise _unknown(name, version)
             found = self._versions[name, number]
             loaded = found.loaded
             loaded.users += 1
@@ -197,6 +195,11 @@ class Repository:
             if version.state == "UNLOADING":
                 version.state = "END"
         loaded.servable.close()
+
+
+def _unknown(name: str, version: int | None) -> RequestError:
+    which = f"model {name}" if version is None else f"version {version} of a model {name}"
+    return RequestError(404, f"There is no {which} that can be asked.")
 
 
 def _stamp(folder: Path) -> _Stamp | None:

@@ -6,7 +6,7 @@ would leave two threads behind that wake a thousand times a second.)
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.preprocessing import decode_image_bytes
 from tf_dicom_ce.saved_model.reading import read_metadata
-from tf_dicom_ce.serving.tensors import MOST_INSTANCES, Signature, TensorSpec
+from tf_dicom_ce.serving.protocol import MOST_INSTANCES, Signature, TensorSpec
 
 #: The most images in a batch.
 BATCH = 8
@@ -25,6 +25,7 @@ _IMAGE_BYTES = "image_bytes"
 _MOST_PIXELS = 1 << 22  # decoding takes some 50 bytes a pixel
 # A decoder may pass over chunks before IHDR; then the size it sees is not the one seen here.
 _PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_UNDECODABLE = "the image cannot be decoded: expected a whole PNG or JPEG, 8 bits a sample"
 _MOST_SCANS = 100  # of a progressive JPEG; each costs time for every pixel
 _STATUS = {
     tf.errors.InvalidArgumentError: 400,
@@ -60,21 +61,27 @@ class Servable:
         self._definitions = dict(saved_model.meta_graphs[0].signature_def)
         with tf.Graph().as_default() as graph:
             functions = tf.saved_model.load(str(folder)).signatures
-            self.signatures, asked = {}, {}
+            self.signatures, asked, sure = {}, {}, {}
             for name, function in functions.items():
                 signature = self.signatures[name] = _signature(name, self._definitions[name])
                 inputs = [
                     tf.compat.v1.placeholder(tf.as_dtype(spec.dtype), spec.shape)
                     for spec in signature.inputs.values()
                 ]
-                asked[name] = _answer(signature, function, inputs), inputs
+                asked[name] = _answer(signature, function, inputs, threads=2), inputs
+                sure[name] = _answer(signature, function, inputs, threads=1), inputs
             restore = tf.compat.v1.global_variables_initializer()
         self._session = tf.compat.v1.Session(graph=graph)
         self._session.run(restore)
-        self._call = {name: self._session.make_callable(*both) for name, both in asked.items()}
+        make = self._session.make_callable
+        self._call = {name: make(*both) for name, both in asked.items()}
+        self._call_surely = {name: make(*both) for name, both in sure.items()}
 
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Answers; images as bytes share batches with those of other threads.
+
+        Where one in a batch cannot be decoded, those that can are asked about once more, in batches
+        that no other joins.
 
         Args:
             signature: Its name.
@@ -91,12 +98,18 @@ class Servable:
             if array.ndim and not 1 <= len(array) <= MOST_INSTANCES:
                 words = f"{len(array)} instances, expected 1 to {MOST_INSTANCES}"
                 raise RequestError(400, f"input {name}: {words}")
-        for k, contents in enumerate(inputs.get(_IMAGE_BYTES, ())):
-            if fault := _fault(contents):
-                raise RequestError(400, f"input {_IMAGE_BYTES}, instance {k}: {fault}")
+        files = inputs.get(_IMAGE_BYTES, ())
+        _require_none(map(_excess, files))
         values = [inputs[name] for name in self.signatures[signature].inputs]
         try:
-            return self._call[signature](*values)
+            try:
+                return self._call[signature](*values)
+            except tf.errors.InvalidArgumentError:
+                # One in the batch cannot be decoded: of this request, or of another's.
+                if not len(files):
+                    raise
+                _require_none(map(_damage, files))
+                return self._call_surely[signature](*values)
         except tf.errors.OpError as error:
             status = _STATUS.get(type(error))
             if status is None:
@@ -118,18 +131,32 @@ class Servable:
         self._session.close()
 
 
-def _fault(contents: bytes) -> str | None:
-    """What is wrong with a PNG or JPEG; it is decoded before it joins a batch with others."""
+def _require_none(faults: Iterable[str | None]) -> None:
+    for k, fault in enumerate(faults):
+        if fault:
+            raise RequestError(400, f"input {_IMAGE_BYTES}, instance {k}: {fault}")
+
+
+def _excess(contents: bytes) -> str | None:
+    """What makes a PNG or JPEG too costly to decode, or no such file, by its header."""
     try:
         height, width = _size(contents)
-        if height * width > _MOST_PIXELS or contents.count(b"\xff\xda") > _MOST_SCANS:
-            return (
-                f"an image of {width} x {height} pixels: at most {_MOST_PIXELS} pixels "
-                f"and {_MOST_SCANS} JPEG scans can be served"
-            )
-        _decode(tf.constant(contents))
     except (tf.errors.InvalidArgumentError, struct.error):
-        return "the image cannot be decoded: expected a whole PNG or JPEG, 8 bits a sample"
+        return _UNDECODABLE
+    if height * width > _MOST_PIXELS or contents.count(b"\xff\xda") > _MOST_SCANS:
+        return (
+            f"an image of {width} x {height} pixels: at most {_MOST_PIXELS} pixels "
+            f"and {_MOST_SCANS} JPEG scans can be served"
+        )
+    return None
+
+
+def _damage(contents: bytes) -> str | None:
+    """Whether it cannot be decoded."""
+    try:
+        _decode(tf.constant(contents))
+    except tf.errors.InvalidArgumentError:
+        return _UNDECODABLE
     return None
 
 
@@ -160,7 +187,9 @@ def _signature(name: str, definition) -> Signature:
     return Signature(name, specs(definition.inputs), specs(definition.outputs))
 
 
-def _answer(signature: Signature, function, inputs: list[tf.Tensor]) -> dict[str, tf.Tensor]:
+def _answer(
+    signature: Signature, function, inputs: list[tf.Tensor], threads: int
+) -> dict[str, tf.Tensor]:
     """The outputs in the graph, through a queue of batches if nothing speaks against that."""
 
     def call(*values):
@@ -169,10 +198,10 @@ def _answer(signature: Signature, function, inputs: list[tf.Tensor]) -> dict[str
     one_by_one = all(spec.shape and spec.shape[0] is None for spec in signature.outputs.values())
     if list(signature.inputs) != [_IMAGE_BYTES] or not one_by_one:
         return call(*inputs)  # images of different sizes cannot stand in one tensor
-    # Nobody waits for others: a batch is what arrived while both threads were busy. With all sizes
+    # Nobody waits for others: a batch is what arrived while all threads were busy. With all sizes
     # allowed, nothing is padded, and what is larger than a batch is cut.
     batched = tf.nondifferentiable_batch_function(
-        num_batch_threads=2,
+        num_batch_threads=threads,
         max_batch_size=MOST_INSTANCES,
         allowed_batch_sizes=list(range(1, BATCH + 1)),
         batch_timeout_micros=0,

@@ -3,7 +3,8 @@
 import dataclasses
 import ipaddress
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tf_dicom_ce.errors import UserError
@@ -11,6 +12,7 @@ from tf_dicom_ce.results.codes import Coded
 
 #: Name of the environment variable with the token that clients have to send.
 TOKEN_VARIABLE = "TF_DICOM_CE_SERVE_TOKEN"
+_TOKEN = re.compile(r"[!-~]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +25,9 @@ class Settings:
 
     host: str = "127.0.0.1"  # address to listen at
     port: int = 8501  # 0 for any that is free
-    # What clients send as `Authorization: Bearer …`; None asks for none.
-    token: str | None = dataclasses.field(default=None, repr=False)
+    # What clients send as `Authorization: Bearer …`, by the name of who has it; none asks for none.
+    tokens: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
+    names: Sequence[str] = ()  # by which browsers know it besides, e.g. that of a proxy
     max_body: int = 64 << 20  # bytes of a request's body
     seconds: float = 30.0  # for a request, from its first byte to the last one of its answer
     threads: int = 16  # requests that are worked on at a time
@@ -43,7 +46,7 @@ class Settings:
         for option, value, least in (("threads", self.threads, 1), ("queue", self.queue, 0)):
             if value < least:
                 raise UserError(f"--{option} {value}: choose {least} or more.")
-        if self.token is None and not _is_loopback(self.host):
+        if not self.tokens and not is_loopback(self.host):
             raise UserError(
                 f"--host {self.host}: whoever reaches this machine could use the server. Choose a "
                 f"token and set it: export {TOKEN_VARIABLE}=$(openssl rand -hex 32). Clients send "
@@ -51,15 +54,50 @@ class Settings:
             )
 
 
-def token_from_environment() -> str | None:
-    """The token in TF_DICOM_CE_SERVE_TOKEN, None if not set; UserError if no header can hold it."""
-    token = os.environ.get(TOKEN_VARIABLE, "").strip()
-    if not (token.isascii() and token.isprintable() and " " not in token):
-        raise UserError(f"{TOKEN_VARIABLE}: only letters, digits and signs of ASCII can be sent.")
-    return token or None
+def read_tokens(path: Path | None = None) -> dict[str, str]:
+    """Tokens by name: that of TF_DICOM_CE_SERVE_TOKEN, named "environment", and those of a file.
+
+    A line of the file is a name, spaces and a token; one that is empty or begins with # is not
+    read.
+
+    Raises:
+        UserError: The file cannot be read, others can read it, or a line is none of these; a
+            header cannot hold the token.
+    """
+    found = {}
+    if alone := os.environ.get(TOKEN_VARIABLE, "").strip():
+        found["environment"] = alone
+        if not _TOKEN.fullmatch(alone):
+            raise UserError(
+                f"{TOKEN_VARIABLE}: only letters, digits and signs of ASCII can be sent."
+            )
+    if path is None:
+        return found
+    try:
+        with path.open(encoding="utf-8") as file:
+            mode, lines = os.fstat(file.fileno()).st_mode, file.read().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise UserError(f"--tokens {path}: {reason}. Give a file of names and tokens.") from None
+    if mode & 0o077:
+        raise UserError(f"--tokens {path}: others can read it. Run: chmod 600 {path}")
+    for number, line in enumerate(lines, 1):
+        name, *rest = line.split() or ["#"]
+        if name.startswith("#"):
+            continue
+        if len(rest) != 1 or not _TOKEN.fullmatch(rest[0]) or name in found:
+            raise UserError(
+                f"--tokens {path}, line {number}: write a name that no other line has, a space, "
+                "and a token of ASCII letters, digits and signs."
+            )
+        found[name] = rest[0]
+    if not found:
+        raise UserError(f"--tokens {path}: there is no token in it. Write lines of name and token.")
+    return found
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether an address, or `localhost`, is of this machine alone."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

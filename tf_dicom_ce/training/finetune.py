@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from scipy.optimize import minimize_scalar
 
 from tf_dicom_ce.config import FinetuneConfig, finetune_config, preset_of
 from tf_dicom_ce.data import datasets
@@ -15,6 +16,7 @@ from tf_dicom_ce.data.splits import write_split
 from tf_dicom_ce.data.tasks import Task, load_given
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.models.backbones import describe_encoder, load_encoder
+from tf_dicom_ce.models.familiarity import familiarity_of, features
 from tf_dicom_ce.models.heads import Head
 from tf_dicom_ce.saved_model.reading import digest_of
 from tf_dicom_ce.saved_model.writing import built_size, in_float32
@@ -35,6 +37,8 @@ from tf_dicom_ce.wording import interval, number
 
 #: Bytes of memory that the scales of a frozen encoder may take.
 _MOST_SEEN = 2**30
+#: Training images that tell what is familiar.
+_MOST_FAMILIAR = 2000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +117,7 @@ def finetune(
             model = build_head(config, layer, len(labelled.classes))
         if ended:
             result = run_folder.read_result(folder, model)
+            model.temperature = result.get("temperature", 1.0)
             return Finetuned(in_float32(model), result["best_epoch"], result["test"], folder)
         if encoder is not None and not exported:
             described = {"weights_digest": digest_of(encoder.get_weights())}
@@ -157,6 +162,10 @@ def finetune(
         model = in_float32(model)
         if not writes:
             return Finetuned(model, epoch, {}, folder)
+        if task == "classification":
+            validation["temperature"] = model.temperature = _temperature(
+                model, list(_answers(model, _passes(labelled, config, split.validation))), labelled
+            )
         answers = _answers(model, _passes(labelled, config, split.test))
         evaluate = evaluate_segmentation if task == "segmentation" else evaluate_classification
         measures = evaluate(answers, labelled, config.seed, folder)
@@ -165,6 +174,9 @@ def finetune(
             of_sides = split.sides.items()
             patients = {side: len(set(labelled.patients[rows])) for side, rows in of_sides}
             content |= {"patients": patients, **result}
+            rows = datasets.spread(split.train, _MOST_FAMILIAR), split.validation
+            of_sides = (_features(model, _passes(labelled, config, side)) for side in rows)
+            model.familiarity = familiarity_of(*of_sides)
             if content["encoder"] and "backbone" not in content["encoder"]:
                 del content["backbone"]  # unknown for a model of the caller
             version = model.export(Path(export) / task, config.image_size, content)
@@ -228,6 +240,32 @@ def _answers(model: Head, images: tf.data.Dataset) -> Iterator[dict[str, np.ndar
     for x, *_ in images:
         answers = {name: values.numpy() for name, values in step(x).items()}
         yield from ({name: answers[name][k] for name in answers} for k in range(len(x)))
+
+
+def _temperature(model: Head, answers: list[Mapping], task: Task) -> float:
+    """What the logits are divided by, so that the validation images' classes are likeliest."""
+    rows = task.split.validation
+    if not len(rows):
+        return 1.0
+    logits = tf.constant(np.stack([answer["logits"] for answer in answers]))
+    at = np.arange(len(rows)), task.targets[rows]
+
+    def loss(power):
+        model.temperature = math.exp(power)
+        likelihood = model.answer(logits)["probabilities"].numpy()[at]
+        return -np.log(np.maximum(likelihood, 1e-7)).mean()
+
+    return math.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x)
+
+
+def _features(model: Head, images: tf.data.Dataset) -> np.ndarray:
+    """What `Familiarity` looks at, of batches (x, …); float32 [N, Σ C_k]."""
+
+    @tf.function(input_signature=[images.element_spec[0]], autograph=False)
+    def step(x):
+        return features(model.see(x))
+
+    return np.concatenate([step(x).numpy() for x, *_ in images])
 
 
 def _passes(task: Task, config: FinetuneConfig, rows: np.ndarray) -> tf.data.Dataset:

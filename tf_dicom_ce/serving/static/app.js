@@ -28,6 +28,7 @@ function complain(problem, retry) {
     $("access").hidden = false;
     $("token").focus();
   }
+  $("retry").textContent = problem.status === 409 ? "Look at it all the same" : "Try again";
   $("error-words").textContent = problem instanceof Problem ? problem.message : `This page failed: ${problem.message}`;
   $("retry").hidden = problem.status === 401;
   again = retry;
@@ -61,7 +62,7 @@ function answerTo(body, { name, version }, query, options) {
 }
 
 /** Asks for the answer to `file` (to a frame from 0; the middle one if not given) and shows it. */
-async function look(frame) {
+async function look(frame, more = {}) {
   if (!file || !models.length) return;
   running.abort();
   running = new AbortController();
@@ -71,7 +72,7 @@ async function look(frame) {
   say(`Looking at ${file.name} …`);
   $("result").setAttribute("aria-busy", "true");
   try {
-    const query = frame === undefined ? { picture: "true" } : { picture: "true", frame };
+    const query = { picture: "true", ...(frame === undefined ? {} : { frame }), ...more };
     const response = await answerTo(asked, models[$("model").selectedIndex], query, { signal });
     const answer = await response.json();
     const picture = await readPicture(answer.picture);
@@ -83,7 +84,7 @@ async function look(frame) {
     if (signal.aborted) return;
     if (frame === undefined) $("result").hidden = true;
     else showFrame();
-    complain(problem, () => look(frame));
+    complain(problem, () => look(frame, problem.status === 409 ? { unfamiliar: "true" } : more));
   }
   $("result").removeAttribute("aria-busy");
 }
@@ -98,6 +99,9 @@ function show() {
   $("result").hidden = false;
   $("result-title").textContent = isMask ? `${name}, version ${version}` : answer.class;
   $("synthetic").hidden = !synthetic;
+  $("unfamiliar").hidden = !(answer.familiarity < answer.model.threshold);
+  $("familiarity").hidden = answer.familiarity === undefined;
+  $("familiarity").textContent = `Familiarity of the image: ${answer.familiarity?.toFixed(2)} (like those in training: ${answer.model.threshold} and more).`;
   $("meaning").textContent = TASKS[task].meaning;
   $("classes").replaceChildren(...found.map(isMask ? legend : bar));
   $("canvas").setAttribute("aria-label", isMask ? `The image with outlines: ${words}` : "The image");
@@ -160,7 +164,8 @@ async function save(accept, more = {}) {
   say("Making the file …");
   try {
     const { file: asked, answer } = shown;
-    const response = await answerTo(asked, answer.model, { frame: answer.image.frame, ...more }, { accept });
+    const query = { frame: answer.image.frame, unfamiliar: "true", ...more }; // it is shown already
+    const response = await answerTo(asked, answer.model, query, { accept });
     const name = /filename="(.+)"/.exec(response.headers.get("Content-Disposition"))[1];
     const href = URL.createObjectURL(await response.blob());
     element("a", { href, download: name }).click();
