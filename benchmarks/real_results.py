@@ -1,12 +1,11 @@
-"""Stores SEG and SR of real files in a real Orthanc, fetches each, compares (3 min).
+"""Stores SEG and SR of real files in a real Orthanc, fetches and compares them (3 min).
 
     python -m benchmarks real_results ../shared/data/real_us
 
-Untrained heads answer for every frame that can be read. The sources are stored by STOW-RS, then
-the results, which are fetched by WADO-RS and held against what the heads said. Prints counts by
-kind, and what was wrong; exits with 1 if anything was. Needs root, and Debian's orthanc,
-orthanc-dicomweb and dicom3tools. Orthanc runs in a network namespace of its own, as it listens on
-every interface.
+Untrained heads predict every frame that can be read. Sources and results are stored by STOW-RS; the
+results are fetched by WADO-RS and compared with the predictions. Prints counts by kind, and faults;
+exits with 1 if there are faults. Needs root, and Debian's orthanc, orthanc-dicomweb and
+dicom3tools. Orthanc runs in its own network namespace, because it listens on every interface.
 """
 
 import argparse
@@ -46,7 +45,7 @@ PLUGIN = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
 
 @contextlib.contextmanager
 def orthanc(folder: Path) -> Iterator[None]:
-    """Runs an empty one that asks for no password; it keeps its files below `folder`."""
+    """Runs an empty Orthanc without a password; it keeps its files below `folder`."""
     settings = {"StorageDirectory": str(folder), "IndexDirectory": str(folder)}
     settings |= {"DicomServerEnabled": False, "AuthenticationEnabled": False, "Plugins": [PLUGIN]}
     configuration = folder / "orthanc.json"
@@ -66,7 +65,7 @@ def orthanc(folder: Path) -> Iterator[None]:
 
 
 class Remembering:
-    """A head that keeps what it answered."""
+    """A head that keeps its answers."""
 
     def __init__(self, head):
         self.model, self.find_sector, self._head = head.model, head.model.find_sector, head
@@ -79,7 +78,7 @@ class Remembering:
 
 
 def faults(result: Dataset, row: dict[str, str], path: Path, answer: dict) -> list[str]:
-    """What is not as the head said, and the errors of dciodvfy."""
+    """Differences from the head's answers, and the errors of dciodvfy."""
     found = []
     if result.Modality == "SEG":
         mask = open_image(path, frame=int(row["frame"])).in_file(answer["mask"])
@@ -104,7 +103,7 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 
 
 def compare(task: str, index: Index, folder: Path, counts: Counter) -> Iterator[str]:
-    """Predicts, stores, fetches and compares; counts, and yields what was wrong."""
+    """Predicts, stores, fetches and compares; counts results, and yields faults."""
     from tf_dicom_ce.prediction.batch import Head, predict  # TensorFlow takes its time
 
     version = export_untrained(folder, FinetuneConfig(task=task, image_size=(64, 96), width=1 / 16))
