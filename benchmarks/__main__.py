@@ -1,12 +1,12 @@
-"""Measures, fuzzes and other checks that take long.
+"""Runs benchmarks, fuzzers and other long checks.
 
     python -m benchmarks                           lists them
-    python -m benchmarks fuzz_reader --count 3000  runs one; the options are its own, see --help
-    python -m benchmarks step input --trial        measures some of the first ones, at tiny sizes
-    python -m benchmarks all                       measures them all, into docs/performance.md
+    python -m benchmarks fuzz_reader --count 3000  runs one; see its --help for options
+    python -m benchmarks step input --trial        runs two benchmarks at tiny sizes
+    python -m benchmarks all                       runs all benchmarks, into docs/performance.md
 
-Wants the extra `[bench]` and an idle machine; the times are about those on two cores. What was
-measured is kept in build/benchmarks.
+Needs the extra `[bench]` and an idle machine. The stated times are for two cores. Results are kept
+in build/benchmarks.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from benchmarks import MEASURED
 
 
 def listing() -> dict[str, str]:
-    """Name -> first line of the docstring of each; nothing is imported, for that takes seconds."""
+    """Name -> first line of its docstring, without slow imports."""
     found = dict.fromkeys(MEASURED, "")
     for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
         tree = ast.parse(path.read_text())
@@ -31,7 +31,7 @@ def listing() -> dict[str, str]:
 
 
 def main(words: Sequence[str]) -> int | None:
-    """Runs what the first word names; without one, lists what there is."""
+    """Runs the benchmark named by the first word; without a word, lists all."""
     known = listing()
     if not words or words[0] in ("-h", "--help"):
         print(__doc__)

@@ -2,10 +2,10 @@
 
     python -m benchmarks archive --files 20000 200000
 
-Writes so many ultrasound files of 32×32 pixels, ten a patient; a fresh process each then indexes
-and decodes them from nothing, with this machine's processes and with a cluster on loopback; then
-1 % more files come, and it does so again. Rows say seconds, the largest memory of that process
-itself, and whether index and store are the same.
+Writes the given numbers of ultrasound files with 32×32 pixels, ten per patient. Fresh processes
+index and decode them, once with this machine's processes and once with a cluster on loopback. Then
+1 % more files are added, and both are repeated. Rows have seconds, the peak memory of the process,
+and hashes of index and store.
 """
 
 import argparse

@@ -1,27 +1,28 @@
-"""How many planted mistakes an audit finds, beside simpler ways (10 min).
+"""Measures how many planted mistakes an audit finds, compared with simpler ways (10 min).
 
     tf-dicom-ce phantom --preset standard --out DIR
     python -m benchmarks audits phantom DIR
     python -m benchmarks audits wrapped WRAPPED_US
 
-Of the phantom, `truth.csv` says what each file shows; of WRAPPED_US (DICOM with a `truth.csv`:
-path, organ, patient), the organ says which group is right. Sets:
+For the phantom, `truth.csv` has the true content of each file. For WRAPPED_US (DICOM with a
+`truth.csv`: path, organ, patient), the organ gives the right group. Sets:
 
-    as it is        the phantom's slips in single files; of WRAPPED_US, a schema that takes its
-                    vague description for a group of its own
+    as it is        the phantom's slips in single files; for WRAPPED_US, a schema that maps its
+                    vague description to a separate group
     files           3 % of the files get another group's value, --seeds times
     studies         all files of 3 % of the studies do, --seeds times
 
-Ways, each with AUROC and the precision among as many files as are wrong;
+Ways, each with AUROC and the precision among the n likeliest files, n being the number of wrong
+ones:
 
     audit           pictures and values, as `tf-dicom-ce audit` does
     pictures        its pictures alone
     majority        the share of the study's other files that say something else
     thumbnails      a forest on 16×24 pixels, cross-validated by patient; 1 − p of the value
 
-The 95 % intervals are over patients. `allowed` are wrong values whose study shows such scenes now
-and then; the last columns leave them out. --network trains a VGG16-BN of a quarter of the width on
-the groups themselves, in five folds, and says how well it predicts them (10 min more).
+The 95 % intervals are over patients. `allowed` are wrong values whose study sometimes shows such
+scenes; the last columns leave them out. --network trains a VGG16-BN with a quarter of the width on
+the groups themselves, in five folds, and measures how well it predicts them (10 min more).
 """
 
 import argparse

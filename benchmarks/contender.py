@@ -1,10 +1,10 @@
-"""The process of one contender: it does what it is asked to do, and tells how long that took.
+"""The process of one contender, which runs tasks on request and reports their times.
 
     python -m benchmarks.contender MODULE:FUNCTION ARGUMENTS
 
-FUNCTION, called with the JSON object ARGUMENTS, gives the tasks: name -> something to call, which
-may return more measures than its seconds. Then, line by line on standard input and output,
-{"task": name, "times": n} is answered by n measures and by the process's memory.
+FUNCTION, called with the JSON object ARGUMENTS, returns the tasks: name -> function, which may
+return measures besides its seconds. Then every line {"task": name, "times": n} on standard input is
+answered on standard output by n measures and the process's memory.
 """
 
 import importlib

@@ -1,13 +1,13 @@
-"""Probes of several encoders side by side, by set and arm, paired by draw (seconds).
+"""Compares the probes of several encoders, by set and arm, paired by draw (seconds).
 
     python -m benchmarks encoders probes
 
-The folder holds what `tf-dicom-ce probe … --run probes/SET/ARM-SEED` left: sets of labelled images,
-arms, and pretraining seeds. A cell is the mean over seeds and draws. The difference from an arm
-(--against, by default imagenet) is taken by draw, of means over the seeds; its 95 % interval is
-that of Student's t over the draws. It is about other labels of the same images, not about other
-seeds: each seed's own mean stands behind the cell. --plot draws arms that are named by how many
-images they learned from, ARM.COUNT; those without a count are lines across.
+The folder holds the results of `tf-dicom-ce probe … --run probes/SET/ARM-SEED`: sets of labelled
+images, arms, and pretraining seeds. A cell is the mean over seeds and draws. The difference from an
+arm (--against, by default imagenet) is taken by draw, from means over the seeds. Its 95 % interval
+is that of Student's t over the draws: it covers other labels of the same images, not other seeds.
+The last column has the mean of each seed. --plot draws arms named ARM.COUNT by their number of
+images; arms without a count are horizontal lines.
 """
 
 import argparse

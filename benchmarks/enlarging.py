@@ -1,11 +1,11 @@
-"""A head's masks enlarged by nearest neighbour or by interpolated probabilities (1 min).
+"""Compares masks enlarged by nearest neighbour and by interpolated probabilities (1 min).
 
     python -m benchmarks enlarging export/segmentation/1
     python -m benchmarks enlarging export/segmentation/1 --data DIR --labels CSV
 
-The same probabilities on the same test images (those of the phantom, without --data), both ways.
-Prints the mean over images of every measure by class, and the difference with its 95 % interval,
-of 1,000 resamples of whole patients.
+Both ways use the same probabilities on the same test images (without --data, those of the phantom).
+Prints the mean over images of every measure by class, and the difference with its 95 % interval
+from 1,000 resamples of whole patients.
 """
 
 import argparse
@@ -81,6 +81,6 @@ def measured(truth: np.ndarray, mask: np.ndarray, classes: list[str]) -> dict[st
 
 
 def mean(table: np.ndarray) -> list[float]:
-    """Of what is defined, by column."""
+    """The mean of the values that are not NaN, by column."""
     columns = (column[~np.isnan(column)] for column in table.T)
     return [float(column.mean()) if len(column) else np.nan for column in columns]

@@ -1,7 +1,8 @@
 """Mutates DICOM files of every transfer syntax and watches the reader (2 min).
 
-Prints how often each code came, by transfer syntax. Ends with 1 if a process died, took more than
-5 seconds or grew by more than 1 GB, if an exception escaped, or if header and frame disagree.
+Prints the number of results with each code, by transfer syntax. Exits with 1 if a process died,
+took more than 5 seconds or grew by more than 1 GB, if an exception escaped, or if header and frame
+disagree.
 """
 
 import argparse
@@ -63,7 +64,7 @@ class Seed(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What came of one mutation: a code, and what is wrong with it, if anything."""
+    """The result of one mutation: a code, and a violation if there is one."""
 
     number: int
     syntax: str
@@ -72,7 +73,7 @@ class Result(NamedTuple):
 
 
 def furnish(dataset: Dataset) -> None:
-    """Adds what else decides about the picture: regions, lookup tables, window, overlay."""
+    """Adds other elements that change the picture: regions, lookup tables, window, overlay."""
     table = Dataset()
     table.LUTDescriptor = [256, 0, 8]
     table.add_new("LUTData", "OW", bytes(range(256)))
@@ -179,7 +180,7 @@ def mutation(number: int, seed: int, files: list[Seed]) -> tuple[str, bytes]:
 
 
 def check(path: Path) -> tuple[str, str]:
-    """Reads a file; gives its code and what is wrong, if anything."""
+    """Reads a file; returns its code, and a violation or ""."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     try:
@@ -264,7 +265,7 @@ def fuzz(count: int, seed: int, workers: int, last: int | None = None) -> Iterat
 
 
 def table(results: list[Result]) -> str:
-    """How often each code came, by transfer syntax."""
+    """The number of results with each code, by transfer syntax."""
     counts = collections.Counter((r.syntax, r.code) for r in results)
     codes = sorted({r.code for r in results})
     rows = [["", *codes]]

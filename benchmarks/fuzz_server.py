@@ -1,10 +1,10 @@
-"""Sends hostile requests to `tf-dicom-ce serve` beside clients that behave, and watches (40 min).
+"""Sends hostile requests to `tf-dicom-ce serve` along with good clients, and watches (40 min).
 
-Bad JSON, ragged and wrong tensors, damaged images and DICOM, bombs, paths that lead elsewhere, and
-what is hardly HTTP. Prints how often each status came, by kind. Exits with 1 if the server died,
-answered 5xx other than 503, left a request without an answer that was HTTP, logged a fault of its
-own, gave a good client another answer than when it was alone, or if the server or its largest
-worker needed more memory in the last quarter of the run than in the third.
+The requests have bad JSON, ragged and wrong tensors, damaged images and DICOM, bombs, paths out of
+the repository, and malformed HTTP. Prints the number of answers with each status, by kind. Exits
+with 1 if the server died, answered 5xx other than 503, left an HTTP request without an answer,
+logged a fault of its own, gave a good client another answer than alone, or if the server or its
+largest worker needed more memory in the last quarter of the run than in the third.
 """
 
 import argparse
@@ -32,7 +32,7 @@ SIZE = (64, 96)
 
 
 def ask(port: int, request: bytes, hang_up: bool) -> int | str:
-    """Sends the bytes, perhaps as the last ones; the status, or what came in place of an answer."""
+    """Sends the bytes and may hang up; returns the status, or a description of the failure."""
     with socket.create_connection(("127.0.0.1", port), SECONDS) as connection:
         # A server may answer and hang up before it has everything.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -54,7 +54,7 @@ def ask(port: int, request: bytes, hang_up: bool) -> int | str:
 
 
 def megabytes(pid: int) -> list[float]:
-    """Memory of a process and of each below it; what they share is divided (Linux's Pss)."""
+    """Memory of a process and of each child; shared memory is divided (Linux's Pss)."""
     found, todo = [], [pid]
     for number in todo:
         folder = Path("/proc") / str(number)
@@ -72,7 +72,7 @@ def medians(series: list[float], parts: int) -> list[float]:
 
 
 class Neighbour(threading.Thread):
-    """A client that asks for the same good image all the time, and compares."""
+    """A client that repeats the same good request, and compares the answers."""
 
     def __init__(self, port: int, model: str, stop: threading.Event):
         super().__init__()
@@ -101,7 +101,7 @@ class Neighbour(threading.Thread):
 
 
 class Attack:
-    """All requests of a run, and what came of them."""
+    """All requests of a run, and their results."""
 
     def __init__(self, port: int, pid: int, hostile: Hostile):
         self._port, self._pid, self._hostile = port, pid, hostile
@@ -118,7 +118,7 @@ class Attack:
             status = type(error).__name__
         self.counts[kind, status] += 1
         answered = isinstance(status, int) and (status < 500 or status == 503)
-        # Who does not speak HTTP may be hung up on, and who talks on beyond the limit as well.
+        # The server may hang up on a client that does not speak HTTP, or exceeds the limit.
         if not answered and (status != "closed" or kind not in ("http", "paths", "bombs")):
             self.faults.append(f"request {number}, {kind}: {status}")
         if number % 100 == 99:
@@ -137,7 +137,7 @@ def tenths(series: list[float]) -> list[str]:
 
 
 def table(counts: collections.Counter) -> str:
-    """How often each status came, by kind."""
+    """The number of answers with each status, by kind."""
     statuses = sorted({status for _, status in counts}, key=str)
     rows = [["", *map(str, statuses)]]
     for kind in sorted({kind for kind, _ in counts}):

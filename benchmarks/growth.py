@@ -52,10 +52,10 @@ def _train(store: Path, frames: int, sizes: Sizes) -> dict[str, float]:
 
 
 def forget(file: Path) -> None:
-    """Takes a file out of the page cache, as if other data had driven it out.
+    """Removes a file from the page cache, as if other data had displaced it.
 
     Raises:
-        RuntimeError: It is still there: the file system lives in memory, or somebody maps the file.
+        RuntimeError: The file is still there: its file system is in memory, or a process maps it.
     """
     handle = os.open(file, os.O_RDONLY)
     try:
@@ -89,9 +89,9 @@ def tables(results: dict) -> list[Table]:
         for frames, found in results.items()
     ]
     note = (
-        "Mapped pages (libraries and store) are the system's, which takes them back when memory is "
-        "short. With the store driven out of memory, every batch comes from the disk, as from a "
-        "store larger than memory."
+        "Mapped pages (libraries and store) belong to the system, which frees them when memory is "
+        "short. With the store not in memory, every batch is read from the disk, as with a store "
+        "larger than memory."
     )
     return [Table("Training at the quick size as the store grows", header, rows, note)]
 

@@ -1,4 +1,4 @@
-"""Requests that a server has to refuse or answer, but not fail on, for `fuzz_server`.
+"""Requests that a server has to refuse or answer without failing, for `fuzz_server`.
 
 Each is the bytes of a whole HTTP request, a function of seed and number.
 """
@@ -17,7 +17,7 @@ MODELS = ("classification", "segmentation")
 
 
 def http(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
-    """A request as it goes over the wire; underscores in names of headers are hyphens."""
+    """The bytes of a request; underscores in names of headers become hyphens."""
     fields = {"Host": "localhost", "Connection": "close", "Content-Length": str(len(body))}
     fields |= {name.replace("_", "-"): value for name, value in headers.items()}
     lines = [f"{method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in fields.items()), "", ""]
@@ -38,7 +38,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def png(height: int, width: int, depth: int = 8, content: bytes = b"") -> bytes:
-    """A PNG that says it is so large; its pixels are the zlib stream `content`."""
+    """A PNG that claims this size; its pixels are the zlib stream `content`."""
     header = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)
     parts = chunk(b"IHDR", header), chunk(b"IDAT", content), chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
@@ -48,7 +48,7 @@ class Hostile:
     """Makes requests.
 
     Args:
-        seed: Other seeds make others.
+        seed: Seed of the requests.
         image: A good PNG to damage.
     """
 
@@ -70,7 +70,7 @@ class Hostile:
         }
 
     def request(self, number: int) -> tuple[str, bytes]:
-        """The kind and the bytes of a request; bombs are rare, for each costs much."""
+        """The kind and the bytes of a request; bombs are rare, because each is expensive."""
         rng = random.Random(f"{self._seed} {number}")
         weights = [1 if kind == "bombs" else 20 for kind in self.kinds]
         (kind,) = rng.choices(list(self.kinds), weights)
@@ -207,7 +207,7 @@ class Hostile:
         return http(method, f"{root}{name}{part}{end}", b"{}" if method == "POST" else b"")
 
     def _http(self, rng: random.Random) -> bytes:
-        """What is hardly HTTP, or lies about its body."""
+        """Malformed HTTP, or a false length of the body."""
         path, body = f"/v1/models/{rng.choice(MODELS)}:predict", b'{"instances": [1]}'
         good = http("POST", path, body)
         return rng.choice(

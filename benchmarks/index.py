@@ -1,6 +1,6 @@
-"""The first and the second index of a folder beside pydicom and gdcm (2 min).
+"""Compares the first and second index of a folder with pydicom and gdcm (2 min).
 
-Copies of pydicom's own ultrasound files (one of them a cine), three elements of each. Every turn
+Reads three elements of copies of pydicom's own ultrasound files, one of which is a cine. Every turn
 is a fresh process, from its start to its end, with the files in the page cache.
 """
 

@@ -1,4 +1,4 @@
-"""From DICOM files to batches: MONAI, a pydicom loop, and this project (4 min)."""
+"""Compares ways from DICOM files to batches: MONAI, a pydicom loop, this project (4 min)."""
 
 import contextlib
 from pathlib import Path

@@ -1,9 +1,9 @@
 """Kills small runs at random moments, resumes them, compares with runs left alone (20 min).
 
-A pretraining, a classifier and a segmentation head are trained with `--deterministic`, each once in
-one go and once with SIGKILLs at random moments and `--resume`. All variables (weights, statistics,
-seeds, optimizers, running means), the best weights and the history have to be equal, bit for bit.
-Exits with 1 if they are not.
+Trains a pretraining, a classifier and a segmentation head with `--deterministic`, each once without
+interruption and once with SIGKILLs at random moments and `--resume`. All variables (weights,
+statistics, seeds, optimizers, running means), the best weights and the history have to be equal,
+bit for bit. Exits with 1 if they are not.
 """
 
 import argparse
@@ -49,9 +49,9 @@ def make_data(folder: Path) -> None:
 
 
 def command(what: str, data: Path, run: Path, epochs: int) -> list[str]:
-    """The command of a run; the same for its first start and for going on.
+    """The command of a run, for its first start and for resuming.
 
-    Heads stand on the encoder of the pretraining where there is one, else on none.
+    Heads use the encoder of the pretraining if there is one.
     """
     exported = run.parent / "pretraining-whole" / "export" / "encoder"
     encoder = exported if exported.exists() else "none"

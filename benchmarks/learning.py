@@ -1,4 +1,4 @@
-"""How the arms of `pretexts` learn."""
+"""The training of the arms of `pretexts`."""
 
 import argparse
 import importlib.util
@@ -176,7 +176,7 @@ _TEACHERS = {"lite0": _lite0, "lite2": _lite2}
 
 
 def _seen(frames, parts: set[str], seed):
-    """What the encoder sees of frames, uint8 [N, H, W, 1]: z-scored images."""
+    """The encoder's input for frames, uint8 [N, H, W, 1]: z-scored images."""
     if "unseen" in parts:
         frames = _regraded(tf.cast(frames, tf.float32), seed)
     x = standardise(frames)
@@ -189,7 +189,7 @@ def _seen(frames, parts: set[str], seed):
 
 
 def _regraded(frames, seed):
-    """Frames with another gamma, gain, blur and speckle each."""
+    """Changes gamma, gain, blur and speckle of each frame at random."""
 
     def draw(number, low, high, shape=(frames.shape[0], 1, 1, 1)):
         own = seed + tf.constant([0, number * 1_000_003])

@@ -1,4 +1,4 @@
-"""Images a second of the phantom, in one process and in one a core (1 min)."""
+"""Measures images per second of the phantom, in one process and in one per core (1 min)."""
 
 import functools
 import os

@@ -1,26 +1,26 @@
-"""What an encoder could learn from instead: every pretext that was tried, by its parts (5 min).
+"""Trains an encoder by any of the pretexts that were tried, given by its parts (5 min).
 
     python -m benchmarks pretexts distilled+masked --data POOL --labels POOL.csv --out export/a
 
-trains an encoder as `train --preset quick` does and exports it, to be measured by `tf-dicom-ce
-probe` and `python -m benchmarks encoders`. What won became a setting of `train`; the others live
-here alone, so that their rows in docs/results/encoders.md can be obtained again. An arm is a
+trains an encoder as `train --preset quick` does and exports it. Measure it by `tf-dicom-ce probe`
+and `python -m benchmarks encoders`. The best pretext became a setting of `train`; the others are
+kept here only, so that their rows in docs/results/encoders.md can be reproduced. An arm is a
 pretext
 
     ce         the paper's, without tags
     distilled  P2…P5 learn the standardised scales of EfficientNet-Lite0, which sees whole images
-    alone      nothing but what the parts below add
+    alone      only the losses of the parts below
 
 and parts of it, each after a plus:
 
     masked     the encoder sees images in which 40 % of the blocks of 8×8 are black
     beams      the same, columns of blocks, as a shadow along the beams of a linear probe is
     unseen     the encoder sees images with other gain, gamma, blur and noise; the teacher does not
-    sector     only where there is ultrasound counts
+    sector     only pixels of the ultrasound count
     cosine     the learning rate falls to 0
     long       twice the epochs
     wide       half of VGG16's width instead of a quarter
-    warm       the encoder is EfficientNet-Lite0 itself, from ImageNet on; a tenth of the rate
+    warm       the encoder is EfficientNet-Lite0 with ImageNet weights; a tenth of the rate
     lite2      EfficientNet-Lite2 is the teacher; `both`: Lite0 and Lite2 are
     tags       tags predicted from P4 and P5 of the whole image, pooled by attention
     shuffled   the same with another patient's tags

@@ -1,8 +1,8 @@
-"""Renders again what was measured, into docs/performance.md (seconds).
+"""Renders the stored results into docs/performance.md again (seconds).
 
-One JSON file a benchmark says what was measured, when, on what, with which command. A block of the
-document stands between `<!-- name -->` and `<!-- /name -->`: `goals`, `machine`, and one for each
-benchmark; the prose is left alone.
+Each benchmark has one JSON file with results, date, machine and command. A block of the document is
+between `<!-- name -->` and `<!-- /name -->`: `goals`, `machine`, and one for each benchmark. The
+prose is not changed.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measures what is named (`all`: everything, `report`: nothing), and renders all records."""
+    """Runs the named benchmarks (`all`: all, `report`: none), and renders all records."""
     trial = " --trial" if options.trial else ""
     folder = options.results or Path("build", "benchmarks-trial" if trial else "benchmarks")
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def machine() -> dict[str, str]:
 
 
 def write(document: Path, records: Mapping[str, dict], benchmarks: Mapping) -> None:
-    """Renders the records; a block without one is left as it is.
+    """Renders the records; a block without a record is not changed.
 
     Args:
         document: Markdown with the marks; a picture of the same name is drawn beside it.
@@ -116,7 +116,7 @@ def _goals(goals: list[Goal]) -> Table:
 
 
 def _machines(records: Mapping[str, dict]) -> Table:
-    """One row for what all records have in common, more where they differ."""
+    """One row if all records are from the same machine, more if they differ."""
     rows = []
     for record in records.values():
         versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())

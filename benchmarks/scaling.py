@@ -1,4 +1,4 @@
-"""What an image costs a training step as batch, image size and width grow (2 min)."""
+"""Measures the cost of an image in a training step as batch, size and width grow (2 min)."""
 
 import contextlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A model repository with an untrained head, `tf-dicom-ce serve` on it, and a client of that."""
+"""A model repository with an untrained head, `tf-dicom-ce serve` on it, and a client."""
 
 import base64
 import contextlib
@@ -49,24 +49,24 @@ def export_untrained(root: Path, config: FinetuneConfig, encoder: str = "none") 
 
 @contextlib.contextmanager
 def served(root: Path, log: Path) -> Iterator[tuple[int, int]]:
-    """Serves a repository in a process of its own, at a free port of this machine.
+    """Serves a repository in another process, at a free port of this machine.
 
     Args:
         root: The repository.
-        log: File for what the server writes to stderr.
+        log: File for the server's stderr.
 
     Yields:
-        Port and process id, when the models are loaded. Afterwards the server is asked to end.
+        Port and process id, when the models are loaded. Afterwards the server is stopped.
 
     Raises:
-        RuntimeError: It ended by itself, or does not end when asked to.
+        RuntimeError: The server ended by itself, or does not end on SIGTERM.
     """
     command = ["-m", "tf_dicom_ce.cli.child", "serve", str(root), "--port", "0"]
     with (
         log.open("w") as stderr,
         subprocess.Popen(
             [sys.executable, *command],
-            stdin=subprocess.PIPE,  # that nobody writes to: the server ends with this process
+            stdin=subprocess.PIPE,  # never written to: the server ends with this process
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
@@ -112,7 +112,7 @@ def picture(height: int, width: int, seed: int) -> bytes:
 
 
 class Client:
-    """A connection that is kept, and a request that is ready to be sent.
+    """An open connection with a prepared request.
 
     Args:
         port: Of the server, on this machine.
@@ -132,7 +132,7 @@ class Client:
         """Sends it and reads the answer."""
         try:
             return self._ask()
-        except ConnectionError:  # the server has closed what was idle while A was measured
+        except ConnectionError:  # the server has closed the idle connection
             self._connection.close()
             return self._ask()
 

@@ -1,4 +1,4 @@
-"""What HTTP adds to a prediction: `serving_latency`, into the document (3 min)."""
+"""Measures what HTTP adds to a prediction: `serving_latency`, into the document (3 min)."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from benchmarks.tables import Goal, Table, at_least, at_most, ratios, spread
 
 
 def measure(sizes: Sizes, folder: Path) -> list[dict]:
-    """What `serving_latency` finds in a process of its own, by head."""
+    """The result of `serving_latency`, run in another process, by head."""
     width = str(sizes.configs["paper"].width)
     file = folder / "serving.json"
     rounds = ["--rounds", str(5 * sizes.least), "--turns", str(sizes.least)]

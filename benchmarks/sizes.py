@@ -1,4 +1,4 @@
-"""How large everything is that is measured: `FULL`, and `TRIAL` to see that it runs."""
+"""The sizes of all benchmarks: `FULL`, and `TRIAL` for a quick check."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ LABELS = 10  # of the schema `ultrasound`
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """What is measured, and for how long.
+    """The sizes and durations of benchmarks.
 
     Attributes:
         configs: Name -> settings of the training step.
@@ -21,8 +21,8 @@ class Sizes:
         dicom_files: Number of those that are decoded.
         header_files: Number of those that are indexed.
         patients: Patients whom the phantom renders, with two images each.
-        least: Rounds in any case.
-        patience: Multiplies the seconds that a measurement may go on after these rounds.
+        least: Least number of rounds.
+        patience: Multiplies the seconds that a measurement may take after these rounds.
     """
 
     configs: Mapping[str, PretrainConfig]

@@ -1,4 +1,4 @@
-"""How long a command takes to start, up to the first training step (3 min).
+"""Measures how long commands take to start, up to the first training step (3 min).
 
 Every turn is a fresh process, from its start to its end.
 """
@@ -13,7 +13,7 @@ from benchmarks.tables import Goal, Table, at_most, digits, spread
 from benchmarks.turns import Contender, by_turns, timed
 
 COMMANDS = ("phantom", "index", "train", "tune", "finetune", "study", "predict", "serve")
-#: What must do without TensorFlow; the rest of the package computes with it.
+#: Modules that must not load TensorFlow.
 WITHOUT_TENSORFLOW = ("dicom.reader", "intake.index", "phantom.cohort", "results.files", "cli")
 HELP = "tf-dicom-ce --help"
 _SECONDS = 90.0
@@ -21,7 +21,7 @@ _CHECK = "import sys, tf_dicom_ce.{}; sys.exit('tensorflow' in sys.modules)"
 
 
 def measure(sizes: Sizes, folder: Path) -> dict:
-    """Seconds by what is started, and what loads TensorFlow without need."""
+    """Seconds by command, and modules that load TensorFlow without need."""
     program = str(Path(sys.executable).with_name("tf-dicom-ce"))
     python, config = sys.executable, sizes.configs["quick"]
     starts = {
@@ -70,7 +70,7 @@ def tables(results: dict) -> list[Table]:
     """Seconds."""
     rows = [[name, spread(seconds)] for name, seconds in results["seconds"].items()]
     loading = ", ".join(results["loads tensorflow"]) or "none"
-    note = f"Of {', '.join(WITHOUT_TENSORFLOW)}, TensorFlow is loaded by: {loading}."
+    note = f"These of {', '.join(WITHOUT_TENSORFLOW)} load TensorFlow: {loading}."
     return [Table("Start of a process, to its end", ("", "s"), rows, note)]
 
 

@@ -1,4 +1,4 @@
-"""The pretraining step beside the same step in PyTorch, and the machine's limit (9 min)."""
+"""Compares the pretraining step with the same step in PyTorch, and the machine's limit (9 min)."""
 
 import contextlib
 import dataclasses
@@ -61,7 +61,7 @@ def _step(name: str, config: PretrainConfig, sizes: Sizes) -> dict:
             for side, contender in contenders.items()
         }
         n = sizes.product
-        for library in LIBRARIES:  # in the same rounds, for the machine's speed goes up and down
+        for library in LIBRARIES:  # in the same rounds, because the machine's speed varies
             contender = stack.enter_context(
                 Contender("benchmarks.pretraining.peak:tasks", library=library, n=n)
             )
@@ -79,7 +79,7 @@ def _step(name: str, config: PretrainConfig, sizes: Sizes) -> dict:
 
 
 def _parts(name: str, config: PretrainConfig, sizes: Sizes, store: Path) -> dict:
-    """Seconds of the step's parts, and those for which a step waited for its batch."""
+    """Seconds of the step's parts, and seconds for which a step waited for its batch."""
     preset = as_json(config)
     write_store(store, 64 * config.batch_size, config.image_size)
     with (
@@ -118,7 +118,7 @@ def tables(results: dict) -> list[Table]:
     ]
     first, last = results["differences"]
     note = (
-        "From equal weights, losses and gradients' norms of both sides differ by at most "
+        "With equal initial weights, losses and gradient norms of both sides differ by at most "
         f"{first:.0e} at the first step, the losses by {last:.0e} at the third, relatively."
     )
     return [*found, Table("Matrix product, float32: the limit", header, products, note)]
@@ -171,8 +171,8 @@ def _sides(name: str, size: dict) -> Table:
     work = sum(size["operations"].values()) * size["images"] / 1e9
     rounds = len(size["seconds"][OURS])
     note = (
-        f"{digits(work)} GFLOP a step; {rounds} steps of each, by turns. Memory: the process's "
-        "peak, and of it what is no file's. bfloat16: weights and losses stay float32."
+        f"{digits(work)} GFLOP per step; {rounds} steps of each, in turns. Memory: the process's "
+        "peak, and the part without mapped files. bfloat16: weights and losses stay float32."
     )
     return Table(f"Training step, {name}: {size['setting']}", header, rows, note)
 
@@ -197,9 +197,9 @@ def _parts_table(name: str, size: dict) -> Table:
     rows.append(["step, the batch at hand", spread(parts["step"]), "100 %", ""])
     waited = sum(size["waited"]) / sum(parts["step from the store"])
     note = (
-        f"A step from the store takes {spread(parts['step from the store'])} s, and it had nothing "
-        f"to do but to wait for the next batch during at most {100 * waited:.2f} % of that. `read` "
-        "runs beside the step, not in it; in the step, parts may run beside each other."
+        f"A step from the store takes {spread(parts['step from the store'])} s; it waits for the "
+        f"next batch for at most {100 * waited:.2f} % of that time. `read` runs in parallel to the "
+        "step; parts of the step may also run in parallel."
     )
     title = f"Parts of the step, {name}, each alone"
     return Table(title, ("", "s", "of the step", "GFLOP/s"), rows, note)

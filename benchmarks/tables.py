@@ -1,4 +1,4 @@
-"""What a benchmark has to say: tables, goals with what was found, medians with quartiles."""
+"""The output of benchmarks: tables, goals with results, medians with quartiles."""
 
 import dataclasses
 import math
@@ -12,7 +12,7 @@ class Table:
 
     Attributes:
         title: One line above it.
-        header: Of each column; the first column names the row.
+        header: Headings of the columns; the first column names the row.
         rows: Cells.
         note: A line below it, or "".
     """
@@ -23,7 +23,7 @@ class Table:
     note: str = ""
 
     def markdown(self) -> str:
-        """As Markdown; numbers stand on the right."""
+        """The table in Markdown; numbers are right-aligned."""
         lines = [self.header, ["---", *["---:"] * (len(self.header) - 1)], *self.rows]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return "\n\n".join(filter(None, (f"**{self.title}**", table, self.note)))
@@ -35,9 +35,9 @@ class Goal:
 
     Attributes:
         what: The figure.
-        wanted: In words and numbers.
-        found: The same of what was measured.
-        met: Whether it is reached.
+        wanted: The goal in words and numbers.
+        found: The result in words and numbers.
+        met: Whether the goal is reached.
     """
 
     what: str

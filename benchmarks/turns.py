@@ -1,7 +1,7 @@
-"""Contenders in processes of their own, asked by turns: A B A B …, never two at a time.
+"""Contenders in separate processes, which run in turns: A B A B …, never two at a time.
 
-TensorFlow's and PyTorch's threads would be in each other's way in one process; and what a machine
-does beside, or how warm it is, falls on all contenders alike.
+In one process, TensorFlow's and PyTorch's threads would disturb each other. In turns, other load
+and the temperature of the machine affect all contenders alike.
 """
 
 import json
@@ -17,7 +17,7 @@ from pathlib import Path
 Measures = dict[str, float]
 
 _EVERY = 0.05  # seconds between two looks at a working contender's memory
-_PAUSE = 0.3  # seconds between two turns: threads of the one before still look for work
+_PAUSE = 0.3  # seconds between two turns: threads of the last turn still spin
 
 
 class Contender:
@@ -26,10 +26,10 @@ class Contender:
     Args:
         function: `module:function`, see `contender`.
         environment: Variables that differ from this process's.
-        arguments: Of the function.
+        arguments: Arguments of the function.
 
     Attributes:
-        memory: Bytes: the highest `peak`, `anonymous` and `mapped` that were seen so far.
+        memory: Bytes: the highest `peak`, `anonymous` and `mapped` so far.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Contender:
         self._log.close()
 
     def ask(self, task: str, times: int = 1) -> list[Measures]:
-        """Has a task done and returns the measures of each time."""
+        """Runs a task and returns the measures of each time."""
         print(json.dumps({"task": task, "times": times}), file=self._process.stdin, flush=True)
         answer = self._answer()
         self._see(answer["memory"])
@@ -92,12 +92,12 @@ def by_turns(
     least: int = 3,
     pause: float = _PAUSE,
 ) -> dict[str, list[Measures]]:
-    """Goes round and round, after one round that does not count.
+    """Runs rounds of turns, after one round that does not count.
 
     Args:
-        turns: Name -> what does that contender's turn and gives its measures.
-        seconds: No round is begun after that time.
-        least: Rounds in any case.
+        turns: Name -> function that runs the contender's turn and returns its measures.
+        seconds: Time after which no round begins.
+        least: Least number of rounds.
         pause: Seconds before each turn.
 
     Returns:

@@ -1,4 +1,4 @@
-"""How often a study's verdicts are false, how often they see an effect, and power (120 min).
+"""Measures how often a study's verdicts are false, or show an effect; and power (120 min).
 
     OMP_NUM_THREADS=1 python -m benchmarks verdicts      for docs/study.md
 
@@ -7,10 +7,10 @@ the study's own `paired_test` and `verdicts`. The difference of two arms for see
 
     d_sp = δ + σ_S u_s + σ_P v_p + σ_R w_sp,
 
-u, v, w of variance 1. Seeds and patients are drawn for each condition anew, or u and v are the
-same in all four. Prints Markdown: false families in per cent, where δ is 0, Δ, or each in half of
-the conditions; shares of comparisons that are shown; and power as `power` states it and as it is.
-Every row draws from the same seed.
+with u, v, w of variance 1. Seeds and patients are drawn for each condition separately, or u and v
+are the same in all four. Prints Markdown: false families in per cent, with δ = 0, δ = Δ, or each in
+half of the conditions; shares of comparisons that are shown; and power, as stated by `power` and as
+found. Every row has the same seed.
 """
 
 import argparse
@@ -38,10 +38,10 @@ GRID_OF_POWER = tuple(itertools.product(SEEDS[1:], (10, *PATIENTS)))
 DIFFERENCES = (0.02, 0.05, 0.10, 0.20)
 SHAPES = {
     "normal": lambda rng, size: rng.normal(size=size),
-    # The luck of each arm is exponential, its sd 2^-0.5; arms are alike.
+    # The deviations of each arm are exponential with sd 2^-0.5; arms are alike.
     "skewed arms": lambda rng, size: rng.laplace(size=size) / np.sqrt(2),
     "heavy (t, 3)": lambda rng, size: rng.standard_t(3, size) / np.sqrt(3),
-    # Arms of one mean that are not alike, as where one fails now and then and the other never.
+    # Arms with the same mean that are not alike: one sometimes fails, the other never does.
     "skewed differences": lambda rng, size: rng.exponential(size=size) - 1,
 }
 RIGHT_OR_WRONG = "right or wrong"  # one image of each patient, right with probability 0.6 + …
@@ -52,14 +52,14 @@ MUCH_BY_SEED = (0.08, 0.0, 0.16)
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is drawn.
+    """The distribution of differences.
 
     Attributes:
         spreads: σ_S, σ_P, σ_R.
         shape: Name of u's, v's and w's distribution.
         shared: Whether u and v are the same in all conditions.
         differences: δ of each condition.
-        weight: Of its number of families.
+        weight: Factor of its number of families.
     """
 
     spreads: tuple[float, float, float]
@@ -69,7 +69,7 @@ class Scenario:
     weight: float = 1.0
 
 
-# What the differences of docs/results spread: see docs/study.md.
+# The spreads of the differences in docs/results, see docs/study.md.
 SPREADS = (LIKE_OURS, MUCH_BY_SEED, (0.08, 0.11, 0.03), (0, 0.06, 0.10))
 SPREADS += ((0.19, 0.06, 0.35), (0.06, 0.46, 0.10))
 SCENARIOS = (

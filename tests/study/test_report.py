@@ -171,7 +171,7 @@ def test_a_gain_is_excluded_and_power_is_told(tmp_path):
         assert float(row["power"]) > 0.8
         assert float(row["smallest"]) < 0.048
     plain = files["report.md"]
-    seen = plain.index("How small an effect this study can see")
+    seen = plain.index("The smallest effect that this study can show")
     assert seen < plain.index("## In plain words")
     assert "A gain of Δ is **excluded** at frozen 5 % (" in plain
     assert 'class="excluded">excluded</b> at frozen 5 %' in files["report.html"]

@@ -157,7 +157,7 @@ def test_the_prediction_does_not_choose_its_images(tmp_path):
 def test_the_worst_masks_in_order(segmented):
     _, run = segmented
     html = (run / "test.html").read_text()
-    worst, found = html.split("The worst by Dice")[1].split("Found where it is not")
+    worst, found = html.split("The worst by Dice")[1].split("<h2>False positives")
     # Images 5 and 6 have no class: they have no Dice.
     assert re.findall(r"<code>a,b/(\d).dcm</code>", worst) == ["7", "3", "2", "1", "4"]
     assert re.findall(r"<b>(.*?)</b>", worst) == [
@@ -226,7 +226,7 @@ def test_ten_are_shown_of_twelve_classified_images(tmp_path):
     assert "<b>true poor, probability 0.0500; predicted good, probability 0.9500</b>" in html
     assert "</code>, frame 12, patient <code>P&lt;9&gt;</code>" in html
     assert len(pictures(html)) == 10
-    assert "Found where it is not" not in html
+    assert "<h2>False positives" not in html
     assert (tmp_path / "confusion.png").is_file()
 
 

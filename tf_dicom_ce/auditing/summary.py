@@ -17,7 +17,7 @@ class TagAudit:
     of_files: Estimate  # number of files that contradict their study
     of_studies: Estimate  # number of files of studies that their pictures contradict
     slips: dict[str, float]  # T and ε, see `slips.Slips`
-    contradicted: int  # files whose value is likelier wrong than right
+    contradicted: int  # files whose value is more likely wrong than right
     contradicted_studies: int
     contradicted_patients: int
     unknown: int  # files without a value, or with one that is not mapped
@@ -40,7 +40,7 @@ def summary(audited: Audit) -> str:
 
 def _of_tag(found: TagAudit) -> Iterator[str]:
     yield (
-        f"{found.tag}: {found.contradicted} of {found.files[-1]} files likelier wrong than right, "
+        f"{found.tag}: {found.contradicted} of {found.files[-1]} files more likely wrong than right, "
         f"of {found.contradicted_studies} studies and {found.contradicted_patients} patients; "
         f"{found.unknown} files without a value"
     )
