@@ -173,8 +173,8 @@ def test_what_a_schema_says_of_missing_values_is_a_value(archive, encoder, tmp_p
 def test_summary(audited):
     lines = summary(audited).splitlines()
     assert lines[0] == (
-        "study: 4 of 106 files more likely wrong than right, of 2 studies and 2 patients; 2 files "
-        "without a value"
+        "study: 4 of 106 files more likely wrong than right, of 2 studies and 2 patients; "
+        "2 files without a value"
     )
     assert lines[1].startswith("  kidney, abdomen: 33 files, about 0 (0 to ")
     assert "  not judged, for lack of patients: none of the labels (1)" in lines
