@@ -1,7 +1,7 @@
-"""Ways through the encoder in a training step: as they stand, and what is done instead (4 min).
+"""Compares ways through the encoder in a training step: Keras', and this package's (4 min).
 
-`plain` are Keras' BatchNorm and whole convolutions; `fused` takes TensorFlow's BatchNorm; `remat`
-also computes every block again in the backward pass (`keras.remat`); `ours` is the package.
+`plain` is Keras' BatchNorm and whole convolutions; `fused` uses TensorFlow's BatchNorm; `remat`
+also recomputes every block in the backward pass (`keras.remat`); `ours` is the package.
 """
 
 from pathlib import Path
@@ -41,7 +41,7 @@ def _measure(preset: dict, seconds: float, times: int, least: int) -> dict:
 
 
 def tasks(preset: dict, way: str) -> dict:
-    """The contender: `step` goes one way."""
+    """The contender: `step` by one way."""
     import keras
 
     from benchmarks.pretraining import ours
@@ -64,12 +64,12 @@ def tasks(preset: dict, way: str) -> dict:
 
 
 def tables(results: dict) -> list[Table]:
-    """A table a size."""
+    """One table per size."""
     return [_table(name, found) for name, found in results.items()]
 
 
 def goals(results: dict) -> list:
-    """None: it tells what earns its lines."""
+    """None: it only shows which optimisations pay."""
     return []
 
 

@@ -1,1 +1,1 @@
-"""The pretraining step beside the same step in PyTorch, and beside the machine's limit."""
+"""Compares the pretraining step with the same step in PyTorch, and with the machine's limit."""

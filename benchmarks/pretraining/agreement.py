@@ -1,10 +1,11 @@
-"""That both sides compute the same: from equal weights, equal losses, gradients and updates.
+"""Checks that both sides compute the same losses, gradients and updates from equal weights.
 
-This project writes down its weights and its data and takes some steps; PyTorch takes them from
-there. Losses and gradients' norms of the first step have to agree. The last step's losses hang on
-the updates as well, but loosely: Adam's first update is little more than the gradients' signs, so
-that rounding counts, and PyTorch's own two memory formats are 0.001 apart after two of them. At the
-first step losses agree to 1e-6; the norm of F's gradient, through 17 BatchNorms, to some 1e-3.
+This project saves its weights and data and runs some steps; PyTorch runs the same steps from the
+file. Losses and gradient norms of the first step have to agree. The losses of the last step check
+the updates as well, but loosely: Adam's first update is little more than the signs of the
+gradients, so rounding counts, and PyTorch's own two memory formats differ by 0.001 after two
+updates. At the first step losses agree to 1e-6; the norm of F's gradient, through 17 BatchNorms, to
+some 1e-3.
 """
 
 from pathlib import Path
@@ -26,10 +27,10 @@ def differences(config: PretrainConfig, file: Path) -> tuple[float, float]:
 
     Args:
         config: Settings of the step.
-        file: For weights and data; is written.
+        file: File to write weights and data to.
 
     Raises:
-        RuntimeError: One is above `MOST`, or the networks have other numbers of parameters.
+        RuntimeError: A difference is above `MOST`, or the numbers of parameters differ.
     """
     found = []
     for side in ("ours", "theirs"):
@@ -110,5 +111,5 @@ def _as_in_pytorch(weight: np.ndarray) -> np.ndarray:
 
 
 def _turned(images: np.ndarray) -> np.ndarray:
-    """By 180°; images [..., h, w]."""
+    """Turns images [..., h, w] by 180°."""
     return images[..., ::-1, ::-1].copy()

@@ -1,4 +1,4 @@
-"""The networks' shapes, for those who must not import TensorFlow; `agreement` compares them."""
+"""The networks' shapes, for modules that must not import TensorFlow; `agreement` checks them."""
 
 ENCODER = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))  # 3×3 convolutions, channels; a pool
 DECODER = (256, 128, 64, 32)  # channels of the 3×3 up-convolutions

@@ -20,17 +20,17 @@ from tf_dicom_ce.models.gan import ContextEncoderGAN  # noqa: E402
 from tf_dicom_ce.training.loop import training_step  # noqa: E402
 from tf_dicom_ce.training.networks import build_pretraining  # noqa: E402
 
-_END = 0.002  # seconds from the last op of a step until Python goes on, at most
+_END = 0.002  # most seconds from the last op of a step until Python continues
 
 
 def compiled(config: PretrainConfig, labels: int) -> ContextEncoderGAN:
-    """The model with its optimizers; the process's threads are those of such a training."""
+    """The model with its optimizers; sets the process's threads as such a training does."""
     load_tensorflow(training=config)
     return build_pretraining(config, labels)
 
 
 def batch(config: PretrainConfig, labels: int) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Images like z-scored ones, [N, H, W, 1], and tags [N, L], all known."""
+    """Random images like z-scored ones, [N, H, W, 1], and tags [N, L], all known."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((config.batch_size, *config.image_size, 1), np.float32)
     y = rng.integers(0, 2, (config.batch_size, labels)).astype(np.float32)
@@ -46,9 +46,9 @@ def tasks(preset: dict, labels: int, store: str | None = None) -> dict:
         store: A generated store.
 
     Returns:
-        `step` on a batch that is ready; with a store also `read`, the next batch alone, and
-        `step from the store`, which tells for how many seconds at most it `waited` for the batch
-        of the step after it.
+        `step` on a prepared batch; with a store also `read`, the next batch alone, and `step from
+        the store`, which also measures `waited`, the most seconds for which it waited for the next
+        batch.
     """
     config = from_json(preset)
     train_step = training_step(compiled(config, labels), tf.distribute.get_strategy())
@@ -84,7 +84,7 @@ def tasks(preset: dict, labels: int, store: str | None = None) -> dict:
 
 
 class _AtHand:
-    """The same batch for ever, without an iterator."""
+    """Yields the same batch for ever, without an iterator."""
 
     def __init__(self, batch: tuple):
         self._batch = batch
@@ -94,7 +94,7 @@ class _AtHand:
 
 
 class _Timed:
-    """Tells when a batch that was taken within a step came."""
+    """Measures when a batch that was fetched within a step arrived."""
 
     def __init__(self, batches: Iterator):
         self._batches = batches
@@ -109,8 +109,8 @@ class _Timed:
     def waited(self, start: float) -> float:
         """Seconds for which a step from `start` until now waited for the next batch, at most.
 
-        A batch that came before the step's other results cost no wait, one that came last may have
-        been waited for all the time.
+        A batch that arrived before the step's other results caused no wait. For a batch that
+        arrived last, the step may have waited all the time.
         """
         came = float(self._came)
         return 0.0 if time.time() - came > _END else came - start

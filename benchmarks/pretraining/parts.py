@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: each part of it alone, as the step runs it."""
+"""Measures the parts of a training step, each alone, as the step runs it."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from tf_dicom_ce.models.losses import adversarial_loss, discriminator_loss
 def tasks(preset: dict) -> dict:
     """The contender: forward and backward through `encoder`, `decoder` and `discriminator`.
 
-    And `optimizers`: both updates on gradients that are ready.
+    The task `optimizers` runs both updates on prepared gradients.
     """
     config = from_json(preset)
     model, (x, tags) = compiled(config, LABELS), batch(config, LABELS)
@@ -29,7 +29,7 @@ def tasks(preset: dict) -> dict:
 
 
 def _network(call: Callable, network, x: tf.Tensor, with_input: bool) -> Callable:
-    """Forward and backward, to the weights and to the input if something stands before it."""
+    """Forward and backward pass, to the weights and, unless it is the first part, to the input."""
 
     @tf.function(autograph=False)
     def run(x):
@@ -72,6 +72,6 @@ def _optimizers(model: ContextEncoderGAN) -> Callable:
 
 
 def _done(found) -> None:
-    """Waits for all of it."""
+    """Waits for all results."""
     for tensor in tf.nest.flatten(found):
         tensor.numpy()

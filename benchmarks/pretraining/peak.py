@@ -1,4 +1,4 @@
-"""The machine's limit: the fastest product of two float32 matrices that any of three finds."""
+"""Measures the machine's limit: the fastest product of two float32 matrices by three libraries."""
 
 from collections.abc import Callable
 

@@ -1,6 +1,6 @@
 """The pretraining step in PyTorch: the same networks, losses and updates.
 
-Its up-convolutions pad on the other side than TensorFlow's. So these networks are the same on
+PyTorch's up-convolutions pad on the opposite side to TensorFlow's. So the networks are equal on
 images turned by 180°, with all kernels turned; see `agreement`.
 """
 
@@ -109,7 +109,7 @@ def _update(adam: torch.optim.Adam, parameters: list, gradients: tuple) -> None:
 
 
 def tasks(preset: dict, labels: int, variant: str) -> dict:
-    """The contender: `step` on a batch that is ready."""
+    """The contender: `step` on a prepared batch."""
     config = from_json(preset)
     step = Step(config, labels, variant)
     x = torch.randn(config.batch_size, 1, *config.image_size)

@@ -13,7 +13,7 @@ def operations(config: PretrainConfig) -> dict[str, int]:
     """Operations of a step for one image, by part of the networks; D sees the patch."""
     encoder, decoder, d = _encoder(config), _decoder(config), _discriminator(config)
     return {
-        # Nobody asks for the gradient with respect to images, real patches …
+        # The gradient with respect to images and real patches is not needed …
         "encoder": 3 * sum(encoder) - encoder[0],
         "decoder": 3 * sum(decoder),
         # … and the predicted patch has two losses: L_D, and L_adv, which leaves D's weights alone.

@@ -1,1 +1,1 @@
-"""From files to batches: a plain pydicom loop, MONAI, and this project with and without a store."""
+"""Ways from files to batches: a pydicom loop, MONAI, and this project with or without a store."""

@@ -1,7 +1,7 @@
-"""From DICOM files to z-scored training batches, in the ways that are compared.
+"""The compared ways from DICOM files to z-scored training batches.
 
-Every contender reads the files of a folder, `cold`, with nothing kept from before (but the files in
-the system's page cache), or goes once over what it has kept, `warm`, in batches in random order.
+Every contender has two tasks: `cold` reads the files of a folder with an empty cache (but the files
+are in the system's page cache); `warm` reads its cache once, in batches in random order.
 """
 
 import shutil
@@ -33,10 +33,10 @@ def plain(folder: str, image_size: tuple[int, int], batch_size: int) -> Tasks:
 
 
 def ours(folder: str, image_size: tuple[int, int], batch_size: int, cache: str) -> Tasks:
-    """This project: `cold` builds the store, `warm` is the training's input from it.
+    """This project: `cold` builds the store, `warm` reads the training's input from it.
 
-    And `direct`: `--direct`, which decodes in the training's process at every step. `cache` is a
-    folder for stores.
+    The task `direct` is `--direct`, which decodes in the training's process at every step. `cache`
+    is a folder for stores.
     """
     from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
 
@@ -84,15 +84,15 @@ def monai(
     dataset: str,
     workers: int,
 ) -> Tasks:
-    """MONAI's own way, everything up to the z-score kept.
+    """MONAI's way, which caches everything up to the z-score.
 
     Args:
-        folder: Of the files.
+        folder: Folder of the files.
         image_size: Height and width.
-        batch_size: Images a batch.
-        cache: Folder for what is kept.
+        batch_size: Images per batch.
+        cache: Folder of the cache.
         dataset: `CacheDataset` (in memory) or `PersistentDataset` (on disk).
-        workers: Of the DataLoader, and threads that fill the cache; 0: none.
+        workers: Workers of the DataLoader, and threads that fill the cache; 0 for none.
     """
     from monai import data, transforms
 

@@ -9,17 +9,17 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, RLELossless
 from tf_dicom_ce.phantom import dicom_file
 from tf_dicom_ce.phantom.studies import RawTags
 
-# About as often as in the phantom, whose files are what the rest of the docs speak of.
+# About the shares of the phantom, which the rest of the docs use.
 _SYNTAXES = (JPEGLSLossless, JPEGLSLossless, JPEGLSLossless, RLELossless, ExplicitVRLittleEndian)
 _AT_ONCE = 1000  # frames
 
 
 def write_store(folder: Path, frames: int, image_size: tuple[int, int]) -> None:
-    """Writes the pixels of a store: noise.
+    """Writes the pixels of a store, with noise.
 
     Args:
-        folder: Of the store.
-        frames: How many.
+        folder: Folder of the store.
+        frames: Number of frames.
         image_size: Height and width in pixels.
     """
     folder.mkdir(parents=True)
@@ -43,8 +43,8 @@ def write_dicom(folder: Path, files: int, image_size: tuple[int, int]) -> None:
     """Writes gray single-frame ultrasound files; their region is the whole picture.
 
     Args:
-        folder: Is made.
-        files: How many.
+        folder: Folder to make.
+        files: Number of files.
         image_size: Rows and columns.
     """
     folder.mkdir(parents=True)

@@ -41,8 +41,8 @@ def summary(audited: Audit) -> str:
 def _of_tag(found: TagAudit) -> Iterator[str]:
     yield (
         f"{found.tag}: {found.contradicted} of {found.files[-1]} files more likely wrong than "
-        f"right, of {found.contradicted_studies} studies and {found.contradicted_patients} patients; "
-        f"{found.unknown} files without a value"
+        f"right, of {found.contradicted_studies} studies and {found.contradicted_patients} "
+        f"patients; {found.unknown} files without a value"
     )
     for k, name in enumerate((*found.groups, "all")):
         told = [
