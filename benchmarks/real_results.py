@@ -3,13 +3,13 @@
     python -m benchmarks real_results ../shared/data/real_us
     PATH=/env/bin:$PATH python -m benchmarks real_results FOLDER --python /env/bin/python
 
-Untrained heads answer for every frame that can be read. The sources are stored by STOW-RS, then
-the results, one SEG and one SR a file, which are fetched by WADO-RS and held against what the heads
-said, by pydicom and, of SRs, by DCMTK. Where they are installed, which `/env` is an example of,
-segimage2itkimage (dcmqi 1.5.7) reads every SEG, and by --python those of `elsewhere.py`. PixelMed
-(Debian's libpixelmed-java, default-jre-headless) validates all, which takes ten minutes. Prints
-counts by kind, and what was wrong; exits with 1 if anything was. Needs root, and Debian's orthanc,
-orthanc-dicomweb, dcmtk and dicom3tools. Orthanc runs in a network namespace of its own, as it
+Untrained heads predict every frame that can be read. The sources are stored by STOW-RS, then the
+results, one SEG and one SR per file. The results are fetched by WADO-RS and compared with the
+predictions, by pydicom and, for SRs, by DCMTK. If installed, segimage2itkimage (dcmqi 1.5.7) reads
+every SEG, and --python names an environment with the packages of `elsewhere.py`. PixelMed (Debian's
+libpixelmed-java, default-jre-headless) validates all results, which takes ten minutes. Prints
+counts by kind, and faults; exits with 1 if there are faults. Needs root, and Debian's orthanc,
+orthanc-dicomweb, dcmtk and dicom3tools. Orthanc runs in its own network namespace, because it
 listens on every interface.
 """
 

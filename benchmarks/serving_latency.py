@@ -1,14 +1,14 @@
-"""What HTTP adds to a prediction: `serve` against the SavedModel in this process (4 min).
+"""Measures what HTTP adds to a prediction: `serve` against a SavedModel in process (4 min).
 
     python -m benchmarks serving_latency                       heads of the paper's size
     python -m benchmarks serving_latency --width 0.25
     python -m benchmarks serving_latency --encoder export/encoder
 
-An image is a PNG of the head's size, 256 x 384 by default; of a segmentation the mask is asked for.
-Two things are measured, by turns (A B A B ...), and told as medians: one image, asked for by one
-client; and images a second, in batches of 8 in process, and by 8 clients that ask for one image
-each over HTTP. A client sends what it has ready and reads the whole answer; it does not parse it.
-Exits with 1 if HTTP adds more than 5 ms, or if 8 clients get less than 0.95 of the images. Wants an
+An image is a PNG of the head's size, 256 x 384 by default; the answer of a segmentation is the
+mask. Two figures are measured in turns (A B A B ...), and given as medians: the time of one image
+for one client, and images per second, in batches of 8 in process and by 8 clients with one image
+each over HTTP. A client sends a prepared request and reads the whole answer, without parsing it.
+Exits with 1 if HTTP adds more than 5 ms, or if 8 clients get less than 0.95 of the images. Needs an
 idle machine.
 """
 
