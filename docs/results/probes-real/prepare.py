@@ -3,8 +3,9 @@
     python prepare.py WRAPPED_US MORE_US OUT
 
 WRAPPED_US has DICOM and `truth.csv` (path, dataset, patient, label, mask), MORE_US pictures and
-`rows.csv` (path, patient, organ, probe). OUT gets `thyroid.csv` and `lung.csv`, whose patients are
-split 50 % test, 10 % validation; and `pool/` with `pool.csv`, all images of no test patient.
+`rows.csv` (path, patient, organ, probe). OUT gets `thyroid.csv`, `lung.csv`, `colon.csv` and
+`kidney.csv`, whose patients are split 50 % test, 10 % validation; and `pool/` with `pool.csv`, all
+images of no test patient.
 """
 
 import csv
@@ -46,11 +47,13 @@ truth, pictures = read(wrapped / "truth.csv"), read(more / "rows.csv")
 thyroid = [row for row in truth if row["dataset"] == "ddti" and row["mask"]]
 lung = [row for row in truth if row["dataset"] == "pocus"]
 colon = [row for row in pictures if row["path"].startswith("colon") and row["mask"]]
+kidney = [row for row in pictures if row["organ"] == "kidney" and row["mask"]]
 tested = set()
 for name, rows, what, seed in (
     ("thyroid", thyroid, "mask", 0),
     ("lung", lung, "label", 1),
     ("colon", colon, "mask", 0),
+    ("kidney", kidney, "mask", 0),
 ):
     split = sides(rows, seed)
     tested |= {patient for patient, side in split.items() if side == "test"}
