@@ -180,3 +180,13 @@ def test_a_distilled_encoder_names_its_teacher_and_had_no_tags(teacher, words):
     of_head = model_card("classification", HEAD | {"encoder": content, "head": "linear"})
     assert "A linear classifier on an ultrasound encoder." in of_head
     assert "- Encoder: distilled from" in of_head
+
+
+def test_what_it_knows_and_how_sure_it_is():
+    plain = model_card("classification", HEAD)
+    assert "It always answers" in plain and "Probabilities are not calibrated." in plain
+    told = {"threshold": 0.5, "held_out_images": 45, "within": 0.95}
+    card = model_card("classification", {**HEAD, "familiarity": told, "temperature": 1.875})
+    assert "It always answers" not in card and "not calibrated" not in card
+    assert "`familiarity` below 0.5" in card and "95.0 % of its 45 validation images" in card
+    assert "a temperature of 1.88" in card

@@ -150,6 +150,7 @@ def test_segmentation_as_json(server, in_region):
         "weights_digest": "d" * 64,
         "task": "segmentation",
         "synthetic": False,
+        "threshold": None,
     }
     assert "esearch use only" in answer["notice"]
     assert answer["image"] == {
