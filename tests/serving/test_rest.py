@@ -448,6 +448,18 @@ def test_odd_heads_are_no_faults(server, head):
     assert server.get("/healthz").status_code == 200
 
 
+def test_a_length_that_is_told_twice_ends_the_connection(server):
+    head = b"POST /v1/models/half_plus_three:predict HTTP/1.1\r\nHost: localhost\r\n"
+    head += b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+    url, found = server.base_url, b""
+    with socket.create_connection((url.host, url.port), timeout=30) as connection:
+        connection.sendall(head + b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        while part := connection.recv(1 << 16):
+            found += part
+    assert found.startswith(b"HTTP/1.1 400 ") and b"connection: close" in found.lower()
+    assert found.count(b"HTTP/1.1 ") == 1  # what follows is no request
+
+
 def test_dicom_is_served(server):
     response = server.post(
         f"{MODELS}/segmentation/dicom",
