@@ -107,7 +107,8 @@ def test_predicts(run, heads, write, ramp, tmp_path):
     write("data/a", ramp, StudyDescription="US LIVER")
     code, out = run("python", "-c", ANSWERS, tmp_path / "data", heads, extras=True)
     assert code == 0, out
-    assert len(list((tmp_path / "empty" / "out" / "dicom").iterdir())) == 1
+    for kind in ("seg", "sr"):
+        assert len(list((tmp_path / "empty" / "out" / kind).iterdir())) == 1
 
 
 def ask(url):

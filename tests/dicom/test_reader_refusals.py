@@ -41,6 +41,7 @@ def test_every_code_has_a_remedy():
         Code.EXCLUDED,
         Code.NO_SECTOR,
         Code.COPY,
+        Code.UNFAMILIAR,
     }
 
 

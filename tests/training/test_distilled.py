@@ -49,7 +49,7 @@ def test_resumed_to_the_same_bits(data, exported, tmp_path, capsys):
     ("wrong", "words"),
     [
         ({"teacher": "nowhere"}, "--teacher nowhere: neither imagenet nor an exported encoder"),
-        ({"teacher": "imagenet", "lambda_tags": 1.0}, "not --lambda-tags"),
+        ({"teacher": "imagenet", "lambda_tags": 1.0}, "leave out --lambda-tags"),
         ({"teacher": "imagenet", "shuffle_tags": True}, "tags, which --teacher leaves out"),
     ],
 )
