@@ -41,7 +41,7 @@ def key_of(content: str, frame: int | None) -> bytes:
 def read(folder: Path) -> Contents:
     """What is whole in a store."""
     size, lines = whole(folder), ()
-    records = _records(folder)
+    records = _records(folder, size["frames"])
     if size["frames"]:
         lines = (folder / "told.jsonl").read_bytes()[: size["told"]].splitlines()
     number = {bytes(key): k for k, key in enumerate(records["key"])}
@@ -66,7 +66,7 @@ def use(folder: Path) -> None:
 
 
 def forget(stores: Path, frames: Mapping[str, int]) -> int:
-    """Blackens frames in all stores, and takes their keys out: whoever has them decodes them anew.
+    """Blackens frames in all stores and removes their keys. Other sources decode them anew.
 
     A store of an earlier version, of which it cannot be told what it holds, is removed.
 
@@ -84,8 +84,9 @@ def forget(stores: Path, frames: Mapping[str, int]) -> int:
     count = 0
     for folder in stores.iterdir() if stores.is_dir() else ():
         busy = f"{folder}: a training or a prediction works with it. Wait for its end."
-        size = whole(folder).get("bytes")
-        records = _records(folder) if size else ()
+        held = whole(folder)
+        size = held.get("bytes")
+        records = _records(folder, held["frames"]) if size else ()
         numbers = [k for k, (key, _) in enumerate(records) if bytes(key) in wanted]
         if numbers or not size:
             with sole(folder, busy):
@@ -97,8 +98,7 @@ def forget(stores: Path, frames: Mapping[str, int]) -> int:
     return count
 
 
-def _records(folder: Path) -> np.ndarray:
-    frames = whole(folder)["frames"]
+def _records(folder: Path, frames: int) -> np.ndarray:
     return np.fromfile(folder / "frames.bin", RECORD, frames) if frames else np.empty(0, RECORD)
 
 
