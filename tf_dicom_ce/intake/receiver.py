@@ -60,7 +60,9 @@ def receive(folder: Path, host: str, port: int, title: str, callers: Collection[
     handlers = [
         (evt.EVT_C_STORE, inbox.keep),
         (evt.EVT_REJECTED, _tell_rejection),
-        *((kind, inbox.tell) for kind in (evt.EVT_RELEASED, evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)),
+        # Not EVT_CONN_CLOSE, which another thread triggers while the last instance is still kept
+        (evt.EVT_RELEASED, inbox.tell),
+        (evt.EVT_ABORTED, inbox.tell),
     ]
     busy = f"{folder}: another process receives there. Choose another folder, or stop it."
     with _open(folder, busy), muted("pynetdicom"), quiet():
