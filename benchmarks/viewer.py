@@ -95,7 +95,7 @@ def cine(folder: Path) -> list[np.ndarray]:
     ]
     for kind in ("seg", "sr"):
         with (folder / f"{kind}.dcm").open("wb") as file:
-            write_dicom(file, kind, sources[0], findings, MODEL)
+            write_dicom(file, kind, [(sources[0], findings)], MODEL)
     return masks
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -73,6 +73,10 @@ class Finding:
     def mask(self, source: SourceImage) -> np.ndarray:
         """The mask in its place in the file, uint8 [Rows, Columns]."""
         return np.frombuffer(zlib.decompress(self.packed), np.uint8).reshape(source.shape)
+
+
+#: A file's image, any frame of it, and what was found in its frames, in their order; at least one.
+Examined = tuple[SourceImage, Sequence[Finding]]
 
 
 def _cropped(mask: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:

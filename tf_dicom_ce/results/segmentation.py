@@ -92,12 +92,12 @@ def _without_pixels(source: SourceImage, findings: Sequence[Finding], model: Mod
         content_label="SEGMENTATION",
         content_description=model.intended_use,
         omit_empty_frames=False,
-        **identity(source, findings, model, "SEG"),
+        **identity([(source, findings)], model, "SEG"),
     )
     del result.PixelData
     result.PatientOrientation = result.ContentCreatorName = ""
     _place(result, source)
-    mend(result, source, findings)
+    mend(result, [(source, findings)])
     return result
 
 

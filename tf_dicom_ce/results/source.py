@@ -1,6 +1,7 @@
 """One frame of a file, with what a result has to say about where it comes from."""
 
 import dataclasses
+import hashlib
 import math
 import os
 from typing import NamedTuple
@@ -53,11 +54,12 @@ class SourceImage:
     # (0012,0064) De-identification Method Code Sequence: code values, coding schemes and meanings.
     hiding: tuple[tuple[str, str, str], ...] = ()
     plane: Plane | None = None  # None of ultrasound, and where the header does not tell
+    digest: str = ""  # SHA-256 of `pixels` in hex, where the header has no SOP Instance UID
 
     @classmethod
     def of(cls, found: Frame, frame: int | None) -> "SourceImage":
         """The source of a frame, of this number (None: the middle), in the process that read it."""
-        header, frames, spacing, hiding, plane = None, 1, None, (), None
+        header, frames, spacing, hiding, plane, digest = None, 1, None, (), None, ""
         if found.header is not None:
             with quiet():
                 header, frames = _texts(found.header), number_of_frames(found.header)
@@ -66,9 +68,15 @@ class SourceImage:
                 if header["SOPClassUID"] not in ULTRASOUND and frames == 1:
                     spacing = _numbers(found.header, "PixelSpacing", 2, least=1e-6)
                     plane = _plane(found.header)
+                if not header["SOPInstanceUID"]:
+                    digest = hashlib.sha256(found.pixels.tobytes()).hexdigest()
         number = frames // 2 if frame is None else frame
         of_file = (header, number, frames, found.source_shape)
-        return cls(*of_file, found.region, found.pixels, spacing, hiding, plane)
+        return cls(*of_file, found.region, found.pixels, spacing, hiding, plane, digest)
+
+    def without_pixels(self) -> "SourceImage":
+        """All but the pixels: enough to write what was found."""
+        return dataclasses.replace(self, pixels=self.pixels[:0, :0])
 
     def in_file(self, mask: np.ndarray) -> np.ndarray:
         """Puts a mask of `pixels`, uint8 [height, width], in its place in the file.
