@@ -13,10 +13,12 @@ from pydicom import Dataset, Sequence
 from pydicom.dataelem import DataElement
 
 from tf_dicom_ce import __version__
+from tf_dicom_ce.dicom.reader import Frame
+from tf_dicom_ce.dicom.regions import Region
 from tf_dicom_ce.results.evidence import made_up_uids, uid_of
 from tf_dicom_ce.results.files import dicom_bytes
 from tf_dicom_ce.results.finding import Finding
-from tf_dicom_ce.results.source import open_image
+from tf_dicom_ce.results.source import SourceImage, open_image
 
 MASK = np.arange(600).astype(np.uint8).reshape(20, 30) % 4
 PROBABILITIES = np.array([0.1, 0.65, 0.25])
@@ -156,6 +158,30 @@ def test_a_mask_of_a_lossy_image_says_so(write, ramp, both):
     assert seg.LossyImageCompression == "01"
     assert seg.LossyImageCompressionRatio == [10, 2.5]
     assert seg.LossyImageCompressionMethod == ["ISO_10918_1", "ISO_15444_1"]
+
+
+@pytest.mark.parametrize(
+    ("syntax", "elements", "expected"),
+    [
+        ("1.2.840.10008.1.2.4.50", {}, ("01", "ISO_10918_1")),  # baseline JPEG always loses
+        ("1.2.840.10008.1.2.4.102", {"LossyImageCompression": "00"}, ("01", "ISO_14496_10")),
+        ("1.2.840.10008.1.2.4.91", {"LossyImageCompression": "01"}, ("01", "ISO_15444_1")),
+        ("1.2.840.10008.1.2.4.91", {}, ("00", None)),  # it may be without loss
+        ("1.2.840.10008.1.2.1", {"LossyImageCompression": "01"}, ("01", None)),
+        (
+            "1.2.840.10008.1.2.4.50",
+            {"LossyImageCompression": "01", "LossyImageCompressionRatio": [10, 2.5]},
+            ("01", None),
+        ),
+    ],
+)
+def test_the_transfer_syntax_tells_how_pixels_were_compressed(
+    build, both, ramp, syntax, elements, expected
+):
+    frame = Frame(ramp, (), Region(0, 0, 20, 30), (20, 30), build(ramp, syntax, **elements))
+    seg, _ = both(SourceImage.of(frame, None))
+    keywords = ("LossyImageCompression", "LossyImageCompressionMethod")
+    assert tuple(seg.get(keyword) for keyword in keywords) == expected
 
 
 def test_only_what_ties_a_result_to_its_study_gets_in(write, ramp, both, encode):

@@ -7,7 +7,7 @@ import os
 from typing import NamedTuple
 
 import numpy as np
-from pydicom import Dataset
+from pydicom import Dataset, uid
 from pydicom.multival import MultiValue
 
 from tf_dicom_ce.dicom.pictures import read_images
@@ -27,6 +27,19 @@ _KEYWORDS = (
     "LongitudinalTemporalInformationModified",
 )
 _OF_SEVERAL_VALUES = ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
+# (0028,2114) Lossy Image Compression Method by (0002,0010) Transfer Syntax UID (PS3.3 C.7.6.1.1.5):
+# of those that always lose something, and of those that may.
+_LOSSY = {
+    **dict.fromkeys((uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit), "ISO_10918_1"),
+    **{one: "ISO_13818_2" for one in uid.MPEGTransferSyntaxes if "MPEG2" in one.keyword},
+    **{one: "ISO_14496_10" for one in uid.MPEGTransferSyntaxes if "MPEG4" in one.keyword},
+    **{one: "ISO_23008_2" for one in uid.MPEGTransferSyntaxes if "HEVC" in one.keyword},
+}
+_PERHAPS_LOSSY = {
+    uid.JPEGLSNearLossless: "ISO_14495_1",
+    **dict.fromkeys((uid.JPEG2000, uid.JPEG2000MC), "ISO_15444_1"),
+    uid.HTJ2K: "ISO_15444_15",
+}
 
 
 class Plane(NamedTuple):
@@ -120,14 +133,29 @@ def _texts(header: Dataset) -> dict[str, str]:
     for keyword in ("SOPClassUID", "SOPInstanceUID"):
         if not texts[keyword]:
             texts[keyword] = (*_values(header.file_meta, f"MediaStorage{keyword}"), "")[0]
-    return texts
+    return texts | _compression(texts, header.file_meta.TransferSyntaxUID)
+
+
+def _compression(texts: dict[str, str], syntax: str) -> dict[str, str]:
+    """What the transfer syntax says of a lossy compression, where the header does not.
+
+    Pixels that were decompressed since do not tell how they had been compressed. A method is not
+    told beside several ratios, as each would be of another method.
+    """
+    found = {"LossyImageCompression": "01"} if syntax in _LOSSY else {}
+    is_lossy = (texts | found)["LossyImageCompression"] == "01"
+    method = (_LOSSY | _PERHAPS_LOSSY).get(syntax)
+    several = "\\" in texts["LossyImageCompressionRatio"]
+    if is_lossy and method and not texts["LossyImageCompressionMethod"] and not several:
+        found["LossyImageCompressionMethod"] = method
+    return found
 
 
 def _plane(header: Dataset) -> Plane | None:
     orientation = _numbers(header, "ImageOrientationPatient", 6)
     position = _numbers(header, "ImagePositionPatient", 3)
-    uid = (*_values(header, "FrameOfReferenceUID"), "")[0]
-    return Plane(orientation, position, uid) if orientation and position and uid else None
+    frame = (*_values(header, "FrameOfReferenceUID"), "")[0]
+    return Plane(orientation, position, frame) if orientation and position and frame else None
 
 
 def _numbers(
