@@ -5,8 +5,8 @@ frame of reference (highdicom#284). So results are made from this stand-in, whic
 elements that tie a result to its patient and study. `mend` then puts the true SOP class and the
 numbers of the frames into the references.
 
-An illegal UID makes every instance illegal that repeats it. So another one stands for it, the same
-for all images that have it, and Contributing Equipment tells of both.
+An illegal UID would make every instance that repeats it illegal. So a legal one takes its place,
+the same for all images that have it, and Contributing Equipment names both.
 """
 
 import contextlib
@@ -35,16 +35,16 @@ from tf_dicom_ce.results.source import SourceImage
 
 _TEXTS = ("PatientID", "PatientName", "StudyID", "AccessionNumber", "ReferringPhysicianName")
 _OPTIONAL = ("IssuerOfPatientID", "StudyDescription")  # left out where empty
-# The UIDs of a source that results repeat; each is made up from the one before.
+# The UIDs of a source that results repeat; one that is absent is made of the one before it.
 _UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
-# What tells that a source was de-identified, and the values it may have; () are any.
+# Elements that tell how a source was de-identified, and their allowed values; () allows any.
 _HIDING = {
     "PatientIdentityRemoved": ("YES", "NO"),
     "DeidentificationMethod": (),
     "LongitudinalTemporalInformationModified": ("UNMODIFIED", "MODIFIED", "REMOVED"),
 }
 _ZONE = re.compile(r"[+-]\d{4}", re.ASCII)
-_NO_DATE = "19000101"  # an element that has to have a value, where the source has none
+_NO_DATE = "19000101"  # where an element must have a value and the source has none
 _UNICODE = "utf8"
 _ROOT = re.compile(r"[01]\.[1-3]?\d(\.|$)|2\.", re.ASCII)  # ITU-T X.660
 
@@ -53,8 +53,8 @@ def evidence(source: SourceImage) -> Dataset:
     """The stand-in for a DICOM source.
 
     Returns:
-        An Ultrasound Image Storage instance without pixels, its text in Unicode. What is absent or
-        malformed is left empty, but UIDs are made up.
+        An Ultrasound Image Storage instance without pixels, its text in Unicode. Elements that are
+        absent or malformed are left empty; UIDs are made up instead.
     """
     header, stand_in = source.header, Dataset()
     with quiet():
@@ -186,7 +186,7 @@ def name_classes(result: Dataset, sources: Iterable[SourceImage]) -> None:
 
 
 def encoded_sequence(tag: BaseTag, items: Iterable[Dataset]) -> RawDataElement:
-    """A sequence as the bytes it has in a file; items may be changed once they were taken."""
+    """Encodes a sequence as in a file, item by item: one item may be changed to give the next."""
     file = DicomBytesIO()
     file.is_little_endian, file.is_implicit_VR = True, False
     for item in items:
@@ -201,12 +201,12 @@ def write_part10(file: BinaryIO, dataset: Dataset) -> None:
 
 
 def made_up_uids(source: SourceImage) -> tuple[str, ...]:
-    """Keywords of UIDs that are absent or illegal: results then name ones that no PACS knows."""
+    """Keywords of the UIDs that are absent or illegal; results have others, which no PACS knows."""
     return tuple(keyword for keyword in _UIDS if not _is_legal(source.header[keyword]))
 
 
 def uid_of(source: SourceImage, keyword: str) -> str:
-    """The SOP instance, series or study UID; if absent or illegal one that is always the same."""
+    """The SOP instance, series or study UID; a made-up one, always the same, if it is not legal."""
     found, number = source.header[keyword], _UIDS.index(keyword)
     if _is_legal(found):
         return found
@@ -229,7 +229,7 @@ def _is_legal(uid: str) -> bool:
 
 
 def _replacements(source: SourceImage) -> list[ContributingEquipment]:
-    """Words on every illegal UID and what stands for it, in an element that holds any text."""
+    """Names every illegal UID and the one in its place, in an element that holds any text."""
     words = [
         f"{keyword} {found[:100]} of the source is illegal: {uid_of(source, keyword)} stands "
         "for it."

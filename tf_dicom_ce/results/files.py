@@ -1,4 +1,4 @@
-"""The files of an answer: DICOM results, and a picture for a look."""
+"""The files of an answer: DICOM results, and a picture to look at."""
 
 import io
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def dicom_bytes(kind: str, source: SourceImage, finding: Finding, model: Model) 
 
 
 def overlay(pixels: np.ndarray, mask: np.ndarray, classes: tuple[str, ...]) -> bytes:
-    """Outlines on the image, and below it a legend with a line a class.
+    """Draws outlines on the image, and below it a legend with a line for each class.
 
     Args:
         pixels: Gray levels, uint8 [H, W].
@@ -59,7 +59,8 @@ def overlay(pixels: np.ndarray, mask: np.ndarray, classes: tuple[str, ...]) -> b
         classes: Names of all classes, background first.
 
     Returns:
-        A PNG in colour, W pixels wide and 14 more a class than H high.
+        A PNG in colour, W pixels wide; its height is H and 14 more for each class but
+        the background.
     """
     height, width = pixels.shape
     sheet = Image.new("RGB", (width, height + _LINE * (len(classes) - 1)))

@@ -1,4 +1,4 @@
-"""One frame of a file, with what a result has to say about where it comes from."""
+"""One frame of a file, and what a result has to repeat of its header."""
 
 import dataclasses
 import hashlib
@@ -52,10 +52,10 @@ class Plane(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class SourceImage:
-    """What a result is made of."""
+    """An image that a head is asked about, with all that a result needs of its file."""
 
-    # By keyword, as printable text, the elements that results repeat; "" where one is absent or
-    # malformed, backslashes between values. None of a PNG or JPEG.
+    # The elements that results repeat, by keyword, as printable text with backslashes between
+    # values; "" where one is absent or malformed. None of a PNG or JPEG.
     header: dict[str, str] | None
     frame: int  # of a cine, from 0
     frames: int  # (0028,0008) Number of Frames, at least 1
@@ -71,7 +71,7 @@ class SourceImage:
 
     @classmethod
     def of(cls, found: Frame, frame: int | None) -> "SourceImage":
-        """The source of a frame, of this number (None: the middle), in the process that read it."""
+        """Takes a frame, of this number (None: the middle), in the process that read it."""
         header, frames, spacing, hiding, plane, digest = None, 1, None, (), None, ""
         if found.header is not None:
             with quiet():
