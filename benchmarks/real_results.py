@@ -4,13 +4,13 @@
     PATH=/env/bin:$PATH python -m benchmarks real_results FOLDER --python /env/bin/python
 
 Untrained heads predict every frame that can be read. The sources are stored by STOW-RS, then the
-results, one SEG per file and one SR per study. The results are fetched by WADO-RS and compared with
-the predictions, by pydicom and, for SRs, by DCMTK. If installed, segimage2itkimage (dcmqi 1.5.7)
-reads every SEG, and --python names an environment with the packages of `elsewhere.py`. PixelMed
-(Debian's libpixelmed-java, default-jre-headless) validates all results, which takes ten minutes.
-Prints counts by kind, and faults; exits with 1 if there are faults. Needs root, and Debian's
-orthanc, orthanc-dicomweb, dcmtk and dicom3tools. Orthanc runs in its own network namespace, because
-it listens on every interface.
+results: one SEG and one SR per file, and a report per study of several files. The results are
+fetched by WADO-RS and compared with the predictions, by pydicom and, for SRs, by DCMTK. If
+installed, segimage2itkimage (dcmqi 1.5.7) reads every SEG, and --python names an environment with
+the packages of `elsewhere.py`. PixelMed (Debian's libpixelmed-java, default-jre-headless) validates
+all results, which takes ten minutes. Prints counts by kind, and faults; exits with 1 if there are
+faults. Needs root, and Debian's orthanc, orthanc-dicomweb, dcmtk and dicom3tools. Orthanc runs in
+its own network namespace, because it listens on every interface.
 """
 
 import argparse
@@ -144,8 +144,8 @@ def pixelmed_faults(file: Path, kind: str) -> set[str]:
         return set()
     # Their stylesheets are larger than what Java takes by default.
     limits = [f"-Djdk.xml.xpath{name}Limit=0" for name in ("ExprOp", "TotalOp", "ExprGrp")]
-    name = "DicomSRValidator" if kind == "sr" else "DicomInstanceValidator"
-    command = ["java", *limits, "-cp", ":".join(map(str, _PIXELMED))]
+    name = "DicomInstanceValidator" if kind == "seg" else "DicomSRValidator"
+    command = ["java", "-Xss512m", *limits, "-cp", ":".join(map(str, _PIXELMED))]
     command += [f"com.pixelmed.validate.{name}", file]
     said = subprocess.run(command, capture_output=True, errors="replace", text=True)
     lines = (said.stdout + said.stderr).splitlines()

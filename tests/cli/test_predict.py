@@ -12,6 +12,7 @@ from PIL import Image
 from pydicom import dcmread
 
 from tf_dicom_ce.cli import main
+from tf_dicom_ce.prediction.folder import OUTPUTS
 
 SIZE = (32, 64)
 CINE = "1.2.840.10008.5.1.4.1.1.3.1"
@@ -67,7 +68,7 @@ def table(path):
 def results(out):
     """What is in a folder of results."""
     return (
-        *({p.name: p.read_bytes() for p in (out / k).iterdir()} for k in ("seg", "sr", "overlay")),
+        *({p.name: p.read_bytes() for p in (out / k).iterdir()} for k in OUTPUTS),
         table(out / "predictions.csv"),
         table(out / "skipped.csv"),
     )
@@ -81,14 +82,21 @@ def test_a_folder(words, source, tmp_path, capsys):
     assert "PNG or JPEG among them: 1;" in printed.out
     assert f"Without an answer: 1 truncated; see {out / 'skipped.csv'}" in printed.out
     assert "trained on synthetic images alone" in printed.out
-    segs, reports, overlays, rows, skipped = results(out)
-    assert (len(segs), len(reports), len(overlays), len(rows)) == (11, 6, 41, 41)
+    *files, rows, skipped = results(out)
+    assert [len(found) for found in files] == [11, 11, 5, 41]
+    assert len(rows) == 41
     assert [row["path"] for row in skipped] == ["cut.dcm"]
     # Names and paths of patients stand in results, files.csv and skipped.csv alone.
     for path in out.rglob("*"):
         name = path.relative_to(out)
         assert "Planted" not in str(name)
-        if path.is_file() and name.parts[0] not in ("seg", "sr", "files.csv", "skipped.csv"):
+        if path.is_file() and name.parts[0] not in (
+            "seg",
+            "sr",
+            "report",
+            "files.csv",
+            "skipped.csv",
+        ):
             assert b"Planted" not in path.read_bytes()
     assert "Planted" not in (printed.out + printed.err).replace(str(source), "")
 
@@ -101,7 +109,7 @@ def test_an_archive(words, source, tmp_path, capsys):
     assert "classification 1: 12 images, 12 answered now" in capsys.readouterr().out
     rows = table(tmp_path / "out" / "predictions.csv")
     assert {row["class"] for row in rows} <= {"left", "right"}
-    assert len(list((tmp_path / "out" / "sr").iterdir())) == 6
+    assert len(list((tmp_path / "out" / "sr").iterdir())) == 11
 
 
 @pytest.mark.slow

@@ -316,61 +316,35 @@ def test_a_header_that_no_result_can_be_made_of(answered, tmp_path, monkeypatch)
         raise RecursionError(NAME)
 
     refusal = Refusal(Code.DAMAGED_HEADER, "RecursionError")
-    with monkeypatch.context() as patch:
-        patch.setattr(writing, "write_dicom", fail)
-        assert FileWriter(tmp_path, model)(file) == refusal
-    assert not list((tmp_path / "overlay").iterdir())
-    (file,) = files("n")
-    without_masks = FileWriter(tmp_path, model)(file)
-    assert [path.name for path in (tmp_path / "seg").iterdir()] == ["n.dcm"]
     monkeypatch.setattr(writing, "write_dicom", fail)
-    assert StudyWriter(tmp_path, model)([without_masks]) == [refusal]
+    assert FileWriter(tmp_path, model)(file) == refusal
     (tmp_path / "src" / "n.dcm").unlink()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     reader = SourceReader(tmp_path / "src", TagSchema.load("ultrasound").sop_classes)
     assert reader.read("n.dcm", [0]) == [Refusal(Code.OS_ERROR, "FileNotFoundError")]
 
 
-def test_a_header_that_spoils_a_report_costs_its_file(answered, tmp_path, monkeypatch):
-    """The others have a report each."""
-    model, files = answered
-    study = [FileWriter(tmp_path, model)(file) for file in files("a", "bad", "c")]
-    bad = study[1].examined[0].header["SOPInstanceUID"]
-
-    def write_dicom(file, kind, images, model, write=writing.write_dicom):
-        if any(source.header["SOPInstanceUID"] == bad for source, _ in images):
-            raise RecursionError(NAME)
-        write(file, kind, images, model)
-
-    monkeypatch.setattr(writing, "write_dicom", write_dicom)
-    (first,), refused, (third,) = StudyWriter(tmp_path, model)(study)
-    assert refused == Refusal(Code.DAMAGED_HEADER, "RecursionError")
-    assert first["sr"] != third["sr"]
-    assert {path.name for path in (tmp_path / "sr").iterdir()} == {
-        Path(row["sr"]).name for row in (first, third)
-    }
-
-
 def test_a_report_is_of_one_patient(answered, tmp_path):
     """Though the study has a picture of another."""
     model, files = answered
-    study = [FileWriter(tmp_path, model)(file) for file in files("a", "b", "c")]
-    study[1].examined[0].header["PatientID"] = "P2"
-    (first,), (other,), (third,) = StudyWriter(tmp_path, model)(study)
-    assert first["sr"] == third["sr"] != other["sr"]
-    ids = [dcmread(tmp_path / row["sr"]).PatientID for row in (first, other)]
+    study = [FileWriter(tmp_path, model)(file) for file in files("a", "b", "c", "d")]
+    for file in study[1::2]:
+        file.examined[0].header["PatientID"] = "P2"
+    first, other, third, last = StudyWriter(tmp_path, model)(study)
+    assert first["report"] == third["report"] != other["report"] == last["report"]
+    ids = [dcmread(tmp_path / row["report"]).PatientID for row in (first, other)]
     assert ids == ["P1", "P2"]
 
 
-def test_a_study_has_one_report(run, write, tmp_path):
+def test_a_study_has_a_report(run, write, tmp_path):
     """Of images that lie in two folders, between those of another study."""
     for k, (place, study) in enumerate([("a", 3), ("b", 4), ("c", 3), ("d", 4), ("e", 3)]):
         write(f"src/{place}/{k}.dcm", picture(k), StudyInstanceUID=f"1.2.{study}")
     done, rows = run()
-    reports = {path: row["sr"] for (path, _), row in rows.items()}
+    reports = {path: row["report"] for (path, _), row in rows.items()}
     assert reports["a/0.dcm"] == reports["c/2.dcm"] == reports["e/4.dcm"]
     assert reports["b/1.dcm"] == reports["d/3.dcm"] != reports["a/0.dcm"]
-    assert len(done.dicom) == 5 + 2
+    assert len(done.dicom) == 5 + 5 + 2
     for name, study, number in (("a/0.dcm", "1.2.3", 3), ("b/1.dcm", "1.2.4", 2)):
         report = dcmread(tmp_path / "out" / reports[name])
         assert report.StudyInstanceUID == study
@@ -387,11 +361,12 @@ def test_a_study_that_gets_another_image_has_a_new_report(run, write, tmp_path):
     write("src/b.dcm", picture(3), StudyInstanceUID="1.2.3")
     second, again = run()
     assert (second.before, second.new) == (1, 2)
-    assert again["a.dcm", 0]["sr"] == again["b.dcm", 0]["sr"] != rows["a.dcm", 0]["sr"]
+    assert again["a.dcm", 0]["report"] == again["b.dcm", 0]["report"] != rows["a.dcm", 0]["report"]
     assert again["a.dcm", 0]["seg"] == rows["a.dcm", 0]["seg"]
-    there = {f"sr/{path.name}" for path in (tmp_path / "out" / "sr").iterdir()}
-    assert there == {row["sr"] for row in again.values()}
-    assert len(second.dicom) == 5
+    there = {f"report/{path.name}" for path in (tmp_path / "out" / "report").iterdir()}
+    assert there == {again["a.dcm", 0]["report"]}
+    assert again["z.dcm", 0]["report"] == rows["a.dcm", 0]["report"] == ""
+    assert len(second.dicom) == 7
 
 
 def test_what_is_lost_is_made_again(run, write, tmp_path):

@@ -265,7 +265,7 @@ def written(kind, images, model):
 
 
 def test_a_study_has_one_report(study, segmenter, dsr2xml, dciodvfy):
-    """In the order of its images; it names each of them, and its SEG."""
+    """In the order of its images; it names each of them, its SEG and its SR."""
     images = study()
     content = written("sr", images, segmenter)
     assert dciodvfy(pydicom.dcmread(io.BytesIO(content)), "Comprehensive3DSR") == []
@@ -284,7 +284,9 @@ def test_a_study_has_one_report(study, segmenter, dsr2xml, dciodvfy):
     for (source, findings), sop_class in zip(images, (still, still, moving), strict=True):
         seg = pydicom.dcmread(io.BytesIO(written("seg", [(source, findings)], segmenter)))
         image = "1.2.4", source.header["SOPInstanceUID"], sop_class
-        expected |= {image, (seg.SeriesInstanceUID, seg.SOPInstanceUID, seg.SOPClassUID)}
+        sr = pydicom.dcmread(io.BytesIO(written("sr", [(source, findings)], segmenter)))
+        expected |= {image}
+        expected |= {(r.SeriesInstanceUID, r.SOPInstanceUID, r.SOPClassUID) for r in (seg, sr)}
         (region,) = (
             group.roi.ContentSequence[0].ReferencedSOPSequence[0]
             for group in report.content.get_planar_roi_measurement_groups()
@@ -293,7 +295,7 @@ def test_a_study_has_one_report(study, segmenter, dsr2xml, dciodvfy):
         )
         assert region.ReferencedSOPClassUID == sop_class
     named = report.get_evidence()
-    assert len(named) == 6 and {study for study, *_ in named} == {"1.2.3"}
+    assert len(named) == 9 and {study for study, *_ in named} == {"1.2.3"}
     assert {tuple(one) for _, *one in named} == expected
 
 

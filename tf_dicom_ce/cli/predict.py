@@ -7,12 +7,12 @@
 
 --out receives predictions.csv (a row a frame: shares of the classes and what is measured, or class
 and probabilities), seg/ (a Segmentation a file, of a segmentation), sr/ (a Structured Report a
-study), overlay/ (outlines of each frame, of a segmentation) and skipped.csv (what could not be
-read, and why). Of PNG and JPEG there are overlay and row only: a DICOM result needs a DICOM header.
-Where UIDs of a source are absent or illegal, its row names them under made_up_uids, and its DICOM
-results have others. Names there are pseudonyms; files.csv says which file is which. files.csv and
-skipped.csv quote paths, and results hold what headers and pictures say of the patient: keep them
-where the images are.
+file), report/ (one a study of several files), overlay/ (outlines of each frame, of a segmentation)
+and skipped.csv (what could not be read, and why). Of PNG and JPEG there are overlay and row only: a
+DICOM result needs a DICOM header. Where UIDs of a source are absent or illegal, its row names them
+under made_up_uids, and its DICOM results have others. Names there are pseudonyms; files.csv says
+which file is which. files.csv and skipped.csv quote paths, and results hold what headers and
+pictures say of the patient: keep them where the images are.
 
 The same command goes on where it was stopped, study by study, however that was. With --send the
 results are sent to a PACS, each once. For research; not a medical device.

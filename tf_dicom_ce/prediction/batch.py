@@ -30,7 +30,6 @@ from tf_dicom_ce.prediction.writing import (
 )
 from tf_dicom_ce.preprocessing import resize
 from tf_dicom_ce.results.codes import Coded
-from tf_dicom_ce.results.files import kinds
 from tf_dicom_ce.results.finding import Finding
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.source import SourceImage
@@ -39,6 +38,7 @@ from tf_dicom_ce.whole_files import write_table
 from tf_dicom_ce.workers import guarded_map
 
 _Skipped = list[tuple[str, str, Refusal]]  # path, number of the frame or "", and why
+_DICOM = [output for output in OUTPUTS if output != "overlay"]
 _TOGETHER = 8  # images that the head is given at once
 _SECONDS = 900.0  # for a result: a cine may have thousands of frames, a study a hundred files
 _READERS = 4  # processes at most: each may hold decoded frames of a cine ready
@@ -109,10 +109,11 @@ def predict(
 ) -> Pass:
     """Answers every study that has not all its answers in the folder yet.
 
-    A study has one report, so all its files are answered together. Its rows in `predictions.csv`
-    are written after the results that they name, and every result is whole or absent: a kill costs
-    the study under way. Of a study there is kept what was found, not what was looked at, so memory
-    grows little with its length. `files.csv` and `skipped.csv` alone quote paths.
+    A study of several files has a report, so all of them are answered together. Its rows in
+    `predictions.csv` are written after the results that they name, and every result is whole or
+    absent: a kill costs the study under way. Of a study there is kept what was found, not what was
+    looked at, so memory grows little with its length. `files.csv` and `skipped.csv` alone quote
+    paths.
 
     Args:
         index: The images, and the files that are none.
@@ -147,7 +148,7 @@ def predict(
             for image in study
         }
         kept = [row for row in found if row["file"] not in lost]
-        reports = {row["sr"] for row in found if row["sr"]} - {row["sr"] for row in kept}
+        reports = {row["report"] for row in found} - {"", *(row["report"] for row in kept)}
         for report in reports:  # of a study that has got another file, say
             (folder / report).unlink(missing_ok=True)
         return kept
@@ -168,33 +169,30 @@ def predict(
             yield [file for file, _ in under_way[-1]]
 
     writer = StudyWriter(folder, head.model)
-    for results in guarded_map(writer, answered(), refusal_of, timeout=_SECONDS, chunk=1):
+    for new in guarded_map(writer, answered(), refusal_of, timeout=_SECONDS, chunk=1):
         study = under_way.popleft()
-        if isinstance(results, Refusal):
-            results = [results] * len(study)
-        new: list[Row] = []
-        for (_, samples), result in zip(study, results, strict=True):
-            if isinstance(result, Refusal):
-                skipped += ((image.path, str(image.frame), result) for image in samples)
-                continue
-            if log:
-                _record(log, index.rows[samples[0].row].study, head.model, folder, result[0])
-            new += result
+        if isinstance(new, Refusal):
+            images = (image for _, samples in study for image in samples)
+            skipped += ((image.path, str(image.frame), new) for image in images)
+            continue
+        if log:
+            first = {row["file"]: row for row in reversed(new)}
+            for file, samples in study:
+                of_study = index.rows[samples[0].row].study
+                _record(log, of_study, head.model, folder, first[file.name])
         rows.add(*new)
         made.new += len(new)
         made.pictures += sum(not row["sr"] for row in new)
         made.made_up += sum(bool(row[MADE_UP]) for row in new)
     _write_skipped(folder, skipped)
     made.skipped.update(refusal.code.value for _, _, refusal in skipped)
-    made.dicom += dict.fromkeys(
-        row[kind] for row in rows.rows for kind in kinds(head.model) if row[kind]
-    )
+    made.dicom += dict.fromkeys(row[kind] for row in rows.rows for kind in _DICOM if row[kind])
     return made
 
 
 def _record(log: AuditLog, study: str, model: Model, folder: Path, row: Row) -> None:
     """Notes the results of a file, which all of its rows name."""
-    files = [folder / row[kind] for kind in kinds(model) if row[kind]]
+    files = [folder / row[kind] for kind in _DICOM if row[kind]]
     log.add(user_name(), study, model, [result_uid(file) for file in files])
 
 

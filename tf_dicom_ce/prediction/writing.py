@@ -84,13 +84,13 @@ class ImageWriter:
 
 @dataclasses.dataclass(frozen=True)
 class FileWriter:
-    """Writes the SEG of a file into a folder."""
+    """Writes the SEG and the SR of a file into a folder."""
 
     folder: Path
     model: Model
 
     def __call__(self, file: File) -> File | Refusal:
-        """Writes the masks; of a classification, and of a PNG or JPEG, there is none.
+        """Writes the results of a file, one of a kind; of a PNG or JPEG there is none.
 
         Returns:
             The file, now without its masks; or why it has no result: no content of a source raises.
@@ -99,36 +99,40 @@ class FileWriter:
             OSError: The folder cannot be written.
         """
         source, findings = file.examined
-        if source.header is not None and "seg" in kinds(self.model):
-            try:
-                _write(self.folder / _result("seg", file.name), "seg", [file.examined], self.model)
-            except OSError:
-                raise
-            # A header may be malformed in any way.
-            except Exception as error:
-                return _refused(self.folder, file, error)
+        try:
+            for kind in kinds(self.model) if source.header is not None else ():
+                path = self.folder / _result(kind, file.name)
+                _write(path, kind, [file.examined], self.model)
+        except OSError:
+            raise
+        # A header may be malformed in any way.
+        except Exception as error:
+            for kind in OUTPUTS:
+                (self.folder / _result(kind, file.name)).unlink(missing_ok=True)
+            for finding in findings:
+                (self.folder / _overlay(file.name, finding.frame)).unlink(missing_ok=True)
+            return Refusal(Code.DAMAGED_HEADER, type(error).__name__)
         findings = [dataclasses.replace(finding, packed=b"") for finding in findings]
         return file._replace(examined=(source, findings))
 
 
 @dataclasses.dataclass(frozen=True)
 class StudyWriter:
-    """Writes the SR of a study into a folder."""
+    """Writes the report of a study into a folder."""
 
     folder: Path
     model: Model
 
-    def __call__(self, files: Sequence[File]) -> list[list[Row] | Refusal]:
-        """Writes one report on all files of a study, or of each patient whose images it has.
+    def __call__(self, files: Sequence[File]) -> list[Row]:
+        """Writes a report on all files of a study, or of each patient whose images it has.
 
-        Where a header spoils it, each file has a report of its own.
+        A file that is alone has none: its SR says the same.
 
         Returns:
             For each file a row for `predictions.csv` of each frame: shares of the region and what
             is measured, empty where the image is not calibrated; or class and probabilities; the
             results relative to the folder, empty where there is none; keywords of the UIDs for
-            which the DICOM results have made-up ones. Or why the file has no result: no content of
-            a source raises.
+            which the DICOM results have made-up ones.
 
         Raises:
             OSError: The folder cannot be written.
@@ -137,39 +141,31 @@ class StudyWriter:
         for file in files:
             if file.examined[0].header is not None:
                 studies.setdefault(study_of(file.examined[0]), []).append(file)
-        reports: dict[str, str | Refusal] = {}
+        reports: dict[str, str] = {}
         for study in studies.values():
-            reports |= self._report(study)
-        return [
-            report if isinstance(report, Refusal) else self._rows(file, report)
-            for file in files
-            for report in [reports.get(file.name, "")]
-        ]
-
-    def _report(self, files: Sequence[File]) -> dict[str, str | Refusal]:
-        """The report of each file by the file's name, or why there is none."""
-        names = [file.name for file in files]
-        # Another report for other files: a study may get more of them.
-        digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
-        report = _result("sr", digest[:32])
-        try:
-            _write(self.folder / report, "sr", [file.examined for file in files], self.model)
-        except OSError:
-            raise
-        # A header may be malformed in any way.
-        except Exception as error:
-            if len(files) == 1:
-                return {names[0]: _refused(self.folder, files[0], error)}
-            return {name: report for one in files for name, report in self._report([one]).items()}
-        return dict.fromkeys(names, report)
+            if len(study) > 1:
+                names = [file.name for file in study]
+                # Another report for other files: a study may get more of them.
+                digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:32]
+                report, images = _result("report", digest), [file.examined for file in study]
+                try:
+                    _write(self.folder / report, "sr", images, self.model)
+                except OSError:
+                    raise
+                # Headers may contradict each other in any way; the SR of each file stands.
+                except Exception:
+                    continue
+                reports |= dict.fromkeys(names, report)
+        return [row for file in files for row in self._rows(file, reports.get(file.name, ""))]
 
     def _rows(self, file: File, report: str) -> list[Row]:
         (source, findings), rows = file.examined, []
-        made_up = () if source.header is None else made_up_uids(source)
+        files, made_up = dict.fromkeys(OUTPUTS, ""), ()
+        if source.header is not None:
+            files |= {kind: _result(kind, file.name) for kind in kinds(self.model)}
+            files["report"], made_up = report, made_up_uids(source)
         for finding in findings:
-            files = dict.fromkeys(OUTPUTS, "") | {"sr": report}
             if self.model.task == "segmentation":
-                files["seg"] = report and _result("seg", file.name)
                 files["overlay"] = _overlay(file.name, finding.frame)
             of_image = "" if finding.familiarity is None else f"{finding.familiarity:.4f}"
             identity = (file.name, str(finding.frame), self.model.name, self.model.version)
@@ -193,14 +189,6 @@ class StudyWriter:
 def _write(path: Path, kind: str, images: Sequence[Examined], model: Model) -> None:
     with replacing(path) as beside, beside.open("wb") as content:
         write_dicom(content, kind, images, model)
-
-
-def _refused(folder: Path, file: File, error: Exception) -> Refusal:
-    """The refusal of a file, of which no result is left."""
-    (folder / _result("seg", file.name)).unlink(missing_ok=True)
-    for finding in file.examined[1]:
-        (folder / _overlay(file.name, finding.frame)).unlink(missing_ok=True)
-    return Refusal(Code.DAMAGED_HEADER, type(error).__name__)
 
 
 def _result(kind: str, name: str) -> str:

@@ -9,6 +9,7 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.tag import Tag
 from pydicom.uid import (
+    Comprehensive3DSRStorage,
     SegmentationStorage,
     UltrasoundImageStorage,
     UltrasoundMultiFrameImageStorage,
@@ -43,14 +44,17 @@ _SHARE, _FOUND = own("Share of the image region"), own("Found in the image regio
 
 
 def write_report(file: BinaryIO, images: Sequence[Examined], model: Model) -> None:
-    """Writes a Comprehensive 3D SR instance (TID 1500) of one study, complete and unverified.
+    """Writes a Comprehensive 3D SR instance (TID 1500) of an image, or of several of one study.
+
+    It is complete and unverified.
 
     Of a classification it has a measurement group (TID 1410) for each image and frame: the class
     with its certainty, and the probability of every class. Of a segmentation it has one for each
     image, frame and class: area, longest and perpendicular diameter, or the share of the region
     where the image is not calibrated; or that the class was not found. Each has the familiarity of
-    the image, where the head tells it. Its evidence is the images and their SEGs. UIDs are the same
-    for the same images, frames and model, whatever the order of the images.
+    the image, where the head tells it. Its evidence is the images, their SEGs and, if there are
+    several, their SRs. UIDs are the same for the same images, frames and model, whatever the order
+    of the images.
 
     Args:
         file: Open for writing, empty.
@@ -71,7 +75,9 @@ def write_report(file: BinaryIO, images: Sequence[Examined], model: Model) -> No
     )
     named = [evidence(source) for source, _ in images]
     if model.task == "segmentation":
-        named += [_segmentation(image, model) for image in images]
+        named += [_result(image, model, "SEG", SegmentationStorage) for image in images]
+    if len(images) > 1:
+        named += [_result(image, model, "SR", Comprehensive3DSRStorage) for image in images]
     who = identity(images, model, "SR")
     result = sr.Comprehensive3DSR(named, content, series_number=_SERIES, is_complete=True, **who)
     mend(result, images)
@@ -101,10 +107,10 @@ def _order(image: Examined) -> tuple[str, int, str]:
     return series, instance_number(source) or 0, instance
 
 
-def _segmentation(image: Examined, model: Model) -> Dataset:
-    """What names the SEG of an image."""
-    who, named = identity([image], model, "SEG"), Dataset()
-    named.SOPClassUID, named.SOPInstanceUID = SegmentationStorage, who["sop_instance_uid"]
+def _result(image: Examined, model: Model, kind: str, sop_class: str) -> Dataset:
+    """What names a result of an image alone."""
+    who, named = identity([image], model, kind), Dataset()
+    named.SOPClassUID, named.SOPInstanceUID = sop_class, who["sop_instance_uid"]
     named.StudyInstanceUID = uid_of(image[0], "StudyInstanceUID")
     named.SeriesInstanceUID = who["series_instance_uid"]
     return named
