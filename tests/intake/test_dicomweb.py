@@ -463,7 +463,7 @@ def test_credentials_do_not_travel_in_clear(folder, monkeypatch):
     with connect(url, Credentials.from_environment()):
         pass
     monkeypatch.setenv("TF_DICOM_CE_PACS_UNENCRYPTED", "perhaps")
-    with pytest.raises(UserError, match="set it to yes, or not at all"):
+    with pytest.raises(UserError, match="set it to yes, or unset it"):
         Credentials.from_environment()
 
 
@@ -542,7 +542,7 @@ def test_what_is_deleted_meanwhile(pacs, folder, pattern):
     [
         (status(401), "HTTP 401.*TF_DICOM_CE_PACS_TOKEN.*TF_DICOM_CE_PACS_USER.*_PASSWORD"),
         (status(403), "HTTP 403.*TF_DICOM_CE_PACS_TOKEN"),
-        (status(404), "has no DICOMweb.*HTTP 404.*https://host/dicom-web"),
+        (status(404), "is no DICOMweb service.*HTTP 404.*https://host/dicom-web"),
         (status(400), "HTTP 400.*https://host/dicom-web"),
         (html, "not DICOM JSON.*https://host/dicom-web"),
         (lambda handler: handler.send(200, b"[1]"), "not DICOM JSON"),

@@ -114,7 +114,7 @@ def test_what_is_pushed_is_there_and_is_indexed(start, push, sent, tmp_path, cap
     assert len([path for path in receiver.folder.rglob("*") if path.is_file()]) == NUMBER
     code, said = receiver.end()
     assert code == 0
-    assert said.splitlines() == [f"{NUMBER} instances of 'US1'"] * 2
+    assert said.splitlines() == [f"{NUMBER} instances from 'US1'"] * 2
     assert main(["index", str(receiver.folder), "--run", str(tmp_path / "run")]) == 0
     assert f"{NUMBER} images" in capfd.readouterr().out
 
@@ -146,7 +146,7 @@ def test_an_association_that_breaks_off(start, sent, network, dcmtk):
     code, said = receiver.end()
     assert code == 0
     number = len(receiver.files())
-    assert said == f"{number} instances of 'STORESCU'; the association broke off\n"
+    assert said == f"{number} instances from 'STORESCU'; the association broke off\n"
     assert all(len(dcmread(path).PixelData) == 1 << 20 for path in receiver.files())
     assert not list(receiver.folder.rglob("*.part"))
 
@@ -159,9 +159,9 @@ def test_a_title_that_is_not_on_the_list(start, push, sent):
     assert push(receiver, sent, "US2") == STORED
     _, said = receiver.end()
     assert said.splitlines() == [
-        "Refused an association of 'US3' with 'TF-DICOM-CE': calling ae title not recognised",
-        "Refused an association of 'US1' with 'OTHER': called ae title not recognised",
-        f"{NUMBER} instances of 'US2'",
+        "Refused an association from 'US3' to 'TF-DICOM-CE': calling ae title not recognised",
+        "Refused an association from 'US1' to 'OTHER': called ae title not recognised",
+        f"{NUMBER} instances from 'US2'",
     ]
 
 
