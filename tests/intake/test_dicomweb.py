@@ -385,7 +385,7 @@ def test_the_offset_is_ignored(pacs, folder, capfd):
     for study in range(2):
         pacs.add(f"2.{study}", instances=50)
     assert fetch(pacs, folder) == Download(125, 100, 0)
-    assert capfd.readouterr().err.count("gives the same 50 rows of a search again") == 1
+    assert capfd.readouterr().err.count("returned the same 50 rows of a search twice") == 1
 
 
 def test_the_offset_is_ignored_by_a_server_that_has_more(pacs, folder):
@@ -396,11 +396,11 @@ def test_the_offset_is_ignored_by_a_server_that_has_more(pacs, folder):
 
     pacs.add("1.2")
     pacs.trouble("/studies$", first, first)
-    with pytest.raises(UserError, match=r"has more than it gives; narrow the dates"):
+    with pytest.raises(UserError, match=r"has more than it returns; narrow the dates"):
         fetch(pacs, folder)
     pacs.requests.clear()
     pacs.trouble("/studies$", first)  # the second page is empty
-    with pytest.raises(UserError, match=r"has more than it gives"):
+    with pytest.raises(UserError, match=r"has more than it returns"):
         fetch(pacs, folder)
     assert len(pacs.requests) == 2
 
@@ -445,7 +445,7 @@ def test_no_redirect_leads_away_from_https(pacs, folder, in_background, tls):
         pacs.add("1.2")
         to = f"{plain.url}/studies/1.2/series/1.2.1/instances/1.2.1.0"
         pacs.trouble("1.2.1.0$", status(302, Location=to))
-        with pytest.raises(UserError, match="redirects to an address that is not encrypted"):
+        with pytest.raises(UserError, match="redirects to an unencrypted address"):
             fetch(pacs, folder, credentials=Credentials(token="hunter2"))
         assert plain.requests == []
 
@@ -489,7 +489,7 @@ def test_failures_are_tried_again(pacs, folder, pattern, answer):
 def test_the_last_failure_is_reported(pacs, folder, answer, capfd):
     pacs.add("1.2.3.4")
     pacs.trouble(INSTANCE, *[answer] * 99)
-    with pytest.raises(UserError, match=r"5 times in a row.*start again to go on") as caught:
+    with pytest.raises(UserError, match=r"5 times in a row.*command continues where") as caught:
         fetch(pacs, folder)
     assert pacs.url in str(caught.value)
     assert "1.2.3.4" not in str(caught.value)

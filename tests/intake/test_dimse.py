@@ -167,7 +167,7 @@ def test_an_association_that_breaks_off_is_made_anew(archive, folder):
 
 def test_an_association_that_always_breaks_off(archive, folder):
     archive.breaks = 99
-    with pytest.raises(UserError, match=r"5 times in a row \(.*\).*start again to go on"):
+    with pytest.raises(UserError, match=r"5 times in a row \(.*\).*command continues where"):
         fetch(archive, folder)
     assert not list(folder.rglob("*.dcm"))
     archive.breaks = 0

@@ -140,7 +140,7 @@ def test_copies_count_once(write, ramp, colours, tmp_path):
     assert (found.coverage.images, found.coverage.skipped) == (5, 2)
     shared = {row.path for row in found.rows if Flag.SHARED_INSTANCE in row.flags}
     assert shared == {"a", "d", "f", "g"}
-    assert "2 files are copies of others" in summary(found)
+    assert "2 files are copies; each image" in summary(found)
     assert to_markdown(found.coverage).count("copies of others") == 1
     assert scan(tmp_path / "in", SCHEMA, progress=False) == found  # from what was kept
 

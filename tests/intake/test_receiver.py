@@ -207,8 +207,8 @@ def test_mistakes(start, capfd, tmp_path):
 
     folder = tmp_path / "inbox"
     assert "other machines can reach it" in message(folder, "--host", "0.0.0.0")
-    assert "no AE title" in message(folder, "--aet", "A" * 17)
-    assert "no AE title" in message(folder, "--from", "")
+    assert "not an AE title" in message(folder, "--aet", "A" * 17)
+    assert "not an AE title" in message(folder, "--from", "")
     assert not folder.exists()
     (tmp_path / "file").touch()
     assert "cannot be written to (File exists)" in message(tmp_path / "file")
