@@ -1,4 +1,4 @@
-"""Every kind of mistake by hand: what the message says came, and what it says to do."""
+"""Every kind of mistake: the message names what was given, and what to do."""
 
 import shutil
 

@@ -105,7 +105,7 @@ def test_an_archive(words, source, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_killed_at_some_point_and_resumed(semaphores, words, tmp_path, capsys):
-    """Ends in what a run left alone gives; all that is there meanwhile is whole."""
+    """The result is that of an uninterrupted run; meanwhile all files are complete."""
     assert main(words(tmp_path / "alone")) == 0
     out = tmp_path / "out"
     process = subprocess.Popen(

@@ -376,7 +376,7 @@ def test_pages(pacs, folder):
 
 
 def test_the_offset_is_ignored(pacs, folder, capfd):
-    """The same page again is no new one; if it may be cut at a limit, that is told once."""
+    """A repeated page ends the search; if a limit may have cut it, one line says so."""
     pacs.offset = False
     for study in range(5):
         pacs.add(f"1.{study}", instances=5)
@@ -717,7 +717,7 @@ def test_an_interrupt_leaves_at_once(pacs, folder, pattern):
 
 @pytest.fixture
 def certificate(pacs, tmp_path, program):
-    """Of the server, which speaks TLS."""
+    """The certificate of the TLS server."""
     openssl = program("openssl", "openssl")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     command = f"{openssl} req -x509 -newkey rsa:2048 -nodes -days 2 -keyout {key} -out"

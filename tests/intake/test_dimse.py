@@ -267,7 +267,7 @@ def test_compressed_pixels_stay_as_they_are(archive, folder):
 
 
 def test_what_came_is_forgotten(archive, tmp_path, capfd):
-    """All of an address, whatever was asked of it."""
+    """All downloads from an address, of any query."""
     cache = Path(os.environ["XDG_CACHE_HOME"]) / "tf-dicom-ce"
 
     def kept():

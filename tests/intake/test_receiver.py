@@ -166,7 +166,7 @@ def test_a_title_that_is_not_on_the_list(start, push, sent):
 
 
 def test_a_full_disk(start, push, sent, tmp_path, may_mount):
-    """Room for some of them, and none: refused, told once, and taken when there is room again."""
+    """Without space, instances are refused, with one message, and accepted once there is some."""
     disk = tmp_path / "disk"
     disk.mkdir()
     script = f'mount -t tmpfs -o size=260m tmpfs {disk} && exec "$@"'
