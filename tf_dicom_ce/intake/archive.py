@@ -4,8 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from tf_dicom_ce.errors import UserError
+
 #: Names of this machine: nobody can listen on the way to it.
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+#: Attempts before a request counts as failed.
+ATTEMPTS = 5
 
 
 class RefusedError(Exception):
@@ -18,6 +22,14 @@ class RefusedError(Exception):
 
 class GoneError(RefusedError):
     """The thing does not exist, or no longer."""
+
+
+def failed(url: str, failure: str) -> UserError:
+    """The error for an archive after all attempts; `failure` is the last one."""
+    return UserError(
+        f"{url} failed {ATTEMPTS} times in a row ({failure}); check the address and the network. "
+        "The same command continues where this one stopped."
+    )
 
 
 class Level(NamedTuple):

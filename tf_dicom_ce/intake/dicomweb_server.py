@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tf_dicom_ce.errors import UserError, missing
-from tf_dicom_ce.intake.archive import LOOPBACK, GoneError, RefusedError
+from tf_dicom_ce.intake.archive import ATTEMPTS, LOOPBACK, GoneError, RefusedError, failed
 from tf_dicom_ce.intake.instance_files import writing
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ _FILE = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _PLAIN = {"Accept-Encoding": "identity"}
 _CHUNK = 1 << 17
 _TIMEOUT = (10, 60)
-_ATTEMPTS = 5
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 300.0
 # These statuses concern the whole server, not the one thing asked for.
@@ -252,7 +251,7 @@ class Server:
         headers = {"Accept": accept, **_PLAIN, **headers}
         request |= {"headers": headers, "timeout": _TIMEOUT, "stream": True}
         pause = _FIRST_PAUSE
-        for attempt in range(1, _ATTEMPTS + 1):
+        for attempt in range(1, ATTEMPTS + 1):
             asked_pause = 0.0
             try:
                 with self._session.request(method, self.url + path, **request) as response:
@@ -287,15 +286,12 @@ class Server:
                         "in the environment to the file with its authority's certificate"
                     ) from None
                 failure, status = type(error).__name__, None
-            if attempt < _ATTEMPTS and self._stopped.wait(max(pause, asked_pause)):
+            if attempt < ATTEMPTS and self._stopped.wait(max(pause, asked_pause)):
                 raise _StoppedError
             pause *= 2
         if status is not None and status not in _BUSY:
             raise RefusedError(failure)
-        raise UserError(
-            f"{self.url} failed {_ATTEMPTS} times in a row ({failure}); check the address and the "
-            "network. The same command continues where this one stopped"
-        )
+        raise failed(self.url, failure)
 
     def _copy_part(self, response: "Response", write: Callable[[bytes], object]) -> None:
         """Copies the file out of its multipart answer."""

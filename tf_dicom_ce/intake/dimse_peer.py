@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from tf_dicom_ce.dicom.quiet import muted, quiet
 from tf_dicom_ce.errors import UserError, missing
-from tf_dicom_ce.intake.archive import RefusedError
+from tf_dicom_ce.intake.archive import ATTEMPTS, RefusedError, failed
 from tf_dicom_ce.intake.instance_files import writing
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ _TITLE = "TF_DICOM_CE_PACS_AET"
 #: Default AE title of this program.
 OWN_TITLE = "TF-DICOM-CE"
 _REMEDY = "give e.g. dicom://ARCHIVE@host:104"
-_ATTEMPTS = 5
 _FIRST_PAUSE = 1.0
 _CONNECT_SECONDS, _ANSWER_SECONDS = 10, 60
 _PERMANENT = 1  # Result of an A-ASSOCIATE-RJ, PS3.8 9.3.4
@@ -127,19 +126,16 @@ class Peer:
             UserError: Nobody answers, the association is refused, or it broke off each time.
         """
         pause, failure = _FIRST_PAUSE, ""
-        for attempt in range(1, _ATTEMPTS + 1):
+        for attempt in range(1, ATTEMPTS + 1):
             try:
                 with self._line(kind) as line:
                     return work(line)
             except BrokenError as error:
                 failure = str(error)
-            if attempt < _ATTEMPTS and self._stopped.wait(pause):
+            if attempt < ATTEMPTS and self._stopped.wait(pause):
                 break
             pause *= 2
-        raise UserError(
-            f"{self.url} failed {_ATTEMPTS} times in a row ({failure}); check the address and the "
-            "network. The same command continues where this one stopped"
-        )
+        raise failed(self.url, failure)
 
     @contextlib.contextmanager
     def _line(self, kind: Kind) -> Iterator[Line]:

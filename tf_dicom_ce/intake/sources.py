@@ -109,6 +109,8 @@ def unpack(archive: Path, folder: Path) -> Path:
         UserError: The archive is damaged, encrypted, or larger than the disk.
     """
     (content,) = digests(archive.parent, [archive.name], source=archive).values()
+    if not content:
+        raise UserError(f"{archive} cannot be read. Give one that you can read.")
     target = folder / unpacked_name(content)
     if target.is_dir():
         return target
