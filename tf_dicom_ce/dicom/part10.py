@@ -177,7 +177,7 @@ def _parse(file: BinaryIO, reader: BinaryIO | _BoundedReader, head: bytes, bare:
 def _read_meta(head: bytes) -> tuple[Dataset, str, int]:
     """Reads group 0002 from the first bytes of a file, its Transfer Syntax UID, and its end.
 
-    It ignores the group's own length, and unknown VRs, which pydicom takes for implicit ones.
+    It ignores the group's own length. Unknown VRs are explicit here, but implicit in pydicom.
     """
     position, elements = _PREAMBLE, {}
     while head[position : position + 2] == b"\x02\x00" and position + 12 <= len(head):
