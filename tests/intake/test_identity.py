@@ -167,7 +167,7 @@ def test_warnings(index):
 
     own = [(f"P{k}", "", f"1.{k}") for k in range(1, 6)]
     (text,) = warnings(*own)
-    assert text.startswith("Each of the 5 images is of another patient.")
+    assert text.startswith("Each of the 5 images has its own patient.")
     assert warnings(*own[:3], own[0], own[1]) == ()
     (text,) = warnings(*[own[0]] * 3, own[1], own[2])
     assert text.startswith("One patient has 3 of 5 images.")

@@ -135,7 +135,7 @@ def _identification(patients: Sequence[identity.Patient], copies: int) -> Identi
     sentences = {
         f"One patient has {largest} of {images} images.": len(sizes) > 1 and 2 * largest > images,
         f"All {images} images are of one patient.": len(sizes) == 1 < images,
-        f"Each of the {images} images is of another patient.": len(sizes) == images > 1,
+        f"Each of the {images} images has its own patient.": len(sizes) == images > 1,
     }
     remedy = "If that is wrong, give a labels CSV with a column patient."
     return Identification(

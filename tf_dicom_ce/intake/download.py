@@ -39,7 +39,7 @@ def download(archive: Archive, query: Query, folder: Path, progress: bool = True
 
     The download may be interrupted at any point, and then continues. Instances in the folder are
     not fetched again. Studies are listed, fetched and noted in a journal beside the folder, some at
-    a time. A noted study is not even listed again, if the archive still counts as many instances.
+    a time. A noted study is not even listed again while its files and the archive's count agree.
     Only half-written files are deleted. Files are named by a digest of (0008,0018) SOP Instance
     UID. The folder is made if missing; only this user can read it.
 

@@ -169,7 +169,7 @@ def list_pictures(root: Path) -> dict[str, Entry]:
 def _list_files(root: Path) -> tuple[dict[str, Stamp], dict[str, Refusal]]:
     """Lists all regular files below `root`, by relative POSIX path, and refuses all others.
 
-    Several folders are listed at the same time: a network disk is slow, but serves many requests.
+    Several folders are listed at the same time: a network disk is slow, but serves many at once.
     """
     stamps: dict[str, Stamp] = {}
     unlisted: dict[str, Refusal] = {}
