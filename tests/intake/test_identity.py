@@ -141,7 +141,7 @@ def test_copies_count_once(write, ramp, colours, tmp_path):
     shared = {row.path for row in found.rows if Flag.SHARED_INSTANCE in row.flags}
     assert shared == {"a", "d", "f", "g"}
     assert "2 files are copies; each image" in summary(found)
-    assert to_markdown(found.coverage).count("copies of others") == 1
+    assert to_markdown(found.coverage).count("copies of other files") == 1
     assert scan(tmp_path / "in", SCHEMA, progress=False) == found  # from what was kept
 
 
