@@ -101,6 +101,20 @@ def test_a_run_that_has_ended_is_read_again(data, finished, capsys):
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_run_of_an_earlier_version_is_continued(data, finished, tmp_path, capsys):
+    run = shutil.copytree(finished[0].run, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    del config["sync_batchnorm"], config["exclude"]  # as of a version that did not have them
+    (run / "config.json").write_text(json.dumps(config))
+    arguments = {**SETTINGS, "seed": 3, "run": run, "export": None, "resume": True}
+    with pytest.raises(UserError, match="has sync_batchnorm False, this command has True"):
+        pretrain(data, "quick", **arguments, sync_batchnorm=True)
+    pretrain(data, "quick", **arguments)
+    assert "is finished" in capsys.readouterr().out
+    pretrain(data, "quick", **arguments | {"epochs": 3})
+    assert json.loads((run / "config.json").read_text())["exclude"] == []
+
+
 def test_callbacks_are_told_and_start_anew_on_a_resume(data, finished, tmp_path):
     pretrained, _, epochs = finished
     run, longer = shutil.copytree(pretrained.run, tmp_path / "run"), Epochs()

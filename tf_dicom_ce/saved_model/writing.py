@@ -83,9 +83,9 @@ def in_float32(model: keras.Layer) -> keras.Layer:
     config = keras.saving.serialize_keras_object(model)
     config.pop("compile_config", None)
     policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")  # of what has none of its own
+    keras.config.set_dtype_policy("float32")  # of layers without their own policy
     try:
-        # The model is there: what it is made of is trusted.
+        # The model is in memory already, so its parts are trusted.
         copy = keras.saving.deserialize_keras_object(_replaced(config), safe_mode=False)
     finally:
         keras.config.set_dtype_policy(policy)
@@ -118,8 +118,11 @@ def _write_saved_model(
     familiarity: Callable[[Mapping], tf.Tensor] | None,
 ) -> None:
     """Writes the SavedModel, its signatures from raw images to what `answer` gives."""
+    files = tf.TensorSpec((None,), tf.string, name="image_bytes")
 
-    def from_standardised(images):
+    # A function is traced once, however many signatures call it.
+    @tf.function(input_signature=[tf.TensorSpec((None, *image_size, 1))], autograph=False)
+    def from_resized(images):
         x = standardise(images)
         if familiarity is None:
             return answer(model(x, training=False))
@@ -128,15 +131,16 @@ def _write_saved_model(
 
     def from_image(image):
         # An eager call does not look at the signature: three channels would come as three rows.
-        return from_standardised(resize(tf.ensure_shape(image, (None, None, None, 1)), image_size))
+        return from_resized(resize(tf.ensure_shape(image, (None, None, None, 1)), image_size))
 
+    @tf.function(input_signature=[files], autograph=False)
     def from_bytes(image_bytes):
         images = tf.map_fn(
             lambda contents: resize(decode_image_bytes(contents), image_size),
             image_bytes,
             fn_output_signature=tf.TensorSpec((*image_size, 1), tf.float32),
         )
-        return from_standardised(images)
+        return from_resized(images)
 
     def mask(image_bytes):
         answers = from_bytes(image_bytes)
@@ -150,7 +154,6 @@ def _write_saved_model(
         )
         return {"mask_bytes": files, **answers}
 
-    files = tf.TensorSpec((None,), tf.string, name="image_bytes")
     images = tf.TensorSpec((None, None, None, 1), tf.float32, name="image")
     at_size = tf.TensorSpec((None, *image_size, 1), tf.float32, name="x")
     archive = keras.export.ExportArchive()

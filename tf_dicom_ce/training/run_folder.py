@@ -1,6 +1,7 @@
 """The folder of a run: one process at a time and fixed settings; only epochs may be added."""
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -19,6 +20,11 @@ from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.whole_files import public, sole, write_json
 
 _LOCK, _CONFIG, _RESULT = ".lock", "config.json", "result.json"
+_DEFAULTS = {
+    field.name: field.default
+    for config in (FinetuneConfig, PretrainConfig)
+    for field in dataclasses.fields(config)
+}
 _PACKAGES = ("tensorflow", "keras", "numpy", "pydicom", "pillow", "pyjpegls", "pylibjpeg-openjpeg")
 
 
@@ -113,8 +119,12 @@ def read_result(folder: Path, model: keras.Model) -> dict:
 
 
 def _require_same(folder: Path, before: dict, now: dict) -> None:
-    """Raises UserError if settings or data have changed; versions may change, epochs may grow."""
-    now = json.loads(json.dumps(now))
+    """Raises UserError if settings or data have changed; versions may change, epochs may grow.
+
+    A setting that the run's version did not have yet counts as left at its default.
+    """
+    added = {key: _DEFAULTS[key] for key in now.keys() - before.keys() if key in _DEFAULTS}
+    before, now = json.loads(json.dumps([added | before, now]))
     if now["epochs"] < before["epochs"]:
         raise UserError(
             f"--epochs {now['epochs']}: the run in {folder} has {before['epochs']} epochs. Give "
