@@ -3,7 +3,8 @@
     PYTHON elsewhere.py FILE.dcm …      prints a line for each file and reader that differs
 
 Wants pydicom-seg 0.4.1 and python-gdcm; the mask that pydicom reads is the measure. ITK is not
-asked about a still with two classes: since 5.4 it refuses whatever has two planes at one place.
+asked about a still with two classes: since 5.4 it allows no distance of 0 between slices, and both
+masks lie at the place of their image.
 """
 
 import sys

@@ -4,20 +4,19 @@
     PATH=/env/bin:$PATH python -m benchmarks real_results FOLDER --python /env/bin/python
 
 Untrained heads predict every frame that can be read. The sources are stored by STOW-RS, then the
-results, one SEG and one SR per file. The results are fetched by WADO-RS and compared with the
-predictions, by pydicom and, for SRs, by DCMTK. If installed, segimage2itkimage (dcmqi 1.5.7) reads
-every SEG, and --python names an environment with the packages of `elsewhere.py`. PixelMed (Debian's
-libpixelmed-java, default-jre-headless) validates all results, which takes ten minutes. Prints
-counts by kind, and faults; exits with 1 if there are faults. Needs root, and Debian's orthanc,
-orthanc-dicomweb, dcmtk and dicom3tools. Orthanc runs in its own network namespace, because it
-listens on every interface.
+results: one SEG and one SR per file, and a report per study of several files. The results are
+fetched by WADO-RS and compared with the predictions, by pydicom and, for SRs, by DCMTK. If
+installed, segimage2itkimage (dcmqi 1.5.7) reads every SEG, and --python names an environment with
+the packages of `elsewhere.py`. PixelMed (Debian's libpixelmed-java, default-jre-headless) validates
+all results, which takes ten minutes. Prints counts by kind, and faults; exits with 1 if there are
+faults. Needs root, and Debian's orthanc, orthanc-dicomweb, dcmtk and dicom3tools. Orthanc runs in
+its own network namespace, because it listens on every interface.
 """
 
 import argparse
 import contextlib
 import csv
 import gzip
-import itertools
 import json
 import os
 import shutil
@@ -43,7 +42,6 @@ from tf_dicom_ce.intake.dicomweb_server import Credentials, RefusedError, Server
 from tf_dicom_ce.intake.index import Index, scan
 from tf_dicom_ce.prediction.folder import open_results
 from tf_dicom_ce.prediction.sending import store
-from tf_dicom_ce.results.files import kinds
 from tf_dicom_ce.results.measuring import Measured
 from tf_dicom_ce.results.source import open_image
 from tf_dicom_ce.tags.schema import TagSchema
@@ -128,7 +126,7 @@ def sr_faults(file: Path, rows: list[dict[str, str]]) -> set[str]:
             if float(row[f"share {name}"]):
                 measured = [row[f"{kind} {name}"] for kind in Measured._fields]
                 expected += map(float, measured if all(measured) else [row[f"share {name}"]])
-    return set() if said == expected else {"other numbers"}
+    return set() if sorted(said) == sorted(expected) else {"other numbers"}
 
 
 def validity(file: Path) -> set[str]:
@@ -146,8 +144,8 @@ def pixelmed_faults(file: Path, kind: str) -> set[str]:
         return set()
     # Their stylesheets are larger than what Java takes by default.
     limits = [f"-Djdk.xml.xpath{name}Limit=0" for name in ("ExprOp", "TotalOp", "ExprGrp")]
-    name = "DicomSRValidator" if kind == "sr" else "DicomInstanceValidator"
-    command = ["java", *limits, "-cp", ":".join(map(str, _PIXELMED))]
+    name = "DicomInstanceValidator" if kind == "seg" else "DicomSRValidator"
+    command = ["java", "-Xss512m", *limits, "-cp", ":".join(map(str, _PIXELMED))]
     command += [f"com.pixelmed.validate.{name}", file]
     said = subprocess.run(command, capture_output=True, errors="replace", text=True)
     lines = (said.stdout + said.stderr).splitlines()
@@ -207,33 +205,35 @@ def compare(
     counts.update(frames=done.new, results=len(done.dicom), refused=stored.refused)
     paths = {row["file"]: index.root / row["path"] for row in rows_of(out / "files.csv")}
     rows = rows_of(out / "predictions.csv")
-    answered = list(zip(rows, head.answers, strict=True))
+    counts.update(sources=len({row["file"] for row in rows}))
     back = folder / "back.dcm"
     with Server(f"{URL}/dicom-web") as server:
-        for name, group in itertools.groupby(answered, key=lambda one: one[0]["file"]):
-            of_file, answers = zip(*group, strict=True)
-            counts.update(sources=1)
-            for kind in kinds(head.model):
-                path, written = paths[name], out / of_file[0][kind]
-                ids = dcmread(written, stop_before_pixels=True)
-                place = f"{ids.StudyInstanceUID}/series/{ids.SeriesInstanceUID}"
-                try:
-                    server.save(f"/studies/{place}/instances/{ids.SOPInstanceUID}", back)
-                except RefusedError as error:
-                    yield f"{task} {path.name} {kind}: not given back ({error})"
-                    continue
-                with quiet():
-                    source = dcmread(path, stop_before_pixels=True)
-                    if kind == "seg":
-                        wrong = seg_faults(dcmread(back), of_file, path, answers)
-                        wrong |= dcmqi_faults(back)
-                    else:
-                        wrong = sr_faults(back, of_file)
-                    wrong |= validity(back) | pixelmed_faults(back, kind)
-                    same_study = ids.StudyInstanceUID == source.StudyInstanceUID
-                same = back.read_bytes() == written.read_bytes()
-                counts.update(fetched=1, identical=same, right=not wrong, in_study=same_study)
-                yield from (f"{task} {path.name} {kind}: {fault}" for fault in sorted(wrong))
+        for file in done.dicom:
+            kind = file.partition("/")[0]
+            of_result = [
+                one for one in zip(rows, head.answers, strict=True) if one[0][kind] == file
+            ]
+            of_file, answers = zip(*of_result, strict=True)
+            path, written = paths[of_file[0]["file"]], out / file
+            ids = dcmread(written, stop_before_pixels=True)
+            place = f"{ids.StudyInstanceUID}/series/{ids.SeriesInstanceUID}"
+            try:
+                server.save(f"/studies/{place}/instances/{ids.SOPInstanceUID}", back)
+            except RefusedError as error:
+                yield f"{task} {path.name} {kind}: not given back ({error})"
+                continue
+            with quiet():
+                source = dcmread(path, stop_before_pixels=True)
+                if kind == "seg":
+                    wrong = seg_faults(dcmread(back), of_file, path, answers)
+                    wrong |= dcmqi_faults(back)
+                else:
+                    wrong = sr_faults(back, of_file)
+                wrong |= validity(back) | pixelmed_faults(back, kind)
+                same_study = ids.StudyInstanceUID == source.StudyInstanceUID
+            same = back.read_bytes() == written.read_bytes()
+            counts.update(fetched=1, identical=same, right=not wrong, in_study=same_study)
+            yield from (f"{task} {path.name} {kind}: {fault}" for fault in sorted(wrong))
     if python and task == "segmentation":
         segs = sorted((out / "seg").iterdir())
         beside = Path(__file__).with_name("elsewhere.py")

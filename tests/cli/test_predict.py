@@ -12,6 +12,7 @@ from PIL import Image
 from pydicom import dcmread
 
 from tf_dicom_ce.cli import main
+from tf_dicom_ce.prediction.folder import OUTPUTS
 
 SIZE = (32, 64)
 CINE = "1.2.840.10008.5.1.4.1.1.3.1"
@@ -36,13 +37,14 @@ def picture(seed):
 
 @pytest.fixture
 def source(write, tmp_path):
-    """A cine of 30 frames, 10 single images, a PNG, and a file that was cut off."""
+    """A cine of 30 frames, 10 images of 5 studies, a PNG, and a file that was cut off."""
     frames = [picture(k) for k in range(30)]
     stacked = np.stack(frames).tobytes()
     elements = {"SOPClassUID": CINE, "NumberOfFrames": 30, "PixelData": stacked}
     write("Planted_folder/cine.dcm", frames[0], **elements)
     for k in range(10):
-        write(f"Planted_folder/{k}.dcm", picture(100 + k), PatientID="Planted")
+        study = {"PatientID": "Planted", "StudyInstanceUID": f"1.2.{k % 5 + 1}"}
+        write(f"Planted_folder/{k}.dcm", picture(100 + k), **study)
     cut = write("Planted_folder/cut.dcm", picture(0))
     cut.write_bytes(cut.read_bytes()[:-300])
     Image.fromarray(picture(200)).save(tmp_path / "Planted_folder" / "a.png")
@@ -66,7 +68,7 @@ def table(path):
 def results(out):
     """What is in a folder of results."""
     return (
-        *({p.name: p.read_bytes() for p in (out / k).iterdir()} for k in ("seg", "sr", "overlay")),
+        *({p.name: p.read_bytes() for p in (out / k).iterdir()} for k in OUTPUTS),
         table(out / "predictions.csv"),
         table(out / "skipped.csv"),
     )
@@ -80,14 +82,21 @@ def test_a_folder(words, source, tmp_path, capsys):
     assert "PNG or JPEG: 1, without" in printed.out
     assert f"Without an answer: 1 truncated; see {out / 'skipped.csv'}" in printed.out
     assert "trained on synthetic images only" in printed.out
-    segs, reports, overlays, rows, skipped = results(out)
-    assert (len(segs), len(reports), len(overlays), len(rows)) == (11, 11, 41, 41)
+    *files, rows, skipped = results(out)
+    assert [len(found) for found in files] == [11, 11, 5, 41]
+    assert len(rows) == 41
     assert [row["path"] for row in skipped] == ["cut.dcm"]
     # Names and paths of patients stand in results, files.csv and skipped.csv alone.
     for path in out.rglob("*"):
         name = path.relative_to(out)
         assert "Planted" not in str(name)
-        if path.is_file() and name.parts[0] not in ("seg", "sr", "files.csv", "skipped.csv"):
+        if path.is_file() and name.parts[0] not in (
+            "seg",
+            "sr",
+            "report",
+            "files.csv",
+            "skipped.csv",
+        ):
             assert b"Planted" not in path.read_bytes()
     assert "Planted" not in (printed.out + printed.err).replace(str(source), "")
 

@@ -25,7 +25,14 @@ from tf_dicom_ce.intake.index import scan
 from tf_dicom_ce.prediction import batch, folder, writing
 from tf_dicom_ce.prediction.batch import Head, predict
 from tf_dicom_ce.prediction.folder import open_results
-from tf_dicom_ce.prediction.writing import Answered, Examined, FileWriter, ImageWriter, SourceReader
+from tf_dicom_ce.prediction.writing import (
+    Answered,
+    File,
+    FileWriter,
+    ImageWriter,
+    SourceReader,
+    StudyWriter,
+)
 from tf_dicom_ce.results.files import dicom_bytes
 from tf_dicom_ce.results.finding import Finding
 from tf_dicom_ce.results.measuring import measure
@@ -259,12 +266,15 @@ def test_outlines_are_drawn_on_blackened_pixels(run, write, tmp_path):
     assert shown[50:100, 40:120].any()
 
 
-def test_a_worker_that_dies_costs_one_image(run, write, monkeypatch):
+@pytest.mark.parametrize("stage", [ImageWriter, FileWriter, StudyWriter])
+def test_a_worker_that_dies_costs_one_study(run, write, monkeypatch, stage):
     """`guarded_map` has tests of its own; here it says at once what it says of a dead worker."""
 
     def guarded_map(function, items, lost, **_):
         for item in items:
-            yield lost(Outage.DIED) if item.path == "2.dcm" else function(item)
+            first = item[0] if isinstance(item, list) else item
+            dies = isinstance(function, stage) and first.path == "2.dcm"
+            yield lost(Outage.DIED) if dies else function(item)
 
     for k in range(6):
         write(f"src/{k}.dcm", picture(k))
@@ -278,26 +288,85 @@ def test_a_worker_that_dies_costs_one_image(run, write, monkeypatch):
     assert not done.skipped
 
 
-def test_a_header_that_no_result_can_be_made_of(heads, write, tmp_path, monkeypatch):
-    path = write("src/a.dcm", picture(1))
+@pytest.fixture
+def answered(heads, write, tmp_path):
+    """Files of one study that are answered in tmp_path, by name."""
     model = Head(heads / "segmentation").model
     reader = SourceReader(tmp_path / "src", TagSchema.load("ultrasound").sop_classes)
-    (source,) = reader.read("a.dcm", [0])
-    answered = Answered("a.dcm", "n", source, {"mask": picture(1) // 255})
     for place in folder.OUTPUTS:
         (tmp_path / place).mkdir()
-    examined = Examined("a.dcm", "n", source, [ImageWriter(tmp_path, model)(answered)])
+
+    def files(*names):
+        for k, name in enumerate(names):
+            write(f"src/{name}.dcm", picture(k), StudyInstanceUID="1.2.3", InstanceNumber=k + 1)
+            (source,) = reader.read(f"{name}.dcm", [0])
+            one = Answered(f"{name}.dcm", name, source, {"mask": picture(k) // 255})
+            finding = ImageWriter(tmp_path, model)(one)
+            yield File(f"{name}.dcm", name, (source.without_pixels(), [finding]))
+
+    return model, files
+
+
+def test_a_header_that_no_result_can_be_made_of(answered, tmp_path, monkeypatch):
+    model, files = answered
+    (file,) = files("n")
     assert (tmp_path / "overlay" / "n-0.png").is_file()
 
     def fail(*_):
         raise RecursionError(NAME)
 
+    refusal = Refusal(Code.DAMAGED_HEADER, "RecursionError")
     monkeypatch.setattr(writing, "write_dicom", fail)
-    refused = FileWriter(tmp_path, model)(examined)
-    assert refused == Refusal(Code.DAMAGED_HEADER, "RecursionError")
-    path.unlink()
-    assert reader.read("a.dcm", [0]) == [Refusal(Code.OS_ERROR, "FileNotFoundError")]
-    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+    assert FileWriter(tmp_path, model)(file) == refusal
+    (tmp_path / "src" / "n.dcm").unlink()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    reader = SourceReader(tmp_path / "src", TagSchema.load("ultrasound").sop_classes)
+    assert reader.read("n.dcm", [0]) == [Refusal(Code.OS_ERROR, "FileNotFoundError")]
+
+
+def test_a_report_is_of_one_patient(answered, tmp_path):
+    """Though the study has a picture of another."""
+    model, files = answered
+    study = [FileWriter(tmp_path, model)(file) for file in files("a", "b", "c", "d")]
+    for file in study[1::2]:
+        file.examined[0].header["PatientID"] = "P2"
+    first, other, third, last = StudyWriter(tmp_path, model)(study)
+    assert first["report"] == third["report"] != other["report"] == last["report"]
+    ids = [dcmread(tmp_path / row["report"]).PatientID for row in (first, other)]
+    assert ids == ["P1", "P2"]
+
+
+def test_a_study_has_a_report(run, write, tmp_path):
+    """Of images that lie in two folders, between those of another study."""
+    for k, (place, study) in enumerate([("a", 3), ("b", 4), ("c", 3), ("d", 4), ("e", 3)]):
+        write(f"src/{place}/{k}.dcm", picture(k), StudyInstanceUID=f"1.2.{study}")
+    done, rows = run()
+    reports = {path: row["report"] for (path, _), row in rows.items()}
+    assert reports["a/0.dcm"] == reports["c/2.dcm"] == reports["e/4.dcm"]
+    assert reports["b/1.dcm"] == reports["d/3.dcm"] != reports["a/0.dcm"]
+    assert len(done.dicom) == 5 + 5 + 2
+    for name, study, number in (("a/0.dcm", "1.2.3", 3), ("b/1.dcm", "1.2.4", 2)):
+        report = dcmread(tmp_path / "out" / reports[name])
+        assert report.StudyInstanceUID == study
+        named = [e.value for e in report.iterall() if e.keyword == "ReferencedSOPInstanceUID"]
+        segs = {dcmread(tmp_path / "out" / row["seg"]).SOPInstanceUID for row in rows.values()}
+        assert len(set(named) & segs) == number
+    assert run()[0].before == 5
+
+
+def test_a_study_that_gets_another_image_has_a_new_report(run, write, tmp_path):
+    write("src/a.dcm", picture(1), StudyInstanceUID="1.2.3")
+    write("src/z.dcm", picture(2))
+    _, rows = run()
+    write("src/b.dcm", picture(3), StudyInstanceUID="1.2.3")
+    second, again = run()
+    assert (second.before, second.new) == (1, 2)
+    assert again["a.dcm", 0]["report"] == again["b.dcm", 0]["report"] != rows["a.dcm", 0]["report"]
+    assert again["a.dcm", 0]["seg"] == rows["a.dcm", 0]["seg"]
+    there = {f"report/{path.name}" for path in (tmp_path / "out" / "report").iterdir()}
+    assert there == {again["a.dcm", 0]["report"]}
+    assert again["z.dcm", 0]["report"] == rows["a.dcm", 0]["report"] == ""
+    assert len(second.dicom) == 7
 
 
 def test_what_is_lost_is_made_again(run, write, tmp_path):

@@ -1,8 +1,12 @@
+import io
 import subprocess
 
 import numpy as np
+import pydicom
 import pytest
 
+from tf_dicom_ce.results.files import dicom_bytes
+from tf_dicom_ce.results.finding import Finding
 from tf_dicom_ce.results.model import Model
 
 
@@ -42,6 +46,40 @@ def cine(write, ramp):
         return write(name, ramp, NumberOfFrames=3, PixelData=frames.tobytes(), **elements)
 
     return write_cine
+
+
+def _result(kind, source, answer, model):
+    content = dicom_bytes(kind, source, Finding.of(source, answer, model), model)
+    return pydicom.dcmread(io.BytesIO(content))
+
+
+@pytest.fixture(scope="session")
+def segmentation():
+    """Makes the SEG of one frame, as it is read: segmentation(source, mask, model)."""
+    return lambda source, mask, model: _result("seg", source, {"mask": mask}, model)
+
+
+@pytest.fixture(scope="session")
+def report():
+    """Makes the SR of one frame, as it is read: report(source, class_id, probabilities, model)."""
+
+    def make(source, class_id, probabilities, model):
+        answer = {"class_id": class_id, "probabilities": probabilities}
+        return _result("sr", source, answer, model)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def encode():
+    """Gives the content of a data set's file."""
+
+    def content(dataset):
+        file = io.BytesIO()
+        dataset.save_as(file, enforce_file_format=True)
+        return file.getvalue()
+
+    return content
 
 
 @pytest.fixture

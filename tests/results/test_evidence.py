@@ -13,38 +13,20 @@ from pydicom import Dataset, Sequence
 from pydicom.dataelem import DataElement
 
 from tf_dicom_ce import __version__
+from tf_dicom_ce.dicom.reader import Frame
+from tf_dicom_ce.dicom.regions import Region
 from tf_dicom_ce.results.evidence import made_up_uids, uid_of
 from tf_dicom_ce.results.files import dicom_bytes
 from tf_dicom_ce.results.finding import Finding
-from tf_dicom_ce.results.source import open_image
+from tf_dicom_ce.results.source import SourceImage, open_image
 
 MASK = np.arange(600).astype(np.uint8).reshape(20, 30) % 4
 PROBABILITIES = np.array([0.1, 0.65, 0.25])
 DEVICE = re.compile(r"Device Observer UID.*?\(0040,A124\) UID +UI: (\S+)", re.DOTALL)
 
 
-def segmentation(source, mask, model):
-    """The SEG of one frame, as it is read."""
-    finding = Finding.of(source, {"mask": mask}, model)
-    return pydicom.dcmread(io.BytesIO(dicom_bytes("seg", source, finding, model)))
-
-
-def report(source, class_id, probabilities, model):
-    """The SR of one frame, as it is read."""
-    answer = {"class_id": class_id, "probabilities": probabilities}
-    finding = Finding.of(source, answer, model)
-    return pydicom.dcmread(io.BytesIO(dicom_bytes("sr", source, finding, model)))
-
-
-def encode(dataset):
-    """The content of its file."""
-    file = io.BytesIO()
-    dataset.save_as(file, enforce_file_format=True)
-    return file.getvalue()
-
-
 @pytest.fixture
-def both(segmenter, classifier):
+def both(segmenter, classifier, segmentation, report):
     """A SEG and an SR of a source."""
 
     def make(source):
@@ -140,7 +122,7 @@ def test_odd_headers_give_valid_results(write, cine, ramp, both, dciodvfy, chang
     path = changed(cine() if many else write("a", ramp), change)
     seg, sr = both(open_image(path))
     assert dciodvfy(seg, "Segmentation") == []
-    assert dciodvfy(sr, "ComprehensiveSR") == []
+    assert dciodvfy(sr, "Comprehensive3DSR") == []
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -163,7 +145,7 @@ def test_old_dates_are_written_as_today(write, ramp, both):
     ("encoding", "name"),
     [("ISO_IR 100", "Müller^Jörg"), ("ISO_IR 144", "Люк^Х"), ("ISO_IR 192", "山田^太郎")],
 )
-def test_names_become_unicode(write, ramp, both, encoding, name):
+def test_names_become_unicode(write, ramp, both, encoding, name, encode):
     path = write("a", ramp, SpecificCharacterSet=encoding, PatientName=name)
     for result in both(open_image(path)):
         back = pydicom.dcmread(io.BytesIO(encode(result)))
@@ -178,7 +160,31 @@ def test_a_mask_of_a_lossy_image_says_so(write, ramp, both):
     assert seg.LossyImageCompressionMethod == ["ISO_10918_1", "ISO_15444_1"]
 
 
-def test_only_what_ties_a_result_to_its_study_gets_in(write, ramp, both):
+@pytest.mark.parametrize(
+    ("syntax", "elements", "expected"),
+    [
+        ("1.2.840.10008.1.2.4.50", {}, ("01", "ISO_10918_1")),  # baseline JPEG always loses
+        ("1.2.840.10008.1.2.4.102", {"LossyImageCompression": "00"}, ("01", "ISO_14496_10")),
+        ("1.2.840.10008.1.2.4.91", {"LossyImageCompression": "01"}, ("01", "ISO_15444_1")),
+        ("1.2.840.10008.1.2.4.91", {}, ("00", None)),  # it may be without loss
+        ("1.2.840.10008.1.2.1", {"LossyImageCompression": "01"}, ("01", None)),
+        (
+            "1.2.840.10008.1.2.4.50",
+            {"LossyImageCompression": "01", "LossyImageCompressionRatio": [10, 2.5]},
+            ("01", None),
+        ),
+    ],
+)
+def test_the_transfer_syntax_tells_how_pixels_were_compressed(
+    build, both, ramp, syntax, elements, expected
+):
+    frame = Frame(ramp, (), Region(0, 0, 20, 30), (20, 30), build(ramp, syntax, **elements))
+    seg, _ = both(SourceImage.of(frame, None))
+    keywords = ("LossyImageCompression", "LossyImageCompressionMethod")
+    assert tuple(seg.get(keyword) for keyword in keywords) == expected
+
+
+def test_only_what_ties_a_result_to_its_study_gets_in(write, ramp, both, encode):
     for result in both(open_image(changed(write("a", ramp), private))):
         assert b"LEAK" not in encode(result)
         assert not any(element.tag.is_private for element in result.iterall())
@@ -203,7 +209,7 @@ def test_the_same_twice_has_the_same_uids(cine, both):
         assert first.file_meta.MediaStorageSOPInstanceUID == first.SOPInstanceUID
 
 
-def test_other_frames_models_and_kinds_have_others(cine, both, segmenter):
+def test_other_frames_models_and_kinds_have_others(cine, both, segmenter, segmentation):
     path = cine()
     seg, sr = both(open_image(path, frame=0))
     other_frame = segmentation(open_image(path, frame=1), MASK, segmenter)
@@ -215,7 +221,7 @@ def test_other_frames_models_and_kinds_have_others(cine, both, segmenter):
 
 
 def test_other_weights_and_another_version_of_the_package_have_others(
-    cine, both, segmenter, classifier, monkeypatch
+    cine, both, segmenter, classifier, monkeypatch, segmentation, report
 ):
     """Two heads of one name and version, trained on the same data with other seeds."""
     source = open_image(cine(), frame=0)
@@ -239,10 +245,10 @@ def test_other_weights_and_another_version_of_the_package_have_others(
 
 
 def test_software_versions_say_the_model_its_weights_and_the_package(
-    write, ramp, both, dciodvfy, segmenter, classifier
+    write, ramp, both, dciodvfy, segmenter, classifier, encode
 ):
     source = open_image(write("a", ramp))
-    models = (segmenter, "Segmentation"), (classifier, "ComprehensiveSR")
+    models = (segmenter, "Segmentation"), (classifier, "Comprehensive3DSR")
     for result, (model, kind) in zip(both(source), models, strict=True):
         assert dciodvfy(result, kind) == []
         back = pydicom.dcmread(io.BytesIO(encode(result)))
@@ -252,7 +258,7 @@ def test_software_versions_say_the_model_its_weights_and_the_package(
         assert all(len(value) <= 64 for value in back[0x00181020].value)  # LO
 
 
-def test_every_result_is_a_series_of_its_own(write, ramp, segmenter):
+def test_every_result_is_a_series_of_its_own(write, ramp, segmenter, segmentation):
     """Viewers show one instance of a series."""
     series = {"SeriesInstanceUID": "1.2.3"}
     a, b = (segmentation(open_image(write(name, ramp, **series)), MASK, segmenter) for name in "ab")
@@ -296,7 +302,7 @@ def test_time_zone_and_what_hid_the_patient_are_carried_over(write, ramp, both, 
     }
     path = write("a", ramp, DeidentificationMethodCodeSequence=Sequence([code]), **elements)
     for result, kind in zip(
-        both(open_image(path)), ("Segmentation", "ComprehensiveSR"), strict=True
+        both(open_image(path)), ("Segmentation", "Comprehensive3DSR"), strict=True
     ):
         assert dciodvfy(result, kind) == []
         assert {keyword: result[keyword].value for keyword in elements} == elements
@@ -365,7 +371,7 @@ def test_illegal_uids_are_replaced_and_told(write, ramp, both, dciodvfy, keyword
     source = open_image(with_uids(write("a", ramp), **{**good, keyword: uid}))
     assert made_up_uids(source) == (keyword,)
     other = uid_of(source, keyword)
-    for result, kind in zip(both(source), ("Segmentation", "ComprehensiveSR"), strict=True):
+    for result, kind in zip(both(source), ("Segmentation", "Comprehensive3DSR"), strict=True):
         assert dciodvfy(result, kind) == []
         repeated = {**good, keyword: other}
         assert result.StudyInstanceUID == repeated["StudyInstanceUID"]
@@ -393,7 +399,7 @@ def test_images_of_an_illegal_study_stay_together(write, ramp):
     assert study("a") == study("b") != study("c", PatientID="P2")
 
 
-def test_a_uid_that_a_still_and_a_cine_share(write, cine, ramp, segmenter):
+def test_a_uid_that_a_still_and_a_cine_share(write, cine, ramp, segmenter, segmentation):
     """Both results get into a PACS: an instance stands in one series."""
     shared = {"SOPInstanceUID": "1.2.5", "SeriesInstanceUID": "1.2.4"}
     paths = write("still", ramp, **shared), cine("moving", **shared)

@@ -9,7 +9,7 @@ import pytest
 from pydicom import Dataset, Sequence
 from pydicom.data import get_testdata_file
 
-from tf_dicom_ce.results.files import dicom_bytes, write_dicom
+from tf_dicom_ce.results.files import write_dicom
 from tf_dicom_ce.results.finding import Finding
 from tf_dicom_ce.results.segmentation import UNCALIBRATED
 from tf_dicom_ce.results.source import open_image
@@ -21,12 +21,6 @@ ULTRASOUND_FILES = (
     "examples_ybr_color.dcm",
     "ExplVR_BigEnd.dcm",
 )
-
-
-def segmentation(source, mask, model):
-    """The SEG of one frame, as it is read."""
-    finding = Finding.of(source, {"mask": mask}, model)
-    return pydicom.dcmread(io.BytesIO(dicom_bytes("seg", source, finding, model)))
 
 
 def read(result):
@@ -49,7 +43,7 @@ def regional(write, ramp, **elements):
     return write("a", ramp, SequenceOfUltrasoundRegions=Sequence([item]), **elements)
 
 
-def test_reads_back_pixel_by_pixel(write, ramp, segmenter):
+def test_reads_back_pixel_by_pixel(write, ramp, segmenter, segmentation):
     mask = some_mask((16, 24))
     result = read(segmentation(open_image(regional(write, ramp)), mask, segmenter))
     expected = np.zeros((20, 30), np.uint8)
@@ -62,7 +56,7 @@ def test_reads_back_pixel_by_pixel(write, ramp, segmenter):
     np.testing.assert_array_equal(combined[0], expected)
 
 
-def test_an_empty_mask_keeps_every_segment(write, ramp, segmenter):
+def test_an_empty_mask_keeps_every_segment(write, ramp, segmenter, segmentation):
     result = read(
         segmentation(open_image(write("a", ramp)), np.zeros((20, 30), np.uint8), segmenter)
     )
@@ -71,12 +65,12 @@ def test_an_empty_mask_keeps_every_segment(write, ramp, segmenter):
     assert not result.pixel_array.any()
 
 
-def test_a_class_too_many_is_refused(write, ramp, segmenter):
+def test_a_class_too_many_is_refused(write, ramp, segmenter, segmentation):
     with pytest.raises(ValueError, match="class 4"):
         segmentation(open_image(write("a", ramp)), np.full((20, 30), 4, np.uint8), segmenter)
 
 
-def test_says_what_and_by_whom(write, ramp, segmenter):
+def test_says_what_and_by_whom(write, ramp, segmenter, segmentation):
     path = write("a", ramp, StudyDescription="LIVER", AccessionNumber="A7", StudyDate="20200229")
     source = open_image(path)
     result = read(segmentation(source, some_mask(), segmenter))
@@ -109,7 +103,7 @@ def test_says_what_and_by_whom(write, ramp, segmenter):
 
 
 @pytest.mark.parametrize("frame", [0, 2])
-def test_a_frame_of_a_cine_is_named(cine, segmenter, frame):
+def test_a_frame_of_a_cine_is_named(cine, segmenter, frame, segmentation):
     source = open_image(cine(), frame=frame)
     result = read(segmentation(source, some_mask(), segmenter))
     references = [
@@ -127,7 +121,7 @@ def test_a_frame_of_a_cine_is_named(cine, segmenter, frame):
     assert result.InstanceNumber == 1
 
 
-def test_a_single_frame_is_not_numbered(write, ramp, segmenter):
+def test_a_single_frame_is_not_numbered(write, ramp, segmenter, segmentation):
     result = segmentation(open_image(write("a", ramp, InstanceNumber=17)), some_mask(), segmenter)
     assert not [e for e in result.iterall() if e.keyword == "ReferencedFrameNumber"]
     assert result.InstanceNumber == 17
@@ -141,7 +135,7 @@ def of_all_frames(path, masks, model, frames=None):
         for source, mask in zip(sources, masks, strict=True)
     ]
     file = io.BytesIO()
-    write_dicom(file, "seg", sources[0], findings, model)
+    write_dicom(file, "seg", [(sources[0], findings)], model)
     file.seek(0)
     return highdicom.seg.segread(file)
 
@@ -182,7 +176,7 @@ def test_some_frames_of_a_cine(cine, segmenter):
     assert all_of_them.SOPInstanceUID != result.SOPInstanceUID
 
 
-def test_white_is_black_no_more(write, ramp, segmenter):
+def test_white_is_black_no_more(write, ramp, segmenter, segmentation):
     """MONOCHROME1 turns the pixels, not the mask."""
     source = open_image(write("a", ramp, PhotometricInterpretation="MONOCHROME1"))
     np.testing.assert_array_equal(source.pixels, 255 - ramp)
@@ -192,7 +186,7 @@ def test_white_is_black_no_more(write, ramp, segmenter):
 
 
 @pytest.mark.parametrize("name", ULTRASOUND_FILES)
-def test_real_files_give_valid_segs(name, segmenter, dciodvfy):
+def test_real_files_give_valid_segs(name, segmenter, dciodvfy, segmentation):
     path = get_testdata_file(name)
     source = open_image(path)
     mask = some_mask(source.pixels.shape)
@@ -209,7 +203,7 @@ def test_real_files_give_valid_segs(name, segmenter, dciodvfy):
     assert reference.ReferencedSOPInstanceUID == original.SOPInstanceUID
 
 
-def test_a_frame_of_a_cine_gives_a_valid_seg(cine, segmenter, dciodvfy):
+def test_a_frame_of_a_cine_gives_a_valid_seg(cine, segmenter, dciodvfy, segmentation):
     source = open_image(cine(), frame=2)
     assert dciodvfy(segmentation(source, some_mask(), segmenter), "Segmentation") == []
 
@@ -226,7 +220,7 @@ def calibrated(write, ramp, **elements):
     return open_image(write("a", ramp, SequenceOfUltrasoundRegions=Sequence([item])))
 
 
-def test_a_calibrated_region_gives_the_size_of_a_pixel(write, ramp, segmenter):
+def test_a_calibrated_region_gives_the_size_of_a_pixel(write, ramp, segmenter, segmentation):
     """cm to mm, height before width; viewers fail without these functional groups."""
     source = calibrated(write, ramp)
     assert source.spacing == pytest.approx((0.5, 0.3))
@@ -248,7 +242,7 @@ def test_a_calibrated_region_gives_the_size_of_a_pixel(write, ramp, segmenter):
         {"PhysicalDeltaY": float("nan")},
     ],
 )
-def test_what_is_not_calibrated_says_so(write, ramp, segmenter, dciodvfy, elements):
+def test_what_is_not_calibrated_says_so(write, ramp, segmenter, dciodvfy, elements, segmentation):
     source = calibrated(write, ramp, **elements)
     assert source.spacing is None
     result = segmentation(source, some_mask((16, 24)), segmenter)
@@ -263,7 +257,7 @@ def test_without_a_region_nothing_is_calibrated(write, ramp):
 
 
 @pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm"])
-def test_ct_and_mr_lie_where_their_headers_say(name, segmenter, dciodvfy):
+def test_ct_and_mr_lie_where_their_headers_say(name, segmenter, dciodvfy, segmentation):
     path = get_testdata_file(name)
     header = pydicom.dcmread(path, stop_before_pixels=True)
     source = open_image(path, frozenset({header.SOPClassUID}))

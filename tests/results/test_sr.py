@@ -20,22 +20,11 @@ from tf_dicom_ce.results.source import open_image
 PROBABILITIES = np.array([0.1, 0.65, 0.25], np.float32)
 
 
-def report(source, class_id, probabilities, model):
-    """The SR of one frame, as it is read."""
-    answer = {"class_id": class_id, "probabilities": probabilities}
-    finding = Finding.of(source, answer, model)
-    return pydicom.dcmread(io.BytesIO(dicom_bytes("sr", source, finding, model)))
-
-
-def encode(dataset):
-    """The content of its file."""
-    file = io.BytesIO()
-    dataset.save_as(file, enforce_file_format=True)
-    return file.getvalue()
-
-
 def read(result):
-    return highdicom.sr.srread(io.BytesIO(encode(result)))
+    """As highdicom reads it."""
+    file = io.BytesIO()
+    result.save_as(file, enforce_file_format=True)
+    return highdicom.sr.srread(io.BytesIO(file.getvalue()))
 
 
 def group_of(result):
@@ -43,7 +32,7 @@ def group_of(result):
     return group
 
 
-def test_reads_back(write, ramp, classifier):
+def test_reads_back(write, ramp, classifier, report):
     """The class and its certainty by standard codes, in per cent; the probability of each class."""
     group = group_of(report(open_image(write("a", ramp)), 1, PROBABILITIES, classifier))
     assert (group.finding_type.meaning, group.finding_type.scheme_designator) == (
@@ -62,7 +51,7 @@ def test_reads_back(write, ramp, classifier):
     assert {m.unit.value for m in probabilities} == {"1"}
 
 
-def test_the_region_is_what_the_model_saw(write, ramp, classifier, dciodvfy):
+def test_the_region_is_what_the_model_saw(write, ramp, classifier, dciodvfy, report):
     """Columns before rows, from the corner of a pixel to that of the one beyond the last."""
     item = Dataset()
     item.RegionSpatialFormat = item.RegionDataType = 1
@@ -70,22 +59,22 @@ def test_the_region_is_what_the_model_saw(write, ramp, classifier, dciodvfy):
     item.RegionLocationMinX0, item.RegionLocationMaxX1 = 5, 28
     source = open_image(write("a", ramp, SequenceOfUltrasoundRegions=[item]))
     result = report(source, 1, PROBABILITIES, classifier)
-    assert dciodvfy(result, "ComprehensiveSR") == []
+    assert dciodvfy(result, "Comprehensive3DSR") == []
     region = group_of(result).roi
     assert region.graphic_type.value == "POLYLINE"
     np.testing.assert_array_equal(region.value, [[5, 2], [29, 2], [29, 18], [5, 18], [5, 2]])
 
 
-def test_an_organ_has_its_snomed_code(write, ramp, classifier):
+def test_an_organ_has_its_snomed_code(write, ramp, classifier, report):
     organs = dataclasses.replace(classifier, classes=("kidney", "liver", "other"), codes=())
     group = group_of(report(open_image(write("a", ramp)), 1, PROBABILITIES, organs))
     assert group.finding_type == codes.SCT.Liver
 
 
-def test_says_by_whom_and_that_nobody_has_checked(write, ramp, classifier):
+def test_says_by_whom_and_that_nobody_has_checked(write, ramp, classifier, report, encode):
     source = open_image(write("a", ramp))
     result = read(report(source, 2, PROBABILITIES, classifier))
-    assert result.SOPClassUID.keyword == "ComprehensiveSRStorage"
+    assert result.SOPClassUID.keyword == "Comprehensive3DSRStorage"
     assert (result.CompletionFlag, result.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
     assert result.StudyInstanceUID == source.header["StudyInstanceUID"]
     assert result.ContentTemplateSequence[0].TemplateIdentifier == "1500"
@@ -96,16 +85,16 @@ def test_says_by_whom_and_that_nobody_has_checked(write, ramp, classifier):
         assert part in content
 
 
-def test_a_missing_probability_is_an_error(write, ramp, classifier):
+def test_a_missing_probability_is_an_error(write, ramp, classifier, report):
     with pytest.raises(ValueError, match="2 probabilities, 3 classes"):
         report(open_image(write("a", ramp)), 0, PROBABILITIES[:2], classifier)
 
 
 @pytest.mark.parametrize("frame", [0, 2])
-def test_a_frame_of_a_cine_is_named(cine, classifier, dciodvfy, frame):
+def test_a_frame_of_a_cine_is_named(cine, classifier, dciodvfy, frame, report):
     source = open_image(cine(), frame=frame)
     result = report(source, 1, PROBABILITIES, classifier)
-    assert dciodvfy(result, "ComprehensiveSR") == []
+    assert dciodvfy(result, "Comprehensive3DSR") == []
     region = group_of(result).roi
     (image,) = region.ContentSequence[0].ReferencedSOPSequence
     assert image.ReferencedSOPInstanceUID == source.header["SOPInstanceUID"]
@@ -125,9 +114,9 @@ def test_a_frame_of_a_cine_is_named(cine, classifier, dciodvfy, frame):
         "ExplVR_BigEnd.dcm",
     ],
 )
-def test_real_files_give_valid_reports(name, classifier, dciodvfy):
+def test_real_files_give_valid_reports(name, classifier, dciodvfy, report):
     source = open_image(get_testdata_file(name))
-    assert dciodvfy(report(source, 0, PROBABILITIES, classifier), "ComprehensiveSR") == []
+    assert dciodvfy(report(source, 0, PROBABILITIES, classifier), "Comprehensive3DSR") == []
 
 
 @pytest.fixture
@@ -191,14 +180,14 @@ def measured(path, model, kind="sr"):
         for source, mask in zip(sources, rectangles(), strict=True)
     ]
     file = io.BytesIO()
-    write_dicom(file, kind, sources[0], findings, model)
+    write_dicom(file, kind, [(sources[0], findings)], model)
     return file.getvalue()
 
 
 def test_what_is_measured_in_another_program(cine, segmenter, dsr2xml, dciodvfy):
     """6 × 8 mm have a diagonal of 10 mm, 12 × 8 mm and 8 × 6 mm likewise by hand."""
     content = measured(calibrated(cine), segmenter)
-    assert dciodvfy(pydicom.dcmread(io.BytesIO(content)), "ComprehensiveSR") == []
+    assert dciodvfy(pydicom.dcmread(io.BytesIO(content)), "Comprehensive3DSR") == []
 
     def numbers(height, width):
         diagonal = np.hypot(height, width)
@@ -210,12 +199,12 @@ def test_what_is_measured_in_another_program(cine, segmenter, dsr2xml, dciodvfy)
 
     absent = {"Found in the image region": "Absent"}
     assert dsr2xml(content) == [
-        ("liver", {"Finding": "Liver"}, numbers(6, 8), "1"),
-        ("Kidney", {"Finding": "Kidney"}, numbers(8, 6), "1"),
-        ("cyst, simple", {"Finding": "cyst, simple", **absent}, {}, "1"),
-        ("liver", {"Finding": "Liver"}, numbers(12, 8), "3"),
-        ("Kidney", {"Finding": "Kidney", **absent}, {}, "3"),
-        ("cyst, simple", {"Finding": "cyst, simple", **absent}, {}, "3"),
+        ("liver, frame 1", {"Finding": "Liver"}, numbers(6, 8), "1"),
+        ("Kidney, frame 1", {"Finding": "Kidney"}, numbers(8, 6), "1"),
+        ("cyst, simple, frame 1", {"Finding": "cyst, simple", **absent}, {}, "1"),
+        ("liver, frame 3", {"Finding": "Liver"}, numbers(12, 8), "3"),
+        ("Kidney, frame 3", {"Finding": "Kidney", **absent}, {}, "3"),
+        ("cyst, simple, frame 3", {"Finding": "cyst, simple", **absent}, {}, "3"),
     ]
 
 
@@ -247,6 +236,85 @@ def test_the_report_names_the_seg(cine, segmenter):
         (one.StudyInstanceUID, one.SeriesInstanceUID, one.SOPInstanceUID, one.SOPClassUID)
         for one in (source, seg)
     ]
+
+
+@pytest.fixture
+def study(write, cine, ramp, segmenter):
+    """Two images and a cine of one study, and what was found: images of 24, 48 and no pixels."""
+
+    def images(**elements):
+        of_study = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.4", **elements}
+        second = write("a", ramp, InstanceNumber=2, ContentDate="20200102", **of_study)
+        first = write("b", ramp, InstanceNumber=1, ContentDate="20200101", **of_study)
+        moving = cine("c", InstanceNumber=3, ContentDate="20200101", **of_study)
+        found = []
+        for path, pixels in ((second, 48), (first, 24), (moving, 0)):
+            mask = np.zeros((20, 30), np.uint8)
+            mask[:, :24].flat[:pixels] = 1
+            source = open_image(path, frame=1 if path == moving else None)
+            found.append((source, [Finding.of(source, {"mask": mask}, segmenter)]))
+        return found
+
+    return images
+
+
+def written(kind, images, model):
+    file = io.BytesIO()
+    write_dicom(file, kind, images, model)
+    return file.getvalue()
+
+
+def test_a_study_has_one_report(study, segmenter, dsr2xml, dciodvfy):
+    """In the order of its images; it names each of them, its SEG and its SR."""
+    images = study()
+    content = written("sr", images, segmenter)
+    assert dciodvfy(pydicom.dcmread(io.BytesIO(content)), "Comprehensive3DSR") == []
+    share = "Share of the image region"
+    groups = [group for group in dsr2xml(content) if group[1]["Finding"] == "Liver"]
+    absent = {"Found in the image region": "Absent"}
+    assert groups == [
+        ("liver, image 1", {"Finding": "Liver"}, {share: (24 / 600, "1")}, None),
+        ("liver, image 2", {"Finding": "Liver"}, {share: (48 / 600, "1")}, None),
+        ("liver, image 3, frame 2", {"Finding": "Liver", **absent}, {}, "2"),
+    ]
+    report = highdicom.sr.srread(io.BytesIO(content))
+    assert (report.ContentDate, report.InstanceNumber) == ("20200102", 1)  # the latest, the first
+    still, moving = "1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.3.1"
+    expected = set()
+    for (source, findings), sop_class in zip(images, (still, still, moving), strict=True):
+        seg = pydicom.dcmread(io.BytesIO(written("seg", [(source, findings)], segmenter)))
+        image = "1.2.4", source.header["SOPInstanceUID"], sop_class
+        sr = pydicom.dcmread(io.BytesIO(written("sr", [(source, findings)], segmenter)))
+        expected |= {image}
+        expected |= {(r.SeriesInstanceUID, r.SOPInstanceUID, r.SOPClassUID) for r in (seg, sr)}
+        (region,) = (
+            group.roi.ContentSequence[0].ReferencedSOPSequence[0]
+            for group in report.content.get_planar_roi_measurement_groups()
+            if group.finding_type == codes.SCT.Liver
+            and image[1] == group.roi.ContentSequence[0].referenced_sop_instance_uid
+        )
+        assert region.ReferencedSOPClassUID == sop_class
+    named = report.get_evidence()
+    assert len(named) == 9 and {study for study, *_ in named} == {"1.2.3"}
+    assert {tuple(one) for _, *one in named} == expected
+
+
+def test_the_order_of_files_and_other_images(study, segmenter):
+    images = study()
+    content = written("sr", images, segmenter)
+    assert written("sr", images[::-1], segmenter) == content
+    fewer = pydicom.dcmread(io.BytesIO(written("sr", images[:2], segmenter)))
+    all_of_them = pydicom.dcmread(io.BytesIO(content))
+    assert fewer.SOPInstanceUID != all_of_them.SOPInstanceUID
+    assert fewer.SeriesInstanceUID != all_of_them.SeriesInstanceUID
+
+
+def test_a_report_says_of_hiding_what_all_its_images_say(study, segmenter):
+    images = study(PatientIdentityRemoved="YES", DeidentificationMethod="by hand")
+    images[1][0].header["PatientIdentityRemoved"] = "NO"
+    report = pydicom.dcmread(io.BytesIO(written("sr", images, segmenter)))
+    assert "PatientIdentityRemoved" not in report
+    assert report.DeidentificationMethod == "by hand"
 
 
 @pytest.mark.parametrize("number", ["6", "3"])

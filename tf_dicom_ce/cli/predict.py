@@ -6,9 +6,10 @@
   tf-dicom-ce predict dicom://AET@HOST:104 --out results --send dicom://AET@HOST:104
 
 --out receives predictions.csv (one row per frame: class and probabilities; or, for segmentation,
-shares of the classes and measures), sr/ (one Structured Report per file) and skipped.csv (files and
-frames without an answer, and why). Segmentation adds seg/ (one Segmentation per file) and overlay/
-(outlines on each frame). PNG and JPEG get row and overlay only, because a DICOM result needs a
+shares of the classes and measures), sr/ (one Structured Report per file), report/ (one per study of
+several files) and skipped.csv (files and frames without an answer, and why). Segmentation adds seg/
+(one Segmentation per file) and overlay/ (outlines on each frame). PNG and JPEG get row and overlay
+only, because a DICOM result needs a
 DICOM header. If UIDs of a source are absent or illegal, its DICOM results have made-up ones, and
 its row names them under made_up_uids. Files are named by pseudonyms, which files.csv explains.
 files.csv and skipped.csv quote paths, and results hold what headers and pictures say about the

@@ -21,15 +21,15 @@ from tf_dicom_ce.prediction.folder import OUTPUTS, Journal, Row, result_uid
 from tf_dicom_ce.prediction.writing import (
     MADE_UP,
     Answered,
-    Examined,
+    File,
     FileWriter,
     ImageWriter,
     SourceReader,
+    StudyWriter,
     columns,
 )
 from tf_dicom_ce.preprocessing import resize
 from tf_dicom_ce.results.codes import Coded
-from tf_dicom_ce.results.files import kinds
 from tf_dicom_ce.results.finding import Finding
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.source import SourceImage
@@ -38,8 +38,9 @@ from tf_dicom_ce.whole_files import write_table
 from tf_dicom_ce.workers import guarded_map
 
 _Skipped = list[tuple[str, str, Refusal]]  # path, number of the frame or "", reason
+_DICOM = [output for output in OUTPUTS if output != "overlay"]
 _TOGETHER = 8  # images per batch of the head
-_FILE_SECONDS = 900.0  # for the results of a file: a cine may have thousands of frames
+_SECONDS = 900.0  # per result: a cine may have thousands of frames, a study a hundred files
 _READERS = 4  # processes at most, because each may hold decoded frames of a cine
 
 
@@ -106,12 +107,13 @@ def predict(
     reader: ImageReader,
     log: AuditLog | None = None,
 ) -> Pass:
-    """Answers every file that has not all its answers in the folder yet.
+    """Answers every study that has not all its answers in the folder yet.
 
-    The rows of a file in `predictions.csv` are written after the files that they name, and every
-    file is whole or absent: a kill costs the few files under way. Of a cine there is kept what was
-    found, not what was looked at, so memory grows little with its length. `files.csv` and
-    `skipped.csv` alone quote paths.
+    A study of several files has a report, so all of them are answered together. Its rows in
+    `predictions.csv` are written after the results that they name, and every result is whole or
+    absent: a kill costs the study under way. Of a study there is kept what was found, not what was
+    looked at, so memory grows little with its length. `files.csv` and `skipped.csv` alone quote
+    paths.
 
     Args:
         index: The images, and the files that are none.
@@ -130,58 +132,101 @@ def predict(
     known = {row["file"] for row in files.rows}
     paths = dict.fromkeys(image.path for image in images if names[image.path] not in known)
     files.add(*({"file": names[path], "path": path} for path in paths))
-    chosen = collections.Counter(names[image.path] for image in images)
+    studies: dict[tuple[str, ...], list[Sample]] = {}
+    for image in images:
+        studies.setdefault(_study(index, image), []).append(image)
 
     def whole(found: list[Row]) -> list[Row]:
-        """The rows of files whose results are there, and whose chosen frames have one each."""
-        answered = collections.Counter(row["file"] for row in found)
-        lost = {file for file, frames in chosen.items() if answered[file] < frames}
-        for row in found:
-            if not all((folder / row[name]).exists() for name in OUTPUTS):
-                lost.add(row["file"])
-        return [row for row in found if row["file"] not in lost]
+        """The rows of studies whose results are there, and whose chosen frames have one each."""
+        there = collections.Counter(
+            row["file"] for row in found if all((folder / row[name]).exists() for name in OUTPUTS)
+        )
+        lost = {
+            names[image.path]
+            for study in studies.values()
+            if len(study) > sum(there[name] for name in {names[image.path] for image in study})
+            for image in study
+        }
+        kept = [row for row in found if row["file"] not in lost]
+        reports = {row["report"] for row in found} - {"", *(row["report"] for row in kept)}
+        for report in reports:  # of a study that has got another file, say
+            (folder / report).unlink(missing_ok=True)
+        return kept
 
     rows = Journal(folder / "predictions.csv", columns(head.model), whole)
     done = {row["file"] for row in rows.rows}
-    missing = [image for image in images if names[image.path] not in done]
+    missing = [
+        image for study in studies.values() for image in study if names[image.path] not in done
+    ]
     skipped = [(path, "", refusal) for path, refusal in index.refusals]
-    under_way: collections.deque[list[Sample]] = collections.deque()
-
-    def examined() -> Iterator[Examined]:
-        found = _findings(head, reader, folder, missing, names, skipped)
-        for path, group in itertools.groupby(found, key=lambda one: one[0].path):
-            source, answered = None, []
-            for image, seen, finding in group:  # pixels of the first alone are kept
-                source = source or seen
-                answered.append((image, finding))
-            under_way.append([image for image, _ in answered])
-            yield Examined(path, names[path], source, [finding for _, finding in answered])
-
     made = Pass(len(images), len(images) - len(missing))
-    writer = FileWriter(folder, head.model)
-    for result in guarded_map(writer, examined(), refusal_of, timeout=_FILE_SECONDS, chunk=1):
-        samples = under_way.popleft()
-        if isinstance(result, Refusal):
-            skipped += ((image.path, str(image.frame), result) for image in samples)
-        else:
-            if log:
-                _record(log, index.rows[samples[0].row].study, head.model, folder, result[0])
-            rows.add(*result)
-            made.new += len(result)
-            made.pictures += sum(not row["sr"] for row in result)
-            made.made_up += sum(bool(row[MADE_UP]) for row in result)
+    found = _files(head, reader, folder, missing, names, skipped)
+    under_way: collections.deque[list[tuple[File, list[Sample]]]] = collections.deque()
+
+    def answered() -> Iterator[list[File]]:
+        for _, study in itertools.groupby(found, key=lambda one: _study(index, one[1][0])):
+            under_way.append(list(study))
+            yield [file for file, _ in under_way[-1]]
+
+    writer = StudyWriter(folder, head.model)
+    for new in guarded_map(writer, answered(), refusal_of, timeout=_SECONDS, chunk=1):
+        study = under_way.popleft()
+        if isinstance(new, Refusal):
+            images = (image for _, samples in study for image in samples)
+            skipped += ((image.path, str(image.frame), new) for image in images)
+            continue
+        if log:
+            first = {row["file"]: row for row in reversed(new)}
+            for file, samples in study:
+                of_study = index.rows[samples[0].row].study
+                _record(log, of_study, head.model, folder, first[file.name])
+        rows.add(*new)
+        made.new += len(new)
+        made.pictures += sum(not row["sr"] for row in new)
+        made.made_up += sum(bool(row[MADE_UP]) for row in new)
     _write_skipped(folder, skipped)
     made.skipped.update(refusal.code.value for _, _, refusal in skipped)
-    made.dicom += dict.fromkeys(
-        row[kind] for row in rows.rows for kind in kinds(head.model) if row[kind]
-    )
+    made.dicom += dict.fromkeys(row[kind] for row in rows.rows for kind in _DICOM if row[kind])
     return made
 
 
 def _record(log: AuditLog, study: str, model: Model, folder: Path, row: Row) -> None:
     """Notes the results of a file, which all of its rows name."""
-    files = [folder / row[kind] for kind in kinds(model) if row[kind]]
+    files = [folder / row[kind] for kind in _DICOM if row[kind]]
     log.add(user_name(), study, model, [result_uid(file) for file in files])
+
+
+def _study(index: Index, image: Sample) -> tuple[str, ...]:
+    """What the images of a study have in common; one without a study has its file alone."""
+    row = index.rows[image.row]
+    return (row.study, row.pseudonym) if row.study else (row.path,)
+
+
+def _files(
+    head: Head,
+    reader: ImageReader,
+    folder: Path,
+    images: list[Sample],
+    names: dict[str, str],
+    skipped: _Skipped,
+) -> Iterator[tuple[File, list[Sample]]]:
+    """Answers, and writes overlays and masks, file by file; notes what cannot be."""
+    under_way: collections.deque[list[Sample]] = collections.deque()
+
+    def answered() -> Iterator[File]:
+        found = _findings(head, reader, folder, images, names, skipped)
+        for path, group in itertools.groupby(found, key=lambda one: one[0].path):
+            samples, sources, findings = zip(*group, strict=True)
+            under_way.append(list(samples))
+            yield File(path, names[path], (sources[0], findings))
+
+    writer = FileWriter(folder, head.model)
+    for file in guarded_map(writer, answered(), refusal_of, timeout=_SECONDS, chunk=1):
+        samples = under_way.popleft()
+        if isinstance(file, Refusal):
+            skipped += ((image.path, str(image.frame), file) for image in samples)
+        else:
+            yield file, samples
 
 
 def _findings(
@@ -206,7 +251,7 @@ def _findings(
         if isinstance(found, Refusal):
             skipped.append((image.path, str(image.frame), found))
         else:
-            yield image, source, found
+            yield image, source.without_pixels(), found
 
 
 def _images(index: Index, choice: str) -> tuple[list[Sample], dict[str, str]]:

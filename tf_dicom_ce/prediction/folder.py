@@ -17,7 +17,7 @@ from tf_dicom_ce.results.model import SOFTWARE, Model
 from tf_dicom_ce.whole_files import as_csv, sole, write_json, write_table
 
 #: Its folders, which are also columns of `predictions.csv`.
-OUTPUTS = ("seg", "sr", "overlay")
+OUTPUTS = ("seg", "sr", "report", "overlay")
 _LOCK = ".lock"
 Row = dict[str, str]
 _PART = re.compile(r"\.\d+\.part\.")  # names of temporary files of `whole_files.replacing`

@@ -1,6 +1,7 @@
-"""What workers do, for headers are as hostile as pixels: a file to sources, an answer to files."""
+"""What worker processes do, as headers are as hostile as pixels: read sources, write results."""
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,9 +12,9 @@ from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.prediction.folder import OUTPUTS, Row
-from tf_dicom_ce.results.evidence import made_up_uids
+from tf_dicom_ce.results.evidence import made_up_uids, study_of
 from tf_dicom_ce.results.files import kinds, overlay, write_dicom
-from tf_dicom_ce.results.finding import Finding
+from tf_dicom_ce.results.finding import Examined, Finding
 from tf_dicom_ce.results.measuring import Measured
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.source import SourceImage
@@ -41,13 +42,12 @@ class Answered(NamedTuple):
     answer: dict[str, np.ndarray]
 
 
-class Examined(NamedTuple):
-    """A file whose images are answered: path and name, its first image, and what was found."""
+class File(NamedTuple):
+    """A file whose images are answered: path, name, and what was found in it."""
 
     path: str
     name: str
-    source: SourceImage
-    findings: list[Finding]  # by frame; at least one
+    examined: Examined  # its image without pixels
 
 
 def columns(model: Model) -> tuple[str, ...]:
@@ -84,48 +84,92 @@ class ImageWriter:
 
 @dataclasses.dataclass(frozen=True)
 class FileWriter:
-    """Writes the DICOM results of a model into a folder."""
+    """Writes the SEG and the SR of a file into a folder."""
 
     folder: Path
     model: Model
 
-    def __call__(self, examined: Examined) -> list[Row] | Refusal:
-        """Writes the results of a file, one of a kind; of a PNG or JPEG none is made.
+    def __call__(self, file: File) -> File | Refusal:
+        """Writes the results of a file, one of a kind; of a PNG or JPEG there is none.
 
         Returns:
-            A row for `predictions.csv` of each frame: shares of the region and what is measured,
-            empty where the image is not calibrated; or class and probabilities; files relative to
-            the folder, empty where there is none; keywords of the UIDs for which the DICOM result
-            has made-up ones. Or why there is no result, and then no overlay is left: no content of
-            a source raises.
+            The file, now without its masks; or why it has no result: no content of a source raises.
 
         Raises:
             OSError: The folder cannot be written.
         """
-        _, name, source, findings = examined
-        files, made_up = {}, ()
-        if source.header is not None:
-            made_up = made_up_uids(source)
-            files = {kind: f"{kind}/{name}.dcm" for kind in kinds(self.model)}
+        source, findings = file.examined
         try:
-            for kind, file in files.items():
-                with replacing(self.folder / file) as beside, beside.open("wb") as content:
-                    write_dicom(content, kind, source, findings, self.model)
+            for kind in kinds(self.model) if source.header is not None else ():
+                path = self.folder / _result(kind, file.name)
+                _write(path, kind, [file.examined], self.model)
         except OSError:
             raise
         # A header may be malformed in any way.
         except Exception as error:
+            for kind in OUTPUTS:
+                (self.folder / _result(kind, file.name)).unlink(missing_ok=True)
             for finding in findings:
-                (self.folder / _overlay(name, finding.frame)).unlink(missing_ok=True)
+                (self.folder / _overlay(file.name, finding.frame)).unlink(missing_ok=True)
             return Refusal(Code.DAMAGED_HEADER, type(error).__name__)
-        rows = []
+        findings = [dataclasses.replace(finding, packed=b"") for finding in findings]
+        return file._replace(examined=(source, findings))
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyWriter:
+    """Writes the report of a study into a folder."""
+
+    folder: Path
+    model: Model
+
+    def __call__(self, files: Sequence[File]) -> list[Row]:
+        """Writes a report on all files of a study, or of each patient whose images it has.
+
+        A file that is alone has none: its SR says the same.
+
+        Returns:
+            For each file a row for `predictions.csv` of each frame: shares of the region and what
+            is measured, empty where the image is not calibrated; or class and probabilities; the
+            results relative to the folder, empty where there is none; keywords of the UIDs for
+            which the DICOM results have made-up ones.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+        studies: dict[tuple[str, ...], list[File]] = {}
+        for file in files:
+            if file.examined[0].header is not None:
+                studies.setdefault(study_of(file.examined[0]), []).append(file)
+        reports: dict[str, str] = {}
+        for study in studies.values():
+            if len(study) > 1:
+                names = [file.name for file in study]
+                # Another report for other files: a study may get more of them.
+                digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:32]
+                report, images = _result("report", digest), [file.examined for file in study]
+                try:
+                    _write(self.folder / report, "sr", images, self.model)
+                except OSError:
+                    raise
+                # Headers may contradict each other in any way; the SR of each file stands.
+                except Exception:
+                    continue
+                reports |= dict.fromkeys(names, report)
+        return [row for file in files for row in self._rows(file, reports.get(file.name, ""))]
+
+    def _rows(self, file: File, report: str) -> list[Row]:
+        (source, findings), rows = file.examined, []
+        files, made_up = dict.fromkeys(OUTPUTS, ""), ()
+        if source.header is not None:
+            files |= {kind: _result(kind, file.name) for kind in kinds(self.model)}
+            files["report"], made_up = report, made_up_uids(source)
         for finding in findings:
             if self.model.task == "segmentation":
-                files["overlay"] = _overlay(name, finding.frame)
+                files["overlay"] = _overlay(file.name, finding.frame)
             of_image = "" if finding.familiarity is None else f"{finding.familiarity:.4f}"
-            identity = (name, str(finding.frame), self.model.name, self.model.version, of_image)
-            written = (files.get(output, "") for output in OUTPUTS)
-            row = (*identity, *self._said(finding), *written, " ".join(made_up))
+            identity = (file.name, str(finding.frame), self.model.name, self.model.version)
+            row = (*identity, of_image, *self._said(finding), *files.values(), " ".join(made_up))
             rows.append(dict(zip(columns(self.model), row, strict=True)))
         return rows
 
@@ -140,6 +184,15 @@ class FileWriter:
                 else [f"{value:.3f}" for value in measured]
             )
         return values
+
+
+def _write(path: Path, kind: str, images: Sequence[Examined], model: Model) -> None:
+    with replacing(path) as beside, beside.open("wb") as content:
+        write_dicom(content, kind, images, model)
+
+
+def _result(kind: str, name: str) -> str:
+    return f"{kind}/{name}.dcm"
 
 
 def _overlay(name: str, frame: int) -> str:

@@ -31,7 +31,7 @@ class Coded(NamedTuple):
 
 
 def read_codes(path: Path | None = None) -> dict[str, Coded]:
-    """The built-in table, by name in lower case, with a user's above it.
+    """The built-in table by name in lower case; a user's entries take precedence.
 
     Args:
         path: TOML with `name = [code, scheme, meaning]` in the tables `anatomy`, `abnormality`
@@ -50,7 +50,7 @@ def coded(name: str, table: Mapping[str, Coded]) -> Coded:
 
 
 def own(meaning: str) -> Code:
-    """A code of our own, the same for the same text, which its meaning cuts at 64 characters."""
+    """A code of our own, always the same for a text; its meaning has the first 64 characters."""
     plain = re.sub(r"[^A-Z0-9]+", "_", meaning.upper()).strip("_")
     digest = hashlib.sha256(meaning.encode()).hexdigest()[:6].upper()
     return Code(f"{plain[:9]}_{digest}", SCHEME, meaning[:64])

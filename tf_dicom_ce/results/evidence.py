@@ -5,13 +5,12 @@ frame of reference (highdicom#284). So results are made from this stand-in, whic
 elements that tie a result to its patient and study. `mend` then puts the true SOP class and the
 numbers of the frames into the references.
 
-An illegal UID makes every instance illegal that repeats it. So another one stands for it, the same
-for all images that have it, and Contributing Equipment tells of both.
+An illegal UID would make every instance that repeats it illegal. So a legal one takes its place,
+the same for all images that have it, and Contributing Equipment names both.
 """
 
 import contextlib
 import copy
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, BinaryIO
@@ -30,22 +29,22 @@ from pydicom.valuerep import DA, TM
 
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.results.codes import SCHEME
-from tf_dicom_ce.results.finding import Finding
+from tf_dicom_ce.results.finding import Examined
 from tf_dicom_ce.results.model import MANUFACTURER, SOFTWARE, Model
 from tf_dicom_ce.results.source import SourceImage
 
 _TEXTS = ("PatientID", "PatientName", "StudyID", "AccessionNumber", "ReferringPhysicianName")
 _OPTIONAL = ("IssuerOfPatientID", "StudyDescription")  # left out where empty
-# The UIDs of a source that results repeat; each is made up from the one before.
+# The UIDs of a source that results repeat; one that is absent is made of the one before it.
 _UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
-# What tells that a source was de-identified, and the values it may have; () are any.
+# Elements that tell how a source was de-identified, and their allowed values; () allows any.
 _HIDING = {
     "PatientIdentityRemoved": ("YES", "NO"),
     "DeidentificationMethod": (),
     "LongitudinalTemporalInformationModified": ("UNMODIFIED", "MODIFIED", "REMOVED"),
 }
 _ZONE = re.compile(r"[+-]\d{4}", re.ASCII)
-_NO_DATE = "19000101"  # an element that has to have a value, where the source has none
+_NO_DATE = "19000101"  # where an element must have a value and the source has none
 _UNICODE = "utf8"
 _ROOT = re.compile(r"[01]\.[1-3]?\d(\.|$)|2\.", re.ASCII)  # ITU-T X.660
 
@@ -54,8 +53,8 @@ def evidence(source: SourceImage) -> Dataset:
     """The stand-in for a DICOM source.
 
     Returns:
-        An Ultrasound Image Storage instance without pixels, its text in Unicode. What is absent or
-        malformed is left empty, but UIDs are made up.
+        An Ultrasound Image Storage instance without pixels, its text in Unicode. Elements that are
+        absent or malformed are left empty; UIDs are made up instead.
     """
     header, stand_in = source.header, Dataset()
     with quiet():
@@ -82,25 +81,23 @@ def evidence(source: SourceImage) -> Dataset:
     return stand_in
 
 
-def identity(
-    source: SourceImage, findings: Sequence[Finding], model: Model, kind: str
-) -> dict[str, Any]:
+def identity(images: Sequence[Examined], model: Model, kind: str) -> dict[str, Any]:
     """Arguments of highdicom's constructors: UIDs, numbers, maker and purpose of a result.
 
-    They are the same for the same source, frames, model and kind, e.g. "SEG". Every result is a
-    series of its own: viewers show one instance of a series. A model is its name, version, weights
-    and codes. UIDs also depend on the version of this package: a model leaves it to code outside of
-    it to enlarge its mask and to write the report.
+    They are the same for the same images, frames, model and kind, e.g. "SEG". Every result is a
+    series of its own, because viewers show one instance of a series. A model is its name, version,
+    weights and codes. UIDs also depend on the version of this package, whose code enlarges the
+    masks and writes the report.
     """
-    number = source.header["InstanceNumber"]
-    frames = [f"{finding.frame} {tuple(finding.region)}" for finding in findings]
-    image = (uid_of(source, "SOPInstanceUID"), f"{source.frames}", *frames)
-    what = (*image, model_uid(model), kind)
-    numbered = number.isdecimal() and 0 < int(number) < 1 << 31
+    what = []
+    for source, findings in images:
+        frames = [f"{finding.frame} {tuple(finding.region)}" for finding in findings]
+        what += [uid_of(source, "SOPInstanceUID"), f"{source.frames}", *frames]
+    what += [model_uid(model), kind]
     return {
         "series_instance_uid": hashed_uid("series", *what),
         "sop_instance_uid": hashed_uid("instance", *what),
-        "instance_number": int(number) if numbered else 1,
+        "instance_number": instance_number(images[0][0]) or 1,
         "manufacturer": MANUFACTURER,
         "manufacturer_model_name": model.name,
         "software_versions": (model.version, model.weights_digest, SOFTWARE),
@@ -111,8 +108,20 @@ def identity(
                 SCHEME, "Class names of tf_dicom_ce", responsible_organization=MANUFACTURER
             )
         ],
-        "contributing_equipment": _replacements(source),
+        "contributing_equipment": [item for source, _ in images for item in _replacements(source)],
     }
+
+
+def instance_number(source: SourceImage) -> int | None:
+    """(0020,0013) Instance Number of a source, if it is one."""
+    number = source.header["InstanceNumber"]
+    return int(number) if number.isdecimal() and 0 < int(number) < 1 << 31 else None
+
+
+def study_of(source: SourceImage) -> tuple[str, ...]:
+    """What the sources of one report have in common: study and patient."""
+    keywords = ("PatientID", "IssuerOfPatientID")
+    return (uid_of(source, "StudyInstanceUID"), *(source.header[keyword] for keyword in keywords))
 
 
 def model_uid(model: Model) -> str:
@@ -121,55 +130,63 @@ def model_uid(model: Model) -> str:
     return hashed_uid("device", model.name, model.version, model.weights_digest, SOFTWARE, *codes)
 
 
-def mend(result: Dataset, source: SourceImage, findings: Sequence[Finding]) -> None:
-    """Puts right what highdicom makes of the stand-in.
+def mend(result: Dataset, images: Sequence[Examined]) -> None:
+    """Puts right what highdicom makes of the stand-ins.
 
-    The true SOP class, and the numbers of a cine's frames unless they are all, where the source is
-    named. Time zone, and what was done to hide the patient. Content Date and Time are those of the
-    source's content or study, so that the same answer is the same file: when it was made, file
-    system and PACS know.
+    Each source gets its true SOP class, and the numbers of its frames unless they are all. Content
+    Date and Time are those of the source's content or else of its study, the latest of several: the
+    same answer is the same file, and file system and PACS know when it was made. The time zone is
+    carried over with them, and whatever all sources say of how the patient was hidden.
     """
-    frames = [finding.frame + 1 for finding in findings]
     if "SourceImageSequence" in result:
+        ((source, findings),) = images
         # highdicom has the same items stand where no frame number may.
         result.SourceImageSequence = copy.deepcopy(result.SourceImageSequence)
-        if len(frames) < source.frames:
+        if len(findings) < source.frames:
+            frames = [finding.frame + 1 for finding in findings]
             result.SourceImageSequence[0].ReferencedFrameNumber = frames
-
-    name_class(result, source)
-    header = source.header
-    for kind in ("Content", "Study"):
-        day = _checked(header[f"{kind}Date"].replace(".", ""), DA)
-        hour = _checked(header[f"{kind}Time"].replace(":", ""), TM)
-        if day:
-            break
-    result.ContentDate, result.ContentTime = day or _NO_DATE, (day and hour) or "000000"
+    sources = [source for source, _ in images]
+    name_classes(result, sources)
+    latest = max(sources, key=_content_time)
+    result.ContentDate, result.ContentTime = _content_time(latest)
     del result.InstanceCreationDate, result.InstanceCreationTime
     for item in result.ContributingEquipmentSequence:
         item.pop("ContributionDateTime", None)
-    if _ZONE.fullmatch(header["TimezoneOffsetFromUTC"]):
-        result.TimezoneOffsetFromUTC = header["TimezoneOffsetFromUTC"]
+    if _ZONE.fullmatch(zone := latest.header["TimezoneOffsetFromUTC"]):
+        result.TimezoneOffsetFromUTC = zone
     for keyword, values in _HIDING.items():
-        if header[keyword] in values or (header[keyword] and not values):
-            setattr(result, keyword, header[keyword])
-    if source.hiding:
-        result.DeidentificationMethodCodeSequence = [CodedConcept(*code) for code in source.hiding]
+        said, *others = {source.header[keyword] for source in sources}
+        if not others and (said in values or (said and not values)):
+            setattr(result, keyword, said)
+    hiding, *others = {source.hiding for source in sources}
+    if hiding and not others:
+        result.DeidentificationMethodCodeSequence = [CodedConcept(*code) for code in hiding]
 
 
-def name_class(result: Dataset, source: SourceImage) -> None:
-    """Puts the true SOP class wherever the source is named: also a retired or a private one."""
-    image = uid_of(source, "SOPInstanceUID")
+def _content_time(source: SourceImage) -> tuple[str, str]:
+    """Date and time of the content, or else of the study."""
+    for kind in ("Content", "Study"):
+        day = _checked(source.header[f"{kind}Date"].replace(".", ""), DA)
+        hour = _checked(source.header[f"{kind}Time"].replace(":", ""), TM)
+        if day:
+            return day, hour or "000000"
+    return _NO_DATE, "000000"
+
+
+def name_classes(result: Dataset, sources: Iterable[SourceImage]) -> None:
+    """Puts the true SOP class wherever a source is named: also a retired or a private one."""
+    classes = {uid_of(source, "SOPInstanceUID"): source.header["SOPClassUID"] for source in sources}
 
     def correct(_: Dataset, element: DataElement) -> None:
         for item in element.value if element.VR == "SQ" else ():
-            if item.get("ReferencedSOPInstanceUID") == image:
-                item.ReferencedSOPClassUID = source.header["SOPClassUID"]
+            if (uid := item.get("ReferencedSOPInstanceUID")) in classes:
+                item.ReferencedSOPClassUID = classes[uid]
 
     result.walk(correct)
 
 
 def encoded_sequence(tag: BaseTag, items: Iterable[Dataset]) -> RawDataElement:
-    """A sequence as the bytes it has in a file; items may be changed once they were taken."""
+    """Encodes a sequence as in a file, item by item: one item may be changed to give the next."""
     file = DicomBytesIO()
     file.is_little_endian, file.is_implicit_VR = True, False
     for item in items:
@@ -184,12 +201,12 @@ def write_part10(file: BinaryIO, dataset: Dataset) -> None:
 
 
 def made_up_uids(source: SourceImage) -> tuple[str, ...]:
-    """Keywords of UIDs that are absent or illegal: results then name ones that no PACS knows."""
+    """Keywords of the UIDs that are absent or illegal; results have others, which no PACS knows."""
     return tuple(keyword for keyword in _UIDS if not _is_legal(source.header[keyword]))
 
 
 def uid_of(source: SourceImage, keyword: str) -> str:
-    """The SOP instance, series or study UID; if absent or illegal one that is always the same."""
+    """The SOP instance, series or study UID; a made-up one, always the same, if it is not legal."""
     found, number = source.header[keyword], _UIDS.index(keyword)
     if _is_legal(found):
         return found
@@ -198,7 +215,7 @@ def uid_of(source: SourceImage, keyword: str) -> str:
         return hashed_uid(keyword, found, source.header["PatientID"])
     if number:
         return hashed_uid(keyword, uid_of(source, _UIDS[number - 1]))
-    return hashed_uid(keyword, hashlib.sha256(source.pixels.tobytes()).hexdigest())
+    return hashed_uid(keyword, source.digest)
 
 
 def hashed_uid(*parts: str) -> str:
@@ -212,7 +229,7 @@ def _is_legal(uid: str) -> bool:
 
 
 def _replacements(source: SourceImage) -> list[ContributingEquipment]:
-    """Words on every illegal UID and what stands for it, in an element that holds any text."""
+    """Names every illegal UID and the one in its place, in an element that holds any text."""
     words = [
         f"{keyword} {found[:100]} of the source is illegal: {uid_of(source, keyword)} stands "
         "for it."

@@ -1,4 +1,4 @@
-"""The files of an answer: DICOM results, and a picture for a look."""
+"""The files of an answer: DICOM results, and a picture to look at."""
 
 import io
 from collections.abc import Sequence
@@ -9,13 +9,12 @@ from PIL import Image, ImageDraw
 
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.masks import colour, outline
-from tf_dicom_ce.results.finding import Finding
+from tf_dicom_ce.results.finding import Examined, Finding
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.report import write_report
 from tf_dicom_ce.results.segmentation import write_segmentation
 from tf_dicom_ce.results.source import SourceImage
 
-_WRITERS = {"seg": write_segmentation, "sr": write_report}
 _LINE = 14  # height of a line of the legend
 
 
@@ -24,34 +23,35 @@ def kinds(model: Model) -> tuple[str, ...]:
     return ("seg", "sr") if model.task == "segmentation" else ("sr",)
 
 
-def write_dicom(
-    file: BinaryIO, kind: str, source: SourceImage, findings: Sequence[Finding], model: Model
-) -> None:
-    """Writes a DICOM file, the same bytes for the same source, findings and model.
+def write_dicom(file: BinaryIO, kind: str, images: Sequence[Examined], model: Model) -> None:
+    """Writes a DICOM file, the same bytes for the same images, findings and model.
 
     Args:
         file: Open for writing, empty.
         kind: One of `kinds`.
-        source: The image, of a DICOM file; any frame of it.
-        findings: Of its frames, in their order; at least one.
+        images: Of DICOM files: one for `seg`, one or more of the same study and patient for `sr`.
         model: Who answered.
 
     Raises:
         ValueError: See `write_segmentation`.
     """
     with quiet():
-        _WRITERS[kind](file, source, findings, model)
+        if kind == "seg":
+            ((source, findings),) = images
+            write_segmentation(file, source, findings, model)
+        else:
+            write_report(file, images, model)
 
 
 def dicom_bytes(kind: str, source: SourceImage, finding: Finding, model: Model) -> bytes:
     """The content of the file that `write_dicom` writes of a single frame."""
     file = io.BytesIO()
-    write_dicom(file, kind, source, [finding], model)
+    write_dicom(file, kind, [(source, [finding])], model)
     return file.getvalue()
 
 
 def overlay(pixels: np.ndarray, mask: np.ndarray, classes: tuple[str, ...]) -> bytes:
-    """Outlines on the image, and below it a legend with a line a class.
+    """Draws outlines on the image, and below it a legend with a line for each class.
 
     Args:
         pixels: Gray levels, uint8 [H, W].
@@ -59,7 +59,8 @@ def overlay(pixels: np.ndarray, mask: np.ndarray, classes: tuple[str, ...]) -> b
         classes: Names of all classes, background first.
 
     Returns:
-        A PNG in colour, W pixels wide and 14 more a class than H high.
+        A PNG in colour, W pixels wide; its height is H and 14 more for each class but
+        the background.
     """
     height, width = pixels.shape
     sheet = Image.new("RGB", (width, height + _LINE * (len(classes) - 1)))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -14,18 +14,18 @@ from tf_dicom_ce.results.source import SourceImage
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """An answer about one frame, small enough to keep those of all frames of a cine."""
+    """What was found in one frame; small, so that all frames of a study can be kept."""
 
     frame: int  # from 0
-    region: Region  # of the picture, that the head saw
-    # Of every class, six decimals: its probability; of a segmentation its share of the region.
+    region: Region  # of the picture: what the head saw
+    # One a class, six decimals: its probability, or in a segmentation its share of the region.
     values: tuple[float, ...]
     class_id: int | None = None  # of a classification
-    # Of a segmentation, of every class but the background:
+    # Of a segmentation alone, one a class but the background:
     measured: tuple[Measured | None, ...] = ()  # three decimals; None if not calibrated
-    # The border of the largest part as `contour` has it, in the picture; None without a pixel.
+    # The border of the largest part as `contour` gives it, in the picture; None without a pixel.
     contours: tuple[np.ndarray | None, ...] = ()
-    packed: bytes = b""
+    packed: bytes = b""  # the mask, compressed; not needed once the SEG is written
     familiarity: float | None = None  # 0…1, four decimals; None of a head that does not tell
 
     @classmethod
@@ -73,6 +73,10 @@ class Finding:
     def mask(self, source: SourceImage) -> np.ndarray:
         """The mask in its place in the file, uint8 [Rows, Columns]."""
         return np.frombuffer(zlib.decompress(self.packed), np.uint8).reshape(source.shape)
+
+
+#: A file's image, any frame of it, and what was found in its frames, in their order; at least one.
+Examined = tuple[SourceImage, Sequence[Finding]]
 
 
 def _cropped(mask: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:

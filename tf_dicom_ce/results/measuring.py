@@ -6,7 +6,7 @@ import numpy as np
 
 _RUN = 3  # pixels for which both sides of a corner run straight
 _NEAR = 2.0  # pixels from the farthest point, to which the border is fitted
-_SURE = 0.1  # pixels by which the best known edges are off
+_SURE = 0.1  # pixels by which even the best known edges may be off
 
 
 class Measured(NamedTuple):
@@ -18,13 +18,13 @@ class Measured(NamedTuple):
 
 
 def measure(mask: np.ndarray, spacing: tuple[float, float]) -> Measured:
-    """Measures a class; all is 0 where it has no pixel.
+    """Measures a class; every number of a class without a pixel is 0.
 
-    The border runs through the middles of the pixels' edges, as far outside of the shape as inside
-    of it, and through a right angle whose sides run straight for three pixels: a rectangle of 3 × 4
-    pixels of 1 mm has a longest diameter of 5 mm. At its ends a diameter reaches to the parabola
-    that fits the border there best, as the outermost row of pixels alone does not tell where a
-    round shape ends.
+    The border runs through the middles of the pixels' edges: as far outside of the true shape as
+    inside. It also runs through a right angle if both sides are straight for three pixels: a
+    rectangle of 3 × 4 pixels of 1 mm has a longest diameter of 5 mm. The outermost row of pixels
+    does not tell where a round shape ends. So a parabola is fitted to the border at each end of a
+    diameter, and the diameter reaches to it.
 
     Args:
         mask: Where the class is, bool [H, W].

@@ -20,7 +20,7 @@ class Model:
     version: str  # e.g. "3"
     task: str  # `segmentation` or `classification`
     classes: tuple[str, ...]  # in the order of the answer; segmentation: background first
-    # SHA-256 in hex: another training has another one, even of the same name and version.
+    # SHA-256 in hex: tells apart two trainings of the same name and version.
     weights_digest: str
     fingerprint: str  # of the training data, or "unknown"
     synthetic: bool | None  # whether it was trained on the phantom; None: unknown

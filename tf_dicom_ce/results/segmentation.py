@@ -37,9 +37,9 @@ def write_segmentation(
 ) -> None:
     """Writes a Segmentation Storage instance, frame by frame: memory does not grow with the masks.
 
-    For each finding there is a frame for each class but the background, even if it is empty; the
-    first are those of the first finding. They have the source's Rows × Columns, zero outside of the
-    region. UIDs are the same for the same source, frames and model.
+    Each finding has one frame for each class but the background, even if it is empty. Frames follow
+    the findings, and within one the classes. They have the source's Rows × Columns, zero outside of
+    the region. UIDs are the same for the same source, frames and model.
 
     Args:
         file: Open for writing, empty.
@@ -81,7 +81,7 @@ def packed_bits(planes: Iterable[np.ndarray]) -> Iterator[bytes]:
 
 
 def _without_pixels(source: SourceImage, findings: Sequence[Finding], model: Model) -> Dataset:
-    """A data set whose per-frame items are those of one frame."""
+    """The data set without pixels; its per-frame items are those of the first finding alone."""
     result = seg.Segmentation(
         source_images=[evidence(source)],
         pixel_array=np.zeros(source.shape, np.uint8),
@@ -92,22 +92,22 @@ def _without_pixels(source: SourceImage, findings: Sequence[Finding], model: Mod
         content_label="SEGMENTATION",
         content_description=model.intended_use,
         omit_empty_frames=False,
-        **identity(source, findings, model, "SEG"),
+        **identity([(source, findings)], model, "SEG"),
     )
     del result.PixelData
     result.PatientOrientation = result.ContentCreatorName = ""
     _place(result, source)
-    mend(result, source, findings)
+    mend(result, [(source, findings)])
     return result
 
 
 def _place(result: Dataset, source: SourceImage) -> None:
-    """The functional groups by which viewers lay a mask on its image.
+    """Adds the functional groups by which viewers lay a mask on its image.
 
-    An image of ultrasound has no place in the patient: it lies at the origin of a plane of its own,
-    and the frames of a cine a millimetre apart, so that readers keep them apart. Where it is not
-    calibrated a pixel is taken for a millimetre, as viewers want one; each segment then says so. A
-    CT or MR is where its header says.
+    An ultrasound image has no place in the patient. So it is put at the origin of a plane of its
+    own, and the frames of a cine 1 mm apart, so that readers keep them apart. Without a calibration
+    a pixel is said to be 1 mm, because viewers need a number, and each segment says that it is not
+    the image's own. A CT or MR lies where its header says.
     """
     measures, orientation = Dataset(), Dataset()
     measures.SliceThickness = measures.SpacingBetweenSlices = 1  # readers want it; there is none
@@ -137,7 +137,7 @@ def _place(result: Dataset, source: SourceImage) -> None:
 def _frame_items(
     result: Dataset, source: SourceImage, findings: Sequence[Finding]
 ) -> Iterator[Dataset]:
-    """The per-frame items: those of one frame, which are changed for each."""
+    """The items of all frames, made by changing those of the first."""
     items = list(result.PerFrameFunctionalGroupsSequence)
     for number, finding in enumerate(findings, start=1):
         for segment, item in enumerate(items, start=1):

@@ -1,12 +1,13 @@
-"""One frame of a file, with what a result has to say about where it comes from."""
+"""One frame of a file, and what a result has to repeat of its header."""
 
 import dataclasses
+import hashlib
 import math
 import os
 from typing import NamedTuple
 
 import numpy as np
-from pydicom import Dataset
+from pydicom import Dataset, uid
 from pydicom.multival import MultiValue
 
 from tf_dicom_ce.dicom.pictures import read_images
@@ -26,6 +27,19 @@ _KEYWORDS = (
     "LongitudinalTemporalInformationModified",
 )
 _OF_SEVERAL_VALUES = ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
+# (0028,2114) Lossy Image Compression Method by (0002,0010) Transfer Syntax UID (PS3.3 C.7.6.1.1.5):
+# of those that always lose something, and of those that may.
+_LOSSY = {
+    **dict.fromkeys((uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit), "ISO_10918_1"),
+    **{one: "ISO_13818_2" for one in uid.MPEGTransferSyntaxes if "MPEG2" in one.keyword},
+    **{one: "ISO_14496_10" for one in uid.MPEGTransferSyntaxes if "MPEG4" in one.keyword},
+    **{one: "ISO_23008_2" for one in uid.MPEGTransferSyntaxes if "HEVC" in one.keyword},
+}
+_PERHAPS_LOSSY = {
+    uid.JPEGLSNearLossless: "ISO_14495_1",
+    **dict.fromkeys((uid.JPEG2000, uid.JPEG2000MC), "ISO_15444_1"),
+    uid.HTJ2K: "ISO_15444_15",
+}
 
 
 class Plane(NamedTuple):
@@ -38,10 +52,10 @@ class Plane(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class SourceImage:
-    """What a result is made of."""
+    """An image that a head is asked about, with all that a result needs of its file."""
 
-    # By keyword, as printable text, the elements that results repeat; "" where one is absent or
-    # malformed, backslashes between values. None of a PNG or JPEG.
+    # The elements that results repeat, by keyword, as printable text with backslashes between
+    # values; "" where one is absent or malformed. None of a PNG or JPEG.
     header: dict[str, str] | None
     frame: int  # of a cine, from 0
     frames: int  # (0028,0008) Number of Frames, at least 1
@@ -53,11 +67,12 @@ class SourceImage:
     # (0012,0064) De-identification Method Code Sequence: code values, coding schemes and meanings.
     hiding: tuple[tuple[str, str, str], ...] = ()
     plane: Plane | None = None  # None of ultrasound, and where the header does not tell
+    digest: str = ""  # SHA-256 of `pixels` in hex, where the header has no SOP Instance UID
 
     @classmethod
     def of(cls, found: Frame, frame: int | None) -> "SourceImage":
-        """The source of a frame, of this number (None: the middle), in the process that read it."""
-        header, frames, spacing, hiding, plane = None, 1, None, (), None
+        """Takes a frame, of this number (None: the middle), in the process that read it."""
+        header, frames, spacing, hiding, plane, digest = None, 1, None, (), None, ""
         if found.header is not None:
             with quiet():
                 header, frames = _texts(found.header), number_of_frames(found.header)
@@ -66,9 +81,15 @@ class SourceImage:
                 if header["SOPClassUID"] not in ULTRASOUND and frames == 1:
                     spacing = _numbers(found.header, "PixelSpacing", 2, least=1e-6)
                     plane = _plane(found.header)
+                if not header["SOPInstanceUID"]:
+                    digest = hashlib.sha256(found.pixels.tobytes()).hexdigest()
         number = frames // 2 if frame is None else frame
         of_file = (header, number, frames, found.source_shape)
-        return cls(*of_file, found.region, found.pixels, spacing, hiding, plane)
+        return cls(*of_file, found.region, found.pixels, spacing, hiding, plane, digest)
+
+    def without_pixels(self) -> "SourceImage":
+        """All but the pixels: enough to write what was found."""
+        return dataclasses.replace(self, pixels=self.pixels[:0, :0])
 
     def in_file(self, mask: np.ndarray) -> np.ndarray:
         """Puts a mask of `pixels`, uint8 [height, width], in its place in the file.
@@ -112,14 +133,29 @@ def _texts(header: Dataset) -> dict[str, str]:
     for keyword in ("SOPClassUID", "SOPInstanceUID"):
         if not texts[keyword]:
             texts[keyword] = (*_values(header.file_meta, f"MediaStorage{keyword}"), "")[0]
-    return texts
+    return texts | _compression(texts, header.file_meta.TransferSyntaxUID)
+
+
+def _compression(texts: dict[str, str], syntax: str) -> dict[str, str]:
+    """What the transfer syntax says of a lossy compression, where the header does not.
+
+    Pixels that were decompressed since do not tell how they had been compressed. A method is not
+    told beside several ratios, as each would be of another method.
+    """
+    found = {"LossyImageCompression": "01"} if syntax in _LOSSY else {}
+    is_lossy = (texts | found)["LossyImageCompression"] == "01"
+    method = (_LOSSY | _PERHAPS_LOSSY).get(syntax)
+    several = "\\" in texts["LossyImageCompressionRatio"]
+    if is_lossy and method and not texts["LossyImageCompressionMethod"] and not several:
+        found["LossyImageCompressionMethod"] = method
+    return found
 
 
 def _plane(header: Dataset) -> Plane | None:
     orientation = _numbers(header, "ImageOrientationPatient", 6)
     position = _numbers(header, "ImagePositionPatient", 3)
-    uid = (*_values(header, "FrameOfReferenceUID"), "")[0]
-    return Plane(orientation, position, uid) if orientation and position and uid else None
+    frame = (*_values(header, "FrameOfReferenceUID"), "")[0]
+    return Plane(orientation, position, frame) if orientation and position and frame else None
 
 
 def _numbers(
