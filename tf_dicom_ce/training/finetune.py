@@ -8,7 +8,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from scipy.optimize import minimize_scalar
 
 from tf_dicom_ce.config import FinetuneConfig, finetune_config, preset_of
 from tf_dicom_ce.data import datasets
@@ -247,6 +246,8 @@ def _temperature(model: Head, answers: list[Mapping], task: Task) -> float:
     rows = task.split.validation
     if not len(rows):
         return 1.0
+    from scipy.optimize import minimize_scalar  # SciPy takes its time
+
     logits = tf.constant(np.stack([answer["logits"] for answer in answers]))
     at = np.arange(len(rows)), task.targets[rows]
 
