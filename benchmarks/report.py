@@ -6,6 +6,7 @@ benchmark. The prose is not changed, nor is a block without rounds.
 """
 
 import argparse
+import contextlib
 import datetime
 import hashlib
 import importlib
@@ -16,8 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -76,10 +76,10 @@ def run(options: argparse.Namespace) -> int:
         sizes = TRIAL if trial else FULL
         rounds.begin(conditions(f"python -m benchmarks {name}{trial}", options), options.anew)
         wanted = {s: seconds * sizes.patience for s, seconds in module.STAGES.items()}
-        with tempfile.TemporaryDirectory(dir=folder) as work:
+        with _work(file.with_suffix(".work")) as work:
             device = "cpu" if trial else options.device
             against = options.against and options.against.resolve()
-            setup = Setup(sizes, Path(work), device, against)
+            setup = Setup(sizes, work, device, against)
             only = options.only or (module.ON_GPU if on_gpu else ())
             for stage in rounds.lacking(wanted, sizes.least, options.minutes, only):
                 module.measure(stage, setup)
@@ -89,6 +89,17 @@ def run(options: argparse.Namespace) -> int:
     write(document, found, modules)
     checks = [modules[name].goals(_measured(found[name])) for name in chosen if name in found]
     return int(any(not goal.met for goals in checks for goal in goals if goal.is_check))
+
+
+@contextlib.contextmanager
+def _work(folder: Path) -> Iterator[Path]:
+    """An empty folder, removed at the end; what a run that was cut off left there goes, too."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder.resolve()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _problem(options: argparse.Namespace, chosen: tuple, modules: Mapping) -> str:
