@@ -140,3 +140,15 @@ def test_a_fuzzer_goes_on_with_the_next_mutations(tmp_path):
     report = (tmp_path / "performance.md").read_text()
     assert "| Damaged files: violations | 0 | 0 | yes |" in report
     assert "mutations: 2 rounds in" in report
+
+
+@pytest.mark.slow
+def test_waits_tell_what_the_time_went_to(tmp_path):
+    words = [sys.executable, "-m", "benchmarks", "waits", "--trial", "--minutes", "0"]
+    words += ["--only", "index", "--against", str(ROOT), "--results", str(tmp_path)]
+    subprocess.run(words, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    stage = Rounds(tmp_path / "waits.jsonl").stages["index"]
+    assert stage.sides == ["now", "before"]
+    (seconds,), *parts = (stage.of("now", name) for name in ("seconds", "importing", "reading"))
+    assert all(0 < part < seconds for (part,) in parts)
+    assert stage.of("now", "tracing") == [0.0]
