@@ -24,7 +24,7 @@ from tf_dicom_ce.phantom.cohort import default_cohort
 
 NOW, BEFORE = "now", "before"
 STAGES = {"help": 5.0, "index": 60.0, "run": 120.0, "probe": 60.0, "predict": 60.0, "cell": 60.0}
-_PARTS = ("importing", "reading", "tracing")
+_PARTS = ("importing", "workers", "tracing")
 _WATCHED = Path(__file__).with_name("watched.py")
 _HEAD = """
 import sys
@@ -116,7 +116,10 @@ def tables(stages: Mapping[str, Stage]) -> list[Table]:
             before = stage.of(BEFORE)
             then = [spread(before), f"{spread(ratios(before, seconds))}× as fast"]
         rows.append([name, *map(spread, (seconds, *parts, rest)), *then])
-    note = "`reading`: headers and pixels, by processes of their own. `the rest`: computing."
+    note = (
+        "`workers`: waiting for processes that read headers and pixels, or write results. "
+        "`the rest`: computing."
+    )
     return [Table("What people wait for", header, rows, note)]
 
 

@@ -2,9 +2,8 @@
 
     python -P benchmarks/watched.py FILE COMMAND ARGUMENTS…
 
-FILE receives seconds as JSON: `importing` modules, `reading` files by worker processes, and
-`tracing` TensorFlow's graphs, of this process's main thread. Time within another part is that
-part's.
+FILE receives seconds as JSON: `importing` modules, waiting for `workers`, and `tracing`
+TensorFlow's graphs, of this process's main thread. Time within another part is that part's.
 """
 
 import builtins
@@ -17,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-_seconds = {"importing": 0.0, "reading": 0.0, "tracing": 0.0}
+_seconds = {"importing": 0.0, "workers": 0.0, "tracing": 0.0}
 _busy: list[str] = []
 
 
@@ -35,12 +34,12 @@ def _part(name: str) -> Iterator[None]:
         _busy.pop()
 
 
-def _reading(guarded_map):
+def _waiting(guarded_map):
     @functools.wraps(guarded_map)
     def watched(*arguments, **named):
         results = guarded_map(*arguments, **named)
         while True:
-            with _part("reading"):
+            with _part("workers"):
                 try:
                     result = next(results)
                 except StopIteration:
@@ -61,7 +60,7 @@ def _tracing(trace):
 
 #: Module -> its function to watch, and how.
 _WATCHED = {
-    "tf_dicom_ce.workers": ("guarded_map", _reading),
+    "tf_dicom_ce.workers": ("guarded_map", _waiting),
     "tensorflow.python.eager.polymorphic_function.tracing_compilation": (
         "_create_concrete_function",
         _tracing,

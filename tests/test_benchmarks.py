@@ -149,6 +149,6 @@ def test_waits_tell_what_the_time_went_to(tmp_path):
     subprocess.run(words, cwd=ROOT, check=True, capture_output=True, timeout=120)
     stage = Rounds(tmp_path / "waits.jsonl").stages["index"]
     assert stage.sides == ["now", "before"]
-    (seconds,), *parts = (stage.of("now", name) for name in ("seconds", "importing", "reading"))
+    (seconds,), *parts = (stage.of("now", name) for name in ("seconds", "importing", "workers"))
     assert all(0 < part < seconds for (part,) in parts)
     assert stage.of("now", "tracing") == [0.0]
