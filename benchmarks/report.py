@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
         file = folder / f"{name}{'-gpu' * on_gpu}.jsonl"
         rounds, module = Rounds(file), modules[name]
         sizes = TRIAL if trial else FULL
-        rounds.begin(conditions(f"python -m benchmarks {name}{trial}", options), options.anew)
+        rounds.begin(conditions(name, options), options.anew)
         wanted = {s: seconds * sizes.patience for s, seconds in module.STAGES.items()}
         with _work(file.with_suffix(".work")) as work:
             device = "cpu" if trial else options.device
@@ -85,6 +85,10 @@ def run(options: argparse.Namespace) -> int:
                 module.measure(stage, setup)
         print(_block(rounds, module))
     found = {name: Rounds(folder / f"{name}.jsonl") for name in (*MEASURED, "step-gpu")}
+    for name in [name for name, rounds in found.items() if _measured(rounds)]:
+        if found[name].conditions.get("benchmark") != _benchmark(name):
+            print(f"{name}: left out, its benchmark has changed; run it again", file=sys.stderr)
+            del found[name]
     found = {name: rounds for name, rounds in found.items() if _measured(rounds)}
     write(document, found, modules)
     checks = [modules[name].goals(_measured(found[name])) for name in chosen if name in found]
@@ -124,20 +128,28 @@ def _problem(options: argparse.Namespace, chosen: tuple, modules: Mapping) -> st
     return ""
 
 
-def conditions(command: str, options: argparse.Namespace) -> dict:
-    """What the figures depend on; `code` is a digest of the package's modules."""
-    root, digest = Path(tf_dicom_ce.__file__).parent, hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.read_bytes())
-    command += " --device gpu" * (options.device == "gpu")
+def conditions(name: str, options: argparse.Namespace) -> dict:
+    """What the figures of a benchmark depend on; `code` and `benchmark` are digests of modules."""
+    root, command = Path(tf_dicom_ce.__file__).parent, f"python -m benchmarks {name}"
+    command += " --device gpu" * (options.device == "gpu") + " --trial" * options.trial
     return {
         "command": command,
         "date": datetime.date.today().isoformat(),
         "machine": machine(),
         "versions": {name: version for name in _PACKAGES if (version := _version(name))},
-        "code": digest.hexdigest()[:12],
+        "code": _digest(*sorted(root.rglob("*.py"))),
+        "benchmark": _benchmark(name),
         "against": str(options.against or ""),
     }
+
+
+def _benchmark(name: str) -> str:
+    """What tells whether the tables of a benchmark can be made of its rounds."""
+    return _digest(Path(__file__).with_name(f"{name.removesuffix('-gpu')}.py"))
+
+
+def _digest(*paths: Path) -> str:
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
 
 
 def _version(package: str) -> str:
