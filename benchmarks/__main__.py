@@ -1,17 +1,19 @@
 """Runs benchmarks, fuzzers and other long checks.
 
     python -m benchmarks                           lists them
-    python -m benchmarks fuzz_reader --count 3000  runs one; see its --help for options
-    python -m benchmarks step input --trial        runs two benchmarks at tiny sizes
-    python -m benchmarks all                       runs all benchmarks, into docs/performance.md
+    python -m benchmarks step input --minutes 5    runs two, five minutes each
+    python -m benchmarks step input --trial        runs them at tiny sizes
+    python -m benchmarks all                       runs all of the first list
 
-Needs the extra `[bench]` and an idle machine. The stated times are for two cores. Results are kept
-in build/benchmarks.
+Needs the extra `[bench]` and an idle machine. The stated times are for two cores. Those of the
+first list write every round as it comes to build/benchmarks and go on when they are run again; the
+tables, of whatever there is, are printed and go into docs/performance.md.
 """
 
 import argparse
 import ast
 import importlib
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,26 +33,29 @@ def listing() -> dict[str, str]:
 
 
 def main(words: Sequence[str]) -> int | None:
-    """Runs the benchmark named by the first word; without a word, lists all."""
+    """Runs the benchmarks named by the first words; without a word, lists all."""
     known = listing()
     if not words or words[0] in ("-h", "--help"):
         print(__doc__)
         for name, line in known.items():
             print(f"{name:16}  {line}")
         return 0
-    name, *rest = words
+    name = words[0]
     if name not in (*known, "all"):
         print(f"{name}: no benchmark; `python -m benchmarks` lists them.", file=sys.stderr)
         return 2
+    measured = [*itertools.takewhile(MEASURED.__contains__, words)]
+    rest = words[len(measured) or 1 :]
     described = importlib.import_module(f"benchmarks.{'report' if name == 'all' else name}")
-    module = importlib.import_module("benchmarks.report") if name in MEASURED else described
+    module = importlib.import_module("benchmarks.report") if measured else described
     parser = argparse.ArgumentParser(
-        prog=f"python -m benchmarks {name}",
+        prog=f"python -m benchmarks {' '.join(measured) or name}",
         description=described.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
-    return module.run(parser.parse_args(rest, argparse.Namespace(what=name)))
+    measured = MEASURED if name == "all" else tuple(measured)
+    return module.run(parser.parse_args(rest, argparse.Namespace(measured=measured)))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
 """Mutates DICOM files of every transfer syntax and watches the reader (2 min).
 
-Prints the number of results with each code, by transfer syntax. Exits with 1 if a process died,
-took more than 5 seconds or grew by more than 1 GB, if an exception escaped, or if header and frame
-disagree.
+Tells the number of results with each code, by transfer syntax. Fails if a process died, took more
+than 5 seconds or grew by more than 1 GB, if an exception escaped, or if header and frame disagree.
+Every run goes on with the next mutations.
 """
 
-import argparse
 import collections
 import concurrent.futures
+import contextlib
 import multiprocessing
+import os
 import random
 import resource
 import shutil
@@ -16,7 +17,7 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
@@ -28,10 +29,14 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 
 from benchmarks import dicom_encoders
-from benchmarks.tables import aligned
+from benchmarks.rounds import Measuring, Stage
+from benchmarks.sizes import Setup
+from benchmarks.tables import Goal, Table, none_of
+from benchmarks.turns import Round
 from tf_dicom_ce.dicom import reader
 from tf_dicom_ce.dicom.header import SECONDARY_CAPTURE, ULTRASOUND
 
+STAGES = {"mutations": 60.0}
 SECONDS = 5
 GROWTH_KB = 1 << 20
 SHIPPED = (
@@ -43,6 +48,7 @@ SHIPPED = (
 )
 # Refusals that only decoding can find.
 LATE = (reader.Code.DECODE_FAILED, reader.Code.UNSUPPORTED_TRANSFER_SYNTAX)
+_SEED = 0
 EXTREMES = (b"\0", b"\xff", b"\x7f", b"\x80", b"\x01")
 
 
@@ -249,47 +255,65 @@ class Worker:
         self._process.join()
 
 
-def fuzz(count: int, seed: int, workers: int, last: int | None = None) -> Iterator[Result]:
-    """Tries mutations 0 to `count` - 1, of the last files or all, in worker processes."""
-    files = seeds()[-(last or 0) :]
+def measure(stage: Measuring, setup: Setup) -> None:
+    """Tries mutations, each number once, in one process a core."""
+    files, workers = seeds(), os.cpu_count() or 1
+    count = setup.sizes.header_files
 
-    def share(first: int) -> list[Result]:
-        worker = Worker(seed, files)
-        results = [worker.run(number) for number in range(first, count, workers)]
-        worker.close()
-        return results
+    def share(worker: Worker, numbers: range) -> list[Result]:
+        return [worker.run(number) for number in numbers]
 
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        for results in pool.map(share, range(workers)):
-            yield from results
+    def rounds() -> Iterator[Round]:
+        first = stage.facts.get("next", 0)
+        with (
+            concurrent.futures.ThreadPoolExecutor(workers) as pool,
+            contextlib.ExitStack() as stack,
+        ):
+            team = [Worker(_SEED, files) for _ in range(workers)]
+            for worker in team:
+                stack.callback(worker.close)
+            while True:
+                start = time.perf_counter()
+                numbers = [range(first + k, first + count, workers) for k in range(workers)]
+                results = [result for of in pool.map(share, team, numbers) for result in of]
+                first += count
+                stage.tell(next=first)
+                yield time.perf_counter() - start, {"reader": [_told(results)]}
+
+    stage.keep(rounds())
 
 
-def table(results: list[Result]) -> str:
+def _told(results: list[Result]) -> dict:
+    """The number of results by transfer syntax and code, and the violations."""
+    counts = collections.Counter(f"{r.syntax} {r.code}" for r in results)
+    wrong = [f"mutation {r.number} of {r.syntax}: {r.violation}" for r in results if r.violation]
+    return {"counts": counts, "violations": wrong}
+
+
+def tables(stages: Mapping[str, Stage]) -> list[Table]:
     """The number of results with each code, by transfer syntax."""
-    counts = collections.Counter((r.syntax, r.code) for r in results)
-    codes = sorted({r.code for r in results})
-    rows = [["", *codes]]
-    for syntax in sorted({r.syntax for r in results}):
-        rows.append([syntax, *(str(counts[syntax, code]) for code in codes)])
-    return aligned(rows)
+    return [_table(stage) for stage in stages.values()]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--count", type=int, default=20_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--last", type=int, help="mutate only so many of the files, the last ones")
+def _table(stage: Stage) -> Table:
+    counts: collections.Counter = collections.Counter()
+    for found in stage.of("reader", "counts"):
+        counts.update(found)
+    cells = {tuple(name.split()): count for name, count in counts.items()}
+    codes = sorted({code for _, code in cells})
+    rows = [
+        [syntax, *(str(cells.get((syntax, code), 0)) for code in codes)]
+        for syntax in sorted({syntax for syntax, _ in cells})
+    ]
+    note = "; ".join(_violations(stage)[:50])
+    title = f"The reader: {counts.total():,} damaged files"
+    return Table(title, ("", *(f"`{code}`" for code in codes)), rows, note)
 
 
-def run(options: argparse.Namespace) -> int:
-    start = time.perf_counter()
-    results = list(fuzz(options.count, options.seed, options.workers, options.last))
-    print(table(results))
-    violations = [r for r in results if r.violation]
-    for result in violations:
-        print(f"mutation {result.number} of {result.syntax}: {result.violation}")
-    print(
-        f"{len(results)} mutations, seed {options.seed}: {len(violations)} violations, "
-        f"{time.perf_counter() - start:.0f} s"
-    )
-    return 1 if violations else 0
+def goals(stages: Mapping[str, Stage]) -> list[Goal]:
+    """No violation."""
+    return [none_of("Damaged files: violations", _violations(s)) for s in stages.values()]
+
+
+def _violations(stage: Stage) -> list[str]:
+    return [words for found in stage.of("reader", "violations") for words in found]

@@ -1,34 +1,41 @@
-"""Sends hostile requests to `tf-dicom-ce serve` along with good clients, and watches (40 min).
+"""Sends hostile requests to `tf-dicom-ce serve` along with good clients, and watches (3 min).
 
 The requests have bad JSON, ragged and wrong tensors, damaged images and DICOM, bombs, paths out of
-the repository, and malformed HTTP. Prints the number of answers with each status, by kind. Exits
-with 1 if the server died, answered 5xx other than 503, left an HTTP request without an answer,
-logged a fault of its own, gave a good client another answer than alone, or if the server or its
-largest worker needed more memory in the last quarter of the run than in the third.
+the repository, and malformed HTTP. Tells the number of answers with each status, by kind. Fails if
+the server died, answered 5xx other than 503, left an HTTP request without an answer, logged a fault
+of its own, gave a good client another answer than alone, or if the server or its largest worker
+needed more memory in the last quarter of a run than in the third. Every run goes on with the next
+requests; --minutes 40 sends some 20,000.
 """
 
-import argparse
 import collections
 import concurrent.futures
 import contextlib
 import re
 import socket
 import statistics
-import tempfile
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.hostile_requests import MODELS, Hostile
+from benchmarks.rounds import Measuring, Stage
 from benchmarks.served import Client, export_untrained, picture, served
-from benchmarks.tables import aligned
+from benchmarks.sizes import Setup
+from benchmarks.tables import Goal, Table, none_of
+from benchmarks.turns import Round
 from tf_dicom_ce.config import FinetuneConfig
 
+STAGES = {"requests": 120.0}
 SECONDS = 60  # for an answer
 GROWTH_MB = 25  # from the median of the third quarter to that of the last one
 SIZE = (64, 96)
+_SEED = 0
+_CLIENTS = 4  # hostile ones at a time
+_AT_ONCE = 200  # requests in a round
 
 
 def ask(port: int, request: bytes, hang_up: bool) -> int | str:
@@ -64,11 +71,6 @@ def megabytes(pid: int) -> list[float]:
             for task in (folder / "task").iterdir():
                 todo += map(int, (task / "children").read_text().split())
     return found
-
-
-def medians(series: list[float], parts: int) -> list[float]:
-    """Medians of equal parts of a series."""
-    return [statistics.median(part) for part in np.array_split(series, parts) if len(part)]
 
 
 class Neighbour(threading.Thread):
@@ -107,7 +109,6 @@ class Attack:
         self._port, self._pid, self._hostile = port, pid, hostile
         self.counts: collections.Counter = collections.Counter()
         self.faults: list[str] = []
-        self.memory: dict[str, list[float]] = {"server": [], "largest worker": [], "all": []}
 
     def send(self, number: int) -> None:
         """Sends one request and notes the status."""
@@ -121,73 +122,90 @@ class Attack:
         # The server may hang up on a client that does not speak HTTP, or exceeds the limit.
         if not answered and (status != "closed" or kind not in ("http", "paths", "bombs")):
             self.faults.append(f"request {number}, {kind}: {status}")
-        if number % 100 == 99:
-            server, *workers = megabytes(self._pid) or [0.0]
-            for name, number in (
-                ("server", server),
-                ("largest worker", max(workers, default=0)),
-                ("all", server + sum(workers)),
-            ):
-                self.memory[name].append(number)
+
+    def memory(self) -> dict[str, float]:
+        """Megabytes of the server and of its largest worker."""
+        server, *workers = megabytes(self._pid) or [0.0]
+        return {"server": server, "largest worker": max(workers, default=0)}
 
 
-def tenths(series: list[float]) -> list[str]:
-    """Medians of tenths of a series, and its highest."""
-    return [f"{number:.0f}" for number in (*medians(series, 10), max(series, default=0))]
-
-
-def table(counts: collections.Counter) -> str:
-    """The number of answers with each status, by kind."""
-    statuses = sorted({status for _, status in counts}, key=str)
-    rows = [["", *map(str, statuses)]]
-    for kind in sorted({kind for kind, _ in counts}):
-        rows.append([kind, *(str(counts[kind, status] or "") for status in statuses)])
-    return aligned(rows)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--count", type=int, default=20_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--clients", type=int, default=4, help="hostile ones at a time")
-
-
-def run(options: argparse.Namespace) -> int:
-    start, stop = time.perf_counter(), threading.Event()
-    hostile = Hostile(options.seed, picture(*SIZE, seed=0))
-    with tempfile.TemporaryDirectory() as folder:
-        root, log = Path(folder) / "models", Path(folder) / "log"
-        for task in MODELS:
-            export_untrained(root, FinetuneConfig(task=task, image_size=SIZE, width=1 / 16))
-        with served(root, log) as (port, pid):
-            neighbours = [Neighbour(port, model, stop) for model in MODELS]
-            attack = Attack(port, pid, hostile)
+def measure(stage: Measuring, setup: Setup) -> None:
+    """Sends requests, each number once, to a server that lives as long as this run."""
+    hostile, stop = Hostile(_SEED, picture(*SIZE, seed=0)), threading.Event()
+    root, log = setup.folder / "models", setup.folder / "log"
+    for task in MODELS:
+        export_untrained(root, FinetuneConfig(task=task, image_size=SIZE, width=1 / 16))
+    with served(root, log) as (port, pid):
+        neighbours = [Neighbour(port, model, stop) for model in MODELS]
+        for neighbour in neighbours:
+            neighbour.start()
+        try:
+            stage.keep(_rounds(stage, lambda: Attack(port, pid, hostile), neighbours, log))
+        finally:
+            stop.set()
             for neighbour in neighbours:
-                neighbour.start()
-            try:
-                with concurrent.futures.ThreadPoolExecutor(options.clients) as pool:
-                    for _ in pool.map(attack.send, range(options.count)):
-                        pass
-            finally:
-                stop.set()
-                for neighbour in neighbours:
-                    neighbour.join()
-        said = [line for line in log.read_text().splitlines() if "fault of the server" in line]
-    faults = attack.faults + said
-    for neighbour in neighbours:
-        faults += [f"good neighbour: {fault}" for fault in neighbour.faults]
-    print(table(attack.counts))
-    print("Memory in MB, medians of tenths of the run, and the highest:")
-    print(aligned([[name, *tenths(series)] for name, series in attack.memory.items()]))
-    for name in ("server", "largest worker"):
-        quarters = medians(attack.memory[name], 4)
-        growth = quarters[3] - quarters[2] if len(quarters) == 4 else 0.0
-        if growth > GROWTH_MB:
-            faults.append(f"{name}: {growth:+.0f} MB from the third quarter to the last")
-    for fault in faults[:50]:
-        print(fault)
-    print(
-        f"{options.count} requests, seed {options.seed}: {len(faults)} faults. Good neighbours: "
-        f"{sum(n.asked for n in neighbours)} requests, {sum(n.busy for n in neighbours)} of them "
-        f"503. {time.perf_counter() - start:.0f} s"
-    )
-    return 1 if faults else 0
+                neighbour.join()
+
+
+def _rounds(stage: Measuring, begin, neighbours: list[Neighbour], log: Path) -> Iterator[Round]:
+    """Rounds of requests; `run` numbers the servers."""
+    first, run = stage.facts.get("next", 0), stage.facts.get("run", 0)
+    seen = 0
+    with concurrent.futures.ThreadPoolExecutor(_CLIENTS) as pool:
+        while True:
+            start, attack = time.perf_counter(), begin()
+            for _ in pool.map(attack.send, range(first, first + _AT_ONCE)):
+                pass
+            first += _AT_ONCE
+            stage.tell(next=first, run=run + 1)
+            said = [line for line in log.read_text().splitlines() if "fault of the server" in line]
+            faults, seen = attack.faults + said[seen:], len(said)
+            for neighbour in neighbours:
+                faults += [f"good neighbour: {fault}" for fault in neighbour.faults]
+                neighbour.faults = []
+            counts = {f"{kind} {status}": n for (kind, status), n in attack.counts.items()}
+            found = {"run": run, "counts": counts, "faults": faults, "memory": attack.memory()}
+            found |= {"good": sum(neighbour.asked for neighbour in neighbours)}
+            yield time.perf_counter() - start, {"server": [found]}
+
+
+def tables(stages: Mapping[str, Stage]) -> list[Table]:
+    """The number of answers with each status, by kind."""
+    return [_table(stage) for stage in stages.values()]
+
+
+def _table(stage: Stage) -> Table:
+    counts: collections.Counter = collections.Counter()
+    for found in stage.of("server", "counts"):
+        counts.update(found)
+    cells = {tuple(name.split(" ", 1)): count for name, count in counts.items()}
+    statuses = sorted({status for _, status in cells})
+    rows = [
+        [kind, *(str(cells.get((kind, status), "")) for status in statuses)]
+        for kind in sorted({kind for kind, _ in cells})
+    ]
+    memory = stage.of("server", "memory")
+    most = (f"{max(found[name] for found in memory):.0f} MB" for name in memory[0])
+    told = ", ".join(f"{name} {size}" for name, size in zip(memory[0], most, strict=True))
+    note = "; ".join([f"Memory at its highest: {told}", *_faults(stage)[:50]])
+    return Table(f"The server: {counts.total():,} hostile requests", ("", *statuses), rows, note)
+
+
+def goals(stages: Mapping[str, Stage]) -> list[Goal]:
+    """No fault."""
+    return [none_of("Hostile requests: faults", _faults(stage)) for stage in stages.values()]
+
+
+def _faults(stage: Stage) -> list[str]:
+    """Faults of all rounds, and memory that grew towards the end of a run."""
+    found = [fault for faults in stage.of("server", "faults") for fault in faults]
+    runs, memory = stage.of("server", "run"), stage.of("server", "memory")
+    for run in set(runs):
+        of_run = [sizes for number, sizes in zip(runs, memory, strict=True) if number == run]
+        for name in of_run[0] if len(of_run) >= 4 else ():
+            quarters = [
+                statistics.median(part) for part in np.array_split([m[name] for m in of_run], 4)
+            ]
+            if (growth := quarters[3] - quarters[2]) > GROWTH_MB:
+                found.append(f"{name}: {growth:+.0f} MB from the third quarter to the last")
+    return found

@@ -1,32 +1,32 @@
 """Memory and speed of training as the store grows, and with nothing of it in memory (3 min)."""
 
 import os
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
 from benchmarks.reading.generated import write_store
-from benchmarks.sizes import LABELS, Sizes, as_json
+from benchmarks.rounds import Measuring, Stage
+from benchmarks.sizes import LABELS, Setup, Sizes, as_json
 from benchmarks.tables import Goal, Table, at_most, spread
 from benchmarks.turns import Contender
 
-_ROUNDS = 2
+STAGES = {"stores": 60.0}
 _STEPS = 40
 _WARM_UP = 5
 _PAGE = 4096  # bytes
 
 
-def measure(sizes: Sizes, folder: Path) -> dict:
-    """Frames -> measures; a fresh process each, going round twice."""
-    found = {str(frames): [] for frames in sizes.frames}
+def measure(stage: Measuring, setup: Setup) -> None:
+    """Trains on stores of different sizes, a fresh process each."""
+    sizes = setup.sizes
     for frames in sizes.frames:
-        write_store(folder / str(frames), frames, sizes.configs["quick"].image_size)
-    for _ in range(_ROUNDS):
-        for frames in sizes.frames:
-            found[str(frames)].append(_train(folder / str(frames), frames, sizes))
-    for frames in sizes.frames:
-        shutil.rmtree(folder / str(frames))
-    return found
+        write_store(setup.folder / str(frames), frames, sizes.configs["quick"].image_size)
+    turns = {
+        str(frames): lambda frames=frames: [_train(setup.folder / str(frames), frames, sizes)]
+        for frames in sizes.frames
+    }
+    stage.take(turns, warm_up=False)
 
 
 def _train(store: Path, frames: int, sizes: Sizes) -> dict[str, float]:
@@ -69,8 +69,12 @@ def forget(file: Path) -> None:
     raise RuntimeError("The system keeps the store in memory: use --results on a disk.")
 
 
-def tables(results: dict) -> list[Table]:
+def tables(stages: Mapping[str, Stage]) -> list[Table]:
     """Memory and steps by the number of frames."""
+    return [_table(stage) for stage in stages.values()]
+
+
+def _table(stage: Stage) -> Table:
     header = (
         *("frames", "own memory at its highest, MB", "mapped from files, MB", "ms a step"),
         *("… the store not in memory", "waits", "… not in memory", "images/s read"),
@@ -78,28 +82,26 @@ def tables(results: dict) -> list[Table]:
     rows = [
         [
             f"{int(frames):,}",
-            spread([m["anonymous"] / 1e6 for m in found]),
-            spread([m["mapped"] / 1e6 for m in found]),
-            spread([1e3 * m["warm"] for m in found]),
-            spread([1e3 * m["cold"] for m in found]),
-            f"{100 * median(m['waited warm'] for m in found):.2f} %",
-            f"{100 * median(m['waited cold'] for m in found):.2f} %",
-            spread([m["read"] for m in found]),
+            *(spread([m / 1e6 for m in stage.of(frames, k)]) for k in ("anonymous", "mapped")),
+            *(spread([1e3 * s for s in stage.of(frames, k)]) for k in ("warm", "cold")),
+            *(f"{100 * median(stage.of(frames, f'waited {k}')):.2f} %" for k in ("warm", "cold")),
+            spread(stage.of(frames, "read")),
         ]
-        for frames, found in results.items()
+        for frames in stage.sides
     ]
     note = (
         "Mapped pages (libraries and store) belong to the system, which frees them when memory is "
         "short. With the store not in memory, every batch is read from the disk, as with a store "
         "larger than memory."
     )
-    return [Table("Training at the quick size as the store grows", header, rows, note)]
+    return Table("Training at the quick size as the store grows", header, rows, note)
 
 
-def goals(results: dict) -> list[Goal]:
+def goals(stages: Mapping[str, Stage]) -> list[Goal]:
     """Own memory must not grow with the data."""
-    own = [median(m["anonymous"] for m in found) for found in results.values()]
-    first, *_, last = results
-    what = f"Memory of training, {int(last):,} frames against {int(first):,}"
-    grown = max(own) / own[0]
-    return [at_most(what, 1.1, grown, "×")]
+    found = []
+    for stage in stages.values():
+        own = [median(stage.of(frames, "anonymous")) for frames in stage.sides]
+        what = f"Memory of training, {int(stage.sides[-1]):,} frames against {stage.sides[0]}"
+        found.append(at_most(what, 1.1, max(own) / own[0], "×"))
+    return found

@@ -4,9 +4,11 @@ Reads three elements of copies of pydicom's own ultrasound files, one of which i
 is a fresh process, from its start to its end, with the files in the page cache.
 """
 
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
@@ -15,9 +17,10 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
-from benchmarks.sizes import Sizes
+from benchmarks.rounds import Measuring, Stage
+from benchmarks.sizes import Setup
 from benchmarks.tables import Goal, Table, at_least, ratios, spread
-from benchmarks.turns import by_turns, timed
+from benchmarks.turns import code_of, timed
 
 NAMES = ("examples_rgb_color.dcm", "examples_ybr_color.dcm", "examples_palette.dcm")
 PYDICOM = """
@@ -48,21 +51,21 @@ index = scan(sys.argv[1], TagSchema.load("ultrasound"), cache=Path(sys.argv[2]),
 assert len(index.rows) == int(sys.argv[3]), len(index.rows)
 """
 FIRST, SECOND = "first index", "second index, nothing changed"
-_SECONDS = 60.0
+STAGES = {"headers": 60.0}
 
 
-def measure(sizes: Sizes, folder: Path) -> dict:
+def measure(stage: Measuring, setup: Setup) -> None:
     """Seconds of each side."""
-    files, cache = folder / "data", folder / "cache"
+    count, files, cache = setup.sizes.header_files, setup.folder / "data", setup.folder / "cache"
     files.mkdir()
-    make_files(files, sizes.header_files)
+    make_files(files, count)
 
-    def index():
-        run(INDEX, files, cache, sizes.header_files)
+    def index(checkout: Path | None = None):
+        run(INDEX, files, cache, count, checkout=checkout)
 
-    def index_anew():
+    def index_anew(checkout: Path | None = None):
         shutil.rmtree(cache, ignore_errors=True)
-        index()
+        index(checkout)
 
     turns = {
         "pydicom loop": timed(lambda: run(PYDICOM, files)),
@@ -70,10 +73,11 @@ def measure(sizes: Sizes, folder: Path) -> dict:
         FIRST: timed(index_anew),
         SECOND: timed(index),
     }
-    measures = by_turns(turns, _SECONDS * sizes.patience, sizes.least)
-    size = sum(path.stat().st_size for path in files.rglob("*.dcm")) / sizes.header_files
-    seconds = {side: [m["seconds"] for m in found] for side, found in measures.items()}
-    return {"files": sizes.header_files, "bytes": size, "seconds": seconds}
+    if setup.against:
+        turns["first index of --against"] = timed(lambda: index_anew(setup.against))
+    size = sum(path.stat().st_size for path in files.rglob("*.dcm")) / count
+    stage.tell(files=count, bytes=size)
+    stage.take(turns)
 
 
 def make_files(folder: Path, count: int) -> None:
@@ -90,28 +94,37 @@ def make_files(folder: Path, count: int) -> None:
         dataset.save_as(path)
 
 
-def run(script: str, *arguments: object) -> None:
-    """A fresh process."""
-    subprocess.run([sys.executable, "-c", script, *map(str, arguments)], check=True)
+def run(script: str, *arguments: object, checkout: Path | None = None) -> None:
+    """A fresh process, with the code of this checkout or another."""
+    words = [sys.executable, "-c", script, *map(str, arguments)]
+    subprocess.run(words, check=True, cwd=checkout, env={**os.environ, **code_of(checkout)})
 
 
-def tables(results: dict) -> list[Table]:
+def tables(stages: Mapping[str, Stage]) -> list[Table]:
     """Seconds, files a second, ratios."""
+    return [_table(stage) for stage in stages.values()]
+
+
+def _table(stage: Stage) -> Table:
+    files = stage.facts["files"]
     rows = [
         [
             side,
-            spread(seconds),
-            spread([results["files"] / s for s in seconds]),
-            "" if side == FIRST else f"{spread(ratios(seconds, results['seconds'][FIRST]))}×",
+            spread(stage.of(side)),
+            spread([files / seconds for seconds in stage.of(side)]),
+            "" if side == FIRST else f"{spread(ratios(stage.of(side), stage.of(FIRST)))}×",
         ]
-        for side, seconds in results["seconds"].items()
+        for side in stage.sides
     ]
-    title = f"Headers of {results['files']} files of {results['bytes'] / 1024:.0f} KiB"
-    return [Table(title, ("", "s", "files/s", "time against the first index"), rows)]
+    title = f"Headers of {files} files of {stage.facts['bytes'] / 1024:.0f} KiB"
+    return Table(title, ("", "s", "files/s", "time against the first index"), rows)
 
 
-def goals(results: dict) -> list[Goal]:
-    """No slower than the loop that one writes first."""
-    seconds = results["seconds"]
-    faster = median(ratios(seconds["pydicom loop"], seconds[FIRST]))
-    return [at_least("Index: speed against a pydicom loop", 1, faster)]
+def goals(stages: Mapping[str, Stage]) -> list[Goal]:
+    """Against the loop that one writes first, and against gdcm's scanner in C++."""
+    return [
+        at_least(f"Index: speed against a {side}", wanted, median(ratios(stage.of(side), first)))
+        for stage in stages.values()
+        for first in [stage.of(FIRST)]
+        for side, wanted in (("pydicom loop", 1), ("gdcm scanner", 0.5))
+    ]

@@ -1,29 +1,34 @@
 """Kills small runs at random moments, resumes them, compares with runs left alone (20 min).
 
 Trains a pretraining, a classifier and a segmentation head with `--deterministic`, each once without
-interruption and once with SIGKILLs at random moments and `--resume`. All variables (weights,
-statistics, seeds, optimizers, running means), the best weights and the history have to be equal,
-bit for bit. Exits with 1 if they are not.
+interruption, and again and again with SIGKILLs at random moments and `--resume`. A process is
+killed only after it has taken a step and saved it: an earlier kill proves nothing. All variables
+(weights, statistics, seeds, optimizers, running means), the best weights and the history have to be
+equal, bit for bit; it fails if they are not.
 """
 
-import argparse
 import json
-import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.rounds import Measuring, Stage
+from benchmarks.sizes import Setup
+from benchmarks.tables import Goal, Table, at_least, none_of
+from benchmarks.turns import Round
+
 SIZE = ["--image-size", "32", "32", "--width", "0.03125"]
 ALWAYS = ["--deterministic", "--checkpoint-steps", "3", "--resume"]
-WHAT = ("pretraining", "classification", "segmentation")
+STAGES = dict.fromkeys(("pretraining", "classification", "segmentation"), 300.0)
+_EPOCHS = 10  # for each kill of a round
 
 
 def make_data(folder: Path) -> None:
@@ -58,7 +63,9 @@ def command(what: str, data: Path, run: Path, epochs: int) -> list[str]:
     labels = data / ("tags.csv" if what == "pretraining" else f"{what}.csv")
     program = str(Path(sys.executable).with_name("tf-dicom-ce"))
     kind = (
-        ["train"] if what == "pretraining" else ["finetune", "--task", what, "--encoder", encoder]
+        ["train"]
+        if what == "pretraining"
+        else ["finetune", "--task", what, "--encoder", encoder, "--epoch-steps", "9"]
     )
     folders = ["--data", data, "--labels", labels, "--run", run]
     stands_below = run / "export" / "encoder" == exported
@@ -79,27 +86,24 @@ def progress(run: Path) -> int:
     return int(names[-1].stem.partition("-")[2]) if names else 0
 
 
-def kill_and_resume(
-    words: list[str], run: Path, kills: int, longest: float, rng, from_step: int = 0
-) -> int:
-    """Runs a command to its end with SIGKILLs on the way; returns how many there were."""
+def resumed(words: list[str], run: Path, kills: int, steps: int, rng: random.Random) -> int:
+    """Runs a command to its end, `steps` steps, with SIGKILLs on the way; how many there were."""
     log, done = run.with_suffix(".log"), 0
     while True:
-        process = start(words, log)
-        while done < kills and progress(run) < from_step and process.poll() is None:
-            time.sleep(0.05)
-        try:
-            # The last start is left alone.
-            code = process.wait(rng.uniform(0, longest) if done < kills else None)
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
+        begin, process = progress(run), start(words, log)
+        if done < kills:
+            share = max(1, (steps - begin) // (kills - done + 1))
+            step = begin + rng.randint(1, share)
+            while process.poll() is None and progress(run) < step:
+                time.sleep(0.005)
+            time.sleep(rng.uniform(0, 0.05))
+            process.kill()  # unless it has ended
+        if process.wait() == -signal.SIGKILL:
             done += 1
-            print(f"  kill {done}: at step {progress(run)} or after", flush=True)
-            continue
-        if code:
-            sys.exit(f"exit code {code}:\n{log.read_text()[-2000:]}")
-        return done
+        elif process.returncode:
+            raise RuntimeError(f"exit code {process.returncode}: {log.read_text()[-2000:]}")
+        else:
+            return done
 
 
 def difference(a: Path, b: Path) -> str:
@@ -122,31 +126,50 @@ def difference(a: Path, b: Path) -> str:
     return "" if results[0] == results[1] else "result.json"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--longest", type=float, default=12.0, help="seconds before a kill")
-    parser.add_argument("--from-step", type=int, default=0, help="saved before any kill")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT)
-
-
-def run(options: argparse.Namespace) -> int:
-    rng, failures = random.Random(options.seed), 0
-    with tempfile.TemporaryDirectory() as name:
-        data = Path(name, "data")
+def measure(stage: Measuring, setup: Setup) -> None:
+    """Runs of one kind, each killed `least` times, against one that was left alone."""
+    data, name, kills = setup.folder / "data", stage.name, setup.sizes.least
+    if not data.exists():
         make_data(data)
-        for what in options.what:
-            whole, killed = Path(name, f"{what}-whole"), Path(name, f"{what}-killed")
-            kill_and_resume(command(what, data, whole, options.epochs), whole, 0, 0, rng)
-            words = command(what, data, killed, options.epochs)
-            kills = kill_and_resume(
-                words, killed, options.kills, options.longest, rng, options.from_step
-            )
-            found = difference(whole, killed)
-            failures += bool(found) or kills < options.kills
-            print(
-                f"{what}: {kills} kills; {f'differs in {found}' if found else 'equal'}", flush=True
-            )
+    whole, killed = (setup.folder / f"{name}-{way}" for way in ("whole", "killed"))
+    epochs, rng = _EPOCHS * kills, random.Random(stage.facts.get("rounds", 0))
+    resumed(command(name, data, whole, epochs), whole, 0, 0, rng)
+
+    def rounds() -> Iterator[Round]:
+        while True:
+            begin = time.monotonic()
+            words = command(name, data, killed, epochs)
+            done = resumed(words, killed, kills, progress(whole), rng)
+            found = {"kills": done, "difference": difference(whole, killed)}
             shutil.rmtree(killed)
-    return int(bool(failures))
+            stage.tell(rounds=stage.facts.get("rounds", 0) + 1)
+            yield time.monotonic() - begin, {name: [found]}
+
+    stage.keep(rounds())
+
+
+def tables(stages: Mapping[str, Stage]) -> list[Table]:
+    """Kills and what differs."""
+    rows = [
+        [name, str(len(stage.rounds)), str(_kills(name, stage)), "; ".join(_wrong(name, stage))]
+        for name, stage in stages.items()
+    ]
+    return [Table("Killed and resumed", ("", "runs", "kills", "what differs"), rows)]
+
+
+def goals(stages: Mapping[str, Stage]) -> list[Goal]:
+    """Twenty kills of each kind, and no difference."""
+    found = []
+    for name, stage in stages.items():
+        kills = float(_kills(name, stage))
+        found.append(at_least(f"Killed and resumed, {name}: kills", 20, kills, ""))
+        found.append(none_of(f"Killed and resumed, {name}: differences", _wrong(name, stage)))
+    return found
+
+
+def _kills(name: str, stage: Stage) -> int:
+    return sum(stage.of(name, "kills"))
+
+
+def _wrong(name: str, stage: Stage) -> list[str]:
+    return [words for words in stage.of(name, "difference") if words]

@@ -1,20 +1,22 @@
 """One picture of the speeds."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks import input as reading
 from benchmarks import step
+from benchmarks.rounds import Stage
 from benchmarks.scaling import rates
 from benchmarks.tables import digits
 
 _OURS, _OTHERS = "#1b6ca8", "#b8bec6"
 
 
-def draw(results: dict[str, dict], file: Path) -> None:
+def draw(results: Mapping[str, Mapping[str, Stage]], file: Path) -> None:
     """Draws what there is: images a second of the step and of reading, FLOP/s as things grow.
 
     Args:
-        results: Benchmark -> what was measured.
+        results: Benchmark -> its stages.
         file: SVG.
     """
     import matplotlib as mpl

@@ -1,46 +1,40 @@
 """Measures the cost of an image in a training step as batch, size and width grow (2 min)."""
 
 import contextlib
-from pathlib import Path
+from collections.abc import Mapping
 from statistics import median
 
 from benchmarks.pretraining.work import operations
-from benchmarks.sizes import LABELS, Sizes, as_json
+from benchmarks.rounds import Measuring, Stage
+from benchmarks.sizes import LABELS, Setup, as_json
 from benchmarks.tables import Goal, Table, digits, spread
-from benchmarks.turns import Contender, by_turns
+from benchmarks.turns import Contender
 
-_SECONDS = 25.0  # of each setting that grows
+#: Setting that grows -> seconds.
+STAGES = {"batch_size": 25.0, "image_size": 25.0, "width": 25.0}
 _TIMES = 2  # steps in one turn
 
 
-def measure(sizes: Sizes, folder: Path) -> dict:
-    """Setting -> value -> seconds, images and operations of a step."""
-    found = {}
-    for setting, configs in sizes.shapes.items():
-        with contextlib.ExitStack() as stack:
-            turns = {}
-            for value, config in configs.items():
-                contender = stack.enter_context(
-                    Contender(
-                        "benchmarks.pretraining.ours:tasks",
-                        preset=as_json(config),
-                        labels=LABELS,
-                    )
+def measure(stage: Measuring, setup: Setup) -> None:
+    """Seconds of a step by the value of one setting."""
+    configs = setup.sizes.shapes[stage.name]
+    stage.tell(
+        images={value: config.batch_size for value, config in configs.items()},
+        operations={value: sum(operations(config).values()) for value, config in configs.items()},
+    )
+    with contextlib.ExitStack() as stack:
+        turns = {}
+        for value, config in configs.items():
+            contender = stack.enter_context(
+                Contender(
+                    "benchmarks.pretraining.ours:tasks", preset=as_json(config), labels=LABELS
                 )
-                turns[value] = lambda contender=contender: contender.ask("step", _TIMES)
-            measures = by_turns(turns, _SECONDS * sizes.patience, sizes.least)
-        found[setting] = {
-            value: {
-                "seconds": [m["seconds"] for m in measures[value]],
-                "images": config.batch_size,
-                "operations": sum(operations(config).values()),
-            }
-            for value, config in configs.items()
-        }
-    return found
+            )
+            turns[value] = lambda contender=contender: contender.ask("step", _TIMES)
+        stage.take(turns)
 
 
-def tables(results: dict) -> list[Table]:
+def tables(stages: Mapping[str, Stage]) -> list[Table]:
     """Cost of an image, in time and against its operations."""
     return [
         Table(
@@ -49,28 +43,30 @@ def tables(results: dict) -> list[Table]:
             [
                 [
                     value,
-                    spread([1e3 * s / m["images"] for s in m["seconds"]]),
-                    digits(m["operations"] / 1e9),
-                    digits(m["operations"] * m["images"] / median(m["seconds"]) / 1e9),
+                    spread([1e3 * s / stage.facts["images"][value] for s in stage.of(value)]),
+                    digits(stage.facts["operations"][value] / 1e9),
+                    digits(_rate(stage, value) / 1e9),
                 ]
-                for value, m in values.items()
+                for value in stage.sides
             ],
         )
-        for setting, values in results.items()
+        for setting, stage in stages.items()
     ]
 
 
-def goals(results: dict) -> list[Goal]:
+def goals(stages: Mapping[str, Stage]) -> list[Goal]:
     """None was set."""
     return []
 
 
-def rates(results: dict) -> dict[str, dict[str, float]]:
+def rates(stages: Mapping[str, Stage]) -> dict[str, dict[str, float]]:
     """Setting -> value -> FLOP/s, for the plot."""
     return {
-        setting: {
-            value: m["operations"] * m["images"] / median(m["seconds"])
-            for value, m in values.items()
-        }
-        for setting, values in results.items()
+        setting: {value: _rate(stage, value) for value in stage.sides}
+        for setting, stage in stages.items()
     }
+
+
+def _rate(stage: Stage, value: str) -> float:
+    work = stage.facts["operations"][value] * stage.facts["images"][value]
+    return work / median(stage.of(value))

@@ -1,40 +1,109 @@
-"""Measures what HTTP adds to a prediction: `serving_latency`, into the document (3 min)."""
+"""Measures what HTTP adds to a prediction: `serve` against a SavedModel in process (3 min).
 
+An image is a PNG of the paper's size; the answer of a segmentation is the mask. Two figures are
+measured by turns: the time of one image for one client, and images per second, in batches of 8 in
+process and by 8 clients with one image each over HTTP. A client sends a prepared request and reads
+the whole answer, without parsing it.
+"""
+
+import concurrent.futures
 import json
-import subprocess
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
-from benchmarks.serving_latency import LEAST_RATIO, MOST_ADDED_MS
-from benchmarks.sizes import Sizes
+import numpy as np
+
+from benchmarks.rounds import Measuring, Stage
+from benchmarks.served import CLASSES, Client, export_untrained, picture, served
+from benchmarks.sizes import Setup
 from benchmarks.tables import Goal, Table, at_least, at_most, ratios, spread
+from benchmarks.turns import Contender, timed
+from tf_dicom_ce.config import FinetuneConfig
+
+STAGES = dict.fromkeys(CLASSES, 60.0)
+CLIENTS = 8  # and images in a batch in process
+_ONCE, _REQUESTS = 8, 4  # calls of one client in a turn; of each of many
+_SIGNATURES = {"classification": "serving_default", "segmentation": "serving_mask"}
 
 
-def measure(sizes: Sizes, folder: Path) -> list[dict]:
-    """The result of `serving_latency`, run in another process, by head."""
-    width = str(sizes.configs["paper"].width)
-    file = folder / "serving.json"
-    rounds = ["--rounds", str(5 * sizes.least), "--turns", str(sizes.least)]
-    words = ["serving_latency", "--width", width, *rounds, "--json", str(file)]
-    program = [sys.executable, "-m", "benchmarks"]
-    subprocess.run([*program, *words], stdout=sys.stderr)  # it exits with 1 where a goal is not met
-    return json.loads(file.read_text())
+def measure(stage: Measuring, setup: Setup) -> None:
+    """One head: an image at a time and many, in process (`here`) and over HTTP."""
+    config, root = setup.sizes.configs["paper"], setup.folder / stage.name
+    signature, (height, width) = _SIGNATURES[stage.name], config.image_size
+    like = {"task": stage.name, "image_size": config.image_size, "width": config.width}
+    images = [picture(height, width, seed) for seed in range(CLIENTS)]
+    with (
+        Contender("benchmarks.serving:tasks", root=str(root), **like) as here,
+        served(root, setup.folder / "log") as (port, _),
+        concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool,
+    ):
+        clients = [Client(port, stage.name, image, signature) for image in images]
+        (known,) = here.ask("answers")
+        for client, true in zip(clients, known["answers"], strict=True):
+            _compare(json.loads(client.answer)["predictions"][0], true)
 
+        def together():
+            list(pool.map(lambda client: [client.ask() for _ in range(_REQUESTS)], clients))
 
-def tables(results: list[dict]) -> list[Table]:
-    """In process and over HTTP."""
-    rows = []
-    for head in results:
-        one, many = head["one"], head["many"]
-        rows.append(
-            [
-                head["setting"],
-                *(spread([1e3 * s for s in one[side]]) for side in ("here", "http")),
-                *(spread([many["images"] / s for s in many[side]]) for side in ("here", "http")),
-                spread(ratios(many["here"], many["http"])),
-            ]
+        def one():
+            return [measured for _ in range(_ONCE) for measured in timed(clients[0].ask)()]
+
+        stage.tell(setting=f"{stage.name}, {height}×{width}, width {config.width:g}")
+        stage.take(
+            {
+                "one, here": lambda: here.ask("one", _ONCE),
+                "one, http": one,
+                "many, here": lambda: here.ask("many"),
+                "many, http": timed(together),
+            }
         )
+
+
+def _compare(found: dict | list, true: dict) -> None:
+    """Both sides have to answer the same, or there is nothing to compare."""
+    found = {"mask": found} if "mask" in true else found
+    for name, values in true.items():
+        np.testing.assert_allclose(found[name], values, atol=1e-4)
+
+
+def tasks(root: str, task: str, image_size: list[int], width: float) -> dict:
+    """The contender in process, which exports the head to the repository `root` first."""
+    import tensorflow as tf
+
+    config = FinetuneConfig(task=task, image_size=tuple(image_size), width=width)
+    version = export_untrained(Path(root), config)
+    images = [picture(*image_size, seed) for seed in range(CLIENTS)]
+    predict = tf.saved_model.load(str(version)).signatures[_SIGNATURES[task]]
+
+    def in_process(chosen):
+        answers = predict(image_bytes=tf.constant(chosen))
+        return {name: value.numpy() for name, value in answers.items()}
+
+    def answers():
+        found = in_process(images)
+        return {"answers": [{k: v[n].tolist() for k, v in found.items()} for n in range(CLIENTS)]}
+
+    def many():
+        for _ in range(_REQUESTS):
+            in_process(images)
+
+    return {"answers": answers, "one": lambda: _ignored(in_process(images[:1])), "many": many}
+
+
+def _ignored(_: object) -> None:
+    """Only the time is asked for."""
+
+
+def tables(stages: Mapping[str, Stage]) -> list[Table]:
+    """In process and over HTTP."""
+    images = CLIENTS * _REQUESTS
+    rows = []
+    for stage in stages.values():
+        one = [[1e3 * s for s in stage.of(f"one, {side}")] for side in ("here", "http")]
+        many = [stage.of(f"many, {side}") for side in ("here", "http")]
+        rates = (spread([images / s for s in seconds]) for seconds in many)
+        rows.append([stage.facts["setting"], *map(spread, one), *rates, spread(ratios(*many))])
     header = (
         *("", "1 image in process, ms", "1 client over HTTP, ms"),
         *("batches of 8 in process, images/s", "8 clients over HTTP, images/s", "ratio"),
@@ -42,13 +111,12 @@ def tables(results: list[dict]) -> list[Table]:
     return [Table("Serving: what HTTP adds", header, rows)]
 
 
-def goals(results: list[dict]) -> list[Goal]:
-    """Those of `serving_latency`."""
+def goals(stages: Mapping[str, Stage]) -> list[Goal]:
+    """What HTTP may add, and what eight clients may lose."""
     found = []
-    for head in results:
-        one, many, what = head["one"], head["many"], head["setting"].partition(",")[0]
-        added = 1e3 * (median(one["http"]) - median(one["here"]))
-        found.append(at_most(f"Serving, {what}: HTTP adds", MOST_ADDED_MS, added, " ms"))
-        ratio = median(ratios(many["here"], many["http"]))
-        found.append(at_least(f"Serving, {what}: 8 clients' images", LEAST_RATIO, ratio, ""))
+    for name, stage in stages.items():
+        added = 1e3 * (median(stage.of("one, http")) - median(stage.of("one, here")))
+        found.append(at_most(f"Serving, {name}: HTTP adds", 5, added, " ms"))
+        ratio = median(ratios(stage.of("many, here"), stage.of("many, http")))
+        found.append(at_least(f"Serving, {name}: 8 clients' images", 0.95, ratio, ""))
     return found

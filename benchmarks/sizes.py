@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 
 from tf_dicom_ce.config import PRESETS, PretrainConfig
 
@@ -20,6 +21,7 @@ class Sizes:
         dicom: Height and width of the generated DICOM images.
         dicom_files: Number of those that are decoded.
         header_files: Number of those that are indexed.
+        waiting_files: Number of those that are indexed by a command as a whole.
         patients: Patients whom the phantom renders, with two images each.
         least: Least number of rounds.
         patience: Multiplies the seconds that a measurement may take after these rounds.
@@ -32,9 +34,27 @@ class Sizes:
     dicom: tuple[int, int]
     dicom_files: int
     header_files: int
+    waiting_files: int
     patients: int
     least: int
     patience: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What a benchmark is run with.
+
+    Attributes:
+        sizes: `FULL` or `TRIAL`.
+        folder: An empty folder to work in, the same for all stages of a benchmark.
+        device: `cpu` or `gpu`.
+        against: Folder of another checkout, which is compared with this one; None for none.
+    """
+
+    sizes: Sizes
+    folder: Path
+    device: str = "cpu"
+    against: Path | None = None
 
 
 def _growing(config: PretrainConfig, **settings: tuple) -> dict[str, dict[str, PretrainConfig]]:
@@ -44,12 +64,19 @@ def _growing(config: PretrainConfig, **settings: tuple) -> dict[str, dict[str, P
     }
 
 
+def _with_others(configs: dict[str, PretrainConfig]) -> dict[str, PretrainConfig]:
+    """The sizes, and the quick one with a teacher and with another backbone."""
+    teacher = dataclasses.replace(configs["quick"], teacher="imagenet")
+    resnet50 = dataclasses.replace(configs["quick"], backbone="resnet50")
+    return configs | {"teacher": teacher, "resnet50": resnet50}
+
+
 def _name(value: float | tuple[int, int]) -> str:
     return "×".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
 
 
 FULL = Sizes(
-    configs={"paper": PRESETS["paper"], "quick": PRESETS["quick"]},
+    configs=_with_others({"paper": PRESETS["paper"], "quick": PRESETS["quick"]}),
     shapes=_growing(
         PRESETS["quick"],
         batch_size=(1, 2, 4, 8, 16, 32),
@@ -61,6 +88,7 @@ FULL = Sizes(
     dicom=(600, 800),
     dicom_files=300,
     header_files=4000,
+    waiting_files=10_000,
     patients=24,
     least=3,
     patience=1.0,
@@ -68,13 +96,16 @@ FULL = Sizes(
 
 _TINY = dataclasses.replace(PRESETS["quick"], image_size=(32, 32), width=1 / 16, batch_size=2)
 TRIAL = Sizes(
-    configs={"paper": dataclasses.replace(_TINY, image_size=(64, 64)), "quick": _TINY},
+    configs=_with_others(
+        {"paper": dataclasses.replace(_TINY, image_size=(64, 64)), "quick": _TINY}
+    ),
     shapes=_growing(_TINY, batch_size=(1, 2), image_size=((32, 32), (64, 64)), width=(1 / 16,)),
     product=256,
     frames=(50, 100),
     dicom=(60, 80),
     dicom_files=20,
     header_files=320,
+    waiting_files=320,
     patients=2,
     least=2,
     patience=0.0,

@@ -5,25 +5,27 @@ Every turn is a fresh process, from its start to its end.
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
-from benchmarks.sizes import LABELS, Sizes, as_json
-from benchmarks.tables import Goal, Table, at_most, digits, spread
-from benchmarks.turns import Contender, by_turns, timed
+from benchmarks.rounds import Measuring, Stage
+from benchmarks.sizes import LABELS, Setup, as_json
+from benchmarks.tables import Goal, Table, at_most, none_of, spread
+from benchmarks.turns import Contender, timed
 
 COMMANDS = ("phantom", "index", "train", "tune", "finetune", "study", "predict", "serve")
 #: Modules that must not load TensorFlow.
 WITHOUT_TENSORFLOW = ("dicom.reader", "intake.index", "phantom.cohort", "results.files", "cli")
 HELP = "tf-dicom-ce --help"
-_SECONDS = 90.0
+STAGES = {"starts": 90.0}
 _CHECK = "import sys, tf_dicom_ce.{}; sys.exit('tensorflow' in sys.modules)"
 
 
-def measure(sizes: Sizes, folder: Path) -> dict:
+def measure(stage: Measuring, setup: Setup) -> None:
     """Seconds by command, and modules that load TensorFlow without need."""
     program = str(Path(sys.executable).with_name("tf-dicom-ce"))
-    python, config = sys.executable, sizes.configs["quick"]
+    python, config = sys.executable, setup.sizes.configs["quick"]
     starts = {
         "python, nothing else": [python, "-c", ""],
         "import tf_dicom_ce": [python, "-c", "import tf_dicom_ce"],
@@ -50,15 +52,13 @@ def measure(sizes: Sizes, folder: Path) -> dict:
         turns[f"first training step, {side}"] = timed(
             lambda function=function, more=more: _first_step(function, {**settings, **more})
         )
-    measures = by_turns(turns, _SECONDS * sizes.patience, sizes.least)
-    return {
-        "seconds": {name: [m["seconds"] for m in found] for name, found in measures.items()},
-        "loads tensorflow": [
-            module
-            for module in WITHOUT_TENSORFLOW
-            if subprocess.run([python, "-c", _CHECK.format(module)]).returncode
-        ],
-    }
+    loading = [
+        module
+        for module in WITHOUT_TENSORFLOW
+        if subprocess.run([python, "-c", _CHECK.format(module)]).returncode
+    ]
+    stage.tell(loading=loading)
+    stage.take(turns)
 
 
 def _first_step(function: str, settings: dict) -> None:
@@ -66,18 +66,22 @@ def _first_step(function: str, settings: dict) -> None:
         contender.ask("step")
 
 
-def tables(results: dict) -> list[Table]:
+def tables(stages: Mapping[str, Stage]) -> list[Table]:
     """Seconds."""
-    rows = [[name, spread(seconds)] for name, seconds in results["seconds"].items()]
-    loading = ", ".join(results["loads tensorflow"]) or "none"
+    return [_table(stage) for stage in stages.values()]
+
+
+def _table(stage: Stage) -> Table:
+    rows = [[name, spread(stage.of(name))] for name in stage.sides]
+    loading = ", ".join(stage.facts["loading"]) or "none"
     note = f"These of {', '.join(WITHOUT_TENSORFLOW)} load TensorFlow: {loading}."
-    return [Table("Start of a process, to its end", ("", "s"), rows, note)]
+    return Table("Start of a process, to its end", ("", "s"), rows, note)
 
 
-def goals(results: dict) -> list[Goal]:
+def goals(stages: Mapping[str, Stage]) -> list[Goal]:
     """`--help` at once, and TensorFlow only where it is needed."""
-    loading = results["loads tensorflow"]
-    return [
-        at_most(f"`{HELP}`", 0.3, median(results["seconds"][HELP]), " s"),
-        Goal("Parts that load TensorFlow without need", "0", digits(len(loading)), not loading),
-    ]
+    found = []
+    for stage in stages.values():
+        found.append(at_most(f"`{HELP}`", 0.3, median(stage.of(HELP)), " s"))
+        found.append(none_of("Parts that load TensorFlow without need", stage.facts["loading"]))
+    return found

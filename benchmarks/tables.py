@@ -38,12 +38,14 @@ class Goal:
         wanted: The goal in words and numbers.
         found: The result in words and numbers.
         met: Whether the goal is reached.
+        is_check: Whether the command fails if it is not.
     """
 
     what: str
     wanted: str
     found: str
     met: bool
+    is_check: bool = False
 
 
 def at_least(what: str, bound: float, found: float, unit: str = "×") -> Goal:
@@ -54,6 +56,11 @@ def at_least(what: str, bound: float, found: float, unit: str = "×") -> Goal:
 def at_most(what: str, bound: float, found: float, unit: str = "") -> Goal:
     """A goal that is an upper bound."""
     return Goal(what, f"≤ {bound:g}{unit}", f"{found:.2f}{unit}", found <= bound)
+
+
+def none_of(what: str, found: Sequence[object]) -> Goal:
+    """A check that nothing was found."""
+    return Goal(what, "0", f"{len(found)}", not found, is_check=True)
 
 
 def spread(values: Sequence[float]) -> str:

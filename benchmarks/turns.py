@@ -11,10 +11,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 Measures = dict[str, float]
+Round = tuple[float, dict[str, list[Measures]]]
 
 _EVERY = 0.05  # seconds between two looks at a working contender's memory
 _PAUSE = 0.3  # seconds between two turns: threads of the last turn still spin
@@ -26,6 +27,7 @@ class Contender:
     Args:
         function: `module:function`, see `contender`.
         environment: Variables that differ from this process's.
+        checkout: Folder of another checkout, whose code is run; None for this one.
         arguments: Arguments of the function.
 
     Attributes:
@@ -33,7 +35,11 @@ class Contender:
     """
 
     def __init__(
-        self, function: str, environment: Mapping[str, str] | None = None, **arguments: object
+        self,
+        function: str,
+        environment: Mapping[str, str] | None = None,
+        checkout: Path | None = None,
+        **arguments: object,
     ):
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed on leaving
         self._process = subprocess.Popen(
@@ -42,7 +48,8 @@ class Contender:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env={**os.environ, **(environment or {})},
+            cwd=checkout,
+            env={**os.environ, **code_of(checkout), **(environment or {})},
         )
         self.memory: dict[str, int] = {}
         self.tasks: list[str] = self._answer()["tasks"]
@@ -61,11 +68,11 @@ class Contender:
         self._log.close()
 
     def ask(self, task: str, times: int = 1) -> list[Measures]:
-        """Runs a task and returns the measures of each time."""
+        """Runs a task; the measures of each time, with the highest `memory` until then."""
         print(json.dumps({"task": task, "times": times}), file=self._process.stdin, flush=True)
         answer = self._answer()
         self._see(answer["memory"])
-        return answer["measures"]
+        return [measures | self.memory for measures in answer["measures"]]
 
     def _answer(self) -> dict:
         while not select.select([self._process.stdout], [], [], _EVERY)[0]:
@@ -86,33 +93,34 @@ class Contender:
             self.memory[name] = max(size, self.memory.get(name, 0))
 
 
+def code_of(checkout: Path | None) -> dict[str, str]:
+    """Variables with which Python imports the code of another checkout; none for None."""
+    return {"PYTHONPATH": str(checkout)} if checkout else {}
+
+
 def by_turns(
     turns: Mapping[str, Callable[[], list[Measures]]],
-    seconds: float,
-    least: int = 3,
     pause: float = _PAUSE,
-) -> dict[str, list[Measures]]:
-    """Runs rounds of turns, after one round that does not count.
+    warm_up: bool = True,
+) -> Iterator[Round]:
+    """Runs rounds of turns for ever, after one round that does not count.
 
     Args:
         turns: Name -> function that runs the contender's turn and returns its measures.
-        seconds: Time after which no round begins.
-        least: Least number of rounds.
         pause: Seconds before each turn.
+        warm_up: Whether a first round does not count.
 
-    Returns:
-        All measures of each, in their order.
+    Yields:
+        Seconds of the round, and name -> measures of its turn.
     """
-    for turn in turns.values():
+    for turn in turns.values() if warm_up else ():
         turn()
-    measures: dict[str, list[Measures]] = {name: [] for name in turns}
-    start, rounds = time.monotonic(), 0
-    while rounds < least or time.monotonic() < start + seconds:
+    while True:
+        start, found = time.monotonic(), {}
         for name, turn in turns.items():
             time.sleep(pause)
-            measures[name] += turn()
-        rounds += 1
-    return measures
+            found[name] = turn()
+        yield time.monotonic() - start, found
 
 
 def timed(function: Callable[[], object]) -> Callable[[], list[Measures]]:

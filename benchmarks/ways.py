@@ -1,43 +1,38 @@
 """Compares ways through the encoder in a training step: Keras', and this package's (4 min).
 
-`plain` is Keras' BatchNorm and whole convolutions; `fused` uses TensorFlow's BatchNorm; `remat`
-also recomputes every block in the backward pass (`keras.remat`); `ours` is the package.
+`ours` is the package. Each of the others leaves something out, or takes another way: `whole` does
+not compute halves of a batch in parallel; `kept` recomputes nothing for the gradient; `threads` is
+TensorFlow's number of threads, without halves; `plain` is Keras' BatchNorm with everything kept,
+and whole; `remat` recomputes every block by `keras.remat`.
 """
 
-from pathlib import Path
+import contextlib
+import os
+from collections.abc import Mapping
+from statistics import median
 
-from benchmarks.sizes import LABELS, Sizes, as_json
+from benchmarks.rounds import Measuring, Stage
+from benchmarks.sizes import LABELS, Setup, as_json
+from benchmarks.step import memory
 from benchmarks.tables import Table, digits, ratios, spread
-from benchmarks.turns import Contender, by_turns
+from benchmarks.turns import Contender
 
-WAYS = ("ours", "plain", "fused", "remat")
-_SECONDS = {"paper": 150.0, "quick": 60.0}
+WAYS = ("ours", "whole", "kept", "threads", "plain", "remat")
+STAGES = {"quick": 60.0, "paper": 150.0}
 _TIMES = {"paper": 1, "quick": 20}  # steps in one turn
 
 
-def measure(sizes: Sizes, folder: Path) -> dict:
-    """Seconds and memory of a step, by size and way."""
-    return {
-        name: _measure(as_json(config), _SECONDS[name] * sizes.patience, _TIMES[name], sizes.least)
-        for name, config in sizes.configs.items()
-    }
-
-
-def _measure(preset: dict, seconds: float, times: int, least: int) -> dict:
-    contenders = {way: Contender("benchmarks.ways:tasks", preset=preset, way=way) for way in WAYS}
-    try:
-        turns = {way: lambda c=c: c.ask("step", times) for way, c in contenders.items()}
-        measures = by_turns(turns, seconds, least)
-    finally:
-        for contender in contenders.values():
-            contender.__exit__()
-    return {
-        way: {
-            "seconds": [m["seconds"] for m in measures[way]],
-            "memory": contenders[way].memory,
-        }
-        for way in WAYS
-    }
+def measure(stage: Measuring, setup: Setup) -> None:
+    """Seconds and memory of a step by each way."""
+    preset, times = as_json(setup.sizes.configs[stage.name]), _TIMES[stage.name]
+    with contextlib.ExitStack() as stack:
+        turns = {}
+        for way in WAYS:
+            threads = {"TF_NUM_INTRAOP_THREADS": f"{os.cpu_count()}"} if way == "threads" else {}
+            contender = Contender("benchmarks.ways:tasks", threads, preset=preset, way=way)
+            stack.enter_context(contender)
+            turns[way] = lambda contender=contender: contender.ask("step", times)
+        stage.take(turns)
 
 
 def tasks(preset: dict, way: str) -> dict:
@@ -48,8 +43,9 @@ def tasks(preset: dict, way: str) -> dict:
     from tf_dicom_ce.models import conv_bn_relu
     from tf_dicom_ce.models.conv_bn_relu import FusedBatchNormalization
 
-    if way != "ours":
+    if way in ("whole", "plain", "remat"):
         conv_bn_relu.in_halves = lambda layer, x: layer(x)
+    if way in ("kept", "plain", "remat"):
         conv_bn_relu.RECOMPUTED_FROM = float("inf")
     if way == "plain":
         FusedBatchNormalization.call = keras.layers.BatchNormalization.call
@@ -63,25 +59,26 @@ def tasks(preset: dict, way: str) -> dict:
     return ours.tasks(preset, LABELS)
 
 
-def tables(results: dict) -> list[Table]:
+def tables(stages: Mapping[str, Stage]) -> list[Table]:
     """One table per size."""
-    return [_table(name, found) for name, found in results.items()]
+    return [_table(name, stage) for name, stage in stages.items()]
 
 
-def goals(results: dict) -> list:
+def goals(stages: Mapping[str, Stage]) -> list:
     """None: it only shows which optimisations pay."""
     return []
 
 
-def _table(name: str, found: dict) -> Table:
-    ours = found["ours"]["seconds"]
+def _table(name: str, stage: Stage) -> Table:
     rows = [
         [
             way,
-            spread(of["seconds"]),
-            "" if way == "ours" else f"{spread(ratios(of['seconds'], ours))}× as long as ours",
-            " / ".join(digits(of["memory"][kind] / 1e9) for kind in ("peak", "anonymous")),
+            spread(stage.of(way)),
+            "" if way == "ours" else f"{spread(ratios(stage.of(way), stage.of('ours')))}×",
+            " / ".join(digits(memory(stage, way, kind) / 1e9) for kind in ("peak", "anonymous")),
         ]
-        for way, of in found.items()
+        for way in stage.sides
     ]
-    return Table(f"Ways of a step, {name}", ("", "s a step", "", "memory, GB"), rows, "")
+    fastest = min(stage.sides, key=lambda way: median(stage.of(way)))
+    header = ("", "s a step", "time against ours", "memory, GB")
+    return Table(f"Ways of a step, {name}", header, rows, f"The fastest here: {fastest}.")

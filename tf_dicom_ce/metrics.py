@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.spatial import KDTree
-from scipy.stats import rankdata, sem, t
 
 _BINS = 15
 
@@ -28,6 +26,8 @@ def classification_measures(
     mean over the classes. A measure is NaN where the labels leave it undefined: the recall of a
     class that does not occur; kappa and `auroc` if all labels are equal.
     """
+    from scipy.stats import rankdata  # SciPy takes its time
+
     classes = np.arange(probabilities.shape[1])
     found = np.zeros((len(classes), len(classes)))
     np.add.at(found, (labels, ids), 1)
@@ -121,6 +121,8 @@ def _border(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _distances(outline: tuple, other: tuple) -> tuple[np.ndarray, np.ndarray]:
     """Sorted distances from the points of an outline to the other outline, with their lengths."""
+    from scipy.spatial import KDTree  # SciPy takes its time
+
     (points, lengths), (others, _) = outline, other
     distances, _ = KDTree(others).query(points)
     order = np.lexsort((lengths, distances))
@@ -135,6 +137,8 @@ def _percentile_95(distances: np.ndarray, lengths: np.ndarray) -> float:
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """Mean m of n values with its 95 % interval, m ± t s / √n, t Student's of n − 1 degrees."""
+    from scipy.stats import sem, t  # SciPy takes its time
+
     mean, half = np.mean(values), t.ppf(0.975, len(values) - 1) * sem(values)
     return float(mean), float(mean - half), float(mean + half)
 

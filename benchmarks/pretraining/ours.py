@@ -37,33 +37,38 @@ def batch(config: PretrainConfig, labels: int) -> tuple[tf.Tensor, dict[str, tf.
     return tf.constant(x), {"tags": tf.constant(y), "known": tf.ones_like(y)}
 
 
-def tasks(preset: dict, labels: int, store: str | None = None) -> dict:
+def tasks(preset: dict, labels: int, store: str | None = None, device: str = "cpu") -> dict:
     """The contender.
 
     Args:
         preset: Settings.
         labels: Length L of y.
         store: A generated store.
+        device: `cpu` or `cuda`: the first GPU, whose peak of memory is measured, too.
 
     Returns:
-        `step` on a prepared batch; with a store also `read`, the next batch alone, and `step from
-        the store`, which also measures `waited`, the most seconds for which it waited for the next
-        batch.
+        `step` on a prepared batch, with `joint`, the mean of that loss since the start; with a
+        store also `read`, the next batch alone, and `step from the store`, which also measures
+        `waited`, the most seconds for which it waited for the next batch.
     """
     config = from_json(preset)
+    tf.keras.utils.set_random_seed(0)
     train_step = training_step(compiled(config, labels), tf.distribute.get_strategy())
 
     def step(batch, batches):
-        _, (finite, sound), following = train_step(batch, batches)
+        logs, (finite, sound), following = train_step(batch, batches)
         if not (finite and sound):
             raise RuntimeError("A loss is not finite.")
-        return following
+        return float(logs["joint"]), following
 
     ready = batch(config, labels)
     at_hand = _AtHand(ready)
 
     def step_at_hand():
-        step(ready, at_hand)
+        measures = {"joint": step(ready, at_hand)[0]}
+        if device == "cuda":
+            measures["device"] = tf.config.experimental.get_memory_info("GPU:0")["peak"]
+        return measures
 
     found = {"step": step_at_hand}
     if store is None:
@@ -74,7 +79,7 @@ def tasks(preset: dict, labels: int, store: str | None = None) -> dict:
 
     def step_from_store():
         start = time.time()
-        state["batch"] = step(state["batch"], timed)
+        _, state["batch"] = step(state["batch"], timed)
         return {"waited": timed.waited(start)}
 
     def read():

@@ -7,11 +7,12 @@ import numpy as np
 LIBRARIES = ("tensorflow", "pytorch", "numpy")
 
 
-def tasks(library: str, n: int) -> dict:
-    """The contender: `product` of two n×n matrices."""
+def tasks(library: str, n: int, device: str = "cpu") -> dict:
+    """The contender: `product` of two n×n matrices, by default on the CPU, or on `cuda`."""
     a, b = np.random.default_rng(0).standard_normal((2, n, n), np.float32)
-    prepare = {"tensorflow": _tensorflow, "pytorch": _pytorch, "numpy": _numpy}[library]
-    return {"product": prepare(a, b)}
+    if library == "pytorch":
+        return {"product": _pytorch(a, b, device)}
+    return {"product": {"tensorflow": _tensorflow, "numpy": _numpy}[library](a, b)}
 
 
 def _tensorflow(a: np.ndarray, b: np.ndarray) -> Callable:
@@ -22,18 +23,19 @@ def _tensorflow(a: np.ndarray, b: np.ndarray) -> Callable:
     product, a, b = tf.function(tf.matmul), tf.constant(a), tf.constant(b)
 
     def run():
-        product(a, b).numpy()
+        product(a, b)[0, 0].numpy()  # waits for a GPU
 
     return run
 
 
-def _pytorch(a: np.ndarray, b: np.ndarray) -> Callable:
+def _pytorch(a: np.ndarray, b: np.ndarray, device: str) -> Callable:
     import torch
 
-    a, b = torch.from_numpy(a), torch.from_numpy(b)
+    torch.backends.cuda.matmul.allow_tf32 = True  # as TensorFlow does
+    a, b = (torch.from_numpy(side).to(device) for side in (a, b))
 
     def run():
-        torch.mm(a, b)
+        torch.mm(a, b)[0, 0].item()  # waits for a GPU
 
     return run
 

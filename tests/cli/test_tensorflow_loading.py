@@ -1,6 +1,8 @@
-"""Threads of small steps."""
+"""Threads of small steps, and what is not imported."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 import tensorflow as tf
@@ -36,3 +38,25 @@ def test_threads_stay_where_tensorflow_runs_already(monkeypatch):
     tf.constant(0.0)
     load_tensorflow(training=PRESETS["quick"])
     assert tf.config.threading.get_intra_op_parallelism_threads() == before
+
+
+_WITHOUT = """
+import sys
+from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
+load_tensorflow()
+print(*sorted({"matplotlib", "sklearn", "scipy.stats"} & {*sys.modules}))
+import keras, matplotlib.pyplot, sklearn.metrics
+print(keras.ops.sum([1.0, 2.0]).numpy(), sklearn.metrics.accuracy_score([1], [1]))
+"""
+
+
+def test_keras_does_not_import_what_no_command_uses():
+    """Both are there afterwards, for those who do."""
+    done = subprocess.run([sys.executable, "-c", _WITHOUT], capture_output=True, text=True)
+    assert done.stdout == "\n3.0 1.0\n", done.stderr
+
+
+def test_a_training_starts_without_scikit_learn():
+    code = "import sys, tf_dicom_ce.training.pretrain; sys.exit('sklearn' in sys.modules)"
+    load = "from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow; load_tensorflow(); "
+    assert subprocess.run([sys.executable, "-c", load + code]).returncode == 0

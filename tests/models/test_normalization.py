@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_dicom_ce.models.conv_bn_relu import FusedBatchNormalization
+from tf_dicom_ce.models.conv_bn_relu import FusedBatchNormalization, with_fused_norms
 
 SHAPE = (3, 4, 5, 6)
 
@@ -72,3 +72,30 @@ def test_half_precision_in_and_out_with_float32_statistics(arrays, policy, digit
     np.testing.assert_allclose(tf.cast(y, tf.float32), full(x, training=True), atol=2 * digits)
     assert half.moving_variance.dtype == "float32"
     np.testing.assert_allclose(half.moving_variance, full.moving_variance, rtol=digits)
+
+
+def test_a_network_with_fused_norms_is_the_same_network():
+    """One step of training: output, gradients and moving statistics; then the output in use."""
+    keras.utils.set_random_seed(0)
+    like = {"include_top": False, "input_shape": (None, None, 3), "alpha": 0.35}
+    network = keras.applications.MobileNetV2(weights=None, **like)
+    fused = with_fused_norms(network)
+    norms = [x for x in network.layers if isinstance(x, keras.layers.BatchNormalization)]
+    assert len(norms) > 50
+    for norm in norms:
+        assert type(fused.get_layer(norm.name)) is FusedBatchNormalization
+    assert [v.path for v in fused.variables] == [v.path for v in network.variables]
+    x, found = tf.random.stateless_normal((4, 64, 64, 3), (1, 2)), []
+    for model in (network, fused):
+        with tf.GradientTape() as tape:
+            y = model(x, training=True)
+            loss = tf.reduce_mean(tf.square(y - 0.5))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        moving = [v.numpy() for v in model.non_trainable_variables]
+        found.append((y.numpy(), float(tf.linalg.global_norm(gradients)), moving, model(x).numpy()))
+    (y, norm, moving, used), (of_fused, its_norm, its_moving, its_use) = found
+    np.testing.assert_allclose(of_fused, y, atol=2e-4)
+    np.testing.assert_allclose(its_norm, norm, rtol=2e-3)
+    np.testing.assert_allclose(its_use, used, atol=1e-4)
+    for a, b in zip(its_moving, moving, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

@@ -1,6 +1,6 @@
 """A real process, really killed; `python -m benchmarks kill_and_resume` does it at length."""
 
-import re
+import json
 import sys
 from pathlib import Path
 
@@ -14,10 +14,11 @@ sys.path.remove(str(ROOT))
 
 
 @pytest.mark.slow
-def test_a_killed_and_resumed_run_equals_one_left_alone(capsys):
-    words = "--kills 1 --epochs 3 --from-step 3 --longest 1 --what pretraining"
-    assert main(["kill_and_resume", *words.split()]) == 0
-    out = capsys.readouterr().out
-    (step,) = re.findall(r"kill 1: at step (\d+)", out)
-    assert int(step) >= 3
-    assert "pretraining: 1 kills; equal" in out
+def test_a_killed_and_resumed_run_equals_one_left_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    words = ["--trial", "--minutes", "0", "--only", "pretraining", "--results", str(tmp_path)]
+    assert main(["kill_and_resume", *words]) == 0
+    lines = (tmp_path / "kill_and_resume.jsonl").read_text().splitlines()
+    (found,) = (line["round"] for line in map(json.loads, lines) if "round" in line)
+    assert found["pretraining"][0]["kills"] >= 1
+    assert found["pretraining"][0]["difference"] == ""

@@ -17,6 +17,10 @@ from tf_dicom_ce.preprocessing import standardise
 Targets = np.ndarray | dict[str, np.ndarray]
 
 
+#: AutoGraph would look for control flow for longer than TensorFlow traces the function.
+_AS_IT_IS = tf.autograph.experimental.do_not_convert
+
+
 class StepOrder:
     """Rows of every training step: each epoch is a permutation by (seed, epoch).
 
@@ -122,11 +126,13 @@ def training_dataset(
     size = None if order.batch_size % total else order.batch_size // total
     first_epoch, position = divmod(first_step, order.steps_per_epoch)
 
+    @_AS_IT_IS
     def rows_of(epoch):
         rows = tf.py_function(lambda epoch: order.epoch(int(epoch)), [epoch], tf.int64)
         rows = tf.ensure_shape(rows, (order.steps_per_epoch, order.batch_size))
         return tf.repeat(rows, count, axis=0)
 
+    @_AS_IT_IS
     def prepare(number, rows):
         step, part = number // count, first + number % count
         positions = tf.range(tf.gather(ends, part), tf.gather(ends, part + 1))
@@ -166,6 +172,7 @@ def evaluation_dataset(
     if shuffle:
         numbers = numbers.shuffle(len(rows), seed)
 
+    @_AS_IT_IS
     def prepare(rows, draw=None):
         frames = source.read(rows)
         if augment:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.decoding import Image
@@ -97,6 +96,8 @@ def split_labelled(groups: np.ndarray, strata: np.ndarray, seed: int) -> Split:
     Raises:
         UserError: Fewer than ten patients, or no class with ten images.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # takes a second
+
     largest = np.bincount(strata).max()
     for count, what in ((len(np.unique(groups)), "patients"), (largest, "images of a class")):
         if count < 10:

@@ -10,6 +10,7 @@ import keras
 
 from tf_dicom_ce.config import require_weights
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.models.conv_bn_relu import with_fused_norms
 from tf_dicom_ce.models.efficientnet_lite import SCALE_LAYERS, efficientnet_lite0
 from tf_dicom_ce.models.encoder import SCALES, Encoder, VGG16Encoder
 from tf_dicom_ce.saved_model.reading import (
@@ -249,7 +250,8 @@ def _application(backbone: str, imagenet: bool) -> Backbone:
     create, preprocessing = APPLICATIONS[backbone]
     like = {"include_top": False, "input_shape": (None, None, 3)}
     if not imagenet:
-        return Backbone(create(weights=None, **like), preprocessing=preprocessing)
+        network = create(weights=None, **like)
+        return Backbone(with_fused_norms(network), preprocessing=preprocessing)
     try:
         with sole(cache_folder() / "download.lock", busy=None):
             network = create(weights="imagenet", **like)
@@ -259,7 +261,7 @@ def _application(backbone: str, imagenet: bool) -> Backbone:
             f"network, run keras.applications.{create.__name__}(include_top=False)"
             f'.save("{backbone}.keras"); here, give --encoder-weights {backbone}.keras.'
         ) from None
-    return Backbone(network, preprocessing=preprocessing)
+    return Backbone(with_fused_norms(network), preprocessing=preprocessing)
 
 
 def _copy_weights(path: Path, encoder: keras.Model) -> None:

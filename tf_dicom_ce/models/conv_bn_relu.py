@@ -119,8 +119,8 @@ class FusedBatchNormalization(layers.BatchNormalization):
     β are float32 under every policy; half-precision images go in and come out without a cast.
 
     Keras' own layer is used with moving statistics, where the fused op is no faster, and with
-    `synchronized`, because the fused op does not see other replicas. Momentum and ε are those of
-    torchvision's VGG16-BN.
+    `synchronized` or a mask, because the fused op does not see other replicas or leave pixels out.
+    Momentum and ε are those of torchvision's VGG16-BN.
 
     Call:
         inputs: float [N, H, W, C] in the policy's compute dtype; the result has the same dtype.
@@ -129,10 +129,10 @@ class FusedBatchNormalization(layers.BatchNormalization):
     def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs):
         super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs, training=None, mask=None):
         training = bool(training and self.trainable)
-        if self.synchronized or not training:
-            return super().call(inputs, training=training)
+        if self.synchronized or mask is not None or not training:
+            return super().call(inputs, training=training, mask=mask)
         y, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs, self.gamma.value, self.beta.value, epsilon=self.epsilon
         )
@@ -148,6 +148,18 @@ class FusedBatchNormalization(layers.BatchNormalization):
         """Moves the moving statistics towards μ and σ² of a batch."""
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+
+
+def with_fused_norms(network: keras.Model) -> keras.Model:
+    """A copy of a functional model whose BatchNorms are fused, with the same names and weights."""
+
+    def copied(layer: keras.Layer) -> keras.Layer:
+        fused = type(layer) is layers.BatchNormalization and layer.scale and layer.center
+        return (FusedBatchNormalization if fused else type(layer)).from_config(layer.get_config())
+
+    copy = keras.models.clone_model(network, clone_function=copied)
+    copy.set_weights(network.get_weights())
+    return copy
 
 
 def _relu_of_norm(

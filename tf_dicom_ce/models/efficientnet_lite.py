@@ -15,6 +15,7 @@ import numpy as np
 from keras import layers
 
 from tf_dicom_ce.config import PACKAGE
+from tf_dicom_ce.models.conv_bn_relu import FusedBatchNormalization
 
 #: Per stage: blocks, kernel, stride of the first block, expansion, channels.
 STAGES = (
@@ -58,7 +59,7 @@ _LIKE = {"padding": "same", "use_bias": False}
 def _conv_bn(x, conv: keras.Layer, relu: bool = False, name: str | None = None):
     """BatchNorm(convolution), then ReLU6 if `relu`; `name` is that of the BatchNorm layer."""
     name = name or conv.name + "_bn"
-    x = layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=name)(conv(x))
+    x = FusedBatchNormalization(momentum=0.99, epsilon=1e-3, name=name)(conv(x))
     return layers.ReLU(6.0, name=conv.name + "_relu")(x) if relu else x
 
 

@@ -11,7 +11,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from tf_dicom_ce.models.heads import Head, nominal_outputs, segmentation_outputs
@@ -129,6 +128,8 @@ def regression(
     Returns:
         W, float32 [F, classes], and b, float32 [classes], for features without standardisation.
     """
+    from sklearn.linear_model import LogisticRegression  # takes a second
+
     mean, sd = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
     weights = np.zeros((features.shape[1], classes))
     bias = np.full(classes, float(_NEVER))

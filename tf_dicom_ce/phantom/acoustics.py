@@ -9,7 +9,7 @@ randomness.
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage, signal
+from scipy import ndimage
 
 from tf_dicom_ce.phantom import speckle
 from tf_dicom_ce.phantom.geometry import Probe
@@ -276,6 +276,8 @@ def trail(echo: np.ndarray, probe: Probe, level: float) -> np.ndarray:
     kept = np.exp(-step / _TRAIL)
     a = kept * 10 ** (-2 * probe.frequency * 0.5 * step / 10 / 10)
     b = (1 - kept) * 10 ** (level / 10)
+    from scipy import signal  # takes a second
+
     return np.sqrt(signal.lfilter(np.float32([0, b]), np.float32([1, -a]), echo**2, axis=0))
 
 

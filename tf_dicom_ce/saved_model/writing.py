@@ -158,14 +158,16 @@ def _write_saved_model(
     at_size = tf.TensorSpec((None, *image_size, 1), tf.float32, name="x")
     archive = keras.export.ExportArchive()
     archive.track(model)
-    archive.add_endpoint("serving_default", from_bytes, [files])
-    archive.add_endpoint("serving_image", from_image, [images])
+    endpoints = {"serving_default": (from_bytes, files), "serving_image": (from_image, images)}
     if kind == "segmentation":
-        archive.add_endpoint("serving_mask", mask, [files])
-        archive.add_endpoint("serving_mask_png", mask_png, [files])
+        endpoints |= {"serving_mask": (mask, files), "serving_mask_png": (mask_png, files)}
     if kind == "encoder":
-        archive.add_endpoint("serve", lambda x: model(x, training=False), [at_size])
-        archive.add_endpoint("train", lambda x: model(x, training=True), [at_size])
+        endpoints["serve"] = lambda x: model(x, training=False), at_size
+        endpoints["train"] = lambda x: model(x, training=True), at_size
+    for name, (function, spec) in endpoints.items():
+        # AutoGraph would look for control flow for longer than TensorFlow traces the function.
+        as_it_is = tf.autograph.experimental.do_not_convert(function)
+        archive.add_endpoint(name, as_it_is, [spec])
     archive.write_out(folder, verbose=False)
     if kind == "encoder":
         model.save(folder / "encoder.keras")

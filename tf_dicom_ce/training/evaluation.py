@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from sklearn.metrics import confusion_matrix
 
 from tf_dicom_ce import metrics
 from tf_dicom_ce.data.tasks import Task
@@ -60,6 +59,8 @@ def evaluate_classification(answers: Answers, task: Task, seed: int, run: Path) 
         for label, found, of_image in zip(labels, ids, probabilities, strict=True)
     ]
     _write_table(task, table, run)
+    from sklearn.metrics import confusion_matrix  # takes a second
+
     confusion = confusion_matrix(labels, ids, labels=range(len(classes)))
     Image.fromarray(confusion_picture(confusion, classes)).save(run / "confusion.png")
     measures = _summarise(measure, task, seed)

@@ -8,7 +8,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from scipy.optimize import minimize_scalar
 
 from tf_dicom_ce.config import FinetuneConfig, finetune_config, preset_of
 from tf_dicom_ce.data import datasets
@@ -27,7 +26,7 @@ from tf_dicom_ce.training.evaluation import (
     evaluate_classification,
     evaluate_segmentation,
 )
-from tf_dicom_ce.training.loop import Data, Schedule, fit, save_best, validation_pass
+from tf_dicom_ce.training.loop import Data, Schedule, fit, save_best
 from tf_dicom_ce.training.networks import build_head
 from tf_dicom_ce.training.probe import scales_of, solve
 from tf_dicom_ce.training.progress import History, ProgressBar
@@ -157,8 +156,8 @@ def finetune(
             draw = _panel(labelled, config)
             watch = _watch(config, draw, content, folder) if writes else []
             watch += callbacks
-            epoch = fit_head(config, model, batches, schedule, watch, folder, scope)
-            validation = {"validation": validation_pass(model, batches, scope)()}
+            epoch, measures = fit_head(config, model, batches, schedule, watch, folder, scope)
+            validation = {"validation": measures}
         model = in_float32(model)
         if not writes:
             return Finetuned(model, epoch, {}, folder)
@@ -194,8 +193,8 @@ def fit_head(
     callbacks: Sequence[keras.callbacks.Callback],
     run: Path,
     strategy: tf.distribute.Strategy,
-) -> int:
-    """Trains a head of `build_head` by `loop.fit`; returns the epoch that was kept."""
+) -> tuple[int, dict[str, float]]:
+    """Trains a head of `build_head` by `loop.fit`, whose results are returned."""
     with strategy.scope():
         model.compile(FusedAdam(config.learning_rate, name="adam"), jit_compile=False)
         # All variables have to exist before a checkpoint can be restored.
@@ -247,6 +246,8 @@ def _temperature(model: Head, answers: list[Mapping], task: Task) -> float:
     rows = task.split.validation
     if not len(rows):
         return 1.0
+    from scipy.optimize import minimize_scalar  # SciPy takes its time
+
     logits = tf.constant(np.stack([answer["logits"] for answer in answers]))
     at = np.arange(len(rows)), task.targets[rows]
 

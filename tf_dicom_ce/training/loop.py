@@ -71,12 +71,15 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback],
     run: Path,
     strategy: tf.distribute.Strategy,
-) -> int:
+) -> tuple[int, dict[str, float]]:
     """Trains a model as `train` does, and gives it the weights of its best epoch.
 
-    The best epoch has the lowest value of `monitor`, a validation metric. Its number, from 1, is
-    returned. `checkpoints/` and `best.weights.h5` are written to the folder `run`, by the chief
-    only if there are several workers.
+    The best epoch has the lowest value of `monitor`, a validation metric. `checkpoints/` and
+    `best.weights.h5` are written to the folder `run`, by the chief only if there are several
+    workers.
+
+    Returns:
+        The number of the best epoch, from 1, and its measures on the validation images.
 
     Raises:
         UserError: See `train`; or no epoch had a finite value of `monitor`.
@@ -85,11 +88,11 @@ def fit(
     writes = devices.is_chief(strategy)
     best = BestWeights(monitor)
     checkpoints = Checkpoints(run / "checkpoints", writes=writes)
-    train(model, data, schedule, best, callbacks, checkpoints, strategy)
+    evaluate = train(model, data, schedule, best, callbacks, checkpoints, strategy)
     epoch = best.restore()
     if writes:
         save_best(model, run)
-    return epoch
+    return epoch, evaluate()
 
 
 def save_best(model: keras.Model, run: Path) -> None:
@@ -106,12 +109,15 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback],
     checkpoints: Checkpoints,
     strategy: tf.distribute.Strategy,
-) -> None:
+) -> Callable:
     """Trains a model from its newest checkpoint, or from the start, to the end of the schedule.
 
     The model has to be compiled, with all variables created, in the scope of `strategy`. Callbacks
     get all calls of Keras' `fit`, `best` first; `model.stop_training` ends the run. A resume
     restores the attribute `state` (JSON values) of callbacks that have one; others start anew.
+
+    Returns:
+        Its `validation_pass`.
 
     Raises:
         UserError: A loss or an input is not finite; the message names step and rows.
@@ -170,6 +176,7 @@ def train(
                     received[0],
                 )
     told.on_train_end(of_epoch)
+    return evaluate
 
 
 def training_step(model: keras.Model, strategy: tf.distribute.Strategy) -> Callable:

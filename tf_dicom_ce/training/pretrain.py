@@ -19,7 +19,7 @@ from tf_dicom_ce.intake import coverage, coverage_report
 from tf_dicom_ce.preprocessing import standardise
 from tf_dicom_ce.saved_model.writing import in_float32
 from tf_dicom_ce.training import devices, run_folder, tensorboard
-from tf_dicom_ce.training.loop import Data, Schedule, fit, validation_pass
+from tf_dicom_ce.training.loop import Data, Schedule, fit
 from tf_dicom_ce.training.networks import build_pretraining
 from tf_dicom_ce.training.panels import inpainting_panel, sensitivity_panel
 from tf_dicom_ce.training.progress import History, ProgressBar
@@ -138,8 +138,7 @@ def pretrain(
             model.standardise(
                 x for x, _ in sides.validation(datasets.spread(sides.split.train, 512))
             )
-        epoch = fit(model, batches, schedule, monitor, callbacks, folder, scope)
-        measures = validation_pass(model, batches, scope)()
+        epoch, measures = fit(model, batches, schedule, monitor, callbacks, folder, scope)
         pretrained = Pretrained(in_float32(model.encoder), epoch, measures, folder)
         if not writes:
             return pretrained

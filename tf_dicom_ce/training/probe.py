@@ -12,8 +12,6 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 from rich.progress import track
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import StandardScaler
 
 from tf_dicom_ce import metrics
 from tf_dicom_ce.config import FinetuneConfig, finetune_config, preset_of
@@ -274,6 +272,9 @@ def _neighbours(
     features: np.ndarray, labels: np.ndarray, others: np.ndarray, classes: int
 ) -> np.ndarray:
     """Shares of the classes among the nearest training images, float [n, classes]."""
+    from sklearn.neighbors import KNeighborsClassifier  # takes a second
+    from sklearn.preprocessing import StandardScaler
+
     scaler = StandardScaler().fit(features)
     vote = KNeighborsClassifier(min(NEIGHBOURS, len(labels)), metric="cosine")
     vote.fit(scaler.transform(features), labels)
