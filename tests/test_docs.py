@@ -11,6 +11,8 @@ from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Code
 
 DOCS = Path(__file__).parents[1] / "docs"
+PROSE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "mkdocs.yml", "setup.cfg")
+PROSE += ("docs", "export", "script", "tf_dicom_ce", "benchmarks")
 
 
 def test_every_code_is_documented_with_its_remedy():
@@ -48,6 +50,13 @@ def _texts(path: Path) -> str:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             lines.append(node.value)
     return "\n".join(lines)
+
+
+def test_spelling(program):
+    """Of pages, docstrings, comments and messages."""
+    command = [program("codespell", "codespell"), *PROSE]
+    done = subprocess.run(command, cwd=DOCS.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_tables_render_whole():
