@@ -74,11 +74,11 @@ _REMEDIES = {
     Code.DAMAGED_HEADER: "Export the file again; the data set is malformed.",
     Code.NO_PIXELS: "Export the file again with its image; this copy holds none.",
     Code.TRUNCATED: "The copy is incomplete: copy or export the file again.",
-    Code.UNSUPPORTED_TRANSFER_SYNTAX: "Install the extra tf-dicom-ce[codecs] if it is a JPEG of 12 "
+    Code.UNSUPPORTED_TRANSFER_SYNTAX: "Run pip install 'tf-dicom-ce[codecs]' if it is a JPEG of 12 "
     "or 16 bits; else export it uncompressed, as Explicit VR Little Endian.",
     Code.WRONG_TRANSFER_SYNTAX: "Export it again, uncompressed: transfer syntax and pixel data do "
     "not belong together.",
-    Code.VIDEO: "Install the extra tf-dicom-ce[codecs], or export the clip as a multi-frame image "
+    Code.VIDEO: "Run pip install 'tf-dicom-ce[codecs]', or export the clip as a multi-frame image "
     "in JPEG.",
     Code.UNSUPPORTED_PHOTOMETRIC: "Export as MONOCHROME2, RGB, YBR_FULL or PALETTE COLOR.",
     Code.TOO_LARGE: "Check the file: its size is beyond that of any ultrasound image.",
