@@ -91,6 +91,12 @@ def test_the_site_is_whole(tmp_path):
         'id="tf_dicom_ce.models.gan.ContextEncoderGAN"'
         in (tmp_path / "api/models/index.html").read_text()
     )
+    notebooks = tmp_path / "notebooks"
+    assert (
+        '<img alt="What the cell draws" src="../arrays-1.png"'
+        in (notebooks / "arrays/index.html").read_text()
+    )
+    assert (notebooks / "arrays-1.png").read_bytes().startswith(b"\x89PNG")
     assert "class ContextEncoderGAN" in re.sub(
         "<[^>]*>", "", (tmp_path / "source/tf_dicom_ce/models/gan-py/index.html").read_text()
     )
