@@ -13,10 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress
-
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
+from tf_dicom_ce.progress import Bar
 from tf_dicom_ce.user_folders import cache_folder
 
 Stamp = tuple[int, int, int]
@@ -91,8 +89,8 @@ class FileCache:
         """Looks up what is known, finds out the rest, and keeps it as it comes.
 
         `find` gives the entries of paths, in order, as plain JSON values; `keep` tells whether a
-        new one may be kept, `read` makes of one what is held in memory. Progress is shown where
-        standard error is a terminal.
+        new one may be kept, `read` makes of one what is held in memory. `progress` shows it, see
+        `Bar`.
 
         Returns:
             Path to what `read` makes of the entry, of all files; and how many were found out anew.
@@ -100,9 +98,7 @@ class FileCache:
         entries = self.load(stamps, read)
         paths = [path for path in stamps if path not in entries]
         unsaved: list[tuple[str, Stamp, Any]] = []
-        console = Console(stderr=True)
-        shown = progress and paths and console.is_terminal  # elsewhere it is a blank line
-        with Progress(console=console, transient=True, disable=not shown) as bar:
+        with Bar(bool(progress and paths)) as bar:
             found = zip(paths, find(paths), strict=True)
             try:
                 for path, entry in bar.track(found, len(paths), description=title):
