@@ -1,4 +1,4 @@
-"""A record of answers: a line each, of who asked what model about which study."""
+"""Records answers, one line each: who asked which model about which study."""
 
 import datetime
 import errno
@@ -14,7 +14,7 @@ from tf_dicom_ce.whole_files import named
 
 
 def user_name() -> str:
-    """Who runs this process."""
+    """Returns the name of the user who runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in a container
@@ -22,15 +22,15 @@ def user_name() -> str:
 
 
 class AuditLog:
-    """A file of JSON lines, this user's alone, that only grows; several processes may write it.
+    """A private file of JSON lines that only grows; several processes may write it.
 
-    A line has `time` (UTC, ISO 8601), `who`, `study` (the pseudonym of the Study Instance UID; ""
-    of what has none), `model` (name, version and digest of its weights) and `results`, the SOP
-    Instance UIDs of the DICOM results that were made.
+    A line has `time` (UTC, ISO 8601), `who`, `study` (pseudonym of the Study Instance UID, or ""),
+    `model` (name, version and digest of its weights) and `results`, the SOP Instance UIDs of the
+    DICOM results.
     """
 
     def __init__(self, path: Path):
-        """Opens the file, or makes it; a UserError if it cannot be written."""
+        """Opens the file, or makes it; UserError if it cannot be written."""
         self._path = path
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
@@ -41,7 +41,7 @@ class AuditLog:
             ) from None
 
     def add(self, who: str, study: str, model: Model, results: Sequence[str]) -> None:
-        """Writes a line, which is on the disk when this returns; an OSError if it is not."""
+        """Writes a line; it is then on the disk (fsync), or an OSError is raised."""
         content = {
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
             "who": who,
@@ -56,5 +56,5 @@ class AuditLog:
             os.fsync(self._descriptor)
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         os.close(self._descriptor)

@@ -107,7 +107,7 @@ def guarded_map(
             worker.end()
 
 
-_client: Any = None  # of the Dask cluster that works now
+_client: Any = None  # client of the Dask cluster, within `cluster`
 
 
 @contextlib.contextmanager

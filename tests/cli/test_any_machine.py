@@ -204,7 +204,7 @@ def test_a_full_output(run):
 
 @pytest.mark.parametrize("utf8", ["0", "1"])
 def test_locale_c(run, tmp_path, utf8):
-    """The name of a file has letters that the terminal has not."""
+    """A file's name has letters that the terminal cannot show."""
     (tmp_path / "data" / "5").rename(tmp_path / "data" / "Äpfel – ø")
     code, _ = run(
         run="Ü", LC_ALL="C", PYTHONUTF8=utf8, PYTHONCOERCECLOCALE="0", PYTHONIOENCODING="ascii"

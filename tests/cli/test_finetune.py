@@ -81,7 +81,7 @@ def test_what_a_frozen_encoder_sees_is_computed_once(run, tmp_path, task, monkey
 
 @pytest.mark.slow
 def test_segmentation_learns_discs_and_answers(run, place, tmp_path):
-    """In half precision, with settings from a file and, above them, from the command line."""
+    """In half precision, with settings from a file, overridden by the command line."""
     (tmp_path / "head.toml").write_text("learning_rate = 0.005\ndropout = 0\naugment = true\n")
     words = ("--config", "head.toml", "--dropout", 0.1, "--precision", "float16")
     words += ("--epochs", 8, "--batch-size", 2, "--class-names", "disc")
@@ -138,7 +138,7 @@ def assert_accuracy_is_of(table, place, result):
 
 @pytest.mark.slow
 def test_classification(run, place, encoder, tmp_path):
-    """Two epochs without export; then one, and one more: bit for bit, and a version each.
+    """Two epochs without export equal one and one more, bit for bit; each exports a version.
 
     The models go below the run's folder, which has to be empty at the start.
     """
@@ -219,7 +219,7 @@ class Stopping(keras.callbacks.Callback):
 
 @pytest.mark.slow
 def test_from_a_notebook(place, tmp_path, monkeypatch):
-    """On a Keras model of one's own, with a callback of one's own; then read, not trained again."""
+    """With the user's own Keras model and callback; a second call reads the result."""
     monkeypatch.chdir(tmp_path)
     keras.utils.set_random_seed(0)
     own = VGG16Encoder(1 / 32)

@@ -98,7 +98,7 @@ def test_help_lists_the_flags(capsys):
 
 
 def test_decoded_beforehand_is_not_decoded_by_a_training(index, write, ramp, capsys, tmp_path):
-    """And of a file that cannot be decoded the report says so."""
+    """The report lists a file that cannot be decoded."""
     for k in range(4):
         write(f"data/{k}", ramp + np.uint8(k), PatientID=str(k), TransducerData="C5-1")
     nothing = encapsulate([b"\xff\xd8\xff\xf7" + bytes(60)])

@@ -1,4 +1,4 @@
-"""Every kind of mistake by hand: what the message says came, and what it says to do."""
+"""Every kind of mistake: the message names what was given, and what to do."""
 
 import configparser
 import shutil
@@ -39,7 +39,7 @@ HEAD = "finetune --task classification --encoder none --data data --labels"
 
 # Words after the command's name; what came; what was expected, or what to do.
 MESSAGES = [
-    ("index ''", "'' names no source", "Give a folder, a zip or tar, or a URL"),
+    ("index ''", "'' is no source", "Give a folder, a zip or tar, or a URL"),
     ("index gone", "gone does not exist", "give a folder of DICOM files"),
     ("index empty", "empty is empty", "give a folder that holds DICOM files"),
     ("index notes.txt", "notes.txt is neither a folder of DICOM files", "nor a zip or tar of them"),

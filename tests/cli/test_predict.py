@@ -77,9 +77,9 @@ def test_a_folder(words, source, tmp_path, capsys):
     assert main(words(out)) == 0
     printed = capsys.readouterr()
     assert "segmentation 1: 41 images, 41 answered now\n" in printed.out
-    assert "PNG or JPEG among them: 1;" in printed.out
+    assert "PNG or JPEG: 1, without" in printed.out
     assert f"Without an answer: 1 truncated; see {out / 'skipped.csv'}" in printed.out
-    assert "trained on synthetic images alone" in printed.out
+    assert "trained on synthetic images only" in printed.out
     segs, reports, overlays, rows, skipped = results(out)
     assert (len(segs), len(reports), len(overlays), len(rows)) == (11, 11, 41, 41)
     assert [row["path"] for row in skipped] == ["cut.dcm"]
@@ -105,7 +105,7 @@ def test_an_archive(words, source, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_killed_at_some_point_and_resumed(semaphores, words, tmp_path, capsys):
-    """Ends in what a run left alone gives; all that is there meanwhile is whole."""
+    """The result is that of an uninterrupted run; meanwhile all files are complete."""
     assert main(words(tmp_path / "alone")) == 0
     out = tmp_path / "out"
     process = subprocess.Popen(
@@ -151,7 +151,7 @@ def test_mistakes(words, source, tmp_path, capsys):
     assert "no exported head here" in message("--model", tmp_path / "none")
     assert "choose middle, all, or every:N" in message("--frames", "first")
     assert "would travel unencrypted" in message("--stow", "http://pacs.example/dicom-web")
-    assert "none of the web" in message("--stow", "pacs.example")
+    assert "no web address" in message("--stow", "pacs.example")
     assert "lies in" in message(out=source / "out")
     assert not (tmp_path / "out").exists()
     assert not (source / "out").exists()

@@ -110,7 +110,7 @@ def test_what_one_place_refuses_all_refuse(part, field, tmp_path):
 
 
 def test_every_option_of_a_command_may_stand_in_a_study():
-    """And nothing else, but for what the study itself decides."""
+    """And no others; the study decides some of them itself."""
     commands = {"pretraining": "train", "classification": "finetune"}
     for part, module in MODULES.items():
         command = commands[part]

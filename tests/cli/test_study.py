@@ -1,4 +1,4 @@
-"""A study from its TOML file to its report: a pretraining, and probes of it and of nothing."""
+"""A study from its TOML file to its report: a pretraining, probes of it and of random weights."""
 
 import csv
 

@@ -122,7 +122,7 @@ def test_from_files_to_encoder(whole, place):
 
 @pytest.mark.usefixtures("eagerly")
 def test_tags_that_nothing_is_known_of(train, data, tmp_path, capsys):
-    """A schema of another department maps nothing: training stops; without tags it goes on."""
+    """If the schema maps nothing, training stops; without tags it continues."""
     schema = tmp_path / "other.toml"
     schema.write_text(
         'name = "other"\n[[tag]]\nname = "age"\nelement = "PatientAge"\nlabels = ["old"]\n'
@@ -158,7 +158,7 @@ def test_frames_of_a_file_stay_on_one_side_of_a_split_by_image(train, data, writ
 
 @pytest.mark.usefixtures("eagerly")
 def test_data_are_known_by_their_content(train, data, tmp_path, capfd):
-    """Alike in names, sizes and times they are two; moved, and without a cache, the same."""
+    """Equal names, sizes and times do not make data the same; moved data are the same."""
     other = tmp_path / "other"
     shutil.copytree(data, other)
     for path in other.iterdir():
@@ -210,7 +210,7 @@ def assert_equal(left, other):
 
 
 def test_runs_are_equal_bit_for_bit(whole, place, train, tmp_path, capfd, monkeypatch):
-    """An epoch that builds the store, and one more that finds it: as two without a store.
+    """One epoch that builds the store and one that uses it equal two without a store.
 
     Augmentation draws random numbers, too.
     """
@@ -263,7 +263,7 @@ def test_without_tags(train, tmp_path):
 
 @pytest.mark.usefixtures("eagerly")
 def test_flags_reach_the_report_and_exclude_images(train, data, write, tmp_path, capsys):
-    """What headers tell, and what decoding alone tells."""
+    """Flags from headers, and flags from decoding."""
     pixels = np.random.default_rng(0).integers(0, 200, (40, 60), np.uint8)
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG")

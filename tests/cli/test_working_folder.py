@@ -18,7 +18,7 @@ TRAPS = (
 
 @pytest.fixture
 def received(write, tmp_path):
-    """A folder as it came: three images, and files that say so if they are run."""
+    """A received folder: three images, and files that report if they are run."""
     for k in range(3):
         pixels = np.random.default_rng(k).integers(0, 256, (20, 30), dtype=np.uint8)
         write(f"received/{k}", pixels, StudyDescription="US LIVER", PatientID=f"P{k % 2}")

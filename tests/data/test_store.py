@@ -192,16 +192,18 @@ def test_new_files_alone_are_decoded_and_rows_keep_the_order_of_paths(files, wri
     np.testing.assert_array_equal(anew.places, grown.places)
 
 
-def test_what_may_pass_is_tried_again(files, tmp_path, monkeypatch):
+# A busy machine; an extra that is installed later.
+@pytest.mark.parametrize("code", [Code.TIMED_OUT, Code.UNSUPPORTED_TRANSFER_SYNTAX])
+def test_what_may_pass_is_tried_again(files, tmp_path, monkeypatch, code):
     decode = store.decode_images
 
     def lose(*args):
         for k, found in decode(*args):
-            yield k, Refusal(Code.TIMED_OUT) if k == 1 else found
+            yield k, Refusal(code) if k == 1 else found
 
     with monkeypatch.context() as patch:
         patch.setattr(store, "decode_images", lose)
-        assert open_store(tmp_path).refusals == {1: Refusal(Code.TIMED_OUT)}
+        assert open_store(tmp_path).refusals == {1: Refusal(code)}
     found = open_store(tmp_path)
     assert (found.decoded, found.refusals) == (1, {})
     np.testing.assert_array_equal(found.read([1])[0], resize(files[1][..., None], SIZE))

@@ -1,4 +1,4 @@
-"""Pixels that contradict their header: what they evidently are, with a flag, or a code."""
+"""Pixels that contradict their header are read with a flag, or refused by a code."""
 
 import io
 
@@ -37,7 +37,7 @@ def check(path, pixels, *flags):
 
 
 def code(path):
-    """Of the header, and of the frame alike."""
+    """The code of header and frame, which must be the same."""
     refused = read_frame(path)
     assert inspect(path) == refused
     return refused.code
@@ -156,7 +156,7 @@ def test_8_bits_with_another_high_bit(write, ramp, shift, compressed):
 
 @pytest.mark.parametrize("bits", [8, 16])
 def test_a_high_bit_that_is_wrong(write, ramp, bits):
-    """The values lie in the lowest bits all the same."""
+    """The values are nevertheless in the lowest bits."""
     values = ramp.astype(np.uint8 if bits == 8 else np.uint16)
     check(write("a", values, BitsStored=8, HighBit=15), ramp, Flag.HIGH_BIT)
     check(write("b", values, BitsStored=8, HighBit=0), ramp, Flag.HIGH_BIT)
@@ -191,7 +191,7 @@ def test_an_overlay_plane_above_the_values_is_no_contradiction(tmp_path, build, 
 @pytest.mark.parametrize("allocated", [8, 16])
 @pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless])
 def test_codestream_of_more_bits_than_stored(write, ramp, allocated, syntax):
-    """12 bits in a header's 8: not the low byte of them."""
+    """The codestream has 12 bits, the header says 8: the low byte would be wrong."""
     values = ramp.astype(np.uint16) * 16
     encode = jpeg_ls.encode_array if syntax == JPEGLSLossless else jpeg_2000
     data = {"syntax": syntax, "PixelData": encapsulate([bytes(encode(values))])}
@@ -411,7 +411,7 @@ def test_video_is_named_without_the_extra(write, ramp, syntax, monkeypatch):
 
 
 def test_pixels_that_lie_elsewhere(write, ramp):
-    """JPIP names an address in the place of pixels."""
+    """A JPIP file has an address instead of pixels."""
     path = write("a", ramp, syntax="1.2.840.10008.1.2.4.94", PixelData=None)
     assert code(path) is Code.UNSUPPORTED_TRANSFER_SYNTAX
 

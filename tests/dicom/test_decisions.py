@@ -1,4 +1,4 @@
-"""The flags that a header gives, which are those of its frames."""
+"""Flags from the header alone are those of the decoded frames."""
 
 import numpy as np
 import pytest

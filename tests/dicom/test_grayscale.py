@@ -76,7 +76,7 @@ def test_window_that_shows_nothing_is_not_used(write, width):
 
 
 def seen_by_pydicom(path):
-    """What pydicom makes of a file, in levels of 0 to 255 of the range of its output."""
+    """pydicom's output for a file, scaled from its range to levels of 0 to 255."""
     dataset = dcmread(path)
     values = apply_voi_lut(apply_modality_lut(dataset.pixel_array, dataset), dataset)
     return np.rint(np.clip(values.astype(float) / (2**dataset.BitsStored - 1), 0, 1) * 255)

@@ -1,4 +1,4 @@
-"""A header that is parsed from memory is what pydicom finds in the file."""
+"""A header parsed from memory equals pydicom's header of the file."""
 
 import io
 

@@ -119,7 +119,7 @@ def test_reader_looks_only_if_asked_and_needed(write):
 
 
 def dark_outside(pixels, levels, mask):
-    """The box is as it was, and all that is further away than it may err is black."""
+    """The box keeps its pixels, and all beyond the tolerance is black."""
     box = box_of(mask)
     np.testing.assert_array_equal(pixels[box][3:-3, 3:-3], levels[box][3:-3, 3:-3])
     far = np.ones_like(mask)
@@ -144,7 +144,7 @@ def test_blackened_outside_of_what_is_found(write, tmp_path, kind):
 
 @pytest.mark.parametrize("size", [(0, 0, WIDTH - 1, HEIGHT - 1), (0, 0, 3 * WIDTH, 3 * HEIGHT)])
 def test_region_of_the_whole_screen_tells_nothing(write, size):
-    """So does one that is implausible."""
+    """Neither does an implausible region."""
     mask = rectangle()
     levels = screen(mask, np.random.default_rng(0))
     frame = read_frame(

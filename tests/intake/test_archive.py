@@ -137,6 +137,14 @@ def test_a_damaged_archive_is_a_mistake_and_leaves_nothing(files, kind, tmp_path
     assert list((tmp_path / "unpacked").iterdir()) == []
 
 
+def test_an_archive_that_cannot_be_read_is_no_other_one(files, tmp_path, monkeypatch):
+    """Without a digest, its folder would be that of any other unreadable archive."""
+    path = shutil.make_archive(str(tmp_path / "export"), "zip", files)
+    monkeypatch.setattr(sources, "digests", lambda *args, **more: {"export.zip": ""})
+    with pytest.raises(UserError, match=r"export\.zip cannot be read"):
+        sources.open_source(path, Query())
+
+
 def test_another_file_is_no_source(tmp_path):
     (tmp_path / "a").write_text("hello")
     with pytest.raises(UserError, match="neither a folder of DICOM files, nor a zip or tar"):

@@ -121,7 +121,7 @@ def test_summary_holds_counts_and_no_values(index):
         "6 images of 3 patients; 1 other files skipped, 2 unreadable\n"
         "study: 3 mapped (1 after tidying), 1 unmapped, 1 empty, 1 missing\n"
         "probe: 2 mapped, 1 unmapped, 1 empty, 1 missing, 1 ignored\n"
-        "Patients told apart by: Patient ID (5), Study Instance UID (1)\n"
+        "Patients identified by: Patient ID (5), Study Instance UID (1)\n"
         "1 files: no Patient ID, patient taken from the study\n"
         "WARNING: One patient has 4 of 6 images. If that is wrong, give a labels CSV with a column "
         "patient."
@@ -160,5 +160,5 @@ def test_tags_that_hardly_any_image_has(capsys):
     require_tags({"study": 0.04, "probe": 0.0})
     warn_of_rare_tags({"study": 0.04, "probe": 0.05})
     error = capsys.readouterr().err
-    assert "WARNING: the tag study is known of 4.0 % of the images only" in error
+    assert "WARNING: only 4.0 % of the images have a known value of the tag study" in error
     assert "probe" not in error

@@ -376,7 +376,7 @@ def test_pages(pacs, folder):
 
 
 def test_the_offset_is_ignored(pacs, folder, capfd):
-    """The same page again is no new one; if it may be cut at a limit, that is told once."""
+    """A repeated page ends the search; if a limit may have cut it, one line says so."""
     pacs.offset = False
     for study in range(5):
         pacs.add(f"1.{study}", instances=5)
@@ -385,7 +385,7 @@ def test_the_offset_is_ignored(pacs, folder, capfd):
     for study in range(2):
         pacs.add(f"2.{study}", instances=50)
     assert fetch(pacs, folder) == Download(125, 100, 0)
-    assert capfd.readouterr().err.count("gives the same 50 rows of a search again") == 1
+    assert capfd.readouterr().err.count("returned the same 50 rows of a search twice") == 1
 
 
 def test_the_offset_is_ignored_by_a_server_that_has_more(pacs, folder):
@@ -396,11 +396,11 @@ def test_the_offset_is_ignored_by_a_server_that_has_more(pacs, folder):
 
     pacs.add("1.2")
     pacs.trouble("/studies$", first, first)
-    with pytest.raises(UserError, match=r"has more than it gives; narrow the dates"):
+    with pytest.raises(UserError, match=r"has more than it returns; narrow the dates"):
         fetch(pacs, folder)
     pacs.requests.clear()
     pacs.trouble("/studies$", first)  # the second page is empty
-    with pytest.raises(UserError, match=r"has more than it gives"):
+    with pytest.raises(UserError, match=r"has more than it returns"):
         fetch(pacs, folder)
     assert len(pacs.requests) == 2
 
@@ -445,7 +445,7 @@ def test_no_redirect_leads_away_from_https(pacs, folder, in_background, tls):
         pacs.add("1.2")
         to = f"{plain.url}/studies/1.2/series/1.2.1/instances/1.2.1.0"
         pacs.trouble("1.2.1.0$", status(302, Location=to))
-        with pytest.raises(UserError, match="redirects to an address that is not encrypted"):
+        with pytest.raises(UserError, match="redirects to an unencrypted address"):
             fetch(pacs, folder, credentials=Credentials(token="hunter2"))
         assert plain.requests == []
 
@@ -463,7 +463,7 @@ def test_credentials_do_not_travel_in_clear(folder, monkeypatch):
     with connect(url, Credentials.from_environment()):
         pass
     monkeypatch.setenv("TF_DICOM_CE_PACS_UNENCRYPTED", "perhaps")
-    with pytest.raises(UserError, match="set it to yes, or not at all"):
+    with pytest.raises(UserError, match="set it to yes, or unset it"):
         Credentials.from_environment()
 
 
@@ -489,7 +489,7 @@ def test_failures_are_tried_again(pacs, folder, pattern, answer):
 def test_the_last_failure_is_reported(pacs, folder, answer, capfd):
     pacs.add("1.2.3.4")
     pacs.trouble(INSTANCE, *[answer] * 99)
-    with pytest.raises(UserError, match=r"5 times in a row.*start again to go on") as caught:
+    with pytest.raises(UserError, match=r"5 times in a row.*command continues where") as caught:
         fetch(pacs, folder)
     assert pacs.url in str(caught.value)
     assert "1.2.3.4" not in str(caught.value)
@@ -542,7 +542,7 @@ def test_what_is_deleted_meanwhile(pacs, folder, pattern):
     [
         (status(401), "HTTP 401.*TF_DICOM_CE_PACS_TOKEN.*TF_DICOM_CE_PACS_USER.*_PASSWORD"),
         (status(403), "HTTP 403.*TF_DICOM_CE_PACS_TOKEN"),
-        (status(404), "has no DICOMweb.*HTTP 404.*https://host/dicom-web"),
+        (status(404), "is no DICOMweb service.*HTTP 404.*https://host/dicom-web"),
         (status(400), "HTTP 400.*https://host/dicom-web"),
         (html, "not DICOM JSON.*https://host/dicom-web"),
         (lambda handler: handler.send(200, b"[1]"), "not DICOM JSON"),
@@ -717,7 +717,7 @@ def test_an_interrupt_leaves_at_once(pacs, folder, pattern):
 
 @pytest.fixture
 def certificate(pacs, tmp_path, program):
-    """Of the server, which speaks TLS."""
+    """The certificate of the TLS server."""
     openssl = program("openssl", "openssl")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     command = f"{openssl} req -x509 -newkey rsa:2048 -nodes -days 2 -keyout {key} -out"

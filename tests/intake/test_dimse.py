@@ -167,7 +167,7 @@ def test_an_association_that_breaks_off_is_made_anew(archive, folder):
 
 def test_an_association_that_always_breaks_off(archive, folder):
     archive.breaks = 99
-    with pytest.raises(UserError, match=r"5 times in a row \(.*\).*start again to go on"):
+    with pytest.raises(UserError, match=r"5 times in a row \(.*\).*command continues where"):
         fetch(archive, folder)
     assert not list(folder.rglob("*.dcm"))
     archive.breaks = 0
@@ -267,7 +267,7 @@ def test_compressed_pixels_stay_as_they_are(archive, folder):
 
 
 def test_what_came_is_forgotten(archive, tmp_path, capfd):
-    """All of an address, whatever was asked of it."""
+    """All downloads from an address, of any query."""
     cache = Path(os.environ["XDG_CACHE_HOME"]) / "tf-dicom-ce"
 
     def kept():

@@ -140,8 +140,8 @@ def test_copies_count_once(write, ramp, colours, tmp_path):
     assert (found.coverage.images, found.coverage.skipped) == (5, 2)
     shared = {row.path for row in found.rows if Flag.SHARED_INSTANCE in row.flags}
     assert shared == {"a", "d", "f", "g"}
-    assert "2 files are copies of others" in summary(found)
-    assert to_markdown(found.coverage).count("copies of others") == 1
+    assert "2 files are copies; each image" in summary(found)
+    assert to_markdown(found.coverage).count("copies of other files") == 1
     assert scan(tmp_path / "in", SCHEMA, progress=False) == found  # from what was kept
 
 
@@ -167,7 +167,7 @@ def test_warnings(index):
 
     own = [(f"P{k}", "", f"1.{k}") for k in range(1, 6)]
     (text,) = warnings(*own)
-    assert text.startswith("Every image is of a patient of its own (5).")
+    assert text.startswith("Each of the 5 images has its own patient.")
     assert warnings(*own[:3], own[0], own[1]) == ()
     (text,) = warnings(*[own[0]] * 3, own[1], own[2])
     assert text.startswith("One patient has 3 of 5 images.")

@@ -216,7 +216,7 @@ def test_messages(orthanc, tmp_path, query, message):
 
 @pytest.fixture
 def eagerly():
-    """A few steps cost less than to trace them."""
+    """Runs eagerly: tracing would take longer than a few steps."""
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)

@@ -114,7 +114,7 @@ def test_what_is_pushed_is_there_and_is_indexed(start, push, sent, tmp_path, cap
     assert len([path for path in receiver.folder.rglob("*") if path.is_file()]) == NUMBER
     code, said = receiver.end()
     assert code == 0
-    assert said.splitlines() == [f"{NUMBER} instances of 'US1'"] * 2
+    assert said.splitlines() == [f"{NUMBER} instances from 'US1'"] * 2
     assert main(["index", str(receiver.folder), "--run", str(tmp_path / "run")]) == 0
     assert f"{NUMBER} images" in capfd.readouterr().out
 
@@ -146,7 +146,7 @@ def test_an_association_that_breaks_off(start, sent, network, dcmtk):
     code, said = receiver.end()
     assert code == 0
     number = len(receiver.files())
-    assert said == f"{number} instances of 'STORESCU'; the association broke off\n"
+    assert said == f"{number} instances from 'STORESCU'; the association broke off\n"
     assert all(len(dcmread(path).PixelData) == 1 << 20 for path in receiver.files())
     assert not list(receiver.folder.rglob("*.part"))
 
@@ -159,14 +159,14 @@ def test_a_title_that_is_not_on_the_list(start, push, sent):
     assert push(receiver, sent, "US2") == STORED
     _, said = receiver.end()
     assert said.splitlines() == [
-        "Refused an association of 'US3' with 'TF-DICOM-CE': calling ae title not recognised",
-        "Refused an association of 'US1' with 'OTHER': called ae title not recognised",
-        f"{NUMBER} instances of 'US2'",
+        "Refused an association from 'US3' to 'TF-DICOM-CE': calling ae title not recognised",
+        "Refused an association from 'US1' to 'OTHER': called ae title not recognised",
+        f"{NUMBER} instances from 'US2'",
     ]
 
 
 def test_a_full_disk(start, push, sent, tmp_path, may_mount):
-    """Room for some of them, and none: refused, told once, and taken when there is room again."""
+    """Without space, instances are refused, with one message, and accepted once there is some."""
     disk = tmp_path / "disk"
     disk.mkdir()
     script = f'mount -t tmpfs -o size=260m tmpfs {disk} && exec "$@"'
@@ -207,8 +207,8 @@ def test_mistakes(start, capfd, tmp_path):
 
     folder = tmp_path / "inbox"
     assert "other machines can reach it" in message(folder, "--host", "0.0.0.0")
-    assert "no AE title" in message(folder, "--aet", "A" * 17)
-    assert "no AE title" in message(folder, "--from", "")
+    assert "not an AE title" in message(folder, "--aet", "A" * 17)
+    assert "not an AE title" in message(folder, "--from", "")
     assert not folder.exists()
     (tmp_path / "file").touch()
     assert "cannot be written to (File exists)" in message(tmp_path / "file")

@@ -117,7 +117,7 @@ def test_middle_and_every(run, write, tmp_path):
     write("src/cine.dcm", frames[0], **cine(frames))
     _, rows = run(choice="middle")
     assert [frame for _, frame in rows] == [3]
-    with pytest.raises(UserError, match="with frames middle, and now every:3"):
+    with pytest.raises(UserError, match="with frames middle, but now every:3"):
         run(choice="every:3")
     shutil.rmtree(tmp_path / "out")
     done, rows = run(choice="every:3")
@@ -240,7 +240,7 @@ def test_what_decoding_alone_tells_is_left_out_too(run, write, tmp_path):
     done, rows = run(exclude=frozenset({Flag.NO_END_MARKER}))
     assert list(rows) == [("good.dcm", 0)]
     assert done.skipped == {"excluded": 1}
-    with pytest.raises(UserError, match=r"exclude \['no-end-marker'\], and now \[\]\."):
+    with pytest.raises(UserError, match=r"exclude \['no-end-marker'\], but now \[\]\."):
         run()
 
 
@@ -376,23 +376,23 @@ def test_what_differs_is_told(heads, tmp_path, monkeypatch):
     with open_results(tmp_path, model, READER, "all"):
         pass
     assert refusal(other) == (
-        f"weights digest {digest}…, and now abababababab…. Choose another folder."
+        f"weights digest {digest}…, but now abababababab…. Choose another folder."
     )
     cropping = dataclasses.replace(READER, find_sector=True)
     assert refusal(other, cropping) == (
-        f"weights digest {digest}…, and now abababababab…; find sector False, and now True. "
+        f"weights digest {digest}…, but now abababababab…; find sector False, but now True. "
         "Choose another folder."
     )
-    assert refusal(model, choice="middle") == ("frames all, and now middle. Choose another folder.")
+    assert refusal(model, choice="middle") == ("frames all, but now middle. Choose another folder.")
     monkeypatch.setattr(folder, "SOFTWARE", "tf_dicom_ce 99")
     assert refusal(model) == (
-        f"software tf_dicom_ce {__version__}, and now tf_dicom_ce 99. Choose another folder."
+        f"software tf_dicom_ce {__version__}, but now tf_dicom_ce 99. Choose another folder."
     )
     kept = json.loads((tmp_path / "model.json").read_text())
     assert kept["weights_digest"] == model.weights_digest
     del kept["weights_digest"], kept["software"]
     (tmp_path / "model.json").write_text(json.dumps(kept))
-    assert "weights digest not recorded, and now" in refusal(model)
+    assert "weights digest not recorded, but now" in refusal(model)
 
 
 def test_a_full_disk_is_told(heads, tmp_path):
@@ -425,7 +425,7 @@ def test_what_a_kill_left_behind_is_swept_away_and_nothing_else(heads, tmp_path)
 def test_a_folder_of_something_else_is_left_alone(heads, tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     model = Head(heads / "segmentation").model
-    refused = pytest.raises(UserError, match=r"holds something else than results \(thesis.tex\)")
+    refused = pytest.raises(UserError, match=r"holds other files than results \(thesis.tex\)")
     with refused, open_results(tmp_path, model, READER, "all"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]

@@ -50,7 +50,7 @@ def _words(field: dataclasses.Field) -> dict[str, Any]:
 
 
 def given_settings(options: argparse.Namespace, kind: type) -> dict[str, Any]:
-    """Settings of the `--config` file, if any, overridden by those of the command line."""
+    """Returns settings of the `--config` file, if any; those of the command line override them."""
     file = getattr(options, "config", None)
     given = read_config(file, kind) if file else {}
     for field in dataclasses.fields(kind):
@@ -80,27 +80,27 @@ def add_labels_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_include_argument(parser: argparse.ArgumentParser) -> None:
-    """Declares what is read besides ultrasound images as such."""
-    text = "read captured screens, too, where Modality is US"
+    """Declares the option for other images than those of ultrasound SOP classes."""
+    text = "also read captured screens if their Modality is US"
     choices = ("secondary-capture",)
     parser.add_argument("--include", action="append", choices=choices, help=text)
 
 
 def add_audit_log_argument(parser: argparse.ArgumentParser) -> None:
-    """Declares where answers are recorded."""
-    text = "record each answer there: when, who, study (pseudonym), model, results (default: none)"
+    """Declares the option for the record of answers."""
+    text = "record each answer: time, user, study (pseudonym), model, results (default: none)"
     parser.add_argument("--audit-log", type=Path, metavar="FILE", help=text)
 
 
 def add_engine_argument(parser: argparse.ArgumentParser) -> None:
     """Declares the option for the processes that read and decode files."""
-    text = "Dask scheduler whose workers read and decode files, as tcp://127.0.0.1:8786"
+    text = "Dask scheduler whose workers read and decode files, e.g. tcp://127.0.0.1:8786"
     parser.add_argument("--engine", metavar="URL", help=f"{text} (default: this machine's cores)")
 
 
 def add_codes_argument(parser: argparse.ArgumentParser) -> None:
-    """Declares what class names mean in DICOM results."""
-    text = "TOML of codes of classes, e.g. SNOMED, above the built-in ones (docs/serving.md)"
+    """Declares the option for codes of classes in DICOM results."""
+    text = "TOML with codes of classes, e.g. SNOMED; overrides built-in codes (docs/serving.md)"
     parser.add_argument("--codes", type=Path, metavar="TOML", help=text)
 
 
@@ -108,19 +108,19 @@ def add_pacs_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the query for a PACS."""
     add = parser.add_argument_group(
         "PACS",
-        "for a DICOMweb service, https://HOST/dicom-web, or an archive that speaks DIMSE, "
+        "for a DICOMweb service, https://HOST/dicom-web, or a DIMSE archive, "
         "dicom://AET@HOST:PORT. Set the credentials of the service in the environment: "
         "TF_DICOM_CE_PACS_TOKEN, or TF_DICOM_CE_PACS_USER and TF_DICOM_CE_PACS_PASSWORD. They go "
         "over http only if TF_DICOM_CE_PACS_UNENCRYPTED=yes is set. TF_DICOM_CE_PACS_AET sets the "
         "AE title of this program for the archive (default: TF-DICOM-CE)",
     ).add_argument
-    add("--pacs-modality", default="US", metavar="M", help="default: US")
-    add("--pacs-dates", default="", metavar="A-B", help="e.g. 20240101-20241231")
+    add("--pacs-modality", default="US", metavar="M", help="modality (default: US)")
+    add("--pacs-dates", default="", metavar="A-B", help="study dates, e.g. 20240101-20241231")
     add("--pacs-description", default="", metavar="TEXT", help="study description; * and ? allowed")
 
 
 def query_of(options: argparse.Namespace):
-    """The `Query` made of these options."""
+    """Returns the `Query` of these options."""
     from tf_dicom_ce.intake.query import Query
 
     return Query(options.pacs_modality, options.pacs_dates, options.pacs_description)
@@ -142,7 +142,7 @@ def add_report_arguments(
 
 
 def report_folder(given: Path | None, name: str, files: Collection[str]) -> Path:
-    """The folder of a report with `files`, by default runs/<time>-`name`.
+    """Returns the folder of a report with `files`, by default runs/<time>-`name`.
 
     Raises:
         UserError: The folder holds other files.
@@ -176,6 +176,6 @@ def add_run_arguments(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def run_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of `pretrain` and `finetune` made of these options."""
+    """Returns the arguments of `pretrain` and `finetune` in these options."""
     names = ("run", "export", "resume", "checkpoint_minutes", "checkpoint_steps", "strategy")
     return {name: getattr(options, name) for name in names}

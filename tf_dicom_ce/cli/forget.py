@@ -1,14 +1,14 @@
 """Remove what is kept of a folder, archive or PACS: headers, decoded images, copies of files.
 
   tf-dicom-ce forget DIR
-  tf-dicom-ce forget EXPORT.zip                              also after the file was deleted
-  tf-dicom-ce forget https://HOST/dicom-web                  whatever was asked of it
+  tf-dicom-ce forget EXPORT.zip                              even if the file was deleted
+  tf-dicom-ce forget https://HOST/dicom-web                  all queries to it
 
-Give it as it was given before: a folder within DIR that was given by itself is forgotten by itself.
-Afterwards nothing in the cache (~/.cache/tf-dicom-ce) holds its headers, pixels or paths. An image
-that another source has, too, goes as well, and is decoded anew for that one. The source is not
-touched, nor is what commands wrote into folders of yours, such as runs/ and --out; delete those
-yourself.
+Give the source as you gave it before. For example, a folder within DIR that was indexed by itself
+has to be forgotten by itself. Afterwards nothing in the cache (~/.cache/tf-dicom-ce) holds the
+source's headers, pixels or paths. An image that another source has, too, is removed, and decoded
+anew for that source when needed. The command changes neither the source nor your own folders, such
+as runs/ and --out: delete these yourself.
 """
 
 import argparse
@@ -28,6 +28,6 @@ def run(options: argparse.Namespace) -> None:
         print(f"Nothing is kept of {options.source}.")
         return
     print(
-        f"Forgotten of {options.source}: headers of {found.headers} files, {found.frames} decoded "
+        f"Removed of {options.source}: headers of {found.headers} files, {found.frames} decoded "
         f"images, {found.copies} folders of copies"
     )

@@ -1,21 +1,21 @@
-"""Let a head answer for every image of a folder, archive or PACS, and write DICOM results.
+"""Run a head on every image of a folder, archive or PACS, and write DICOM results.
 
   tf-dicom-ce predict DIR --out results                          with export/segmentation
   tf-dicom-ce predict DIR --out results --model export/classification --frames every:10
   tf-dicom-ce predict https://HOST/dicom-web --out results --send https://HOST/dicom-web
   tf-dicom-ce predict dicom://AET@HOST:104 --out results --send dicom://AET@HOST:104
 
---out receives predictions.csv (a row a frame: shares of the classes and what is measured, or class
-and probabilities), seg/ (a Segmentation a file, of a segmentation), sr/ (a Structured Report a
-file), overlay/ (outlines of each frame, of a segmentation) and skipped.csv (what could not be read,
-and why). Of PNG and JPEG there are overlay and row only: a DICOM result needs a DICOM header. Where
-UIDs of a source are absent or illegal, its row names them under made_up_uids, and its DICOM results
-have others. Names there are pseudonyms; files.csv says
-which file is which. files.csv and skipped.csv quote paths, and results hold what headers and
-pictures say of the patient: keep them where the images are.
+--out receives predictions.csv (one row per frame: class and probabilities; or, for segmentation,
+shares of the classes and measures), sr/ (one Structured Report per file) and skipped.csv (files and
+frames without an answer, and why). Segmentation adds seg/ (one Segmentation per file) and overlay/
+(outlines on each frame). PNG and JPEG get row and overlay only, because a DICOM result needs a
+DICOM header. If UIDs of a source are absent or illegal, its DICOM results have made-up ones, and
+its row names them under made_up_uids. Files are named by pseudonyms, which files.csv explains.
+files.csv and skipped.csv quote paths, and results hold what headers and pictures say about the
+patient: keep them where the images are.
 
-The same command goes on where it was stopped, however that was. With --send the results are sent
-to a PACS, each once. For research; not a medical device.
+To continue after any interruption, repeat the command. --send sends the results to a PACS, each
+once. For research; not a medical device.
 """
 
 import argparse
@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     add = parser.add_argument
     add("source", metavar="SRC", help="folder, zip or tar of DICOM, PNG or JPEG files, or URL")
-    add("--out", type=Path, metavar="DIR", required=True, help="folder to write to, or to go on in")
-    head = "exported head (default: export/segmentation), its newest version or one of them"
+    add("--out", type=Path, metavar="DIR", required=True, help="folder to write to or to continue")
+    head = "exported head or one of its versions (default: newest of export/segmentation)"
     add("--model", type=Path, default=Path("export/segmentation"), metavar="DIR", help=head)
     where = "PACS to send the DICOM results to: https://HOST/dicom-web, or dicom://AET@HOST:PORT"
     add("--send", "--stow", metavar="URL", help=where)
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Runs the command: head → index → answers → results → PACS."""
-    import highdicom  # noqa: F401  where it is missing, that is told before TensorFlow is loaded
+    import highdicom  # noqa: F401  if missing, say so before TensorFlow is loaded
 
     from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
     from tf_dicom_ce.workers import warm_up
@@ -68,8 +68,8 @@ def run(options: argparse.Namespace) -> None:
     check_choice(frames)
     if options.out.resolve().is_relative_to(Path(options.source).resolve()):
         raise UserError(
-            f"--out {options.out}: lies in {options.source}, so that overlays would be read as "
-            "images the next time. Choose a folder beside it."
+            f"--out {options.out}: lies in {options.source}; the next run would read overlays as "
+            "images. Choose a folder beside it."
         )
     if options.send:
         sending.check_target(options.send)
@@ -101,22 +101,22 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _print(done, head, folder: Path) -> None:
-    """Says what was done, and what was not."""
+    """Prints what was done, and what was not."""
     model = head.model
     print(
         f"{model.name} {model.version}: {done.images} images, {done.new} answered now"
         + (f", {done.before} before" if done.before else "")
     )
     if done.pictures:
-        print(f"PNG or JPEG among them: {done.pictures}; no DICOM result, as they have no header")
+        print(f"PNG or JPEG: {done.pictures}, without a DICOM result, as they have no header")
     if done.made_up:
         print(
-            f"With made-up UIDs: {done.made_up}, as those of the source are absent or illegal; see "
+            f"Made-up UIDs: {done.made_up} images, whose sources have absent or illegal UIDs; see "
             f"made_up_uids in {folder / 'predictions.csv'}"
         )
     if done.skipped:
         counts = ", ".join(f"{number} {code}" for code, number in done.skipped.most_common())
         print(f"Without an answer: {counts}; see {folder / 'skipped.csv'}")
     if model.synthetic:
-        print("The head was trained on synthetic images alone.")
+        print("The head was trained on synthetic images only.")
     print(f"Results: {folder}")

@@ -19,10 +19,10 @@ clients send as 'Authorization: Bearer <token>':
 
   TF_DICOM_CE_SERVE_TOKEN=$(openssl rand -hex 32) tf-dicom-ce serve --host 0.0.0.0
 
-or a file of several, each with the name of who has it (--tokens FILE).
-The token and the images travel in clear: put a proxy with TLS in front of it in a network.
-/healthz and /readyz answer without a token, /metrics is for Prometheus. SIGTERM ends the server
-when everything under way is answered. Not a medical device.
+or a file of several tokens, each with its client's name (--tokens FILE). Tokens and images are not
+encrypted: in a network, put a proxy with TLS in front of the server. /healthz and /readyz answer
+without a token, /metrics is for Prometheus. SIGTERM ends the server after all requests in progress
+are answered. Not a medical device.
 """
 
 import argparse
@@ -39,10 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     repository = "model repository (default: export)"
     add("root", type=Path, nargs="?", default=Path("export"), metavar="DIR", help=repository)
     add("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
-    add("--port", type=int, default=8501, metavar="N", help="default: 8501; 0 is any free one")
-    text = "file with a line for each client, 'NAME TOKEN', that this user alone can read"
+    add("--port", type=int, default=8501, metavar="N", help="port (default: 8501; 0: any free)")
+    text = "file with a line 'NAME TOKEN' per client, which only you can read"
     add("--tokens", type=Path, metavar="FILE", help=text)
-    text = "host by which browsers reach the server besides, as that of a proxy; may be repeated"
+    text = "another host name of the server for browsers, e.g. of a proxy; may be repeated"
     add("--name", action="append", default=[], metavar="HOST", help=text)
     add("--selftest", action="store_true", help="replay the golden inputs of all models and stop")
     arguments.add_audit_log_argument(parser)
@@ -51,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, kind, default, metavar, text in (
         ("--max-body", int, 64, "MIB", "largest request; longer ones are answered 413"),
         ("--timeout", float, 30, "SECONDS", "longest time for a request; then 504"),
-        ("--threads", int, 16, "N", "requests worked on at a time"),
-        ("--queue", int, 48, "N", "requests that may wait besides; then 503"),
+        ("--threads", int, 16, "N", "requests answered at the same time"),
+        ("--queue", int, 48, "N", "requests that may wait; more are answered 503"),
     ):
         text += f" (default: {default})"
         limits.add_argument(name, type=kind, default=default, metavar=metavar, help=text)
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
         audit_log=options.audit_log,
     )
     if not options.selftest:
-        import uvicorn  # noqa: F401  where it is missing, that is told before TensorFlow is loaded
+        import uvicorn  # noqa: F401  if missing, say so before TensorFlow is loaded
     load_tensorflow()
     if options.selftest:
         _selftest(options.root)

@@ -30,9 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("protocol", metavar="TOML", help="quick, paper, or a file")
     add("--out", type=Path, metavar="DIR", help="the study's folder (default: studies/<name>)")
     add("--parallel", type=int, default=2, metavar="N", help="jobs at a time (default: 2)")
-    add("--retry-failed", action="store_true", help="run jobs that have failed again")
+    add("--retry-failed", action="store_true", help="also run failed jobs again")
     add("--list", action="store_true", help="list the jobs and stop")
-    add("--job", type=int, metavar="K", help="run job K alone, as numbered by --list")
+    add("--job", type=int, metavar="K", help="run only job K of --list")
     add("--report", action="store_true", help="write the report and stop")
 
 

@@ -14,9 +14,9 @@ def load_tensorflow(start_devices: bool = True, training: PretrainConfig | None 
     TensorFlow 2.21 writes notes from C++ before any log level is in force, so file descriptor 2 is
     redirected during the import. If the import fails, the notes are shown.
 
-    If a step of the following `training` takes less than some 32 GFLOP, as in `quick`, its ops are
-    too small to be shared by threads. On two cores, two ops then run in parallel, each on one core
-    (see `in_halves`), unless the environment sets a number of threads. More cores: not measured.
+    If a step of the following `training` takes less than about 32 GFLOP, as in `quick`, its ops are
+    too small to share between threads. On two cores, two ops then run in parallel, each on one core
+    (see `in_halves`), unless the environment sets a number of threads. Not measured on more cores.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     one_thread = (

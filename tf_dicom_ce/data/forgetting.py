@@ -1,4 +1,4 @@
-"""Removes what was kept of a source."""
+"""Removes what is kept of a source."""
 
 import shutil
 from collections.abc import Sequence
@@ -17,22 +17,22 @@ from tf_dicom_ce.whole_files import sole
 
 
 class Forgotten(NamedTuple):
-    """What was kept, and is no more."""
+    """Numbers of what was removed."""
 
-    headers: int = 0  # files of which something was known
-    frames: int = 0  # in the image store
-    copies: int = 0  # folders of files: an unpacked archive, or what a query brought
+    headers: int = 0  # files whose headers were kept
+    frames: int = 0  # frames in the image store
+    copies: int = 0  # folders of files: unpacked archives, and downloads of queries
 
 
 def forget(source: str) -> Forgotten:
     """Removes what is kept of a source in the user's cache: headers, frames, copies of files.
 
-    The source is one as it was given: a folder, an archive or the address of a PACS, with all of
-    its queries. It need not be there any more. Frames are known by their content: one that another
-    source has, too, goes, and is decoded anew for that one.
+    Give the source as before: a folder, an archive, or the address of a PACS (all its queries). It
+    may no longer exist. Frames are identified by their content: one that another source has, too,
+    is removed, and decoded anew for that source.
 
     Raises:
-        UserError: A process is at work with something of it.
+        UserError: A process uses something of the source.
     """
     if is_address(source):
         place = download_folder(source)
@@ -47,7 +47,7 @@ def forget(source: str) -> Forgotten:
 
 
 def _forget_copy(folder: Path) -> Forgotten:
-    """Removes a folder of files, and what is kept of it."""
+    """Removes a folder of downloaded or unpacked files, and what is kept of it."""
     with sole(folder, f"{folder}: a download into it is running. Wait for its end, or stop it."):
         found = _forget_files(folder)
         shutil.rmtree(folder)
@@ -57,7 +57,7 @@ def _forget_copy(folder: Path) -> Forgotten:
 def _forget_files(root: Path) -> Forgotten:
     """Removes what is kept of a folder of files, or of an archive."""
     contents: list[tuple[str, str]] = []
-    counts: dict[str, int] = {}  # path of each file that was looked at to its number of frames
+    counts: dict[str, int] = {}  # path of each examined file to its number of frames
     for path, entry in kept_of(root):
         if isinstance(entry, str):
             contents.append((path, entry))

@@ -1,4 +1,4 @@
-"""What is decided about a picture, as far as its header tells."""
+"""Lists the decisions on a picture that its header alone determines."""
 
 import contextlib
 import itertools
@@ -23,7 +23,7 @@ _BEHIND = (0x60000000).__le__
 
 
 def decisions(header: Dataset) -> tuple[Flag, ...]:
-    """Every decision on a picture that its header alone tells; a malformed element tells none."""
+    """Lists every decision that the header determines; malformed elements are ignored."""
     flags: list[Flag] = []
     with quiet():
         for rule in _RULES:
@@ -35,7 +35,7 @@ def decisions(header: Dataset) -> tuple[Flag, ...]:
 
 def _levels(header: Dataset) -> Iterable[Flag]:
     photometric = value(header, _PHOTOMETRIC)
-    is_jpeg = _syntax(header) in decoders.JPEG  # the 8-bit kind alone is read
+    is_jpeg = _syntax(header) in decoders.JPEG  # only 8 bits are read in colour
     if photometric in grayscale.MONOCHROME:
         return list(grayscale.monochrome_flags(header))
     is_wide = photometric != grayscale.PALETTE and not is_jpeg and value(header, _STORED) > 8
@@ -46,14 +46,14 @@ def _is_not_square(header: Dataset) -> bool:
     pairs = [value(header, tag) for tag in (_ASPECT_RATIO, _SPACING)]
     for region in tissue_regions(header):
         pairs.append([value(region, tag) for tag in _DELTAS])
-    # The first that is given counts; a region need not be calibrated.
+    # The first complete pair counts; a region may lack a calibration.
     given = (map(float, pair) for pair in pairs if pair and all(pair))
     down, right = next(given, (1, 1))
     return abs(abs(down / right) - 1) > 0.01
 
 
 def _has_overlay(header: Dataset) -> bool:
-    # In order as a rule, and seldom any behind the description of the pixels.
+    # Elements are in order: few or none stand behind the description of the pixels.
     behind = itertools.takewhile(_BEHIND, reversed(header.keys()))
     return any(tag >> 16 in _OVERLAY_GROUPS for tag in behind)
 

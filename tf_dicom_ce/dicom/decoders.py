@@ -1,4 +1,4 @@
-"""Which decoder reads which transfer syntax, how each is kept from harm, and what it gives."""
+"""Chooses the decoder of a transfer syntax, and guards it against damaged streams."""
 
 import functools
 import importlib.util
@@ -30,18 +30,18 @@ _JPEG_2000 = (
     *(uid.JPEG2000Lossless, uid.JPEG2000),
     *(uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K),
 )
-# Without a name pydicom tries GDCM first, which ends the whole process on some damaged streams.
+# Without a name pydicom tries GDCM first, which crashes the process on some damaged streams.
 _PLUGIN = "tf-dicom-ce"
-#: One video stream for all frames, MPEG-2, H.264 or H.265, that may lie in several fragments.
+#: One video stream of all frames (MPEG-2, H.264 or H.265), possibly in several fragments.
 FRAGMENTED_VIDEO = frozenset(f"1.2.840.10008.1.2.4.{number}.1" for number in range(100, 107))
-#: The same, and those in one fragment.
+#: All video syntaxes: those, and the ones in a single fragment.
 VIDEO = FRAGMENTED_VIDEO | {f"1.2.840.10008.1.2.4.{number}" for number in range(100, 109)}
 #: Transfer syntaxes that a decoder reads.
 SUPPORTED = frozenset((*NATIVE, *JPEG, *_JPEG_LS, *_JPEG_2000, uid.RLELossless, *VIDEO))
 #: Transfer syntaxes whose pixels are cells of (0028,0100) Bits Allocated.
 OF_CELLS = frozenset((*NATIVE, uid.RLELossless))
-_TRANSFORMED = ("YBR_ICT", "YBR_RCT")  # these leave the JPEG 2000 decoder as RGB
-#: Transfer syntaxes that lose detail as a rule.
+_TRANSFORMED = ("YBR_ICT", "YBR_RCT")  # the JPEG 2000 decoder returns these as RGB
+#: Transfer syntaxes that usually lose detail.
 LOSSY = frozenset(
     (
         *(uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit),
@@ -50,9 +50,9 @@ LOSSY = frozenset(
     )
 )
 
-# A progressive stream of few bytes may have thousands of scans, each over the whole image.
+# A short progressive stream may have thousands of scans, each over the whole image.
 _MAX_SCANS = 100
-# What a scan could go on with: libjpeg makes up zeros.
+# Possible continuations of a cut scan; libjpeg would continue it with zeros.
 _OTHER_SAMPLES = tuple(random.Random(k).randbytes(200).replace(b"\xff", b"") for k in range(6))
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _STORED, _HIGH_BIT = Tag("BitsStored"), Tag("HighBit")
@@ -60,17 +60,18 @@ _OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 
 
 class Decoded(NamedTuple):
-    """One frame out of a decoder."""
+    """One decoded frame."""
 
     values: np.ndarray  # (H, W) or (H, W, 3) integers
-    photometric: str  # (0028,0004) Photometric Interpretation that they have
+    photometric: str  # (0028,0004) Photometric Interpretation of `values`
     flags: tuple[Flag, ...] = ()  # where the codestream contradicts the header
 
 
 def decode_native(file: BinaryIO, index: int, syntax: str, options: dict[str, Any]) -> Decoded:
-    """Reads one frame of uncompressed pixel data as cells, see `values_of`; raises anything.
+    """Reads one frame of uncompressed pixel data as cells, see `values_of`.
 
-    The file stands at the value of the pixel data. `options` are of pydicom's `as_pixel_options`.
+    The file's position is the value of the pixel data. `options` come from pydicom's
+    `as_pixel_options`. Damaged data may raise any exception.
     """
     options = {**options, "correct_unused_bits": False}
     stored, properties = get_decoder(syntax).as_array(file, index=index, raw=True, **options)
@@ -78,7 +79,10 @@ def decode_native(file: BinaryIO, index: int, syntax: str, options: dict[str, An
 
 
 def decode_stream(src: bytes, syntax: str, options: dict[str, Any]) -> Decoded:
-    """Decodes one frame of JPEG-LS, JPEG 2000 or HTJ2K, and of RLE to cells; raises anything."""
+    """Decodes one frame of JPEG-LS, JPEG 2000, HTJ2K, or RLE (to cells).
+
+    Damaged data may raise any exception.
+    """
     _register(syntax)
     options = {**options, "number_of_frames": 1, "correct_unused_bits": False}
     flags: tuple[Flag, ...] = ()
@@ -97,7 +101,7 @@ def decode_stream(src: bytes, syntax: str, options: dict[str, Any]) -> Decoded:
 
 
 def is_available(transfer_syntax: str) -> bool:
-    """What pydicom's registry asks: the decoders of this module are hard dependencies."""
+    """Answers pydicom's registry: yes, the decoders of this module are hard dependencies."""
     return True
 
 
@@ -107,7 +111,7 @@ def _register(syntax: str) -> None:
 
 
 def decode_frame(src: bytes, runner: DecodeRunner) -> bytearray:
-    """Called by pydicom: decodes one frame, and tells `runner` how the samples lie."""
+    """Decodes one frame for pydicom, and sets the sample layout in `runner`."""
     syntax, rows, columns = runner.transfer_syntax, runner.rows, runner.columns
     if syntax == uid.RLELossless:
         runner.set_option("planar_configuration", 1)
@@ -115,7 +119,7 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> bytearray:
         return rle.decode_pixel_data(src, version=2, **size)
     if syntax in _JPEG_LS:
         codestream.jpeg_frame(src).require_size(rows, columns)
-        # CharLS 2 may count zeros for seconds behind the end of a stream without an end marker.
+        # Without an end marker CharLS 2 may read zeros for seconds beyond the end.
         return pyjpegls._decode_frame(src + codestream.END_OF_IMAGE, runner)
     found = codestream.jpeg_2000_frame(src)
     found.require_size(rows, columns)
@@ -130,12 +134,18 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> bytearray:
 def decode_jpeg(
     src: bytes, rows: int, columns: int, samples: int, photometric: str
 ) -> tuple[Decoded, int] | Refusal:
-    """Decodes one frame of JPEG, lossy or lossless, and tells how many bits its values need.
+    """Decodes one frame of JPEG, lossy or lossless.
 
-    8 bits are decoded with Pillow, and of YCbCr only the luminance, without a conversion of
-    colours; more bits of one component with imagecodecs, an extra, without which they are refused.
-    Raises an OSError or RuntimeError if it is damaged, a ValueError if its size is not Rows ×
-    Columns, it has too many scans, or it ends before its last pixel.
+    Pillow decodes 8 bits; of YCbCr it decodes the luminance only, without colour conversion.
+    imagecodecs, an extra, decodes one component of more bits; without it they are refused.
+
+    Returns:
+        The frame and the number of bits that its values need; or a refusal.
+
+    Raises:
+        OSError, RuntimeError: The stream is damaged.
+        ValueError: Its size is not Rows × Columns, it has too many scans, or it ends before its
+            last pixel.
     """
     found = codestream.jpeg_frame(src)
     if found.precision != 8 and (found.components != 1 or not _has_wide_jpeg()):
@@ -146,11 +156,11 @@ def decode_jpeg(
     if found.precision != 8:
         return _decode_wide_jpeg(src, found, photometric), found.precision
     flags = () if found.components == samples else (Flag.SAMPLES,)
-    if src.rfind(codestream.END_OF_IMAGE) > src.rfind(b"\xff\xda"):  # behind the last scan
+    if src.rfind(codestream.END_OF_IMAGE) > src.rfind(b"\xff\xda"):  # after the last scan
         decoded = _decode_jpeg(src, found, photometric)
     else:
-        # libjpeg makes up what is missing before the end marker: other samples would show there,
-        # unless whole scans are missing.
+        # libjpeg invents missing samples before the end marker. If pixels are missing, another
+        # continuation changes the picture. Only missing whole scans cannot be found this way.
         if not codestream.is_one_scan(src):
             raise ValueError("the codestream may end before its last scan")
         src = _unpadded(src)
@@ -183,14 +193,14 @@ def _decode_wide_jpeg(src: bytes, found: codestream.FrameHeader, photometric: st
 
 
 def _unpadded(src: bytes) -> bytes:
-    """Without half a marker and padding, which would be taken for samples; a 0 behind FF is one."""
+    """Cuts off padding and half a marker, which would count as samples; FF 00 is a sample."""
     src = src.rstrip(b"\xff")
     bare = src.rstrip(b"\0")
     return bare + b"\0" if bare.endswith(b"\xff") else bare
 
 
 def _continuation(src: bytes, samples: bytes) -> bytes:
-    """Samples, and behind each of the next restart markers the same once more."""
+    """Returns the samples, and repeats them after each of the next restart markers."""
     last = [marker[1] for marker in _RESTART.findall(src)][-1:]
     first = last[0] - 0xD0 + 1 if last else 0
     restarts = (bytes((0xFF, 0xD0 + number % 8)) for number in range(first, first + 8))
@@ -206,7 +216,7 @@ def _decode_jpeg(src: bytes, found: codestream.FrameHeader, photometric: str) ->
         return Decoded(np.asarray(image), photometric if one_sample else "MONOCHROME2")
     has_jfif = "jfif" in image.info
     if found.lossless:
-        # libjpeg converts no colours here, and unless told otherwise takes them for RGB.
+        # libjpeg converts no colours here, and takes them for RGB by default.
         if has_jfif:
             image.draft("YCbCr", None)
         return Decoded(np.asarray(image), photometric)
@@ -224,17 +234,17 @@ def _decode_jpeg(src: bytes, found: codestream.FrameHeader, photometric: str) ->
 
 
 def high_bit(header: Dataset) -> int:
-    """(0028,0102) High Bit; (0028,0101) Bits Stored - 1 if it is absent."""
+    """Returns (0028,0102) High Bit; (0028,0101) Bits Stored - 1 if it is absent."""
     found = value(header, _HIGH_BIT)
     return int(value(header, _STORED)) - 1 if found is None else int(found)
 
 
 def values_of(cells: np.ndarray, header: Dataset) -> tuple[np.ndarray, tuple[Flag, ...]]:
-    """Takes the values out of cells of (0028,0100) Bits Allocated.
+    """Extracts the values from cells of (0028,0100) Bits Allocated.
 
-    They are the (0028,0101) Bits Stored up to (0028,0102) High Bit. If High Bit is not Bits
-    Stored - 1 and no cell has a bit above Bits Stored, High Bit is wrong. If other bits are set
-    and no overlay plane sets them, there is a flag.
+    A value is the (0028,0101) Bits Stored below and including (0028,0102) High Bit. High Bit is
+    ignored as wrong if it is not Bits Stored - 1 and no cell has a bit above Bits Stored. Other
+    bits that are set, and belong to no overlay plane, are flagged.
     """
     stored, high = int(value(header, _STORED)), high_bit(header)
     size = 8 * cells.itemsize
@@ -242,7 +252,7 @@ def values_of(cells: np.ndarray, header: Dataset) -> tuple[np.ndarray, tuple[Fla
         return cells, ()
     if not stored <= high + 1 <= size or bits_of(cells) <= stored:
         high = stored - 1
-    # Up to the top and down again, so that the highest bit gives the sign.
+    # Shift to the top and down again, so that the highest bit gives the sign.
     values = (cells << (size - 1 - high)) >> (size - stored)
     others = cells.dtype.kind == "u" and np.any(values << (high + 1 - stored) != cells)
     # A plane with (60xx,0102) Overlay Bit Position and no (60xx,3000) Overlay Data is embedded.
@@ -254,6 +264,6 @@ def values_of(cells: np.ndarray, header: Dataset) -> tuple[np.ndarray, tuple[Fla
 
 
 def bits_of(values: np.ndarray) -> int:
-    """How many bits the values need, the sign among them."""
+    """Counts the bits that the values need, including the sign."""
     low, high = int(values.min()), int(values.max())
     return max(high.bit_length(), (~min(low, 0)).bit_length()) + (values.dtype.kind == "i")

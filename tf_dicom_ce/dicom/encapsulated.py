@@ -1,4 +1,4 @@
-"""Which bytes of encapsulated pixel data belong to which frame."""
+"""Finds the bytes of each frame in encapsulated pixel data."""
 
 import itertools
 import os
@@ -8,7 +8,7 @@ from typing import BinaryIO, NamedTuple
 
 _ITEM = b"\xfe\xff\x00\xe0"
 _DELIMITER = b"\xfe\xff\xdd\xe0"
-# More fragments than any recording has; a walk over them takes a fraction of a second.
+# More fragments than any recording has; listing them takes a fraction of a second.
 MAX_ITEMS = 1 << 18
 _CHUNK = 1 << 16
 # JPEG and JPEG-LS, JPEG 2000 and HTJ2K.
@@ -16,7 +16,7 @@ _STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51")
 
 
 class Fragment(NamedTuple):
-    """One item: where its bytes start in the file, and how many they are."""
+    """One item: the position of its bytes in the file, and their number."""
 
     offset: int
     length: int
@@ -25,20 +25,20 @@ class Fragment(NamedTuple):
 class Items(NamedTuple):
     """The items of encapsulated pixel data."""
 
-    table: Fragment | None  # the first, the Basic Offset Table; None if there is no item at all
+    table: Fragment | None  # the first item, the Basic Offset Table; None without items
     fragments: list[Fragment]  # all further items, in order
     cut: bool  # True if the file ends within an item
 
 
 def is_other(start: bytes) -> bool:
-    """Tells by the first 8 bytes of pixel data that they are not encapsulated."""
+    """Tells by the first 8 bytes whether pixel data are not encapsulated."""
     return len(start) == 8 and start[:4] not in (_ITEM, _DELIMITER)
 
 
 def walk(file: BinaryIO, offset: int) -> Items:
-    """Lists up to `MAX_ITEMS` items from the value of (7FE0,0010) Pixel Data on.
+    """Lists up to `MAX_ITEMS` items of (7FE0,0010) Pixel Data, whose value is at `offset`.
 
-    Little more than their headers is read. A missing sequence delimiter does no harm.
+    It reads little more than their headers. The sequence delimiter may be missing.
     """
     size = file.seek(0, os.SEEK_END)
     items: list[Fragment] = []
@@ -48,7 +48,7 @@ def walk(file: BinaryIO, offset: int) -> Items:
         if not 0 <= at <= len(chunk) - 8:
             file.seek(position)
             start, at, chunk = position, 0, file.read(_CHUNK if items else 8)
-        # The delimiter, or the pad byte that some writers leave out of an odd fragment's length.
+        # The delimiter, or a pad byte that the length of an odd fragment does not count.
         if chunk[at : at + 4] != _ITEM or len(chunk) < at + 8:
             break
         length = struct.unpack_from("<L", chunk, at + 4)[0]
@@ -63,10 +63,10 @@ def walk(file: BinaryIO, offset: int) -> Items:
 def frame_fragments(
     file: BinaryIO, items: Items, frames: int, extended: Sequence[int] = ()
 ) -> list[list[Fragment]] | None:
-    """Groups the fragments by frame; None if there is no telling.
+    """Groups the fragments by frame; None if that is not certain.
 
-    Offset tables, the basic one and (7FE0,0001) Extended Offset Table, are often wrong, so each is
-    believed only if all it says fits the fragments.
+    The Basic Offset Table and (7FE0,0001) Extended Offset Table are often wrong: each is used only
+    if all its offsets fit the fragments.
     """
     fragments = items.fragments
     if frames == 1:

@@ -1,11 +1,11 @@
-"""Every flag there is: what is noted about an image that is read all the same."""
+"""All flags: notes on an image that is read nevertheless."""
 
 import enum
 from collections.abc import Collection
 
 
 class Flag(enum.StrEnum):
-    """A decision that was taken, or something odd; the value is what reports show."""
+    """A decision on an image, or something odd; reports show the value."""
 
     # Where the ultrasound is: `regions`, `sector`.
     CROPPED = "cropped to region"
@@ -40,7 +40,7 @@ class Flag(enum.StrEnum):
     COLOUR_SPACE = "colour space of the codestream differs from the header's, codestream's taken"
     SAMPLES = "samples per pixel of the codestream differ from the header's, codestream's taken"
     NO_END_MARKER = "JPEG without its end marker, all pixels there"
-    # Whose image it is: `intake.identity`, `intake.index`.
+    # The patient of the image: `intake.identity`, `intake.index`.
     FROM_TABLE = "patient from the labels CSV"
     PLACEHOLDER = "Patient ID is a placeholder"
     BY_STUDY = "no Patient ID, patient taken from the study"
@@ -53,12 +53,12 @@ class Flag(enum.StrEnum):
 
     @property
     def slug(self) -> str:
-        """What `--exclude` takes, e.g. "burned-in"."""
+        """The name for `--exclude`, e.g. "burned-in"."""
         return self.name.lower().replace("_", "-")
 
     @property
     def needs_decoding(self) -> bool:
-        """True if the header does not tell, so that `index` does not know it."""
+        """True if only decoding can tell, so that `index` does not know it."""
         return self in _NEED_DECODING
 
 
@@ -71,5 +71,5 @@ _NEED_DECODING = frozenset(
 
 
 def flags_named(slugs: Collection[str]) -> frozenset[Flag]:
-    """The flags of some slugs, as settings have them."""
+    """Returns the flags with these slugs, as in the settings."""
     return frozenset(flag for flag in Flag if flag.slug in slugs)

@@ -1,4 +1,4 @@
-"""Stored pixel values to 8-bit gray levels."""
+"""Turns stored pixel values into 8-bit gray levels."""
 
 import contextlib
 from collections.abc import Iterator
@@ -19,14 +19,14 @@ MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 LUMA_FIRST = ("YBR_FULL", "YBR_FULL_422")
 PALETTE = "PALETTE COLOR"
 ONE_SAMPLE = (*MONOCHROME, PALETTE)
-# YBR_ICT and YBR_RCT leave the JPEG 2000 decoder as RGB.
+# The JPEG 2000 decoder returns YBR_ICT and YBR_RCT as RGB.
 SUPPORTED = (*ONE_SAMPLE, *LUMA_FIRST, "RGB", "YBR_ICT", "YBR_RCT")
 
 _MODALITY, _VOI = Tag("ModalityLUTSequence"), Tag("VOILUTSequence")
 _WIDTH, _FUNCTION = Tag("WindowWidth"), Tag("VOILUTFunction")
 _STORED, _SIGNED = Tag("BitsStored"), Tag("PixelRepresentation")
 _PHOTOMETRIC, _SLOPE = Tag("PhotometricInterpretation"), Tag("RescaleSlope")
-# PS3.3 C.11.2.1.3: the function, and the width above which it shows more than a threshold.
+# PS3.3 C.11.2.1.3: function -> width, above which the window is more than a threshold.
 _FUNCTIONS = {"LINEAR": 1.0, "LINEAR_EXACT": 0.0, "SIGMOID": 0.0}
 
 
@@ -38,9 +38,9 @@ class Table(NamedTuple):
     bits: int  # of an entry
 
     def look_up(self, values: np.ndarray) -> np.ndarray:
-        """Entries of values; those beyond either end take its entry.
+        """Looks up values; those beyond an end get the entry of that end.
 
-        pydicom's functions wrap around where the values need more bits than the entries.
+        pydicom's functions wrap around if the values need more bits than the entries.
         """
         places = np.rint(values).astype(np.int64) - self.first
         return self.entries[np.clip(places, 0, len(self.entries) - 1)]
@@ -53,9 +53,11 @@ def to_grayscale(values: np.ndarray, photometric: str, bits: int, dataset: Datas
         values: (H, W) or (H, W, 3) integers as stored, any byte order.
         photometric: (0028,0004) Photometric Interpretation of `values`, one of `SUPPORTED`; may
             differ from the data set's, as some decoders convert colours.
-        bits: Of a value; differs from (0028,0101) Bits Stored where that is wrong.
-        dataset: The header, for palette, lookup tables and window; a ValueError if the palette is
-            malformed, or the shape does not fit the interpretation.
+        bits: Bits of a value; differs from a wrong (0028,0101) Bits Stored.
+        dataset: The header, for palette, lookup tables and window.
+
+    Raises:
+        ValueError: The palette is malformed, or the shape does not fit the interpretation.
     """
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if values.ndim == 2 and photometric == PALETTE:
@@ -75,10 +77,10 @@ def to_grayscale(values: np.ndarray, photometric: str, bits: int, dataset: Datas
 
 
 def _is_8_bit(dataset: Dataset) -> bool:
-    """True if the stored values of monochrome are gray levels as they are."""
+    """Tells whether stored monochrome values already are gray levels."""
     with contextlib.suppress(Exception):  # absent, empty, or malformed in any way
         if value(dataset, _SLOPE) < 0:
-            return False  # black becomes white; any other leaves 8 bits over their range as is
+            return False  # inverts; a positive slope leaves 8 bits as they are
     if dataset.file_meta.TransferSyntaxUID in decoders.JPEG:
         return value(dataset, _STORED) <= 8
     return value(dataset, _STORED) == 8 and not value(dataset, _SIGNED)
@@ -87,7 +89,7 @@ def _is_8_bit(dataset: Dataset) -> bool:
 def _transforms(
     dataset: Dataset,
 ) -> tuple[Table | None, Table | None, Dataset | None, tuple[Flag, ...]]:
-    """Modality LUT, VOI LUT, or else window, of what can be used; and what is applied."""
+    """Returns the usable Modality LUT, VOI LUT, or else window; and flags of what is applied."""
     if not any(tag in dataset for tag in (_MODALITY, _VOI, _WIDTH)):
         return None, None, None, ()
     modality, voi = _table_at(dataset, _MODALITY), _table_at(dataset, _VOI)
@@ -103,7 +105,7 @@ def _transforms(
 
 
 def monochrome_flags(dataset: Dataset) -> Iterator[Flag]:
-    """What is done with the stored values of monochrome, as far as the header tells."""
+    """Yields the flags of the conversion of monochrome values that the header determines."""
     modality, voi, window, flags = _transforms(dataset)
     yield from flags
     if not (voi or window or (modality.bits == 8 if modality else _is_8_bit(dataset))):
@@ -113,16 +115,17 @@ def monochrome_flags(dataset: Dataset) -> Iterator[Flag]:
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:
-    """ITU-R 601 luma of (H, W, 3) uint8."""
+    """Returns the ITU-R 601 luma of (H, W, 3) uint8."""
     return np.asarray(Image.fromarray(rgb).convert("L"))
 
 
 def _monochrome(
     stored: np.ndarray, bits: int, dataset: Dataset
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Applies what the header asks for, or else stretches the range that occurs.
+    """Applies the header's transforms, or else stretches the range of the values.
 
-    Padding is no tissue and has no part in the range; where it is, is told, too.
+    Returns:
+        The levels, and where padding is, or None. Padding is no tissue: the range ignores it.
     """
     modality, voi, window, _ = _transforms(dataset)
     is_level = _is_8_bit(dataset) and bits == 8
@@ -148,9 +151,9 @@ def _monochrome(
 
 
 def _window(dataset: Dataset) -> Dataset | None:
-    """The first window as pydicom applies it, to levels of 0 to 255, if it can be used.
+    """Returns the first usable window, for pydicom, with levels of 0 to 255.
 
-    A width of 1 is a threshold where the function is linear, which no device means for ultrasound.
+    A linear window of width 1 is a threshold, which makes no sense for ultrasound.
     """
     try:
         center, width = (_first_number(dataset, k) for k in ("WindowCenter", "WindowWidth"))
@@ -162,13 +165,13 @@ def _window(dataset: Dataset) -> Dataset | None:
         window.BitsStored, window.PixelRepresentation = 8, 0
         window.WindowCenter, window.WindowWidth, window.VOILUTFunction = center, width, function
         return window
-    # One of them is absent, the function unknown, or a number malformed in any way.
+    # A number is absent or malformed in any way, or the function is unknown.
     except Exception:
         return None
 
 
 def _is_given(dataset: Dataset, tag: BaseTag) -> bool:
-    """True also of what is malformed."""
+    """Tells whether an element has a value, even a malformed one."""
     try:
         return tag in dataset and not dataset[tag].is_empty
     except Exception:
@@ -176,13 +179,13 @@ def _is_given(dataset: Dataset, tag: BaseTag) -> bool:
 
 
 def _table_at(dataset: Dataset, tag: BaseTag) -> Table | None:
-    """The first table of a sequence, if it can be used."""
+    """Returns the first table of a sequence, or None if it is unusable."""
     try:
         items = value(dataset, tag)
         if not items:
             return None
         count, first, bits = (int(number) for number in items[0].LUTDescriptor)
-        # A count of 2^16 is 0, and one of 2^15 or more may have been taken for negative.
+        # 2^16 is written as 0; from 2^15 on it may have been read as a negative number.
         data, count = items[0]["LUTData"], count % (1 << 16) or 1 << 16
         if isinstance(data.value, bytes):
             entries = _table(data, count, dataset.original_encoding[1]).astype(np.int64)
@@ -196,7 +199,7 @@ def _table_at(dataset: Dataset, tag: BaseTag) -> Table | None:
 
 
 def _padding(stored: np.ndarray, dataset: Dataset) -> np.ndarray | None:
-    """Where (0028,0120) Pixel Padding Value is, up to (0028,0121) its Range Limit."""
+    """Finds (0028,0120) Pixel Padding Value, up to (0028,0121) its Range Limit."""
     value = _first_number(dataset, "PixelPaddingValue")
     if value is None:
         return None
@@ -214,7 +217,7 @@ def _first_number(dataset: Dataset, keyword: str) -> float | None:
 
 
 def _palette_to_luma(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Looks palette indices up, (0028,1101-1203) and (0028,1221-1223)."""
+    """Looks up palette indices, (0028,1101-1203) and (0028,1221-1223)."""
     descriptor = dataset.RedPaletteColorLookupTableDescriptor
     entries, first = int(descriptor[0]) or 2**16, int(descriptor[1])
     if "RedPaletteColorLookupTableData" in dataset:
@@ -227,7 +230,7 @@ def _palette_to_luma(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
     else:
         indices = np.arange(entries, dtype=np.int32) + first
         rgb = apply_color_lut(indices, dataset)[:, :3]
-    # Some devices announce 16 bits and then use the low byte only.
+    # Some devices announce 16 bits, but use the low byte only.
     if rgb.dtype != np.uint8 and rgb.max() > 255:
         rgb = rgb >> 8
     table = luma(rgb.astype(np.uint8)[None])[0]
@@ -235,7 +238,7 @@ def _palette_to_luma(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
 
 
 def _table(element: DataElement, entries: int, little_endian: bool) -> np.ndarray:
-    """One channel of the palette: 8-bit entries may be padded to an even length."""
+    """Reads a table, such as a channel of the palette; 8-bit entries may be padded."""
     data = element.value
     wide = len(data) >= 2 * entries
     dtype = ("<u2" if little_endian else ">u2") if wide else "u1"

@@ -1,11 +1,11 @@
-"""What every reader of a header needs: values of elements, and which files are ultrasound."""
+"""Reads values of header elements, and lists the SOP classes of ultrasound."""
 
 from typing import Any
 
 from pydicom import Dataset
 from pydicom.tag import BaseTag, Tag
 
-#: (0008,0060) Modality is free text in practice; the SOP class says what a file is.
+#: The SOP class tells what a file is; (0008,0060) Modality is free text in practice.
 ULTRASOUND: frozenset[str] = frozenset(
     {
         "1.2.840.10008.5.1.4.1.1.6.1",  # Ultrasound Image Storage
@@ -15,7 +15,7 @@ ULTRASOUND: frozenset[str] = frozenset(
         "1.2.840.10008.5.1.4.1.1.6.2",  # Enhanced US Volume Storage
     }
 )
-#: Screens that were captured, of any device: ultrasound where (0008,0060) Modality says so.
+#: Captured screens of any device; they are ultrasound if (0008,0060) Modality is US.
 SECONDARY_CAPTURE: frozenset[str] = frozenset(
     {
         "1.2.840.10008.5.1.4.1.1.7",  # Secondary Capture Image Storage
@@ -28,10 +28,10 @@ _FRAMES = Tag("NumberOfFrames")
 
 
 def value(dataset: Dataset, tag: BaseTag) -> Any:
-    """The value of an element, None if it is absent; four times as fast as by its keyword."""
+    """Returns the value of an element, or None; four times as fast as by keyword."""
     return dataset[tag].value if tag in dataset else None
 
 
 def number_of_frames(header: Dataset) -> int:
-    """(0028,0008) Number of Frames, at least 1; absent, empty and 0 mean 1."""
+    """Returns (0028,0008) Number of Frames, at least 1; absent, empty and 0 mean 1."""
     return int(value(header, _FRAMES) or 1)

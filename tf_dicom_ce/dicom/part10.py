@@ -1,4 +1,4 @@
-"""From the bytes of a file to a parsed header and the place of its pixel data."""
+"""Parses the header of a file, and finds its pixel data."""
 
 import contextlib
 import functools
@@ -22,10 +22,10 @@ from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 
-# Nearly every header is shorter, and parses faster from memory.
+# Nearly every header is shorter; from memory it is parsed faster.
 _PREFIX = 1 << 16
 _MAX_HEADER_BYTES = 1 << 26
-# Each element takes two or three; ten thousand are common with per-frame sequences.
+# An element takes two or three reads; per-frame sequences often have ten thousand elements.
 _MAX_HEADER_READS = 150_000
 _MAX_INFLATED_BYTES = 1 << 27
 _CHUNK = 1 << 16
@@ -40,9 +40,9 @@ _SYNTAX = 0x00020010
 _LONG = frozenset(vr.value.encode() for vr in EXPLICIT_VR_LENGTH_32)
 _PIXEL_DATA = (0x7FE0, 0x0010)
 _UNDEFINED = 0xFFFFFFFF
-# A set, for tags of pydicom are slow to compare.
+# A set, because pydicom's tags are slow to compare.
 _ANY_PIXEL_DATA = frozenset((0x7FE00010, 0x7FE00009, 0x7FE00008))
-# What is asked of nearly every header, and is the same in many of them.
+# Elements that nearly every header has, often with the same value.
 _SHARED = frozenset(
     (
         *(0x00020010, 0x00080005, 0x00080016, 0x00081030, 0x00185010, 0x00186011, 0x00186031),
@@ -56,7 +56,7 @@ NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, _
 
 
 class PixelData(NamedTuple):
-    """Where the value of (7FE0,0010) Pixel Data lies; `length` None if it is undefined."""
+    """Position of the value of (7FE0,0010) Pixel Data; `length` is None if undefined."""
 
     offset: int
     length: int | None
@@ -67,17 +67,17 @@ class Part10(NamedTuple):
     """An open DICOM file."""
 
     file: BinaryIO  # the bytes that `pixels.offset` refers to; inflated if the file was deflated
-    # All elements before the pixel data, with a (0002,0010) Transfer Syntax UID; without those of
-    # more than 256 KiB.
+    # All elements before the pixel data, except those of more than 256 KiB. It always has a
+    # (0002,0010) Transfer Syntax UID.
     header: Dataset
-    pixels: PixelData | None  # where the pixel data are; None if the file ends before them
+    pixels: PixelData | None  # None if the file ends before the pixel data
     is_cut: bool  # True if it ends within an element of the header
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO | Refusal:
-    """Opens a regular file, following no link and waiting for no writer of a FIFO."""
+    """Opens a regular file; follows no link, and does not wait for the writer of a FIFO."""
     try:
-        # A device may react to being opened, so look before.
+        # A device may react to being opened: look first.
         if not stat.S_ISREG(os.lstat(path).st_mode):
             return Refusal(Code.NOT_REGULAR)
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -87,13 +87,13 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO | Refusal:
 
 
 class _TooLargeError(Exception):
-    """The header, or what a deflated file inflates to, is beyond all reason."""
+    """The header, or the inflated file, is far too large."""
 
 
 class _BoundedReader:
-    """A file of which only a limited amount can be read; pydicom may turn its error into another.
+    """A file that ends reading with an error after a limited amount.
 
-    So `exhausted` tells, too, that more was asked for.
+    pydicom may replace that error by another one; `exhausted` stays True.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -111,7 +111,7 @@ class _BoundedReader:
 
 
 def parse(file: BinaryIO) -> Part10 | Refusal:
-    """Reads the header of a seekable file at its start, which is closed here if it is deflated."""
+    """Reads the header of a seekable file from its start; closes a deflated file."""
     try:
         head = file.read(_PREFIX)
     except OSError as error:
@@ -132,7 +132,7 @@ def parse(file: BinaryIO) -> Part10 | Refusal:
         return _parse(file, bounded, head, bare)
     except InvalidDicomError:
         return Refusal(Code.NOT_DICOM)
-    # pydicom lets a dozen kinds of exceptions out of damaged files, RecursionError among them.
+    # Damaged files raise a dozen kinds of exceptions in pydicom, RecursionError among them.
     except Exception as error:
         if isinstance(error, _TooLargeError) or (bounded and bounded.exhausted):
             return Refusal(Code.TOO_LARGE, "header or inflated size")
@@ -140,7 +140,7 @@ def parse(file: BinaryIO) -> Part10 | Refusal:
 
 
 def _parse(file: BinaryIO, reader: BinaryIO | _BoundedReader, head: bytes, bare: bool) -> Part10:
-    """Has pydicom parse the header from `reader`, which stands for `file`."""
+    """Parses the header with pydicom from `reader`, a view of `file`."""
     suspects = []
 
     def stop(tag: int, vr: str | None, length: int) -> bool:
@@ -149,11 +149,11 @@ def _parse(file: BinaryIO, reader: BinaryIO | _BoundedReader, head: bytes, bare:
         return tag in _ANY_PIXEL_DATA
 
     meta, syntax, start = (None, "", 0) if bare else _read_meta(head)
-    # What follows may be damaged, or elements of a network message.
+    # The rest may be damaged, or elements of a network message: leave it to pydicom.
     if not syntax or head[start : start + 2] in (b"", b"\0\0"):
         reader.seek(0)
         header = read_partial(reader, stop, defer_size=_MAX_ELEMENT, force=bare)
-    else:  # as `read_partial` does it, but in the encoding that is found, whatever `syntax` says
+    else:  # as `read_partial`, but in the encoding found, whatever `syntax` says
         reader.seek(start)
         implicit, little_endian = syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
         dataset = read_dataset(reader, implicit, little_endian, None, stop, _MAX_ELEMENT)
@@ -163,10 +163,10 @@ def _parse(file: BinaryIO, reader: BinaryIO | _BoundedReader, head: bytes, bare:
         header.set_original_encoding(*encoding, charset)
     header.buffer = None
     for tag in suspects:
-        # pydicom would read these from the file at the first access.
+        # At the first access pydicom would read these from the file.
         if tag in header and header.get_item(tag, keep_deferred=True).value is None:
             del header[tag]
-    if "TransferSyntaxUID" not in header.file_meta:  # what pydicom found by looking
+    if "TransferSyntaxUID" not in header.file_meta:  # take the encoding that pydicom found
         implicit, little_endian = header.original_encoding
         explicit = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
         header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
@@ -175,9 +175,9 @@ def _parse(file: BinaryIO, reader: BinaryIO | _BoundedReader, head: bytes, bare:
 
 
 def _read_meta(head: bytes) -> tuple[Dataset, str, int]:
-    """Group 0002 from the first bytes of a file, its Transfer Syntax UID, and where it ends.
+    """Reads group 0002 from the first bytes of a file, its Transfer Syntax UID, and its end.
 
-    Its own length is not relied on, nor are unknown VRs, which pydicom takes for implicit ones.
+    It ignores the group's own length. Unknown VRs are explicit here, but implicit in pydicom.
     """
     position, elements = _PREAMBLE, {}
     while head[position : position + 2] == b"\x02\x00" and position + 12 <= len(head):
@@ -193,7 +193,7 @@ def _read_meta(head: bytes) -> tuple[Dataset, str, int]:
 
 
 def _shared(dataset: Dataset) -> Dataset:
-    """Converts elements that are the same in thousands of files once; not the last element."""
+    """Converts elements that many files share only once; leaves the last element raw."""
     elements, charset = dict(dataset.items()), dataset.original_character_set
     charset = charset if isinstance(charset, str) else tuple(charset)
     for tag in list(elements)[:-1]:
@@ -205,7 +205,7 @@ def _shared(dataset: Dataset) -> Dataset:
 
 @functools.lru_cache(maxsize=1 << 11)
 def _converted(raw: RawDataElement, charset: str | tuple[str, ...]) -> DataElement | RawDataElement:
-    """Leaves a malformed element raw: the error is raised when it is read."""
+    """Converts an element; a malformed one stays raw, and raises when it is read."""
     encoding = charset if isinstance(charset, str) else list(charset)
     try:
         return convert_raw_data_element(raw, encoding=encoding)
@@ -214,7 +214,7 @@ def _converted(raw: RawDataElement, charset: str | tuple[str, ...]) -> DataEleme
 
 
 def _inflate(file: BinaryIO, head: bytes) -> BinaryIO:
-    """Turns a deflated file into a plain one in memory, and closes it; any other stays as it is."""
+    """Inflates a deflated file into memory and closes it; returns any other file as it is."""
     _, syntax, end = _read_meta(head)
     file.seek(0)
     if syntax != _Deflated:
@@ -223,7 +223,7 @@ def _inflate(file: BinaryIO, head: bytes) -> BinaryIO:
     plain = io.BytesIO()
     plain.write(file.read(end).replace(_Deflated.encode(), native.encode()))
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    # 1.5 MB can become 3 GB, and 100 GB nothing at all.
+    # 1.5 MB can become 3 GB, and 100 GB can become nothing: limit both.
     left_in = left_out = _MAX_INFLATED_BYTES
     while not inflater.eof:
         chunk = inflater.unconsumed_tail or file.read(_CHUNK)
@@ -241,7 +241,7 @@ def _inflate(file: BinaryIO, head: bytes) -> BinaryIO:
 
 
 def _is_cut(reader: BinaryIO | _BoundedReader, header: Dataset) -> bool:
-    """Tells whether the bytes end elsewhere than the last element that they hold."""
+    """Tells whether the file does not end where its last element ends."""
     end, size = reader.tell(), reader.seek(0, os.SEEK_END)
     last = header.get_item(list(header.keys())[-1], keep_deferred=True) if header else None
     if end != size or not isinstance(last, RawDataElement):
@@ -250,7 +250,7 @@ def _is_cut(reader: BinaryIO | _BoundedReader, header: Dataset) -> bool:
 
 
 def _find_pixel_data(file: BinaryIO, header: Dataset) -> PixelData | None:
-    """Parses the element at the file's position, where pydicom stopped."""
+    """Reads the element at the file's position, where pydicom stopped."""
     implicit, little_endian = header.original_encoding
     order = "<" if little_endian else ">"
     size = 8 if implicit else 12

@@ -1,4 +1,4 @@
-"""Frames of any file: DICOM, or PNG and JPEG, which carry no tags."""
+"""Reads frames of any file: DICOM, PNG or JPEG; the last two carry no tags."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ _MAX_PIXELS = 1 << 26
 
 
 def picture_format(path: str | os.PathLike[str]) -> str | None:
-    """Tells by the file's first bytes: "PNG", "JPEG", or None for anything else."""
+    """Returns "PNG", "JPEG" or, for anything else, None, by the first bytes of the file."""
     file = part10.open_regular(path)
     if isinstance(file, Refusal):
         return None
@@ -33,30 +33,30 @@ def read_images(
     blank_outside: bool = False,
     classes: frozenset[str] = ULTRASOUND,
 ) -> list[Frame | Refusal]:
-    """Reads frames of one file as `read_frames` does: DICOM, PNG or JPEG, as its content says.
+    """Reads frames of one file: DICOM as `read_frames` does, PNG or JPEG as `read_picture` does.
 
-    A frame is a number from 0, or None for the middle one. Of a picture the whole is taken.
+    The content tells the format. A frame is a number from 0, or None for the middle one.
     """
     if picture_format(path):
         picture = read_picture(path, blank_outside)
         out = Refusal(Code.FRAME_OUT_OF_RANGE, "a picture has one frame")
         return [picture if frame in (None, 0) else out for frame in frames]
-    # The middle one needs an opening of its own, as only the reader knows its number.
+    # Only the reader knows the number of the middle one: open the file for it alone.
     openings = [None if k is None else [k] for k in frames] if None in frames else [frames]
     options = {"find_sector": find_sector, "blank_outside": blank_outside, "classes": classes}
     return [found for numbers in openings for found in read_frames(path, numbers, **options)]
 
 
 def picture_size(path: str | os.PathLike[str]) -> tuple[int, int] | Refusal:
-    """Height and width, from the header alone."""
+    """Returns height and width, from the header alone."""
     return _read(path, lambda image: (image.height, image.width))
 
 
 def read_picture(path: str | os.PathLike[str], blank_outside: bool = False) -> Frame | Refusal:
-    """Reads a PNG or JPEG by the luma of its pixels; it is not cropped.
+    """Reads the luma of a PNG or JPEG, without cropping.
 
-    With `blank_outside` what lies outside of the ultrasound is blackened, and the picture refused
-    if there is none. No content of a file raises.
+    `blank_outside` blackens all outside of the ultrasound, and refuses a picture without any.
+    No content of a file raises.
     """
     frame = _read(path, _to_frame)
     return looked_at(frame, False, blank_outside) if isinstance(frame, Frame) else frame

@@ -1,4 +1,4 @@
-"""Silence for libraries whose messages quote patient data."""
+"""Silences libraries whose messages quote patient data."""
 
 import contextlib
 import logging
@@ -13,11 +13,11 @@ _active = contextlib.ExitStack()
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Suppresses the warnings and the log of pydicom, which print the values of elements.
+    """Suppresses pydicom's warnings and log, which print values of elements.
 
-    pydicom converts an element when it is first looked at, so every access to a data set belongs
-    inside this context, not just the reading. Contexts may be nested, which costs next to nothing:
-    a loop over many files is faster inside one context of its own.
+    pydicom converts an element at its first use: put every access to a data set inside this
+    context, not just the reading. Contexts may be nested at almost no cost. Put a loop over many
+    files inside a context of its own: it is then faster.
     """
     global _depth
     with _lock:
@@ -36,7 +36,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def muted(*names: str) -> Iterator[None]:
-    """Suppresses the logs of these loggers and of those below them."""
+    """Suppresses the logs of these loggers and of their children."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""One ultrasound DICOM file to its header, or to its frames in gray levels."""
+"""Reads an ultrasound DICOM file: its header, or its frames as gray levels."""
 
 import dataclasses
 import functools
@@ -31,7 +31,7 @@ _POSITIVE = {
     keyword: Tag(keyword)
     for keyword in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored")
 }
-# Twice a screen of 3840 × 2160 in colour; half an hour at 30 frames per second.
+# More than a screen of 3840 × 2160 in colour; half an hour at 30 frames per second.
 _MAX_FRAME_SAMPLES = 1 << 25
 _MAX_FRAMES = 1 << 16
 _MAX_SAMPLES = 1 << 38
@@ -43,11 +43,11 @@ class Frame:
 
     # (H, W) uint8, 0 black to 255 white, cropped to the ultrasound region if the file names one.
     pixels: np.ndarray
-    flags: tuple[Flag, ...]  # every decision on the way; those that the header tells come first
-    region: Region  # of the source that `pixels` are
+    flags: tuple[Flag, ...]  # every decision; those that the header determines come first
+    region: Region  # the part of the source that `pixels` show
     source_shape: tuple[int, int]  # (0028,0010) Rows and (0028,0011) Columns of the source
-    # As of `read_header`, in the process that read the file: it may be too large or too deep to go
-    # elsewhere. None elsewhere, and of a picture.
+    # As of `read_header`. None for a PNG or JPEG, and in any other process than the reader's,
+    # because a header may be too large or too deep to be sent.
     header: Dataset | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -57,12 +57,12 @@ class Frame:
 def read_header(
     path: str | os.PathLike[str], classes: frozenset[str] = ULTRASOUND
 ) -> Dataset | Refusal:
-    """Reads all elements before the pixel data, and checks that a frame can be expected.
+    """Reads all elements before the pixel data, and checks that frames can be expected.
 
-    Nothing is decoded, yet a file that was cut off is found. Elements of more than 256 KiB are
-    left out. Look at the elements of the result within `quiet()`, for pydicom's warnings quote
-    them; a loop over many files is faster within `quiet()` too. Links are not followed, SOP classes
-    other than `classes` refused. No content of a file raises.
+    It decodes nothing, but finds files that were cut off. It leaves out elements of more than
+    256 KiB, follows no links, and refuses SOP classes other than `classes`. No content of a file
+    raises. Read elements of the result within `quiet()`, because pydicom's warnings quote them;
+    a loop over many files is faster within `quiet()`, too.
     """
     found = inspect(path, classes)
     return found if isinstance(found, Refusal) else found[0]
@@ -71,7 +71,7 @@ def read_header(
 def inspect(
     path: str | os.PathLike[str], classes: frozenset[str] = ULTRASOUND
 ) -> tuple[Dataset, tuple[Flag, ...]] | Refusal:
-    """Reads what `read_header` does, and lists the flags that every frame has."""
+    """Reads a header as `read_header`, and lists the flags that all frames share."""
     with quiet():
         image = _open(path, classes)
         if isinstance(image, Refusal):
@@ -83,7 +83,7 @@ def inspect(
 def read_frame(
     path: str | os.PathLike[str], index: int | None = None, **options: Any
 ) -> Frame | Refusal:
-    """Decodes one frame with the options of `read_frames`; without `index` the middle one."""
+    """Decodes one frame, by default the middle one; the options are those of `read_frames`."""
     return next(read_frames(path, None if index is None else (index,), **options))
 
 
@@ -95,19 +95,19 @@ def read_frames(
     blank_outside: bool = False,
     classes: frozenset[str] = ULTRASOUND,
 ) -> Iterator[Frame | Refusal]:
-    """Decodes frames one after the other; memory does not grow with their number.
+    """Decodes frames one by one; memory does not grow with their number.
 
     Args:
         path: Any path; links are not followed.
         indices: Each from 0 to (0028,0008) Number of Frames - 1; None for the middle one only.
-        find_sector: Look for the ultrasound in the picture if the header names no usable region,
-            and crop to it.
-        blank_outside: Look for it then, or where the region is the whole picture, blacken what lies
-            outside, and refuse the frame if nothing is found.
+        find_sector: If the header names no usable region, find the ultrasound in the picture and
+            crop to it.
+        blank_outside: If the header names no usable region, or the whole picture, find the
+            ultrasound and blacken all outside; refuse the frame if none is found.
         classes: The SOP class UIDs to accept.
 
     Yields:
-        For each index the frame, or why there is none. No content of a file raises.
+        For each index the frame, or the reason why there is none. No content of a file raises.
     """
     with quiet():
         image = _open(path, classes)
@@ -130,9 +130,10 @@ def read_frames(
 
 
 def looked_at(frame: Frame, find_sector: bool, blank_outside: bool) -> Frame | Refusal:
-    """Looks for the ultrasound in a frame as it is read, to crop to it or to blacken the rest.
+    """Finds the ultrasound in a frame, to crop to it or to blacken the rest.
 
-    `blank_outside` is of frames that are the whole picture; one without ultrasound is refused.
+    `blank_outside` changes only frames that are the whole picture, and refuses those without
+    ultrasound.
     """
     is_whole = frame.pixels.shape == frame.source_shape
     if not (find_sector or (blank_outside and is_whole)):
@@ -174,7 +175,7 @@ class _Description(NamedTuple):
 class _Image:
     """An open file from which frames can be expected; memory holds one of them.
 
-    The caller closes its `file`. `refused` is what stands against decoding any frame, or None.
+    The caller closes its `file`. `refused` is the reason why no frame can be decoded, or None.
     """
 
     def __init__(self, opened: part10.Part10, description: _Description) -> None:
@@ -186,7 +187,7 @@ class _Image:
 
     @property
     def flags(self) -> tuple[Flag, ...]:
-        """What header and length of the pixel data tell."""
+        """The flags of the header and of the length of the pixel data."""
         return (*decisions(self.header), *self._length_flags)
 
     def read(self, index: int, region: Region | None, flags: tuple[Flag, ...]) -> Frame | Refusal:
@@ -198,10 +199,10 @@ class _Image:
             if isinstance(stored, Refusal):
                 return stored
             (values, photometric, more), bits = stored
-            # Cropped first, so that the range of >8-bit values is that of the tissue.
+            # Crop first: the range of values of more than 8 bits has to be that of the tissue.
             values = values if region is None else values[region.slices]
             levels = grayscale.to_grayscale(values, photometric, bits, self.header)
-        # Decoders raise anything on damaged streams; their messages are not for the user.
+        # Damaged streams raise any exception; a decoder's message would not help the user.
         except Exception as error:
             return Refusal(Code.DECODE_FAILED, type(error).__name__)
         shape = (self.description.rows, self.description.columns)
@@ -210,7 +211,7 @@ class _Image:
         return Frame(levels, (*flags, *more), region, shape, self.header)
 
     def _decode(self, index: int) -> tuple[decoders.Decoded, int] | Refusal:
-        """Stored values of frame `index`, and how many bits they need."""
+        """Returns the stored values of frame `index`, and how many bits they need."""
         description, options = self.description, self._options
         if description.syntax in part10.NATIVE:
             self.file.seek(self._pixels.offset)
@@ -233,14 +234,14 @@ class _Image:
         return self._widened(decoded, needed)
 
     def _widened(self, decoded: decoders.Decoded, bits: int) -> tuple[decoders.Decoded, int]:
-        """Tells where values need more bits than (0028,0101) Bits Stored."""
+        """Flags values that need more bits than (0028,0101) Bits Stored."""
         if bits <= self.description.bits_stored:
             return decoded, bits
         return decoded._replace(flags=(*decoded.flags, Flag.BEYOND_BITS_STORED)), bits
 
     @functools.cached_property
     def _options(self) -> dict[str, Any]:
-        """What pydicom's decoders have to be told."""
+        """The options of pydicom's decoders."""
         options = as_pixel_options(self.header, pixel_keyword="PixelData")
         options.pop("extended_offsets", None)
         options["photometric_interpretation"] = self.description.photometric
@@ -265,7 +266,7 @@ class _Image:
             return _refusal(Code.WRONG_TRANSFER_SYNTAX, "TransferSyntaxUID")
         needed = description.frame_bytes * description.frames
         if description.photometric == "YBR_FULL_422":
-            # Decompressors that write all chroma, and leave the header as it was.
+            # Some decompressors write all chroma, but do not change the header.
             whole = description._replace(photometric="YBR_FULL")
             at_full = whole.frame_bytes * whole.frames
             if pixels.length in (at_full, at_full + at_full % 2):
@@ -293,7 +294,7 @@ class _Image:
 
 
 def _open(path: str | os.PathLike[str], classes: frozenset[str]) -> _Image | Refusal:
-    """Opens, parses and checks."""
+    """Opens, parses and checks a file."""
     file = part10.open_regular(path)
     if isinstance(file, Refusal):
         return file
@@ -312,14 +313,14 @@ def _open(path: str | os.PathLike[str], classes: frozenset[str]) -> _Image | Ref
 
 
 def _check(opened: part10.Part10, classes: frozenset[str]) -> _Image | Refusal:
-    """Finds what stands against decoding, from the header and the length of the file alone."""
+    """Tells by header and length of the file whether frames can be decoded, or why not."""
     header = opened.header
     sop_class = value(header, _SOP_CLASS) or header.file_meta.get("MediaStorageSOPClassUID")
     if sop_class not in classes:
-        # The name of a standard class tells no one apart; a private UID might.
+        # The name of a standard class identifies nobody; a private UID might.
         name = UID(sop_class or "").keyword
         return Refusal(Code.NOT_ULTRASOUND if header.preamble else Code.NOT_DICOM, name)
-    # Beside ultrasound, only screens of ultrasound are meant.
+    # Together with ultrasound, only captured screens of ultrasound are wanted.
     is_screen = sop_class in SECONDARY_CAPTURE and classes > ULTRASOUND
     if is_screen and value(header, _MODALITY) != "US":
         return _refusal(Code.NOT_ULTRASOUND, "Modality")
@@ -344,7 +345,7 @@ def _check(opened: part10.Part10, classes: frozenset[str]) -> _Image | Refusal:
 
 
 def _describe(header: Dataset) -> _Description | Refusal:
-    """Reads and checks what is needed to decode a frame."""
+    """Reads and checks the elements that decoding a frame needs."""
     numbers = []
     for keyword, tag in _POSITIVE.items():
         numbers.append(value(header, tag))
@@ -357,7 +358,7 @@ def _describe(header: Dataset) -> _Description | Refusal:
     syntax = header.file_meta.TransferSyntaxUID
     if photometric not in grayscale.SUPPORTED and syntax not in decoders.VIDEO:
         return _refusal(Code.UNSUPPORTED_PHOTOMETRIC, "PhotometricInterpretation")
-    # JPEG and video tell themselves what they hold.
+    # A JPEG or video describes its samples itself.
     if syntax not in decoders.JPEG and syntax not in decoders.VIDEO:
         if numbers[2] != (1 if photometric in grayscale.ONE_SAMPLE else 3):
             return _refusal(Code.DAMAGED_HEADER, "SamplesPerPixel")
@@ -372,6 +373,6 @@ def _describe(header: Dataset) -> _Description | Refusal:
 
 
 def _refusal(code: Code, keyword: str) -> Refusal:
-    """Names an element as PS3.6 does, e.g. "(0028,0010) 'Rows'"."""
+    """Makes a refusal that names an element as PS3.6 does, e.g. "(0028,0010) 'Rows'"."""
     tag = Tag(keyword)
     return Refusal(code, f"{tag} '{dictionary_description(tag)}'")

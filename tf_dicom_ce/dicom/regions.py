@@ -1,4 +1,4 @@
-"""Where in a picture the ultrasound is: as (0018,6011) has it, or as it looks."""
+"""Finds the ultrasound in a picture, by (0018,6011) or by its look."""
 
 import math
 from typing import NamedTuple
@@ -22,13 +22,13 @@ _UNITS = [Tag(f"PhysicalUnits{side}Direction") for side in "YX"]
 _DELTAS = [Tag(f"PhysicalDelta{side}") for side in "YX"]
 _CORNERS = [Tag(f"RegionLocation{corner}") for corner in ("MinY0", "MaxY1", "MinX0", "MaxX1")]
 
-# Of what is found by looking.
+# Limits of `find_sector`.
 _ABOVE_BACKGROUND = 8
 _LINE_WIDTH = 5  # lines, calipers and strokes of letters are thinner
 _MIN_TEXTURE = 0.2
-_MIN_SIDE = 0.2  # of the picture
-_MIN_AREA = 0.05
-_MIN_FILL = 0.3  # of the box; a narrow sector fills half of it
+_MIN_SIDE = 0.2  # share of the picture's side
+_MIN_AREA = 0.05  # share of the picture's area
+_MIN_FILL = 0.3  # share of the box; a narrow sector fills half of it
 
 _Box = tuple[int, int, int, int]  # top, bottom, left, right; half-open
 
@@ -49,23 +49,23 @@ class Region(NamedTuple):
 
 
 def crop_region(dataset: Dataset) -> tuple[Region | None, tuple[Flag, ...]]:
-    """Finds the pane that shows tissue, leaving out text, scales, and ECG strips.
+    """Finds the pane that shows tissue, without text, scales, and ECG strips.
 
-    The largest 2D region (Region Spatial Format 1) of tissue or colour flow (Region Data Type 1
-    or 2) is taken, clamped to the image; if there is none, the largest 2D region without a data
-    type. A region is implausible if it is empty, tiny, or lies mostly outside of the image: such
-    headers were copied from an image of another size. Without a usable one the pane is None.
+    It takes the largest 2D region (Region Spatial Format 1) of tissue or colour flow (Region Data
+    Type 1 or 2), clamped to the image; if there is none, the largest 2D region without a data type.
+    A region is implausible if it is empty, tiny, or mostly outside of the image: such headers were
+    copied from an image of another size. Without a usable region the pane is None.
     """
     height, width = int(dataset.Rows), int(dataset.Columns)
     try:
         tissue = tissue_regions(dataset)
         boxes = [_box(region) for region in tissue]
-    # A malformed sequence must not cost the image; pydicom raises whatever comes to hand.
+    # A malformed sequence must not cost the image; pydicom may raise anything.
     except Exception:
         return None, (Flag.IMPLAUSIBLE_REGION,)
     if not boxes:
         return None, (Flag.NO_TISSUE_REGION,) if value(dataset, _REGIONS) else ()
-    # `max` takes the first of equals, so that two panes side by side give the left one.
+    # Of equal panes side by side, `max` takes the first: the left one.
     top, bottom, left, right = box = max(boxes, key=_area)
     inside = _clamped(box, height, width)
     if _is_tiny(inside, height, width) or 2 * _area(inside) < _area(box):
@@ -86,10 +86,10 @@ def crop_region(dataset: Dataset) -> tuple[Region | None, tuple[Flag, ...]]:
 
 
 def pixel_spacing(dataset: Dataset, region: Region) -> tuple[float, float] | None:
-    """Height and width of a pixel of a region, mm; None where the header does not calibrate it.
+    """Returns height and width of a region's pixel in mm; None without a calibration.
 
-    By (0018,602E) and (0018,602C) Physical Delta of the item of that region, whose units in both
-    directions are cm (0018,6026, 6024).
+    They are (0018,602E) and (0018,602C) Physical Delta of the region's item, if its units in both
+    directions, (0018,6026) and (0018,6024), are cm.
     """
     height, width = int(dataset.Rows), int(dataset.Columns)
     try:
@@ -107,7 +107,7 @@ def pixel_spacing(dataset: Dataset, region: Region) -> tuple[float, float] | Non
 
 
 def tissue_regions(dataset: Dataset) -> list[Dataset]:
-    """The items of all 2D regions that show tissue or colour flow, or else have no data type."""
+    """Returns the 2D regions of tissue or colour flow; if none, those without a data type."""
     regions = value(dataset, _REGIONS) or ()
     flat = [region for region in regions if value(region, _SPATIAL_FORMAT) == _TISSUE_2D]
     typed = [region for region in flat if value(region, _DATA_TYPE) in _TISSUE_OR_COLOR_FLOW]
@@ -115,9 +115,9 @@ def tissue_regions(dataset: Dataset) -> list[Dataset]:
 
 
 def is_not_2d(dataset: Dataset) -> bool:
-    """Tells whether the regions are of M-mode, spectra, waveforms or graphics, and none of tissue.
+    """Tells whether the regions show M-mode, spectra, waveforms or graphics, but no tissue.
 
-    Regions that do not say what they are of count for neither.
+    Regions that do not say what they show are ignored.
     """
     try:
         regions = value(dataset, _REGIONS) or ()
@@ -131,7 +131,7 @@ def is_not_2d(dataset: Dataset) -> bool:
 
 
 def has_color_flow(dataset: Dataset) -> bool:
-    """Tells whether a region is of colour flow."""
+    """Tells whether a region shows colour flow."""
     regions = value(dataset, _REGIONS) or ()
     return any(value(region, _DATA_TYPE) == _TISSUE_OR_COLOR_FLOW[1] for region in regions)
 
@@ -151,7 +151,7 @@ def _is_tiny(box: _Box, height: int, width: int) -> bool:
 
 
 def _are_apart(a: _Box, b: _Box) -> bool:
-    """Panes may share their border; a colour box lies within the tissue."""
+    """Panes may share their border; a colour box lies within the tissue and is no pane."""
     shared = max(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), min(a[3], b[3])
     return 2 * _area(shared) < min(_area(a), _area(b))
 
@@ -165,10 +165,10 @@ def find_sector(levels: np.ndarray) -> Region | None:
     """Finds the ultrasound among text, ECG traces, gray bars and scales.
 
     Ultrasound is the largest area that is brighter than the background and rough in both
-    directions: text and lines are thin, and gray bars smooth. A sector that is black towards its
-    edges gives a box that is too small. The levels are (H, W) uint8.
+    directions: text and lines are thin, gray bars are smooth. If a sector is black towards its
+    edges, the box is too small. The levels are (H, W) uint8.
     """
-    # Not at the top, since most readers never come here, and SciPy takes long to import.
+    # Imported here, because SciPy takes long to import, and few readers need it.
     from scipy import ndimage
 
     shape = np.array(levels.shape)
@@ -182,14 +182,14 @@ def find_sector(levels: np.ndarray) -> Region | None:
     letter = max(2 * _LINE_WIDTH, shape.min() // 40)
     core = ndimage.binary_opening(wide, np.ones((letter, letter)))
     core &= _texture(levels, letter) > _MIN_TEXTURE
-    # Vessels and chambers are black and may divide the tissue.
+    # Vessels and chambers are black, and may divide the tissue.
     link = max(3, shape.min() // 30)
     linked = ndimage.binary_closing(np.pad(core, link), np.ones((3, 3)), iterations=link)
     labels, count = ndimage.label(linked[link:-link, link:-link])
     if count == 0:
         return None
     largest = np.bincount(labels.ravel())[1:].argmax() + 1
-    # The opening has cut the corners off; lines that touch them stay away.
+    # The opening cut off the corners: restore them, but not lines that touch them.
     whole = ndimage.binary_propagation(core & (labels == largest), mask=wide)
     box = ndimage.find_objects(whole.astype(np.int8))[0]
     sides = np.array([s.stop - s.start for s in box])
@@ -202,7 +202,7 @@ def find_sector(levels: np.ndarray) -> Region | None:
 
 
 def _texture(levels: np.ndarray, size: int) -> np.ndarray:
-    """The share of pixels around each that differ from their neighbours in both directions."""
+    """Returns, around each pixel, the share that differs from its neighbours both ways."""
     from scipy import ndimage
 
     signed = levels.astype(np.int16)

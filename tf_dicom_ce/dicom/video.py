@@ -1,6 +1,6 @@
-"""Cines that are a video stream: MPEG-2, H.264, H.265.
+"""Reads cines that are a video stream: MPEG-2, H.264, H.265.
 
-Their decoder, OpenCV's FFmpeg, is an extra. That of PyAV would do as well, but its wheels hold x264
+The decoder, OpenCV's FFmpeg, is an extra. PyAV could decode them too, but its wheels contain x264
 and x265, which are GPL.
 """
 
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-# MPEG-2 transport, program and elementary stream, H.264 and H.265 as such, MP4. FFmpeg reads more
-# by itself: playlists, too, which name other files.
+# MPEG-2 transport, program and elementary stream, bare H.264 and H.265, MP4. FFmpeg would read
+# more, such as playlists, which name other files.
 _STARTS = re.compile(rb"\x47|\x00\x00\x01[\xb3\xba]|\x00\x00(\x00)?\x01|....ftyp", re.DOTALL)
 
 
@@ -25,11 +25,11 @@ def is_available() -> bool:
 
 
 class Video:
-    """A video stream, whose frames are best read in ascending order: it has no way back."""
+    """A video stream; read its frames in ascending order: going back starts it anew."""
 
     def __init__(self, content: bytes, rows: int, columns: int) -> None:
-        """Opens it; a ValueError if it is none, or not of this size."""
-        # It reads these as it is loaded. FFmpeg tells of every damaged macroblock.
+        """Opens the stream; ValueError if it is no video, or of another size."""
+        # OpenCV reads these at import. FFmpeg would report every damaged macroblock.
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
         import cv2
@@ -41,7 +41,7 @@ class Video:
         self._capture, self._next = self._start(), 0
 
     def frame(self, index: int) -> np.ndarray:
-        """RGB of a frame from 0, (H, W, 3) uint8; a ValueError if the stream ends before it."""
+        """Decodes a frame, numbered from 0, as (H, W, 3) uint8 RGB; ValueError if there is none."""
         if index < self._next:
             self._capture, self._next = self._start(), 0
         while self._next < index:
@@ -56,7 +56,7 @@ class Video:
 
     def _start(self) -> Any:
         cv2 = self._cv2
-        # A file without a name: of some damaged streams in memory OpenCV 5.0 dies.
+        # A file without a name, because OpenCV 5.0 crashes on some damaged streams in memory.
         with tempfile.TemporaryFile() as file:
             file.write(self._content)
             file.flush()

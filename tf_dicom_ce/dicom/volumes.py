@@ -1,4 +1,4 @@
-"""What the frames of an Enhanced US Volume show."""
+"""Tells what the frames of an Enhanced US Volume show."""
 
 from pydicom import Dataset
 from pydicom.tag import Tag
@@ -12,9 +12,9 @@ _TISSUE = ("TISSUE_INTENSITY", "", None)
 
 
 def is_tissue(header: Dataset, index: int) -> bool:
-    """Tells whether a frame is a gray picture of tissue, by (0018,9808) Data Type (PS3.3 C.8.24.5).
+    """Tells whether a frame shows tissue, by (0018,9808) Data Type (PS3.3 C.8.24.5).
 
-    Others are flow, elasticity and the like; where nothing is told, it is one.
+    Other frames show flow, elasticity and the like. Without a data type a frame counts as tissue.
     """
     groups = [*(value(header, _SHARED) or ())[:1]]
     groups += (value(header, _PER_FRAME) or ())[index : index + 1]

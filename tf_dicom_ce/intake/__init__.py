@@ -1,1 +1,1 @@
-"""Where files come from: a source to an index of its images, and what was found in it."""
+"""Turns a source (folder, archive, PACS) into an index of its images, and a report on it."""

@@ -1,4 +1,4 @@
-"""Digests of what files hold: data that were moved, copied or unpacked again are the same data."""
+"""Identifies data by digests of their content, wherever they were moved or copied to."""
 
 import collections
 import hashlib
@@ -18,13 +18,14 @@ from tf_dicom_ce.intake.file_cache import FileCache, stamps_of
 def digests(
     root: Path, paths: list[str], progress: bool = True, source: Path | None = None
 ) -> dict[str, str]:
-    """SHA-256 of the bytes of files below `root`, hex, by path; "" if one cannot be read.
+    """Returns path to SHA-256 (hex) of the bytes of files below `root`; "" if unreadable.
 
-    A file that has not changed is read once; they are kept as what is known of `source`, or `root`.
+    A file that has not changed is read only once: the file cache of `source`, by default `root`,
+    keeps the digests.
     """
 
     def find(paths: list[str]) -> Iterator[str]:
-        threads = ThreadPoolExecutor(os.cpu_count())  # hashing lets go of the interpreter
+        threads = ThreadPoolExecutor(os.cpu_count())  # hashing releases the GIL
         try:
             yield from threads.map(lambda path: _digest(root / path), paths)
         finally:
@@ -34,7 +35,7 @@ def digests(
 
 
 def _pixel_digests(reader: ImageReader, frames: Mapping[str, int]) -> dict[str, str]:
-    """The same of all frames as they are decoded, by the number of frames of each file."""
+    """Returns path to SHA-256 of all decoded frames; `frames` is path to their number."""
 
     def find(paths: list[str]) -> Iterator[str]:
         images = [Sample(p, row, k) for row, p in enumerate(paths) for k in range(frames[p])]
@@ -42,18 +43,20 @@ def _pixel_digests(reader: ImageReader, frames: Mapping[str, int]) -> dict[str, 
         for _, group in itertools.groupby(decoded, key=lambda found: images[found[0]].row):
             yield _pixel_digest(frame for _, frame in group)
 
-    # Decoding shows a bar of its own.
+    # Decoding shows its own progress bar.
     return _kept("pixels", reader.root, reader.root, list(frames), find, "", progress=False)
 
 
 def find_copies(
     reader: ImageReader, images: Mapping[str, Facts], progress: bool = True
 ) -> dict[str, str]:
-    """Finds files of one (0008,0018) SOP Instance UID and the same pixels, and equal pictures.
+    """Finds files with the same (0008,0018) SOP Instance UID and pixels, and equal pictures.
 
-    Pixels are decoded only where a UID stands in several files whose bytes differ, as they do where
-    one was compressed or its header was edited. Each copy is told with the image that counts, which
-    is the first of `images`.
+    Pixels are decoded only if files with the same UID differ in their bytes; for example, one was
+    compressed, or its header was edited.
+
+    Returns:
+        Path of each copy to the path of the image that counts, the first in `images`.
     """
     instances = collections.defaultdict(list)
     for path, facts in images.items():
@@ -83,7 +86,7 @@ def _kept(
     kind: str, source: Path, root: Path, paths: list[str], find, title: str, progress: bool
 ) -> dict:
     cache = FileCache(source, (kind,))
-    # What cannot be read now may be readable the next time.
+    # An unreadable file may be readable next time.
     return cache.complete(stamps_of(root, paths), find, title, progress, keep=bool)[0]
 
 

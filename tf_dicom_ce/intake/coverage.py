@@ -1,4 +1,4 @@
-"""What an index found, in numbers to look at before training."""
+"""Counts what an index found, to look at before training."""
 
 import collections
 import dataclasses
@@ -14,41 +14,41 @@ from tf_dicom_ce.tags.rules import STATES, Tag
 from tf_dicom_ce.tags.schema import Encoding, TagSchema
 from tf_dicom_ce.tags.suggestions import closest, suspicious
 
-_SUGGESTIONS = 300  # values that are looked at, so that a folder of free text takes no minutes
-_HARDLY_ANY = 0.05  # of the images
+_SUGGESTIONS = 300  # values to look at; more would take minutes in a folder of free text
+_HARDLY_ANY = 0.05  # share of the images
 _REMEDY = (
-    "`tf-dicom-ce index` shows the values that were found. Map them (--tags, docs/tags.md), "
-    "bring tags by a CSV (--labels), or train without them: --no-use-dicom."
+    "`tf-dicom-ce index` lists the values that were found. Map them (--tags, docs/tags.md), "
+    "give tags in a CSV (--labels), or train without them: --no-use-dicom."
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class TagCoverage:
-    """How one tag fared over all ultrasound files."""
+    """How many ultrasound files have one tag, and with which values."""
 
-    # State ("mapped", "unmapped", "empty", "missing", "ignored") to number of files; the numbers
-    # add up to all ultrasound files.
+    # State ("mapped", "unmapped", "empty", "missing", "ignored") to number of files; their sum is
+    # the number of ultrasound files.
     states: dict[str, int]
-    untidy: int  # number of mapped files whose raw value needed tidying; included in "mapped"
+    untidy: int  # number of mapped files with an untidy raw value; included in "mapped"
     labels: dict[str, int]  # label to number of files, in the order of y
     # Raw value to (number of files, its labels), most frequent first.
     mapped_values: dict[str, tuple[int, tuple[str, ...]]]
     unmapped_values: dict[str, int]  # raw value to number of files, most frequent first
-    # Unmapped value to the closest known one and its labels, where one is close.
+    # Unmapped value to a close known value and its labels, if there is one.
     suggestions: dict[str, tuple[str, tuple[str, ...]]]
-    suspicious: tuple[str, ...]  # what is contradictory in the schema's map, as sentences
+    suspicious: tuple[str, ...]  # sentences on contradictions in the schema's map
     untidy_values: dict[str, int]  # raw value to number of files, most frequent first
     ignored_values: dict[str, int]  # raw value to number of files, most frequent first
 
     @property
     def tables(self) -> list[tuple[str, tuple[str, ...], list[tuple]]]:
-        """Title, columns and rows for each kind of value that was found."""
+        """Title, columns and rows of a table for each kind of value."""
         hints = {value: (known, _words(own)) for value, (known, own) in self.suggestions.items()}
         unmapped = [(v, n, *hints.get(v, ("", ""))) for v, n in self.unmapped_values.items()]
         mapped = [(value, n, _words(own)) for value, (n, own) in self.mapped_values.items()]
         tables = (
             ("Unmapped values", ("closest known value", "its labels"), unmapped),
-            ("Untidy values, mapped all the same", (), [*self.untidy_values.items()]),
+            ("Untidy values, mapped nevertheless", (), [*self.untidy_values.items()]),
             ("Ignored values", (), [*self.ignored_values.items()]),
             ("Mapped values", ("labels",), mapped),
         )
@@ -57,46 +57,46 @@ class TagCoverage:
 
 @dataclasses.dataclass(frozen=True)
 class Identification:
-    """How patients were told apart."""
+    """How patients were identified."""
 
-    told: dict[str, int]  # what told the patient to number of images
-    oddities: dict[Flag, int]  # what is odd about patients to number of images
-    copies: int  # files that hold an image once more; they count once
-    largest: int  # images of the patient who has most
-    warnings: tuple[str, ...]  # what to look at before training, as sentences
+    told: dict[str, int]  # what identified the patient to number of images
+    oddities: dict[Flag, int]  # flag on patients to number of images
+    copies: int  # files with the same image as another file; an image counts once
+    largest: int  # images of the patient with most images
+    warnings: tuple[str, ...]  # sentences to read before training
 
 
 @dataclasses.dataclass(frozen=True)
 class Coverage:
     """Counts over a whole folder."""
 
-    files: int  # all files found, of whatever kind
+    files: int  # all files, of any kind
     images: int  # ultrasound files that entered the index
     patients: int  # distinct patients among them
-    identification: Identification  # how they were told apart
-    unmapped_files: int  # ultrasound files none of whose tags mapped
+    identification: Identification  # how patients were identified
+    unmapped_files: int  # ultrasound files without a mapped tag
     tags: dict[str, TagCoverage]  # tag name to its coverage
-    flags: dict[Flag, int]  # decision on tags or picture to number of files, most frequent first
-    refusals: dict[Code, int]  # code to number of files that yield no frame
+    flags: dict[Flag, int]  # flag to number of files, most frequent first
+    refusals: dict[Code, int]  # code to number of files without an image
 
     @property
     def skipped(self) -> int:
-        """Number of files that are something else."""
+        """Number of files that are something else, or not wanted."""
         return sum(n for code, n in self.refusals.items() if code.is_skip)
 
     @property
     def unreadable(self) -> int:
-        """Number of ultrasound files that cannot be read."""
+        """Number of files that are, or may be, ultrasound, but cannot be read."""
         return sum(self.refusals.values()) - self.skipped
 
     def with_decode_refusals(self, refusals: Iterable[Refusal]) -> "Coverage":
-        """Adds undecodable files; `images` and the tags still count the whole index."""
+        """Adds undecodable files to the refusals; `images` and tags still count them, too."""
         counts = collections.Counter(self.refusals)
         counts.update(refusal.code for refusal in refusals)
         return dataclasses.replace(self, refusals=_in_order(counts))
 
     def with_flags(self, flags: Iterable[Iterable[Flag]]) -> "Coverage":
-        """Adds flags that decoding told: those of each file."""
+        """Adds the flags that decoding found, one collection per file."""
         counts = collections.Counter(self.flags)
         counts.update(itertools.chain.from_iterable(flags))
         return dataclasses.replace(self, flags=_by_count(counts))
@@ -135,7 +135,7 @@ def _identification(patients: Sequence[identity.Patient], copies: int) -> Identi
     sentences = {
         f"One patient has {largest} of {images} images.": len(sizes) > 1 and 2 * largest > images,
         f"All {images} images are of one patient.": len(sizes) == 1 < images,
-        f"Every image is of a patient of its own ({images}).": len(sizes) == images > 1,
+        f"Each of the {images} images has its own patient.": len(sizes) == images > 1,
     }
     remedy = "If that is wrong, give a labels CSV with a column patient."
     return Identification(
@@ -175,7 +175,7 @@ def _measure_tag(tag: Tag, span: slice, encodings: Sequence[Encoding]) -> TagCov
 
 
 def _by_count(counts: collections.Counter[str]) -> dict[str, int]:
-    """Most frequent first, equals by name, so that reports compare."""
+    """Sorts by count, then by name, so that reports can be compared."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -188,17 +188,17 @@ def _words(labels: Sequence[str]) -> str:
 
 
 def require_tags(known: Mapping[str, float]) -> None:
-    """Raises a UserError if no image has a tag; `known` is tag to share of images, 0 to 1."""
+    """Raises UserError if no image has a tag; `known` is tag to share of images, 0 to 1."""
     if not any(known.values()):
         raise UserError(f"No image has a tag that the schema knows. {_REMEDY}")
 
 
 def warn_of_rare_tags(known: Mapping[str, float]) -> None:
-    """Says on standard error of which tags there is hardly anything to learn."""
+    """Warns on standard error of tags that almost no image has."""
     for name, share in known.items():
         if share < _HARDLY_ANY:
             print(
-                f"WARNING: the tag {name} is known of {100 * share:.1f} % of the images only: "
-                f"there is hardly anything to learn from it. {_REMEDY}",
+                f"WARNING: only {100 * share:.1f} % of the images have a known value of the tag "
+                f"{name}: there is hardly anything to learn from it. {_REMEDY}",
                 file=sys.stderr,
             )

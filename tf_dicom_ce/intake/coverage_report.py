@@ -1,6 +1,6 @@
-"""The report of an index: a page to look at, Markdown, JSON, and a CSV of all files.
+"""Writes the report of an index: an HTML page, Markdown, JSON, and a CSV of all files.
 
-Raw tag values, paths and images stand in these files and, but for the file cache, nowhere else.
+Only these files and the file cache hold raw tag values and paths.
 """
 
 import dataclasses
@@ -26,15 +26,15 @@ from tf_dicom_ce.intake.thumbnails import thumbnails
 from tf_dicom_ce.templates import fill
 from tf_dicom_ce.whole_files import write_table, write_text
 
-#: What the report consists of.
+#: The files of a report.
 FILES = ("coverage.html", "coverage.md", "coverage.json", "files.csv")
 _COLUMNS = ("path", "row", "status", "what", "patient", "labels", "flags")
 _NONE: Mapping[int, Refusal] = MappingProxyType({})
-_PICTURES = 4  # a group
+_PICTURES = 4  # per group
 
 
 def require_readable(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -> None:
-    """Raises a UserError, with remedies, if less than half of the ultrasound can be read."""
+    """Raises UserError, with remedies, if less than half of the images can be read."""
     coverage = index.coverage.with_decode_refusals(undecodable.values())
     readable = len(index.rows) - len(undecodable)
     if coverage.unreadable <= readable:
@@ -44,7 +44,7 @@ def require_readable(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -
     for code, count in coverage.refusals.items():
         if not code.is_skip:
             lines.append(f"  {count} {code.value}: {code.remedy}")
-    lines.append("coverage.md names them. Mend them, or go on without them: --allow-unreadable")
+    lines.append("coverage.md lists them. Repair them, or train without them: --allow-unreadable")
     raise UserError("\n".join(lines))
 
 
@@ -54,10 +54,13 @@ def write_coverage(
     undecodable: Mapping[int, Refusal] = _NONE,
     reader: ImageReader | None = None,
 ) -> None:
-    """Writes the report's `FILES`, each in one step, for this user alone.
+    """Writes the report's `FILES`; only this user can read them.
 
-    The folder is made if need be. `undecodable` is row number to refusal, for files whose pixels
-    could not be decoded. The reader, by default one without options, reads the page's pictures.
+    Args:
+        index: The index.
+        folder: Folder to write to; it is made if missing.
+        undecodable: Row number to refusal, for files whose pixels cannot be decoded.
+        reader: Reads the page's pictures; by default a reader without options.
     """
     reader = reader or ImageReader(index.root, index.schema.sop_classes)
     coverage = index.coverage.with_decode_refusals(undecodable.values())
@@ -76,7 +79,7 @@ def write_coverage(
 
 
 def summary(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -> str:
-    """A few lines for the terminal, without any raw value or path; see `write_coverage`."""
+    """Returns a few lines for the terminal, without raw values or paths."""
     coverage = index.coverage.with_decode_refusals(undecodable.values())
     lines = [
         f"{coverage.images} images of {coverage.patients} patients; "
@@ -88,17 +91,17 @@ def summary(index: Index, undecodable: Mapping[int, Refusal] = _NONE) -> str:
         lines.append(f"{name}: {tag.states['mapped']} mapped{tidied}{''.join(others)}")
     of_patients = coverage.identification
     told = ", ".join(f"{how} ({n})" for how, n in of_patients.told.items())
-    lines.append(f"Patients told apart by: {told}")
+    lines.append(f"Patients identified by: {told}")
     flags = (*of_patients.oddities.items(), *coverage.flags.items())
     lines += (f"{n} files: {flag}" for flag, n in flags)
     if of_patients.copies:
-        lines.append(f"{of_patients.copies} files are copies of others, which count once")
+        lines.append(f"{of_patients.copies} files are copies; each image counts once")
     lines += (f"WARNING: {sentence}" for sentence in of_patients.warnings)
     return "\n".join(lines)
 
 
 def to_markdown(coverage: Coverage, refusals: Iterable[tuple[str, Refusal]] = ()) -> str:
-    """The report as Markdown, with the unreadable ones of (relative path, Refusal) by name."""
+    """Returns the report as Markdown; `refusals` are (relative path, refusal)."""
 
     def shares(counts: Mapping[str, int]) -> list[tuple]:
         return [
@@ -123,7 +126,7 @@ def _table(header: tuple[str, ...], rows: Iterable[tuple]) -> str:
         return f"| {' | '.join(texts)} |"
 
     def shown(name: str, cell: Any) -> Any:
-        # In quotes, or leading blanks would not be seen.
+        # In quotes, so that leading blanks are visible.
         return f'"{cell}"' if name == "value" or (name.endswith(" value") and cell) else cell
 
     quoted = (map(shown, header, row) for row in rows)
@@ -135,7 +138,7 @@ def _kind(code: Code) -> str:
 
 
 def _files(index: Index, refusals: Iterable[tuple[str, Refusal]]) -> Iterator[dict[str, str]]:
-    """A row a file, by path, as both are; of an image that cannot be decoded one of both."""
+    """Yields one row per file, by path; an undecodable image has the columns of both kinds."""
 
     def images() -> Iterator[dict[str, str]]:
         for number, row in enumerate(index.rows):
@@ -160,7 +163,7 @@ def _files(index: Index, refusals: Iterable[tuple[str, Refusal]]) -> Iterator[di
 
 
 def render_page(index: Index, reader: ImageReader, undecodable: Mapping[int, Refusal]) -> str:
-    """The report as one self-contained HTML page; it shows images, all text is escaped."""
+    """Returns the report as one self-contained HTML page with images; text is escaped."""
     unreadable = {index.rows[row].path: refusal for row, refusal in undecodable.items()}
     unreadable |= {path: r for path, r in index.refusals if not r.code.is_skip}
     content = {
@@ -175,7 +178,7 @@ def render_page(index: Index, reader: ImageReader, undecodable: Mapping[int, Ref
 def _pictures(
     index: Index, reader: ImageReader, undecodable: Mapping[int, Refusal]
 ) -> dict[tuple[str, str], list[str]]:
-    """(tag, label) to JPEGs, base64, of a few of its rows, spread over the folder."""
+    """Returns (tag, label) to base64 JPEGs of a few of its images, spread over the folder."""
     groups = {}
     y = np.array([row.y for row in index.rows])
     labels = [(tag.name, label) for tag in index.schema.tags for label in tag.labels]

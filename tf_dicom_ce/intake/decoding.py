@@ -1,4 +1,4 @@
-"""Decodes images in processes of their own, in order, at bounded memory."""
+"""Decodes images in worker processes, in order, with bounded memory."""
 
 import dataclasses
 import functools
@@ -14,38 +14,38 @@ from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.progress import Bar
 from tf_dicom_ce.workers import Outage, guarded_map
 
-_FRAMES_AT_ONCE = 8  # of one file: a cine of any length stays within this memory
+_FRAMES_AT_ONCE = 8  # of one file: bounds the memory for a cine of any length
 _TIMEOUT = 60.0  # seconds for that many frames
 
 
 class Image(Protocol):
-    """What is decoded: `Sample` and `labels.Example` fit."""
+    """An image to decode, such as a `Sample` or a `labels.Example`."""
 
     path: str  # the file, relative to its root
-    frame: int | None  # of a cine, from 0; None for the middle one
+    frame: int | None  # frame of a cine, from 0; None for the middle one
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
     """One frame of a file."""
 
-    path: str  # of the file, relative to the root
+    path: str  # path of the file, relative to the root
     row: int  # number of the file in the index
     frame: int | None  # from 0; None for the middle one
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageReader:
-    """How files become frames."""
+    """Reads frames of files, with the options of a training."""
 
     root: Path  # the folder that paths are relative to
-    classes: frozenset[str]  # SOP classes that are read
-    find_sector: bool = False  # look for the ultrasound in the picture where no region is given
-    blank_outside: bool = False  # blacken what lies outside of the ultrasound, see `read_frames`
-    exclude: frozenset[Flag] = frozenset()  # frames that have one of these flags are refused
+    classes: frozenset[str]  # SOP class UIDs to accept
+    find_sector: bool = False  # see `read_frames`
+    blank_outside: bool = False  # see `read_frames`
+    exclude: frozenset[Flag] = frozenset()  # refuse frames with one of these flags
 
     def read(self, path: str, frames: Sequence[int | None]) -> list[Frame | Refusal]:
-        """Reads frames of one file by their numbers from 0; None for the middle one."""
+        """Reads frames of one file; a frame is a number from 0, or None for the middle one."""
         looks = (self.find_sector, self.blank_outside, self.classes)
         found = read_images(self.root / path, frames, *looks)
         for k, frame in enumerate(found):
@@ -57,10 +57,10 @@ class ImageReader:
 def decode_images(
     reader: ImageReader, images: Iterable[Image], workers: int | None = None
 ) -> Iterator[tuple[int, Frame | Refusal]]:
-    """Yields the number of every image and what `reader` gave for it, with a progress bar.
+    """Yields, in order, the number of every image and its frame or refusal; shows progress.
 
-    Frames of one file that follow each other are read together. There is a worker process for each
-    core, or as many as `workers` says; a file whose worker dies or hangs is refused.
+    Consecutive frames of one file are read together. A file whose worker process dies or hangs is
+    refused. `workers` is the number of processes, by default one per core.
     """
     images = tuple(images)
     tasks = []
@@ -76,7 +76,8 @@ def decode_images(
         found if isinstance(found, list) else [found] * len(task[1])
         for task, found in zip(tasks, results, strict=True)
     )
-    with Bar(auto_refresh=False) as bar:  # a generator, which may be collected
+    # Without the bar's thread, which could not be joined when this generator is collected.
+    with Bar(auto_refresh=False) as bar:
         yield from enumerate(bar.track(frames, total=len(images), description="Decoding"))
 
 
@@ -85,5 +86,5 @@ def _read(reader: ImageReader, task: tuple[str, list[int | None]]) -> list[Frame
 
 
 def refusal_of(outage: Outage) -> Refusal:
-    """What a file is refused for whose worker gave no answer."""
+    """Returns the refusal of a file whose worker died or hung."""
     return Refusal(Code.READER_DIED if outage is Outage.DIED else Code.TIMED_OUT)

@@ -1,4 +1,4 @@
-"""An archive that speaks DICOMweb."""
+"""Searches and fetches from an archive by DICOMweb."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ _PATHS = ("studies", "series", "instances")
 
 
 class DicomWeb:
-    """An `Archive` behind a DICOMweb service."""
+    """An `Archive` with a DICOMweb service."""
 
     def __init__(self, server: Server):
         self._server, self.url = server, server.url
@@ -24,10 +24,10 @@ class DicomWeb:
     def find(
         self, above: tuple[str, ...], filters: Mapping[str, str]
     ) -> dict[str, Mapping[str, str]]:
-        """Searches as `Archive.find` says, by QIDO-RS."""
+        """Searches by QIDO-RS, see `Archive.find`."""
         level = LEVELS[len(above)]
         told = {keyword: _tag(keyword) for keyword in level.told}
-        # Of series and instances every server tells them.
+        # For series and instances every server returns them unasked.
         fields = {} if above else {"includefield": list(told.values())}
         try:
             rows = self._server.search(_path(above), _tag(level.key), filters | fields)
@@ -35,26 +35,26 @@ class DicomWeb:
             if above:
                 raise
             raise UserError(
-                f"{self.url} has no DICOMweb ({error}); give the address whose /studies answers, "
+                f"{self.url} is no DICOMweb service ({error}); give the address above /studies, "
                 "e.g. https://host/dicom-web"
             ) from None
         return {uid: {k: value(row, tag) for k, tag in told.items()} for uid, row in rows.items()}
 
     def save(self, instance: Instance, file: Path) -> None:
-        """Fetches an instance as `Archive.save` says, by WADO-RS, byte for byte."""
+        """Fetches an instance by WADO-RS, byte for byte, see `Archive.save`."""
         self._server.save(_path(instance[:2]) + f"/{quote(instance.uid, safe='')}", file)
 
 
 @contextlib.contextmanager
 def connect(url: str, credentials: Credentials) -> Iterator[DicomWeb]:
-    """The archive behind a DICOMweb service; a UserError tells what is wrong with the address."""
-    # The libraries' logs quote addresses with identifiers in them.
+    """Connects to a DICOMweb service; UserError if the address is wrong."""
+    # The libraries' logs quote addresses, which hold identifiers.
     with muted("urllib3", "python_multipart"), Server(url, credentials) as server:
         yield DicomWeb(server)
 
 
 def _path(above: tuple[str, ...]) -> str:
-    """Where entities are, e.g. "/studies/1.2/series"."""
+    """Returns the path of entities, e.g. "/studies/1.2/series"."""
     uids = (*(f"/{quote(uid, safe='')}" for uid in above), "")
     return "".join(f"/{name}{uid}" for name, uid in zip(_PATHS, uids, strict=False))
 

@@ -1,4 +1,4 @@
-"""A DICOMweb service over HTTP: searches and files, asked for again until they are whole."""
+"""Talks to a DICOMweb service over HTTP; repeats requests until an answer is complete."""
 
 import contextlib
 import dataclasses
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tf_dicom_ce.errors import UserError, missing
-from tf_dicom_ce.intake.archive import LOOPBACK, GoneError, RefusedError
+from tf_dicom_ce.intake.archive import ATTEMPTS, LOOPBACK, GoneError, RefusedError, failed
 from tf_dicom_ce.intake.instance_files import writing
 
 if TYPE_CHECKING:
@@ -25,52 +25,51 @@ _TOKEN, _USER, _PASSWORD, _UNENCRYPTED = (
 _REMEDY = "give the address of a DICOMweb service, e.g. https://host/dicom-web"
 _JSON = "application/dicom+json"
 _XML = re.compile(r"(application|text)/(dicom\+)?xml\b", re.IGNORECASE)
-# As stored: by default a server may decompress to Explicit VR Little Endian.
+# As stored: by default a server may decompress files to Explicit VR Little Endian.
 _FILE = 'multipart/related; type="application/dicom"; transfer-syntax=*'
-# Packing takes Orthanc five times as long as sending the pixels as they are.
+# No compression: it takes Orthanc five times as long as sending plain pixels.
 _PLAIN = {"Accept-Encoding": "identity"}
 _CHUNK = 1 << 17
 _TIMEOUT = (10, 60)
-_ATTEMPTS = 5
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 300.0
-# The whole server is the trouble, not the one thing asked for.
+# These statuses concern the whole server, not the one thing asked for.
 _BUSY = (408, 429, 502, 503, 504)
-# What servers answer behind the last page of a search.
+# Servers answer with one of these after the last page of a search.
 _NO_MORE = (400, 404, 410, 416)
-_ROUND = 50  # rows
+_ROUND = 50  # rows; limits of servers are multiples of it
 
 
 @dataclasses.dataclass(frozen=True)
 class Credentials:
-    """What the PACS asks for: a bearer token, or a user and a password, or nothing."""
+    """Credentials for a PACS: a bearer token, or user and password, or nothing."""
 
     token: str = dataclasses.field(default="", repr=False)
     user: str = dataclasses.field(default="", repr=False)
     password: str = dataclasses.field(default="", repr=False)
-    unencrypted: bool = dataclasses.field(default=False, repr=False)  # may they be read on the way?
+    unencrypted: bool = dataclasses.field(default=False, repr=False)  # allow http
 
     @classmethod
     def from_environment(cls) -> "Credentials":
         """Reads TF_DICOM_CE_PACS_TOKEN, or TF_DICOM_CE_PACS_USER and TF_DICOM_CE_PACS_PASSWORD.
 
-        TF_DICOM_CE_PACS_UNENCRYPTED=yes lets them go over http.
+        TF_DICOM_CE_PACS_UNENCRYPTED=yes allows to send them over http.
         """
         names = (_TOKEN, _USER, _PASSWORD, _UNENCRYPTED)
         token, user, password, word = (os.environ.get(name, "").strip() for name in names)
         if not token and bool(user) != bool(password):
             raise UserError(f"set {_USER} and {_PASSWORD} together, or neither")
         if word not in ("", "yes"):
-            raise UserError(f"{_UNENCRYPTED} is {word}; set it to yes, or not at all")
+            raise UserError(f"{_UNENCRYPTED} is {word}; set it to yes, or unset it")
         return cls(token, user, password, word == "yes")
 
 
 def checked_address(url: str) -> str:
-    """The address without a slash at its end; a UserError if it is none, or holds a password."""
+    """Returns the address without a final slash; UserError if it is bad or holds a password."""
     if "@" in url:
         raise UserError(
-            f"the address holds a user or a password; never on the command line: set {_USER} and "
-            f"{_PASSWORD} in the environment"
+            "the address holds a user or a password, which do not belong on the command line: set "
+            f"{_USER} and {_PASSWORD} in the environment"
         )
     try:
         parts = urlsplit(url)
@@ -78,7 +77,7 @@ def checked_address(url: str) -> str:
     except ValueError:
         usable = False
     if not usable or "?" in url or "#" in url:
-        raise UserError(f"the address is none of the web, or ends in a query; {_REMEDY}")
+        raise UserError(f"this is no web address, or it has a query; {_REMEDY}")
     bundle = os.environ.get("REQUESTS_CA_BUNDLE")
     if bundle and not Path(bundle).exists():
         raise UserError(f"REQUESTS_CA_BUNDLE is {bundle}, which does not exist")
@@ -86,24 +85,24 @@ def checked_address(url: str) -> str:
 
 
 def travels_unencrypted(url: str) -> bool:
-    """Tells whether what is sent to this address can be read on its way."""
+    """Tells whether others could read what is sent to this address."""
     parts = urlsplit(url)
     return parts.scheme in ("http", "dicom") and parts.hostname not in LOOPBACK
 
 
 class _StoppedError(Exception):
-    """Nobody waits for the answer any more."""
+    """The service was closed: nobody waits for the answer."""
 
 
 class _CutError(Exception):
-    """An answer ended too early."""
+    """An answer ended early."""
 
 
 class Server:
-    """A DICOMweb service, for several threads; leaving its `with` block closes it."""
+    """A DICOMweb service; several threads may use it; a `with` block closes it."""
 
     def __init__(self, url: str, credentials: Credentials = Credentials()):
-        """Connects to nothing yet; raises a UserError if a library is missing or `url` is bad."""
+        """Does not connect yet; UserError if a library is missing or `url` is bad."""
         try:
             import python_multipart  # noqa: F401
             import requests
@@ -114,19 +113,19 @@ class Server:
         if given and travels_unencrypted(url) and not credentials.unencrypted:
             raise UserError(
                 f"{self.url}: the credentials would travel unencrypted. Give an https address, or "
-                f"one of this machine that a tunnel encrypts; or set {_UNENCRYPTED}=yes."
+                f"the local end of an encrypted tunnel; or set {_UNENCRYPTED}=yes."
             )
         self._stopped, self._has_warned = threading.Event(), threading.Event()
         self._session = requests.Session()
         if self.url.startswith("https:"):
-            del self._session.adapters["http://"]  # so that no redirect leads there
+            del self._session.adapters["http://"]  # so that no redirect leads to http
 
         def bearer(request: Any) -> Any:
             if credentials.token:
                 request.headers["Authorization"] = f"Bearer {credentials.token}".encode()
             return request
 
-        # A header would give way to the user's .netrc file, and so would nothing.
+        # Set as auth: .netrc would replace a header, and would be used without any auth.
         self._session.auth = bearer
         if credentials.user and not credentials.token:
             self._session.auth = (credentials.user.encode(), credentials.password.encode())
@@ -139,13 +138,20 @@ class Server:
         self._session.close()
 
     def search(self, path: str, key: str, filters: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """All pages of a search, e.g. of "/studies": rows in DICOM JSON by the value of a tag.
+        """Returns all pages of a search: value of the element `key` to row in DICOM JSON.
 
-        Raises a GoneError if there is nothing at `path`, a UserError if the service is no use.
+        Args:
+            path: What to search, e.g. "/studies".
+            key: Tag of the UID that identifies a row.
+            filters: Query parameters.
+
+        Raises:
+            GoneError: `path` does not exist.
+            UserError: The service cannot be used.
         """
         rows: dict[str, dict[str, Any]] = {}
-        # No limit is asked for: the server's own is the one it can count by. Orthanc 1.10 finds
-        # nothing behind the first page if given one together with ModalitiesInStudy.
+        # Set no limit: the server knows its own. Given a limit and ModalitiesInStudy, Orthanc 1.10
+        # finds nothing after the first page.
         offset, more = 0, False
         while True:
             params = {**filters, "offset": offset} if offset else filters
@@ -167,26 +173,28 @@ class Server:
         return rows
 
     def _require_whole(self, last: Sequence[Any], more: bool) -> None:
-        """Looks at the end of a search: its last page, and whether one more was announced."""
+        """Checks that a search is complete, by its last page; `more` was announced after it."""
         if more:
             raise UserError(
-                f"{self.url} says that it has more than it gives; narrow the dates, so that every "
-                "answer is whole"
+                f"{self.url} says that it has more than it returns; narrow the dates, until every "
+                "answer is complete"
             )
-        # Some servers ignore the offset, as Orthanc does below a study. What they gave is all,
-        # unless they have a limit as well, which is a round number.
+        # Some servers ignore the offset, for example Orthanc below a study. Their answer is
+        # complete, unless they also have a limit, which is a round number.
         if last and len(last) % _ROUND == 0 and not self._has_warned.is_set():
             self._has_warned.set()
             print(
-                f"{self.url} gives the same {len(last)} rows of a search again. If it holds more, "
-                "narrow the dates.",
+                f"{self.url} returned the same {len(last)} rows of a search twice. If it holds "
+                "more, narrow the dates.",
                 file=sys.stderr,
             )
 
     def save(self, path: str, file: Path) -> None:
-        """Fetches an instance as the server stores it, block by block; half of it if this fails.
+        """Fetches an instance as the server stores it; the file is incomplete if this fails.
 
-        Raises a RefusedError if the server does not give it, a UserError if the service is no use.
+        Raises:
+            RefusedError: The server does not give it.
+            UserError: The service cannot be used.
         """
 
         def read(response: "Response") -> None:
@@ -198,11 +206,15 @@ class Server:
         self._ask(path, _FILE, read)
 
     def send(self, path: str, content: bytes, kind: str) -> tuple[int, list[dict[str, Any]]]:
-        """Posts a body of Content-Type `kind`, that may arrive twice, until the server has it.
+        """Posts a body of Content-Type `kind` until the server has it; it may arrive twice.
 
-        Raises as `search` does, and a RefusedError if the server does not take it. Returns the
-        status, 200, 202 or 409, and the answer in DICOM JSON; empty if the server said nothing, or
-        said in XML that it took all.
+        Returns:
+            The status (200, 202 or 409) and the answer in DICOM JSON. The answer is empty if the
+            server sent none, or said in XML that it took all.
+
+        Raises:
+            RefusedError: The server does not take it; GoneError: `path` is no such service.
+            UserError: The service cannot be used.
         """
 
         def read(response: "Response") -> tuple[int, list[dict[str, Any]]]:
@@ -211,11 +223,11 @@ class Server:
                 raise RefusedError(f"HTTP {status}")
             if "json" in told:
                 return status, _read_rows(response)
-            if status != 200:  # which instances it is about, only JSON tells
+            if status != 200:  # only JSON tells which instances were refused
                 raise RefusedError(f"HTTP {status}")
-            # A proxy's page, to log in or of an error, is not what a store answers.
+            # A proxy's login or error page is no answer of a store.
             if response.content.strip() and not _XML.match(told):
-                raise GoneError("an answer that is none of STOW-RS")
+                raise GoneError("the answer is not of STOW-RS")
             return status, []
 
         request = {"data": content, "headers": {"Content-Type": kind}, "allow_redirects": False}
@@ -231,7 +243,7 @@ class Server:
         headers: Mapping[str, str] = MappingProxyType({}),
         **request: Any,
     ) -> Any:
-        """Asks until `read` got through the whole answer, also of statuses of 400 and more."""
+        """Asks until `read` has a complete answer; `read_too` are error statuses to read, too."""
         import requests
         from urllib3.exceptions import InvalidHeader
         from urllib3.util import Retry
@@ -239,7 +251,7 @@ class Server:
         headers = {"Accept": accept, **_PLAIN, **headers}
         request |= {"headers": headers, "timeout": _TIMEOUT, "stream": True}
         pause = _FIRST_PAUSE
-        for attempt in range(1, _ATTEMPTS + 1):
+        for attempt in range(1, ATTEMPTS + 1):
             asked_pause = 0.0
             try:
                 with self._session.request(method, self.url + path, **request) as response:
@@ -263,29 +275,26 @@ class Server:
             except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
                 if "No connection adapters" in str(error):
                     raise UserError(
-                        f"{self.url} redirects to an address that is not encrypted; have it "
-                        "redirect to https, or give the address that it should be asked at"
+                        f"{self.url} redirects to an unencrypted address; make it redirect to "
+                        "https, or give the https address itself"
                     ) from None
-                raise UserError(f"{self.url} is no address of the web; {_REMEDY}") from None
+                raise UserError(f"{self.url} is no web address; {_REMEDY}") from None
             except requests.RequestException as error:
                 if "CERTIFICATE_VERIFY_FAILED" in str(error):
                     raise UserError(
-                        f"{self.url} has a certificate that is not trusted; name the file with the "
-                        "certificate of its authority in the environment as REQUESTS_CA_BUNDLE"
+                        f"{self.url} has a certificate that is not trusted; set REQUESTS_CA_BUNDLE "
+                        "in the environment to the file with its authority's certificate"
                     ) from None
                 failure, status = type(error).__name__, None
-            if attempt < _ATTEMPTS and self._stopped.wait(max(pause, asked_pause)):
+            if attempt < ATTEMPTS and self._stopped.wait(max(pause, asked_pause)):
                 raise _StoppedError
             pause *= 2
         if status is not None and status not in _BUSY:
             raise RefusedError(failure)
-        raise UserError(
-            f"{self.url} failed {_ATTEMPTS} times in a row ({failure}); check the address and the "
-            "network, and start again to go on where it stopped"
-        )
+        raise failed(self.url, failure)
 
     def _copy_part(self, response: "Response", write: Callable[[bytes], object]) -> None:
-        """Copies the file out of its MIME wrapping."""
+        """Copies the file out of its multipart answer."""
         from python_multipart import exceptions, multipart
 
         kind, options = multipart.parse_options_header(response.headers.get("Content-Type"))
@@ -303,27 +312,27 @@ class Server:
                 feed(chunk)
         except exceptions.FormParserError:
             raise _CutError from None
-        # A connection that was closed can look like the end of the answer.
+        # A closed connection can look like the end of the answer.
         if parser and parser.state != multipart.MultipartState.END:
             raise _CutError
 
 
 def value(row: dict[str, Any], tag: str) -> str:
-    """The first value of an element in DICOM JSON, "" if it has none."""
+    """Returns the first value of an element in DICOM JSON, or ""."""
     element = row.get(tag)
     values = element.get("Value") if isinstance(element, dict) else None
     return str(values[0] or "") if isinstance(values, list) and values else ""
 
 
 def _read_page(response: "Response") -> tuple[list[dict[str, Any]], bool]:
-    """Rows, and whether the server says that there are more (PS3.18, 8.3.4.4: Warning 299)."""
+    """Returns rows, and whether the server announces more (PS3.18 8.3.4.4: Warning 299)."""
     warning = response.headers.get("Warning", "")
     return _read_rows(response), "299" in warning and "additional results" in warning
 
 
 def _read_rows(response: "Response") -> list[dict[str, Any]]:
     try:
-        # Nothing is also said by no content, and by null.
+        # An empty answer and null mean that there are no rows.
         rows = response.json() if response.content.strip() else None
     except ValueError:
         raise RefusedError("the answer is not DICOM JSON") from None

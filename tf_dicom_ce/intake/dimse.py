@@ -1,4 +1,4 @@
-"""An archive that speaks DIMSE: it is searched by C-FIND, and gives instances by C-GET."""
+"""Searches an archive by C-FIND, and fetches from it by C-GET (DIMSE)."""
 
 import contextlib
 import functools
@@ -16,7 +16,7 @@ from tf_dicom_ce.intake.dimse_peer import SUCCESS, BrokenError, Kind, Line, Peer
 # Study Root Query/Retrieve Information Model, PS3.4 C.6.2.
 _FIND, _GET = (uid.UID(f"1.2.840.10008.5.1.4.1.2.2.{n}") for n in (1, 3))
 _EXPLICIT = uid.ExplicitVRLittleEndian
-# The first is what an archive takes that sends all of a class in one, as dcmqrscp does.
+# Some archives, such as dcmqrscp, send all of a SOP class in the first one.
 _SYNTAXES = (_EXPLICIT, *sorted(SUPPORTED - {_EXPLICIT} - FRAGMENTED_VIDEO))
 _PENDING = (0xFF00, 0xFF01)  # PS3.4 C.4.1.1.4
 _PUSH = "have it push to `tf-dicom-ce receive DIR`, and give DIR in place of the address"
@@ -24,7 +24,7 @@ _SEARCH = Kind("C-FIND by study root", _PUSH, ((_FIND, uid.ImplicitVRLittleEndia
 
 
 class Dimse:
-    """An `Archive` behind an application entity."""
+    """An `Archive` that is an application entity."""
 
     def __init__(self, peer: Peer):
         self._peer, self.url = peer, peer.url
@@ -32,7 +32,7 @@ class Dimse:
     def find(
         self, above: tuple[str, ...], filters: Mapping[str, str]
     ) -> dict[str, Mapping[str, str]]:
-        """Searches as `Archive.find` says, by C-FIND; what is not there is not found."""
+        """Searches by C-FIND, see `Archive.find`; returns nothing if `above` does not exist."""
         level = LEVELS[len(above)]
         keys = _keys(len(above), above)
         for keyword in (level.key, *level.told):
@@ -55,7 +55,7 @@ class Dimse:
         return self._peer.ask(_SEARCH, search)
 
     def save(self, instance: Instance, file: Path) -> None:
-        """Fetches an instance as `Archive.save` says, by C-GET: its data set byte for byte."""
+        """Fetches an instance by C-GET, its data set byte for byte, see `Archive.save`."""
         keys = _keys(2, instance[:3])
 
         def get(line: Line) -> None:
@@ -79,13 +79,13 @@ class Dimse:
 
 @contextlib.contextmanager
 def connect(url: str) -> Iterator[Dimse]:
-    """The archive at `dicom://AET@HOST:PORT`; a UserError tells what is wrong with the address."""
+    """Opens the archive at `dicom://AET@HOST:PORT`; UserError if the address is wrong."""
     with Peer(url) as peer:
         yield Dimse(peer)
 
 
 def _keys(level: int, uids: tuple[str, ...]) -> Dataset:
-    """The identifier of a request at a level, below or of some UIDs."""
+    """Makes the identifier of a request at a level, with the given UIDs."""
     keys = Dataset()
     keys.QueryRetrieveLevel = LEVELS[level].name
     for above, one in zip(LEVELS, uids, strict=False):
@@ -94,7 +94,7 @@ def _keys(level: int, uids: tuple[str, ...]) -> Dataset:
 
 
 def _code(status: Dataset) -> int:
-    """The status of a response; there is none where the association broke off."""
+    """Returns the status of a response; BrokenError if the association broke off."""
     if "Status" not in status:
         raise BrokenError("association broken off")
     return status.Status
@@ -102,7 +102,7 @@ def _code(status: Dataset) -> int:
 
 @functools.cache
 def _fetching(sop_class: str) -> Kind:
-    """Transfer syntaxes have a context each, so that an archive need not convert to the first."""
+    """Offers each transfer syntax in its own context, so that no archive has to convert."""
     classes = (sop_class,) if sop_class else tuple(sorted(ULTRASOUND))
     pairs = ((one, syntax) for one in classes for syntax in _SYNTAXES)
     contexts = ((_GET, uid.ImplicitVRLittleEndian), *pairs)

@@ -1,4 +1,4 @@
-"""An application entity over DIMSE: associations with it, anew where they break off."""
+"""Associates with an application entity (DIMSE); repeats associations that break off."""
 
 import collections
 import contextlib
@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from tf_dicom_ce.dicom.quiet import muted, quiet
 from tf_dicom_ce.errors import UserError, missing
-from tf_dicom_ce.intake.archive import RefusedError
+from tf_dicom_ce.intake.archive import ATTEMPTS, RefusedError, failed
 from tf_dicom_ce.intake.instance_files import writing
 
 if TYPE_CHECKING:
@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _TITLE = "TF_DICOM_CE_PACS_AET"
-#: How this program calls itself, unless it is told otherwise.
+#: Default AE title of this program.
 OWN_TITLE = "TF-DICOM-CE"
 _REMEDY = "give e.g. dicom://ARCHIVE@host:104"
-_ATTEMPTS = 5
 _FIRST_PAUSE = 1.0
 _CONNECT_SECONDS, _ANSWER_SECONDS = 10, 60
 _PERMANENT = 1  # Result of an A-ASSOCIATE-RJ, PS3.8 9.3.4
@@ -34,24 +33,24 @@ SUCCESS, OUT_OF_RESOURCES, MISMATCH = 0x0000, 0xA700, 0xA900  # PS3.4 B.2.3
 
 
 def own_title() -> str:
-    """Our AE title, of TF_DICOM_CE_PACS_AET where it is set."""
+    """Returns our AE title: TF_DICOM_CE_PACS_AET, or the default."""
     return checked_title(os.environ.get(_TITLE, "").strip() or OWN_TITLE, _TITLE)
 
 
 def checked_title(title: str, where: str) -> str:
-    """An AE title (PS3.5 6.2); a UserError if it is none."""
+    """Returns the AE title without outer spaces; UserError if it is illegal (PS3.5 6.2)."""
     if not re.fullmatch(r"[ -\[\]-~]{1,16}", title) or not title.strip():
-        raise UserError(f"{where}: {title!r} is no AE title; give 1 to 16 characters of ASCII")
+        raise UserError(f"{where}: {title!r} is not an AE title; give 1 to 16 characters of ASCII")
     return title.strip()
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What an association is for."""
+    """The purpose of an association."""
 
-    what: str  # in words
-    remedy: str  # where the other side offers nothing of it
-    contexts: tuple[tuple[str, str], ...]  # abstract and transfer syntax; 128 pairs at most
+    what: str  # in words, for messages
+    remedy: str  # if the other side does not offer it
+    contexts: tuple[tuple[str, str], ...]  # abstract and transfer syntax; at most 128 pairs
     stored: tuple[str, ...] = ()  # SOP classes that the other side may store here
 
 
@@ -60,7 +59,7 @@ class BrokenError(Exception):
 
 
 class Expected:
-    """What the other side may store over an association at the moment: one instance, in a file."""
+    """The one instance that the other side may store at the moment, and its file."""
 
     def __init__(self) -> None:
         self.uid, self.file, self.error = "", Path(), None
@@ -79,21 +78,21 @@ class Expected:
 
 
 class Line(NamedTuple):
-    """An association, and what may be stored over it."""
+    """An association, and the instance that may be stored over it."""
 
     association: "Association"
     expected: Expected
 
 
 class Peer:
-    """An application entity, for several threads; leaving its `with` block ends all associations.
+    """An application entity; several threads may use it; a `with` block ends its associations.
 
     Attributes:
         url: Its address, `dicom://AET@HOST:PORT`.
     """
 
     def __init__(self, url: str):
-        """Connects to nothing yet; raises a UserError if a library is missing or `url` is bad."""
+        """Does not connect yet; UserError if a library is missing or `url` is bad."""
         try:
             from pynetdicom import AE
         except ModuleNotFoundError as error:
@@ -106,7 +105,7 @@ class Peer:
         self._stopped, self._silence = threading.Event(), contextlib.ExitStack()
 
     def __enter__(self) -> "Peer":
-        self._silence.enter_context(muted("pynetdicom"))  # which quotes identifiers
+        self._silence.enter_context(muted("pynetdicom"))  # its log quotes identifiers
         self._silence.enter_context(quiet())
         return self
 
@@ -121,29 +120,26 @@ class Peer:
         self._silence.close()
 
     def ask(self, kind: Kind, work: Callable[[Line], T]) -> T:
-        """Does something over an association, and again over another one where it broke off.
+        """Does work over an association; repeats it over a new one if the association breaks off.
 
         Raises:
-            UserError: There is nobody, or this program is not let in, or it broke off each time.
+            UserError: Nobody answers, the association is refused, or it broke off each time.
         """
         pause, failure = _FIRST_PAUSE, ""
-        for attempt in range(1, _ATTEMPTS + 1):
+        for attempt in range(1, ATTEMPTS + 1):
             try:
                 with self._line(kind) as line:
                     return work(line)
             except BrokenError as error:
                 failure = str(error)
-            if attempt < _ATTEMPTS and self._stopped.wait(pause):
+            if attempt < ATTEMPTS and self._stopped.wait(pause):
                 break
             pause *= 2
-        raise UserError(
-            f"{self.url} failed {_ATTEMPTS} times in a row ({failure}); check the address and the "
-            "network, and start again to go on where it stopped"
-        )
+        raise failed(self.url, failure)
 
     @contextlib.contextmanager
     def _line(self, kind: Kind) -> Iterator[Line]:
-        """An association of a kind, one that is idle or a new one."""
+        """Yields an idle association of this kind, or a new one."""
         idle = self._idle[kind]
         line = None
         with contextlib.suppress(IndexError):
@@ -158,7 +154,7 @@ class Peer:
             raise
         except BaseException as error:
             line.association.abort()
-            if isinstance(error, RuntimeError):  # of pynetdicom: it is no longer established
+            if isinstance(error, RuntimeError):  # from pynetdicom: the association has ended
                 raise BrokenError("association ended") from None
             raise
         idle.append(line)
@@ -183,22 +179,22 @@ class Peer:
             if answer.result == _PERMANENT:
                 raise UserError(
                     f"{self.url} refused the association ({answer.reason_str.lower()}); this "
-                    f"program calls itself {self._ae.ae_title}: have the archive know that, or set "
-                    f"{_TITLE} to a title that it knows, and check the title in the address"
+                    f"program's AE title is {self._ae.ae_title}: register it there, or set "
+                    f"{_TITLE} to a registered title; check the title in the address, too"
                 )
             raise BrokenError(f"association refused: {answer.reason_str.lower()}")
         if association.rejected_contexts:
-            raise UserError(f"{self.url} offers nothing of {kind.what}; {kind.remedy}")
+            raise UserError(f"{self.url} does not offer {kind.what}; {kind.remedy}")
         raise BrokenError("no association")
 
 
 def checked_address(url: str) -> tuple[str, str, int]:
-    """AE title, host and port of `dicom://AET@HOST:PORT`; a UserError if it is not of that form."""
+    """Splits `dicom://AET@HOST:PORT` into its parts; UserError for other forms."""
     try:
         parts = urlsplit(url)
         found = unquote(parts.username or ""), parts.hostname, parts.port
     except ValueError:
         found = "", None, None
     if not all(found) or parts.password or parts.path.strip("/") or parts.query or parts.fragment:
-        raise UserError(f"{url} is no address of a DICOM archive; {_REMEDY}")
+        raise UserError(f"{url} is not the address of a DICOM archive; {_REMEDY}")
     return checked_title(found[0], url), found[1], found[2]

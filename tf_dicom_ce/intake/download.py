@@ -1,4 +1,4 @@
-"""An archive to a folder of its ultrasound files, which can be cut at any point and goes on."""
+"""Downloads instances of an archive into a folder; an interrupted download continues."""
 
 import collections
 import contextlib
@@ -19,14 +19,13 @@ from tf_dicom_ce.intake.instance_files import alone, file_of, holds, name_of
 from tf_dicom_ce.intake.query import Query
 from tf_dicom_ce.progress import Bar
 
-_AT_ONCE = 100  # studies that are listed, fetched and noted together
-# A PACS answers late rather than slowly.
-_THREADS = 4
+_AT_ONCE = 100  # studies to list, fetch and note together
+_THREADS = 4  # a PACS is slow to begin an answer, so ask for several
 
 
 @dataclasses.dataclass(frozen=True)
 class Download:
-    """Instances of a query: those in the folder, those of them fetched now, those refused."""
+    """Numbers of instances: in the folder, fetched now, and refused by the archive."""
 
     instances: int
     fetched: int
@@ -36,12 +35,11 @@ class Download:
 def download(archive: Archive, query: Query, folder: Path, progress: bool = True) -> Download:
     """Fetches every instance of a query as the archive stores it.
 
-    Studies are listed, fetched and noted in a journal beside the folder, some at a time, so that a
-    download can be cut at any point and goes on where it was: an instance that is in the folder is
-    not fetched again, and a study that is whole there, as the archive counts its instances, is not
-    even listed. Nothing is ever deleted but what was left half-written. The folder is made, for
-    this user only, if there is none; its files are named after a digest of (0008,0018) SOP Instance
-    UID.
+    The download may be interrupted at any point, and then continues. Instances in the folder are
+    not fetched again. Studies are listed, fetched and noted in a journal beside the folder, some at
+    a time. A noted study is not even listed again while its files and the archive's count agree.
+    Only half-written files are deleted. Files are named by a digest of (0008,0018) SOP Instance
+    UID. The folder is made if missing; only this user can read it.
 
     Raises:
         UserError: Nothing matches, or the archive cannot be used; never quotes patient data.
@@ -72,7 +70,7 @@ def download(archive: Archive, query: Query, folder: Path, progress: bool = True
                 bar.advance(task, len(part))
     except OSError as error:
         raise UserError(
-            f"{folder} cannot be written to ({error.strerror}); make room or give another folder"
+            f"{folder} cannot be written to ({error.strerror}); free space or give another folder"
         ) from None
     if not found:
         raise UserError(
@@ -90,14 +88,14 @@ def _file(folder: Path, instance: Instance) -> Path:
 
 
 class _Journal:
-    """Which studies are whole in a folder: a line a study, with digests in place of identifiers.
+    """Notes the studies that are complete in a folder: one line per study, in FOLDER.jsonl.
 
-    `FOLDER.jsonl`, beside the folder.
+    Digests replace identifiers.
     """
 
     def __init__(self, folder: Path, modality: str):
         self._folder, self._modality = folder, modality
-        self._path = folder.with_name(f"{folder.name}.jsonl")  # beside: in it are images alone
+        self._path = folder.with_name(f"{folder.name}.jsonl")  # the folder holds only images
         self._studies: dict[str, tuple[str, list[str]]] = {}
         with contextlib.suppress(FileNotFoundError):
             for line in self._path.read_text().splitlines():
@@ -106,17 +104,17 @@ class _Journal:
                     self._studies[study] = (count, names)
 
     def whole(self, study: str, count: str) -> list[str]:
-        """Names of a study's instances, if all that the archive counts were fetched and are there.
+        """Returns names of a study's instances if all were fetched and exist; else [].
 
-        `count` is (0020,1208) Number of Study Related Instances; where it is not told, a study may
-        have grown.
+        `count` is (0020,1208) Number of Study Related Instances; without it the study may have
+        grown, so it does not count as complete.
         """
         noted, names = self._studies.get(self._key(study), ("", []))
         there = count and noted == count and all(file_of(self._folder, n).exists() for n in names)
         return names if there else []
 
     def note(self, studies: Mapping[str, str], instances: Iterable[Instance]) -> None:
-        """Notes studies, with their counts, whose instances are all there."""
+        """Notes complete studies, with their counts."""
         names = collections.defaultdict(list)
         for instance in instances:
             names[instance.study].append(name_of(instance.uid))
@@ -124,7 +122,8 @@ class _Journal:
         if lines:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             with os.fdopen(descriptor, "ab") as file:
-                file.write(("\n" + "\n".join(lines) + "\n").encode())  # a cut line stays alone
+                # It begins with a line break: the last line may have been cut off.
+                file.write(("\n" + "\n".join(lines) + "\n").encode())
                 file.flush()
                 os.fsync(file.fileno())
 
@@ -133,13 +132,13 @@ class _Journal:
 
 
 def _find_studies(archive: Archive, query: Query) -> dict[str, str]:
-    """UID of every study of the query, and how many instances are counted in it, or ""."""
+    """Returns UID to number of instances, or "", of every study of the query."""
     studies = {}
     for dates in query.months():
         of_dates = {"StudyDate": dates} if dates else {}
         studies |= archive.find((), {"ModalitiesInStudy": query.modality} | of_dates)
     if not studies:
-        raise UserError(f"{archive.url} has no study {query.asked}; ask for others")
+        raise UserError(f"{archive.url} has no study {query.asked}; change the query")
     chosen = {
         uid: row["NumberOfStudyRelatedInstances"]
         for uid, row in studies.items()
@@ -154,11 +153,11 @@ def _find_studies(archive: Archive, query: Query) -> dict[str, str]:
 
 
 def _list_studies(archive: Archive, query: Query, studies: Sequence[str]) -> list[Instance]:
-    """The instances of some studies, each once."""
+    """Lists the instances of some studies, each once."""
 
     def look(study: str) -> list[Instance]:
         found = []
-        # What is deleted meanwhile is not missed.
+        # Studies and series may be deleted meanwhile.
         with contextlib.suppress(GoneError):
             for series, told in archive.find((study,), {"Modality": query.modality}).items():
                 if told["Modality"] in ("", query.modality):
@@ -174,7 +173,7 @@ def _list_studies(archive: Archive, query: Query, studies: Sequence[str]) -> lis
 def _fetch_all(
     archive: Archive, folder: Path, missing: Sequence[Instance], bar: Bar
 ) -> dict[Instance, str]:
-    """Fetches instances; returns those that the archive would not give, and why."""
+    """Fetches instances; returns those that the archive refused, and why."""
     fetch = functools.partial(_fetch, archive, folder)
     task = bar.add_task("Downloading", total=len(missing))
     refused = {}
@@ -187,7 +186,7 @@ def _fetch_all(
 
 
 def _fetch(archive: Archive, folder: Path, instance: Instance) -> tuple[Instance, str]:
-    """Fetches one instance; returns it, and why the archive would not give it, or ""."""
+    """Fetches one instance; returns it, and why the archive refused it, or ""."""
     file = _file(folder, instance)
     file.parent.mkdir(mode=0o700, exist_ok=True)
     part = file.with_suffix(".part")
@@ -203,10 +202,10 @@ def _fetch(archive: Archive, folder: Path, instance: Instance) -> tuple[Instance
 
 
 def _side_by_side(function: Callable, items: Sequence) -> Iterator:
-    """What a function makes of each item, in any order, by threads that hold up nobody's end.
+    """Yields the function's result for each item, in any order, from daemon threads.
 
-    Those of `concurrent.futures` would be waited for at an interrupt, and `ThreadPool` wants
-    semaphores, which there are none of where /dev/shm is not the user's.
+    At an interrupt, Python would wait for threads of `concurrent.futures`. `ThreadPool` needs
+    semaphores, which do not exist if the user cannot write to /dev/shm.
     """
     waiting, done = queue.SimpleQueue(), queue.SimpleQueue()
     for item in items:

@@ -1,4 +1,4 @@
-"""What one look at a file's header tells; done in workers, and kept so that it is done once."""
+"""Reads facts from the headers of files, in workers; keeps them, to read each file once."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
@@ -21,30 +21,30 @@ from tf_dicom_ce.tags.elements import Values
 from tf_dicom_ce.tags.schema import TagSchema
 from tf_dicom_ce.workers import guarded_map
 
-_RULES_VERSION = 4  # raise when `examine` gives another answer for the same file
-# Below this, starting processes costs more than it saves; headers are read by Python alone, which
-# does not die.
+_RULES_VERSION = 4  # increment if `examine` returns other facts for the same file
+# For fewer files, starting processes costs more than it saves. Reading headers is pure Python,
+# which does not crash.
 _IN_PROCESS = 300
 _syntax_name = functools.cache(lambda uid: UID(uid).name.split(",")[0].split(" (")[0])
 
 
 class Device(NamedTuple):
-    """What made an image, as pseudonyms; "" where the header says nothing."""
+    """The device of an image, as pseudonyms; "" if the header says nothing."""
 
     manufacturer: str = ""  # (0008,0070)
     station: str = ""  # (0008,1010)
 
 
 class Facts(NamedTuple):
-    """A readable image; plain values throughout, as the file cache keeps them."""
+    """Facts about a readable image: plain values, as the file cache keeps them."""
 
-    identity: Identity  # what it says of its patient
+    identity: Identity  # what the file says about its patient
     frames: int  # (0028,0008) Number of Frames, at least 1
     kind: str  # what the file is, e.g. "480×640 RGB, 30 frames, JPEG Baseline"
-    flags: tuple[Flag, ...]  # every decision on the picture that is taken without decoding it
-    values: Values  # element to its values, raw
+    flags: tuple[Flag, ...]  # every decision that needs no decoding
+    values: Values  # element to its raw values
     device: Device = Device()
-    is_picture: bool = False  # a PNG or JPEG: no image of a study unless a labels CSV says so
+    is_picture: bool = False  # PNG or JPEG: an image only if a labels CSV lists it
 
 
 def examine_all(
@@ -55,12 +55,12 @@ def examine_all(
     workers: int | None = None,
     progress: bool = True,
 ) -> tuple[dict[str, Facts | Refusal], int]:
-    """Looks at files; what was found is kept as it comes, and unchanged files are not read again.
+    """Examines all files; keeps results as they come, and does not read unchanged files again.
 
-    The stamps are of all files below `root`, by path; the rest is as in `index.scan`.
+    `stamps` are those of all files below `root`, by path. See `index.scan` for the others.
 
     Returns:
-        Path to facts, or to why there are none; and how many files were read anew.
+        Path to facts or refusal; and how many files were read anew.
     """
     rules = (f"headers {_RULES_VERSION}", *sorted(schema.sop_classes), *schema.elements)
     kept = FileCache(root, rules, cache)
@@ -73,14 +73,14 @@ def examine_all(
             yield list(result if isinstance(result, Facts) else (result.code, result.detail))
 
     def keep(entry: list[Any]) -> bool:
-        # A disk may recover, and what a worker died of may not happen again.
+        # A disk may recover, and a worker may not die again.
         return len(entry) > 2 or not Code(entry[0]).may_pass
 
     return kept.complete(stamps, find, "Reading headers", progress, keep, _reader())
 
 
 def examine(root: Path, schema: TagSchema, secret: bytes, path: str) -> Facts | Refusal:
-    """Looks at one file, with `secret` for the pseudonyms. No content of a file raises."""
+    """Examines one file; `secret` is the key of pseudonyms. No content of a file raises."""
     with quiet():
         found = inspect(root / path, schema.sop_classes)
         if isinstance(found, Refusal):
@@ -90,7 +90,7 @@ def examine(root: Path, schema: TagSchema, secret: bytes, path: str) -> Facts | 
             size = picture_size(root / path)
             if isinstance(size, Refusal):
                 return size
-            # It says nothing: a patient of its own, until a table says whose it is.
+            # It says nothing about a patient: it has its own, unless a table names one.
             said = Identity(pseudonym(secret, "path", path))
             values = dict.fromkeys(schema.elements)
             return Facts(said, 1, f"{size[0]}×{size[1]} {kind}", (), values, is_picture=True)
@@ -105,7 +105,7 @@ def examine(root: Path, schema: TagSchema, secret: bytes, path: str) -> Facts | 
 
 
 def _reader() -> Callable[[list[Any]], Facts | Refusal]:
-    """Makes a function: kept entry -> facts. What many files have in common is in memory once."""
+    """Makes a function: kept entry -> facts. Files share equal values in memory."""
     seen: dict[Any, Any] = {}
 
     def once(value: Any) -> Any:

@@ -1,8 +1,8 @@
-"""What was found out about files, kept between runs so that unchanged files are not read again.
+"""Keeps facts about files between runs, so that unchanged files are not read again.
 
-A folder a source, and in it a SQLite database a kind of knowledge. They hold tag values and paths,
-so that they are readable by their user alone. Of a file that changed they keep what was known of it
-before, by which it can be forgotten.
+Each source has a folder, with one SQLite database per kind of facts. They hold tag values and
+paths, so only the user can read them. The former facts of a changed file are kept, too: `forget`
+needs them.
 """
 
 import contextlib
@@ -20,12 +20,12 @@ from tf_dicom_ce.user_folders import cache_folder
 Stamp = tuple[int, int, int]
 """Size, time of the last change of the content, and of the last change at all (ns).
 
-`unzip`, `tar` and `rsync` set the second to what it was elsewhere; the third none can set.
+`unzip`, `tar` and `rsync` copy the second from elsewhere; no tool can set the third.
 """
 
 _SAVE_EVERY = 500
-_PATIENCE = 3.0  # seconds for another process to end its turn
-# A path is any bytes; a stamp may need more than SQLite's 64 bits.
+_PATIENCE = 3.0  # seconds to wait for another process
+# A path may be any bytes; a stamp may need more than SQLite's 64 bits.
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS entries "
     "(path BLOB, stamp TEXT, entry TEXT, PRIMARY KEY (path, stamp))"
@@ -34,12 +34,12 @@ _INSERT = "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)"
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
-    """The stamp of a file."""
+    """Returns the stamp of a file."""
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def stamps_of(root: Path, paths: Iterable[str]) -> dict[str, Stamp]:
-    """Path to stamp, each once; of a file that cannot be looked at one that no file has."""
+    """Returns path to stamp; an inaccessible file gets a stamp that no file has."""
     stamps = dict.fromkeys(paths, (-1, -1, -1))
     for path in stamps:
         with contextlib.suppress(OSError):
@@ -48,13 +48,13 @@ def stamps_of(root: Path, paths: Iterable[str]) -> dict[str, Stamp]:
 
 
 def folder_of(source: Path, folder: Path | None = None) -> Path:
-    """Where everything that is kept of a source's files lies."""
+    """Returns the folder of all facts about a source's files."""
     name = pseudonym(load_secret(), "source", str(source.resolve()))
     return (folder or cache_folder() / "files") / name
 
 
 def kept_of(source: Path) -> Iterator[tuple[str, Any]]:
-    """Path and entry of all that is kept of a source's files, as they are and as they were."""
+    """Yields path and entry of all facts about a source's files, present and former."""
     for path in folder_of(source).glob("*.sqlite"):
         with (
             contextlib.suppress(sqlite3.Error, ValueError),
@@ -65,11 +65,13 @@ def kept_of(source: Path) -> Iterator[tuple[str, Any]]:
 
 
 class FileCache:
-    """Entries by path, each valid while the file has the same stamp.
+    """Entries by path; an entry is valid while its file has the same stamp.
 
-    `source` is the folder or archive that they are of, and `identity` what they depend on besides:
-    their kind, and the rules of reading. Of both there are pseudonyms in the database's path. It
-    lies in the user's cache folder, unless another is given, and can be deleted at any time.
+    Args:
+        source: The folder or archive of the files.
+        identity: What the entries depend on besides: their kind, and the rules of reading.
+        folder: Folder of the database, by default in the user's cache. It can be deleted at any
+            time. The database's path has pseudonyms of `source` and `identity`.
     """
 
     def __init__(self, source: Path, identity: tuple[str, ...], folder: Path | None = None):
@@ -86,14 +88,18 @@ class FileCache:
         keep: Callable[[Any], bool] = lambda entry: True,
         read: Callable[[Any], Any] = lambda entry: entry,
     ) -> tuple[dict[str, Any], int]:
-        """Looks up what is known, finds out the rest, and keeps it as it comes.
+        """Looks up known entries, finds the others, and keeps them as they come.
 
-        `find` gives the entries of paths, in order, as plain JSON values; `keep` tells whether a
-        new one may be kept, `read` makes of one what is held in memory. `progress` shows it, see
-        `Bar`.
+        Args:
+            stamps: Path to stamp of all files.
+            find: Yields the entries of paths, in order, as plain JSON values.
+            title: Title of the progress bar.
+            progress: Shows a `Bar`.
+            keep: Tells whether a new entry may be kept.
+            read: Turns an entry into the value to return.
 
         Returns:
-            Path to what `read` makes of the entry, of all files; and how many were found out anew.
+            Path to the value, for all files; and how many entries are new.
         """
         entries = self.load(stamps, read)
         paths = [path for path in stamps if path not in entries]
@@ -115,7 +121,7 @@ class FileCache:
     def load(
         self, stamps: Mapping[str, Stamp], read: Callable[[Any], Any] = lambda entry: entry
     ) -> dict[str, Any]:
-        """Path to entry, of the files whose stamp is the one that the entry was made at."""
+        """Returns path to value, for the files that still have the stamp of their entry."""
         entries: dict[str, Any] = {}
 
         def look_up(database: sqlite3.Connection) -> None:
@@ -129,7 +135,7 @@ class FileCache:
         return entries
 
     def append(self, rows: Sequence[tuple[str, Stamp, Any]]) -> None:
-        """Adds (path, stamp, entry), the entries as plain JSON values."""
+        """Adds rows of path, stamp and entry; entries are plain JSON values."""
         if not rows or not self._is_usable:
             return
         for folder in (self._path.parent.parent, self._path.parent):
@@ -140,10 +146,10 @@ class FileCache:
         self._transact(lambda database: database.executemany(_INSERT, values))
 
     def _transact(self, work: Callable[[sqlite3.Connection], object]) -> None:
-        """What cannot be used is done without from then on; what is broken is removed."""
+        """Works on the database; no longer writes to an unusable one, and deletes a broken one."""
         try:
             with contextlib.closing(sqlite3.connect(self._path, _PATIENCE)) as database, database:
-                # A killed run breaks nothing; what a power failure breaks is made anew.
+                # A killed run breaks nothing; after a power failure entries are found anew.
                 database.execute("PRAGMA synchronous = OFF")
                 database.execute(_TABLE)
                 work(database)

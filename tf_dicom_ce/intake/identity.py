@@ -1,10 +1,10 @@
-"""Who is who: which images are of one patient.
+"""Decides which images are of the same patient.
 
-A patient is known by (0010,0020) Patient ID together with (0010,0021) Issuer of Patient ID. Files
-that share one of these, (0020,000D) Study Instance UID or (0008,0018) SOP Instance UID are of one
-patient: the connected components of the graph of files and identifiers. So a study of which some
-files lack the ID is one patient, and no file has a part of its patient on another side of a split.
-Everything here is pseudonyms (`intake.secret`).
+A patient is identified by (0010,0020) Patient ID together with (0010,0021) Issuer of Patient ID.
+Files that share these, (0020,000D) Study Instance UID or (0008,0018) SOP Instance UID are of the
+same patient: patients are the connected components of the graph of files and identifiers. For
+example, a study is one patient even if some of its files lack the ID. So no patient is on two sides
+of a split. All identifiers here are pseudonyms (`intake.secret`).
 """
 
 import collections
@@ -20,9 +20,9 @@ from pydicom import Dataset
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.intake.secret import pseudonym
 
-# A file by its path, or a kind of identifier with its value.
+# A file's path, or the kind and the value of an identifier.
 Node = str | tuple[str, str]
-# What stands where an ID was taken out. With a number behind it, as in ANON0017, it is an ID.
+# Replaces an ID that was removed. With a number, as in ANON0017, it is an ID.
 _PLACEHOLDER = re.compile(
     r"(anon|test|dummy|removed|redacted|de-?identified)\D*|unk(nown)?|none|null|nil|n/?a"
     r"|(no ?)?(name|id)|patient( ?(id|name))?|0+|x+|[\W_]*",
@@ -31,7 +31,7 @@ _PLACEHOLDER = re.compile(
 
 
 class Told(enum.StrEnum):
-    """What tells a file's patient."""
+    """What identifies the patient of a file."""
 
     TABLE = "the labels CSV"
     ISSUED = "Patient ID and issuer"
@@ -41,31 +41,31 @@ class Told(enum.StrEnum):
 
 
 class Identity(NamedTuple):
-    """What one file says of its patient; "" where it says nothing."""
+    """What a file says about its patient, as pseudonyms; "" if it says nothing."""
 
-    path: str  # of the file
+    path: str  # path of the file
     patient: str = ""  # Patient ID with its issuer
-    unissued: str = ""  # Patient ID alone; the same as `patient` where there is no issuer
+    unissued: str = ""  # Patient ID alone; equal to `patient` if there is no issuer
     study: str = ""  # Study Instance UID
     instance: str = ""  # SOP Instance UID
-    placeholder: bool = False  # whether a Patient ID is there that stands for none
-    given: str = ""  # patient of the labels CSV, as an ID without issuer: it stands above all
+    placeholder: bool = False  # True if Patient ID is a placeholder
+    given: str = ""  # patient of the labels CSV, an ID without issuer; overrides all others
 
     def given_by_table(self, patient: str, secret: bytes) -> "Identity":
-        """With the patient of the labels CSV: equal to the same Patient ID in a header."""
+        """Returns a copy with a patient of the labels CSV, which may be equal to a Patient ID."""
         return self._replace(given=pseudonym(secret, "PatientID", patient))
 
 
 class Patient(NamedTuple):
-    """Whose image a file is."""
+    """The patient of a file."""
 
-    pseudonym: str  # the same in every source that knows the same identifiers
-    told: Told  # by what
-    flags: tuple[Flag, ...]  # what is odd about it
+    pseudonym: str  # the same in every source with the same identifiers
+    told: Told  # what identifies it
+    flags: tuple[Flag, ...]  # oddities
 
 
 def read_identity(header: Dataset, path: str, secret: bytes) -> Identity:
-    """What a header says, as pseudonyms; within `dicom.quiet.quiet()`."""
+    """Reads the identity from a header; call it within `dicom.quiet.quiet()`."""
 
     def text(keyword: str) -> str:
         return str(header.get(keyword) or "").strip()
@@ -88,12 +88,12 @@ def read_identity(header: Dataset, path: str, secret: bytes) -> Identity:
 def tell_apart(
     files: Mapping[str, Identity], copies: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, Patient]:
-    """Decides who is who.
+    """Returns path to patient.
 
-    The labels CSV stands above headers: an identifier that it spreads over several patients joins
-    only the files of which it says nothing. A Patient ID without issuer may be that of any issuer,
-    so it joins the patients of all issuers that have it. Copies, by path, and the image that they
-    hold once more are of one patient.
+    The labels CSV overrides headers: if it spreads an identifier over several patients, that
+    identifier joins only files that the CSV does not name. A Patient ID without issuer may be from
+    any issuer, so it joins the patients of all issuers with that ID. A copy has the patient of its
+    original; `copies` is path of the copy to path of the original.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -104,7 +104,7 @@ def tell_apart(
     ]
     counts = collections.Counter(file.instance for file in said if file.instance)
     shared = {instance for instance, count in counts.items() if count > 1}
-    # Nodes are numbers of files, by their paths' pseudonyms, and behind them identifiers.
+    # Numbers of the nodes: first the files, by the pseudonyms of their paths, then identifiers.
     numbers: dict[Node, int] = {}
     own = [numbers.setdefault(file.path, len(numbers)) for file in said]
     ends = (numbers.setdefault(n, len(numbers)) for edge in _edges(said, shared) for n in edge)
@@ -131,14 +131,14 @@ def tell_apart(
             Flag.SHARED_INSTANCE: file.instance in shared,
         }
         patient = Patient(name, told, tuple(flag for flag, is_so in flags.items() if is_so))
-        found[path] = once.setdefault(patient, patient)  # most files of a patient have an equal one
+        found[path] = once.setdefault(patient, patient)  # files share equal ones in memory
     return found
 
 
 def _edges(files: Collection[Identity], shared: Set[str]) -> Iterator[tuple[Node, Node]]:
-    """Pairs of what is of one patient: files, by path, and patients, studies and instances.
+    """Yields pairs of nodes of the same patient: a file, patient, study or instance.
 
-    `shared` are the instances that several files have; others join nothing.
+    `shared` are the instances of several files; other instances join nothing.
     """
     given = collections.defaultdict(set)
     for file in files:
@@ -164,7 +164,7 @@ def _keys(file: Identity, shared: Set[str]) -> list[tuple[str, str]]:
 
 
 def _own_id(file: Identity) -> str:
-    """The Patient ID, where it counts."""
+    """Returns the Patient ID, unless the labels CSV overrides it."""
     return "" if file.given else file.unissued
 
 
@@ -177,13 +177,13 @@ def _told(file: Identity) -> Told:
 
 
 def _pseudonym(files: Sequence[Identity]) -> str:
-    """The patient's: of the table, or of the ID, the study or the path that comes first."""
+    """Returns the patient's pseudonym: the least of the CSV's, or of IDs, studies or paths."""
     kinds = zip(*((f.given, f.patient, f.study, f.path) for f in files), strict=True)
     return next(min(filter(None, names)) for names in kinds if any(names))
 
 
 def _oddities(files: Sequence[Identity]) -> list[Flag]:
-    """What is odd about the headers of one patient of whom the table says nothing."""
+    """Returns the flags on the Patient IDs of one patient's files, without those of the CSV."""
     issuers = collections.defaultdict(set)
     for file in files:
         if _own_id(file):

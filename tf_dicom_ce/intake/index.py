@@ -1,4 +1,4 @@
-"""A folder of files to an index of its images."""
+"""Indexes the images of a folder."""
 
 import collections
 import dataclasses
@@ -25,7 +25,7 @@ from tf_dicom_ce.intake.secret import load_secret
 from tf_dicom_ce.tags.schema import TagSchema
 from tf_dicom_ce.tags.tag_table import Entry
 
-_LISTERS = 16  # folders that are listed at once
+_LISTERS = 16  # folders to list at the same time
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,16 +34,16 @@ class Row:
 
     path: str  # relative to the root, POSIX
     patient: int  # number of the patient, by first appearance in the order of paths
-    pseudonym: str  # the patient's HMAC with the user's secret
+    pseudonym: str  # of the patient, by the user's secret
     frames: int  # (0028,0008) Number of Frames, at least 1
     y: tuple[float, ...]  # the multi-hot labels, (L,) of 0.0 or 1.0
     present: tuple[bool, ...]  # (L,), True over the span of each tag that mapped
     kind: str  # what the file is, e.g. "480×640 RGB, 30 frames, JPEG Baseline"
-    study: str  # pseudonym of the Study Instance UID; "" where there is none
-    device: Device  # what made it
+    study: str  # pseudonym of the Study Instance UID; "" if there is none
+    device: Device  # pseudonyms of manufacturer and station
     # Tag name to its state (`rules.STATES`) and raw value, see `Encoding`.
     states: Mapping[str, tuple[str, str]]
-    flags: tuple[Flag, ...] = ()  # every decision that is taken without decoding
+    flags: tuple[Flag, ...] = ()  # every decision that needs no decoding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,14 +51,14 @@ class Index:
     """The images below a folder."""
 
     root: Path
-    schema: TagSchema  # what encoded the tags
+    schema: TagSchema  # encoded the tags
     rows: tuple[Row, ...]  # the images, in the order of paths
-    refusals: tuple[tuple[str, Refusal], ...]  # paths of all others, in order, and why
+    refusals: tuple[tuple[str, Refusal], ...]  # paths of all other files, in order, and why
     coverage: Coverage
-    read: int = dataclasses.field(compare=False)  # number of files that had changed
+    read: int = dataclasses.field(compare=False)  # number of files read, new or changed
 
     def with_decoded(self, flags: Mapping[int, Iterable[Flag]]) -> "Index":
-        """Adds flags that decoding told, by row number; one that a row has already counts once."""
+        """Adds flags that decoding found, by row number; a flag that a row has is not repeated."""
         rows, added = list(self.rows), []
         for number, told in flags.items():
             row = rows[number]
@@ -77,24 +77,24 @@ def scan(
     progress: bool = True,
     exclude: frozenset[Flag] = frozenset(),
 ) -> Index:
-    """Indexes a folder, recursively; reads headers only and follows no links.
+    """Indexes a folder, recursively; reads only headers and follows no links.
 
-    What was read is kept as it comes, so that a scan that was cut off goes on where it stopped and
-    a second one reads only what has changed.
+    Facts are kept as they are read: an interrupted scan continues, and a second scan reads only
+    changed files.
 
     Args:
         root: The folder.
         schema: Encodes the tags.
-        table: Tag values by path that stand above the headers' (`tag_table.read_tag_table`). PNG
-            and JPEG files are images only if they are listed here.
-        cache: Folder of what is kept of headers; None for the user's.
+        table: Path to tag values that override the header's (`tag_table.read_tag_table`). PNG and
+            JPEG files are images only if they are listed here.
+        cache: Folder for the facts; None for the user's cache.
         workers: Processes; None for one per CPU core. The result does not depend on it.
         progress: Shows a bar on standard error.
-        exclude: Images that have one of these flags are left out, and copies of them, too.
+        exclude: Leave out images with one of these flags, and their copies.
 
     Raises:
-        UserError: `root` is no folder, is empty, or holds no readable image; or the table names a
-            file that is not there.
+        UserError: `root` is no folder, is empty, or holds no readable image; or the table lists a
+            missing file, or contradicts itself about equal images.
     """
     root = Path(root)
     if not root.exists():
@@ -110,8 +110,8 @@ def scan(
     results, read = examine_all(root, schema, stamps, cache, workers, progress)
     images, refusals = _images(results, table)
     refusals |= unlisted
-    del stamps, results  # what is of millions of files is let go as soon as it has been used
-    # Of equal images one that the table lists counts.
+    del stamps, results  # for millions of files they need much memory
+    # Of equal images, the one in the table counts.
     first = dict(sorted(images.items(), key=lambda item: item[0] not in table))
     copies = find_copies(ImageReader(root, schema.sop_classes), first, progress)
     for path, one in copies.items():
@@ -120,7 +120,7 @@ def scan(
             if (a.patient, a.values) != (b.patient, b.values):
                 raise UserError(
                     f"{b.where}: '{path}' is the same image as '{one}' ({a.where}), with other "
-                    "tags or another patient. Correct one of them, or take one out."
+                    "tags or another patient. Correct one of them, or remove one."
                 )
     patients = tell_apart({path: facts.identity for path, facts in images.items()}, copies)
     excluded = {
@@ -161,15 +161,15 @@ def scan(
 
 
 def list_pictures(root: Path) -> dict[str, Entry]:
-    """An entry that says nothing for every PNG and JPEG below a folder, so that it counts."""
+    """Makes an empty table entry for every PNG and JPEG of a folder, so that it is an image."""
     pictures = (path for path in root.rglob("*") if picture_format(path))
     return {path.relative_to(root).as_posix(): Entry("", {}, None) for path in pictures}
 
 
 def _list_files(root: Path) -> tuple[dict[str, Stamp], dict[str, Refusal]]:
-    """All regular files below `root` in the order of their relative POSIX paths, and the rest.
+    """Lists all regular files below `root`, by relative POSIX path, and refuses all others.
 
-    Several folders are listed beside each other: a network's disk answers late, but many at once.
+    Several folders are listed at the same time: a network disk is slow, but serves many at once.
     """
     stamps: dict[str, Stamp] = {}
     unlisted: dict[str, Refusal] = {}
@@ -184,9 +184,9 @@ def _list_files(root: Path) -> tuple[dict[str, Stamp], dict[str, Refusal]]:
 
 
 def _list_folder(root: Path, folder: str) -> tuple[dict[str, Stamp], dict[str, Refusal], list[str]]:
-    """One folder's regular files, what is neither these nor folders, and its folders.
+    """Returns a folder's regular files, refusals of links and the like, and its folders.
 
-    Linked folders are not entered; they are among what is neither, so that they are reported.
+    Links to folders are not followed, but refused, so that the report counts them.
     """
     files: dict[str, Stamp] = {}
     others: dict[str, Refusal] = {}
@@ -215,7 +215,7 @@ def _list_folder(root: Path, folder: str) -> tuple[dict[str, Stamp], dict[str, R
 def _images(
     results: Mapping[str, Facts | Refusal], table: Mapping[str, Entry]
 ) -> tuple[dict[str, Facts], dict[str, Refusal]]:
-    """The images, with what the table says above their headers; and all other files."""
+    """Returns the images, with the table's values; and the refusals of all other files."""
     images: dict[str, Facts] = {}
     refusals: dict[str, Refusal] = {}
     secret = load_secret()
@@ -238,7 +238,7 @@ def _images(
 
 
 def check_choice(choice: str) -> None:
-    """Raises a UserError unless `choice` is "middle", "all" or "every:N" with N of 1 or more."""
+    """Raises UserError unless `choice` is "middle", "all" or "every:N" with N ≥ 1."""
     if not re.fullmatch(r"middle|all|every:[1-9]\d*", choice):
         raise UserError(f"--frames {choice}: choose middle, all, or every:N, e.g. every:10.")
 
@@ -246,8 +246,8 @@ def check_choice(choice: str) -> None:
 def choose_frames(rows: Sequence[Row], choice: str) -> tuple[Sample, ...]:
     """Lists the chosen frames, file by file.
 
-    `choice` is "middle": one a file; "all"; or "every:N": of a file with F frames those numbered
-    s, s + N, s + 2N, … where s centres them, at least one.
+    `choice` is "middle", one frame per file; "all"; or "every:N", every N-th frame, centred in the
+    file, at least one. For example, of 30 frames "every:10" chooses 4, 14 and 24.
     """
     check_choice(choice)
 

@@ -1,4 +1,4 @@
-"""Files of instances that come over a network: their places, and when they are what they say."""
+"""Names, writes and checks files of instances that come over a network."""
 
 import contextlib
 import hashlib
@@ -17,21 +17,21 @@ _PART = re.compile(r"[0-9a-f]{62}(\.[0-9a-f]+)?\.part")
 
 
 def name_of(uid: str) -> str:
-    """A digest of (0008,0018) SOP Instance UID: no identifier stands in a path, which is printed.
+    """Returns a digest (64 hex digits) of (0008,0018) SOP Instance UID.
 
-    It has 64 hex digits.
+    Paths are printed, so they must not hold identifiers.
     """
     return hashlib.sha256(uid.encode()).hexdigest()
 
 
 def file_of(folder: Path, name: str) -> Path:
-    """Where an instance of this name lies; until it is whole, its suffix ends in ".part"."""
+    """Returns the path of an instance; while it is incomplete, its suffix ends in ".part"."""
     return folder / name[:2] / f"{name[2:]}.dcm"
 
 
 @contextlib.contextmanager
 def writing(part: Path) -> Iterator[BinaryIO]:
-    """A new file to write to, this user's alone, that is on the disk at the end."""
+    """Opens a new private file for writing; at the end it is on the disk (fsync)."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(part, flags, 0o600), "wb") as output:
         yield output
@@ -40,7 +40,7 @@ def writing(part: Path) -> Iterator[BinaryIO]:
 
 
 def holds(path: Path, uid: str) -> bool:
-    """Tells whether a file is a DICOM file (PS3.10) of this SOP Instance UID."""
+    """Tells whether a file is a DICOM file (PS3.10) with this SOP Instance UID."""
     with quiet():
         file = part10.open_regular(path)
         if isinstance(file, Refusal):
@@ -56,7 +56,7 @@ def holds(path: Path, uid: str) -> bool:
 
 @contextlib.contextmanager
 def alone(folder: Path, busy: str) -> Iterator[None]:
-    """Makes the folder and keeps other processes out; sweeps away what one left half-written."""
+    """Makes the folder, locks out other processes, and deletes half-written files."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # a network file system without locks

@@ -1,4 +1,4 @@
-"""Which instances of an archive to download."""
+"""The query for an archive: which instances to download."""
 
 import calendar
 import contextlib
@@ -13,14 +13,14 @@ from tf_dicom_ce.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """Which instances to download; a UserError if it is not written as DICOM has it."""
+    """A query; UserError if modality or dates are malformed."""
 
     modality: str = "US"  # (0008,0060) Modality
     # Range of (0008,0020) Study Date, e.g. "20240101-20241231", "20240101-" or "20240101"; empty
     # for all.
     dates: str = ""
-    # What (0008,1030) Study Description holds, in any case; matched as a whole if it is a shell
-    # pattern, e.g. "*thyroid*"; empty for all.
+    # Part of (0008,1030) Study Description, in any case; or a shell pattern for the whole of it,
+    # e.g. "*thyroid*"; empty for all.
     description: str = ""
 
     def __post_init__(self):
@@ -38,14 +38,14 @@ class Query:
         return f"of modality {self.modality}" + (f" and dates {self.dates}" if self.dates else "")
 
     def describes(self, description: str) -> bool:
-        """Tells whether a study with this (0008,1030) Study Description is asked for."""
+        """Tells whether a (0008,1030) Study Description matches."""
         pattern = self.description.lower()
         if not re.search(r"[*?[]", pattern):
             return pattern in description.lower()
         return fnmatch.fnmatchcase(description.lower(), pattern)
 
     def months(self) -> Iterator[str]:
-        """The dates month by month, so that no answer is longer than a server gives at once."""
+        """Yields the dates month by month, to keep answers below a server's limit."""
         first, _, last = self.dates.partition("-")
         if not (first and last):
             yield self.dates
@@ -58,7 +58,7 @@ class Query:
 
 
 def _is_range(dates: str) -> bool:
-    """Tells whether this is a day, or a range of days of which one end may be open."""
+    """Tells whether this is a day, or a range of days; one end may be open."""
     if not re.fullmatch(r"[0-9]{8}(-([0-9]{8})?)?|-[0-9]{8}", dates):
         return False
     with contextlib.suppress(ValueError):

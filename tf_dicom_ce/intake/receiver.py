@@ -1,4 +1,4 @@
-"""A receiver: what machines push by C-STORE becomes files of a folder."""
+"""Receives what machines push by C-STORE, as files of a folder."""
 
 import contextlib
 import secrets
@@ -19,24 +19,23 @@ from tf_dicom_ce.whole_files import sync_folder
 if TYPE_CHECKING:
     from pynetdicom.events import Event
 
-_SPARE = 1 << 28  # bytes of the disk that are left alone
+_SPARE = 1 << 28  # bytes of the disk to leave free
 
 
 def receive(folder: Path, host: str, port: int, title: str, callers: Collection[str]) -> None:
-    """Takes what is pushed into a folder, until SIGTERM or Ctrl-C.
+    """Receives instances into a folder, until SIGTERM or Ctrl-C.
 
-    "Success" is answered once a file is whole and on the disk: an instance without this answer is
-    pushed again by its machine. One that is there already is replaced. Every storage SOP class in
-    every transfer syntax is taken, for a machine may wait with its images until its reports are
-    taken.
+    It answers "success" once a file is complete and on the disk; a machine pushes an instance again
+    without this answer. A known instance is replaced. Every storage SOP class and transfer syntax
+    is accepted, because some machines send no images until their reports are accepted.
 
     Args:
-        folder: Made where it is missing; files in it are named after a digest of (0008,0018) SOP
-            Instance UID.
+        folder: Folder to write to; it is made if missing. Files are named by a digest of
+            (0008,0018) SOP Instance UID.
         host: Address to listen at.
-        port: 0 for any that is free.
-        title: Our AE title, which a machine has to call.
-        callers: AE titles that may push; none for any, where only this machine can.
+        port: Port to listen at; 0 for any free one.
+        title: Our AE title, which machines have to call.
+        callers: AE titles that may push; empty for any, allowed only if `host` is this machine.
 
     Raises:
         UserError: The folder or the address cannot be used, or another process receives there.
@@ -44,8 +43,8 @@ def receive(folder: Path, host: str, port: int, title: str, callers: Collection[
     """
     if not callers and host not in LOOPBACK:
         raise UserError(
-            f"--host {host}: other machines can reach it. Name the AE titles that may push by "
-            "--from."
+            f"--host {host}: other machines can reach it. Give the AE titles that may push "
+            "(--from)."
         )
     try:
         from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
@@ -55,12 +54,12 @@ def receive(folder: Path, host: str, port: int, title: str, callers: Collection[
     entity.require_called_aet, entity.require_calling_aet = True, list(callers)
     for context in AllStoragePresentationContexts:
         entity.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES)
-    entity.add_supported_context("1.2.840.10008.1.1")  # C-ECHO, by which machines are set up
+    entity.add_supported_context("1.2.840.10008.1.1")  # C-ECHO, to test the setup of a machine
     inbox = _Inbox(folder)
     handlers = [
         (evt.EVT_C_STORE, inbox.keep),
         (evt.EVT_REJECTED, _tell_rejection),
-        # Not EVT_CONN_CLOSE, which another thread triggers while the last instance is still kept
+        # Not EVT_CONN_CLOSE: another thread triggers it while the last instance is being written
         (evt.EVT_RELEASED, inbox.tell),
         (evt.EVT_ABORTED, inbox.tell),
     ]
@@ -82,7 +81,7 @@ def receive(folder: Path, host: str, port: int, title: str, callers: Collection[
 
 
 class _Inbox:
-    """Where instances go, and what is said of them: never more than their number."""
+    """Writes instances, and prints how many came: never more about them."""
 
     def __init__(self, folder: Path):
         self._folder, self._lock = folder, threading.Lock()
@@ -116,12 +115,12 @@ class _Inbox:
         return SUCCESS
 
     def tell(self, event: "Event") -> None:
-        """Says what came by an association that ends, once."""
+        """Prints, once, how many instances came by an association that ends."""
         with self._lock:
             number = self._counts.pop(event.assoc, 0)
         if number:
             how = "" if event.event.name == "EVT_RELEASED" else "; the association broke off"
-            print(f"{number} instances of {event.assoc.requestor.ae_title!r}{how}", flush=True)
+            print(f"{number} instances from {event.assoc.requestor.ae_title!r}{how}", flush=True)
 
     def _tell_full(self, reason: str) -> None:
         with self._lock:
@@ -137,7 +136,7 @@ class _Inbox:
 def _tell_rejection(event: "Event") -> None:
     given = event.assoc.acceptor.primitive
     print(
-        f"Refused an association of {event.assoc.requestor.ae_title!r} with "
+        f"Refused an association from {event.assoc.requestor.ae_title!r} to "
         f"{event.assoc.requestor.primitive.called_ae_title!r}: {given.reason_str.lower()}",
         flush=True,
     )
@@ -155,7 +154,7 @@ def _open(folder: Path, busy: str) -> Iterator[None]:
 
 
 def _wait_for_the_end() -> None:
-    """Returns after SIGTERM, which is no reason to die in the middle of a file."""
+    """Waits for SIGTERM, which must not end the process in the middle of a file."""
     end = threading.Event()
     before = signal.signal(signal.SIGTERM, lambda *_: end.set())
     try:

@@ -1,7 +1,7 @@
-"""The user's secret, by which patients get pseudonyms.
+"""The user's secret, the key of all pseudonyms.
 
-A plain hash of a seven-digit number is undone in seconds by trying them all; one keyed with a
-secret is not. The secret stays in the user's configuration folder, outside of every output.
+A plain hash of a seven-digit number can be undone in seconds by trying all numbers; a hash with a
+secret key cannot. The secret stays in the user's configuration folder, outside of every output.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ _LENGTH = 32
 
 
 def load_secret() -> bytes:
-    """32 random bytes, made at the first call, the same ones for this user on this machine."""
+    """Returns 32 random bytes, made at the first call, the same for this user and machine."""
     path = config_folder() / "secret"
     try:
         if not path.exists():
@@ -26,8 +26,8 @@ def load_secret() -> bytes:
         secret = path.read_bytes()
     except OSError as error:
         raise UserError(
-            f"{path}: {error.strerror}. The secret that patients are keyed with is kept there; "
-            "set XDG_CONFIG_HOME to a folder you can write."
+            f"{path}: {error.strerror}. This file keeps the secret key of patients' pseudonyms; "
+            "set XDG_CONFIG_HOME to a folder that you can write."
         ) from None
     if len(secret) != _LENGTH:
         raise UserError(f"{path}: {len(secret)} bytes instead of {_LENGTH}. Restore or delete it.")
@@ -35,13 +35,13 @@ def load_secret() -> bytes:
 
 
 def pseudonym(secret: bytes, kind: str, value: str) -> str:
-    """HMAC-SHA256 of a value, 32 hex digits; equal values of two kinds ("PatientID") differ."""
+    """Returns HMAC-SHA256 of kind (e.g. "PatientID") and value, 32 hex digits."""
     message = f"{kind}\0{value}".encode(errors="surrogateescape")
     return hmac.new(secret, message, hashlib.sha256).hexdigest()[:32]
 
 
 def _make(path: Path) -> None:
-    """Of two processes the first one wins, and both read its secret."""
+    """Makes the secret; if two processes do so, both use that of the first."""
     make_folder(path.parent)
     beside = path.with_name(f".secret.{os.getpid()}.{secrets.token_hex(4)}")
     beside.touch(0o600, exist_ok=False)

@@ -1,4 +1,4 @@
-"""What a user may give as data, to a folder of files: a folder, an archive, or a PACS."""
+"""Turns a source (a folder, a zip or tar, or a PACS) into a folder of files."""
 
 import lzma
 import shutil
@@ -22,7 +22,7 @@ from tf_dicom_ce.user_folders import cache_folder
 from tf_dicom_ce.whole_files import making
 
 _BLOCK = 1 << 20
-_SPARE = 1 << 30  # bytes of the disk that are left alone
+_SPARE = 1 << 30  # bytes of the disk to leave free
 _DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError),
     *(lzma.LZMAError, RuntimeError, NotImplementedError, ValueError),
@@ -30,14 +30,16 @@ _DAMAGED = (
 
 
 def open_source(source: str, query: Query) -> Path:
-    """Brings the files of a source to this machine where they are not.
+    """Returns the folder of a source's files.
 
-    Those of a zip or tar, or of what the query asks a PACS for, go to a folder in the
-    user's cache, readable for this user alone. It can be deleted at any time. A UserError tells if
-    there is no such thing, or the PACS does not give what was asked for.
+    A zip or tar is unpacked, and the query's instances of a PACS are downloaded, into a folder in
+    the user's cache. Only this user can read it; it can be deleted at any time.
+
+    Raises:
+        UserError: The source does not exist, cannot be used, or has nothing of the query.
     """
     if not source.strip():
-        raise UserError(f"'{source}' names no source. Give a folder, a zip or tar, or a URL.")
+        raise UserError(f"'{source}' is no source. Give a folder, a zip or tar, or a URL.")
     if not is_address(source):
         path = Path(source)
         if not path.is_file():
@@ -47,9 +49,10 @@ def open_source(source: str, query: Query) -> Path:
         return unpack(path, unpacked_folder())
     if travels_unencrypted(source):
         print(
-            f"{source}: images and credentials travel unencrypted; better https.", file=sys.stderr
+            f"{source}: images and credentials travel unencrypted. Prefer an https address.",
+            file=sys.stderr,
         )
-    # A folder for each query: an earlier, wider one must not add to this one.
+    # A folder per query: files of an earlier, wider query must not count.
     name = pseudonym(load_secret(), "query", str(query))
     folder = download_folder(source) / name
     if source.startswith("dicom://"):
@@ -66,27 +69,27 @@ def open_source(source: str, query: Query) -> Path:
 
 
 def is_address(source: str) -> bool:
-    """Tells a PACS from a path."""
+    """Tells whether a source is the address of a PACS."""
     return source.startswith(("http://", "https://", "dicom://"))
 
 
 def download_folder(url: str) -> Path:
-    """Where everything that was downloaded from a PACS lies: a folder and a journal a query."""
+    """Returns the folder of all downloads from a PACS: a folder and a journal per query."""
     return cache_folder() / "pacs" / pseudonym(load_secret(), "PACS", url.rstrip("/"))
 
 
 def unpacked_folder() -> Path:
-    """Where unpacked archives lie: a folder each, by content."""
+    """Returns the folder of unpacked archives: a folder each, by content."""
     return cache_folder() / "unpacked"
 
 
 def unpacked_name(content: str) -> str:
-    """The name of the folder of an archive, by the digest of its content."""
+    """Returns the name of an archive's folder, by the digest of its content."""
     return pseudonym(load_secret(), "archive", content)
 
 
 def is_archive(path: Path) -> bool:
-    """True for a zip or tar, compressed or not, by its content."""
+    """Tells by the content whether a file is a zip or tar, compressed or not."""
     try:
         return path.is_file() and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
     except (OSError, *_DAMAGED):
@@ -94,14 +97,18 @@ def is_archive(path: Path) -> bool:
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Unpacks a zip or tar once, into a folder of its own below `folder`, for this user alone.
+    """Unpacks a zip or tar once, into its own private folder below `folder`; returns it.
 
-    A second call finds it unpacked, wherever the archive lies now. Only regular files are taken,
-    under names that cannot leave the folder. The bytes are counted as they come, so that an archive
-    that lies about its size fills no disk. Archives within the archive stay what they are. One that
-    is damaged, encrypted, or larger than the disk gives a UserError.
+    A second call finds it, even if the archive was moved. Only regular files are unpacked, under
+    names that cannot leave the folder. Bytes are counted as they come, so an archive that lies
+    about its size cannot fill the disk. Archives within the archive are not unpacked.
+
+    Raises:
+        UserError: The archive is damaged, encrypted, or larger than the disk.
     """
     (content,) = digests(archive.parent, [archive.name], source=archive).values()
+    if not content:
+        raise UserError(f"{archive} cannot be read. Give one that you can read.")
     target = folder / unpacked_name(content)
     if target.is_dir():
         return target
@@ -109,7 +116,7 @@ def unpack(archive: Path, folder: Path) -> Path:
         with making(target) as beside:
             _unpack(archive, beside, shutil.disk_usage(folder).free - _SPARE)
     except (OSError, *_DAMAGED) as error:
-        # The operating system's errors have numbers, those of gzip and bzip2 have none.
+        # Errors of the operating system have numbers, those of gzip and bzip2 do not.
         if isinstance(error, OSError) and error.errno is not None:
             raise UserError(f"{archive}: {error.strerror}. Give one that you can read.") from None
         raise UserError(
@@ -138,7 +145,7 @@ def _unpack(archive: Path, folder: Path, budget: int) -> None:
 
 
 def _members(packed: BinaryIO) -> Iterator[tuple[str, BinaryIO]]:
-    """Names and contents of the regular files."""
+    """Yields names and contents of the regular files."""
     if zipfile.is_zipfile(packed):
         with zipfile.ZipFile(packed) as files:
             for info in files.infolist():
@@ -152,12 +159,12 @@ def _members(packed: BinaryIO) -> Iterator[tuple[str, BinaryIO]]:
         for info in files:
             if info.isreg():
                 yield info.name, files.extractfile(info)
-        while files.fileobj.read(_BLOCK):  # to the end, where the checksum is
+        while files.fileobj.read(_BLOCK):  # read to the end, where the checksum is
             pass
 
 
 def _place(folder: Path, name: str, number: int) -> Path:
-    """Where a member goes: inside `folder`, and where nothing else is."""
+    """Returns a free path for a member, inside `folder`."""
     parts = [part for part in PurePosixPath(name).parts if part not in ("/", "..", ".")]
     target = folder.joinpath(*parts)
     fits = parts and all(len(part.encode(errors="surrogateescape")) < 256 for part in parts)

@@ -1,4 +1,4 @@
-"""Small pictures of files, for pages."""
+"""Makes small pictures of files, for HTML pages."""
 
 import base64
 import io
@@ -15,7 +15,7 @@ _SIZE = (240, 180)
 
 
 def thumbnails(index: Index, reader: ImageReader, rows: Collection[int]) -> dict[int, str]:
-    """Row number to a JPEG, base64; rows that cannot be decoded are left out."""
+    """Returns row number to base64 JPEG; leaves out rows that cannot be decoded."""
     rows = sorted(rows)
     images = [Sample(index.rows[row].path, row, None) for row in rows]
     return {

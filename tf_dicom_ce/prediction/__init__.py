@@ -1,1 +1,1 @@
-"""An exported head over a whole source of images: DICOM results, overlays and a table."""
+"""Runs an exported head on a whole source: DICOM results, overlays and a table."""

@@ -1,4 +1,4 @@
-"""A head, and its pass over the images of an index, which goes on where an earlier one ended."""
+"""Runs a head on the images of an index; a repeated run continues an interrupted one."""
 
 import collections
 import dataclasses
@@ -37,21 +37,21 @@ from tf_dicom_ce.saved_model.reading import load_head
 from tf_dicom_ce.whole_files import write_table
 from tf_dicom_ce.workers import guarded_map
 
-_Skipped = list[tuple[str, str, Refusal]]  # path, number of the frame or "", and why
-_TOGETHER = 8  # images that the head is given at once
+_Skipped = list[tuple[str, str, Refusal]]  # path, number of the frame or "", reason
+_TOGETHER = 8  # images per batch of the head
 _FILE_SECONDS = 900.0  # for the results of a file: a cine may have thousands of frames
-_READERS = 4  # processes at most: each may hold decoded frames of a cine ready
+_READERS = 4  # processes at most, because each may hold decoded frames of a cine
 
 
 class Head:
-    """A head with the encoder inside, for images of mixed sizes.
+    """A head with its encoder, for images of mixed sizes.
 
     Args:
         path: As for `load_head`, which may raise UserError.
-        codes: What class names mean, see `results.codes.read_codes`; by default the built-in table.
+        codes: Codes of classes, see `results.codes.read_codes`; by default the built-in table.
 
     Attributes:
-        model: How results name it.
+        model: The model as results name it.
     """
 
     def __init__(self, path: Path, codes: Mapping[str, Coded] | None = None):
@@ -62,15 +62,15 @@ class Head:
     def answer(self, pixels: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
         """Answers some images in one batch.
 
-        Each is brought to the model's size as training's store does it, which the signature then
-        leaves as it is: so sizes may be mixed, and memory is bounded by the model's size.
+        Each image is first resized to the model's size, exactly as for training. So sizes may be
+        mixed, and the model's size bounds the memory.
 
         Args:
             pixels: Gray levels, uint8 [H, W] each; at least one image.
 
         Returns:
-            For each image perhaps `familiarity`, and `mask` uint8 [H, W], or `class_id` int32 and
-            `probabilities` float32 [K].
+            For each image `mask` uint8 [H, W], or `class_id` int32 and `probabilities` float32 [K];
+            and `familiarity`, if the head has it.
         """
         size = self._head.image_size
         found = self._head(tf.stack([resize(image[..., np.newaxis], size) for image in pixels]))
@@ -85,16 +85,16 @@ class Head:
 
 @dataclasses.dataclass
 class Pass:
-    """What a pass came to."""
+    """The outcome of a run over a source."""
 
-    images: int  # of the source that were asked for
-    before: int  # how many of them had an answer already
-    new: int = 0  # how many of them this pass answered
-    pictures: int = 0  # how many of those are PNG or JPEG, which get no DICOM result
-    made_up: int = 0  # how many of those have a DICOM result with made-up UIDs
+    images: int  # number of chosen images of the source
+    before: int  # how many of them were answered before
+    new: int = 0  # how many of them were answered now
+    pictures: int = 0  # how many of the new ones are PNG or JPEG, which get no DICOM result
+    made_up: int = 0  # how many of the new ones have a DICOM result with made-up UIDs
     # Files and frames without an answer, by code.
     skipped: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    # DICOM results in the folder, relative to it, in the order they were made.
+    # DICOM results, relative to the folder, oldest first.
     dicom: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -210,7 +210,7 @@ def _findings(
 
 
 def _images(index: Index, choice: str) -> tuple[list[Sample], dict[str, str]]:
-    """The chosen frames by number, and the files' names in the results by path."""
+    """Returns the chosen frames by number, and path to name of the file in the results."""
     secret, contents = load_secret(), digests(index.root, [row.path for row in index.rows])
     names = {
         path: pseudonym(secret, "result", f"{path}\0{content}")
@@ -227,7 +227,7 @@ def _images(index: Index, choice: str) -> tuple[list[Sample], dict[str, str]]:
 def _answers(
     head: Head, reader: ImageReader, images: list[Sample], skipped: _Skipped
 ) -> Iterator[tuple[Sample, SourceImage, dict[str, np.ndarray]]]:
-    """Decodes and answers as results are asked for; notes what cannot be read."""
+    """Decodes and answers images lazily; appends refusals to `skipped`."""
     reader = SourceReader(**vars(reader))
     found = decode_images(reader, images, min(_READERS, os.cpu_count() or 1))
     while group := list(itertools.islice(found, _TOGETHER)):

@@ -1,4 +1,4 @@
-"""Results to an application entity by C-STORE."""
+"""Sends results to an application entity by C-STORE."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,13 +7,13 @@ from pydicom.filereader import read_file_meta_info
 
 from tf_dicom_ce.intake.dimse_peer import SUCCESS, BrokenError, Kind, Line, Peer
 
-# Warnings (PS3.4 B.2.3): it is stored, though elements were coerced, dropped or do not fit its
-# class; and it was there before (PS3.7 C.5.5).
+# Warnings (PS3.4 B.2.3): it is stored, but elements were coerced or dropped, or do not fit its
+# class. The last status (PS3.7 C.5.5): it was stored before.
 _STORED = (SUCCESS, 0xB000, 0xB006, 0xB007, 0x0111)
 
 
 def send(peer: Peer, folder: Path, batch: Sequence[str]) -> dict[str, str]:
-    """Sends some files over one association; returns those that were refused, and why."""
+    """Sends files over one association; returns refused files, and why."""
     metas = [read_file_meta_info(folder / file) for file in batch]
     pairs = {(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID) for meta in metas}
     kind = Kind("C-STORE of SEG and SR", "have it accept them", tuple(sorted(pairs)))

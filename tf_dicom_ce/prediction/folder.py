@@ -1,4 +1,4 @@
-"""The folder of results: one process at a time, one model, nothing half-written, and its tables."""
+"""Keeps a folder of results: one process at a time, one model, no half-written files."""
 
 import contextlib
 import csv
@@ -16,29 +16,29 @@ from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.results.model import SOFTWARE, Model
 from tf_dicom_ce.whole_files import as_csv, sole, write_json, write_table
 
-#: Folders in it, which are columns of `predictions.csv`, too.
+#: Its folders, which are also columns of `predictions.csv`.
 OUTPUTS = ("seg", "sr", "overlay")
 _LOCK = ".lock"
 Row = dict[str, str]
-_PART = re.compile(r"\.\d+\.part\.")  # as `whole_files.replacing` names what it writes beside
+_PART = re.compile(r"\.\d+\.part\.")  # names of temporary files of `whole_files.replacing`
 
 
 @contextlib.contextmanager
 def open_results(folder: Path, model: Model, reader: ImageReader, choice: str) -> Iterator[None]:
-    """Makes the folder, or opens it to go on.
+    """Makes the folder, or opens it to continue.
 
-    `model.json` keeps whose results they are, how images are cropped, blackened and left out, which
-    frames are chosen (a result is of all of them), and the version of this package.
+    `model.json` keeps the model of the results, how images are cropped, blackened and excluded, the
+    choice of frames (a result is about all of them), and the version of this package.
 
     Raises:
-        UserError: The folder cannot be written, now or while the context lasts; another process
-            is at work in it; it holds results of another model, version or setting, which is named,
-            or something else.
+        UserError: The folder cannot be written, now or within the context; another process uses it;
+            it holds other files, or results of another model, version or setting, which the message
+            names.
     """
     content = {**dataclasses.asdict(model), "frames": choice}
     content |= {"find_sector": reader.find_sector, "blank_outside": reader.blank_outside}
     content |= {"exclude": sorted(flag.slug for flag in reader.exclude), "software": SOFTWARE}
-    content = json.loads(json.dumps(content))  # as it is read: lists for tuples
+    content = json.loads(json.dumps(content))  # as when read: lists instead of tuples
     busy = f"--out {folder}: another process writes here. Wait for it, or choose another folder."
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,8 +46,8 @@ def open_results(folder: Path, model: Model, reader: ImageReader, choice: str) -
         foreign = {path.name for path in folder.iterdir()} - {_LOCK}
         if foreign and not path.exists():
             raise UserError(
-                f"--out {folder}: holds something else than results ({min(foreign)}). Choose an "
-                "empty folder, or one of earlier results."
+                f"--out {folder}: holds other files than results ({min(foreign)}). Choose an "
+                "empty folder, or a folder of earlier results."
             )
         with sole(folder / _LOCK, busy):
             if path.exists():
@@ -56,19 +56,19 @@ def open_results(folder: Path, model: Model, reader: ImageReader, choice: str) -
             for place in (folder, *(folder / name for name in OUTPUTS)):
                 place.mkdir(exist_ok=True)
                 for part in place.iterdir():
-                    if _PART.match(part.name):  # left behind by a kill
+                    if _PART.match(part.name):  # a killed process left it
                         part.unlink(missing_ok=True)
             yield
     except OSError as error:
         raise UserError(
-            f"--out {folder}: cannot be written ({error.strerror}). Make room, or choose a folder "
-            "you can write; the same command goes on where it stopped."
+            f"--out {folder}: cannot be written ({error.strerror}). Free space, or choose a folder "
+            "that you can write. The same command continues where this one stopped."
         ) from None
 
 
 def _require_same(folder: Path, before: dict, now: dict) -> None:
     differences = [
-        f"{key.replace('_', ' ')} {_short(before.get(key))}, and now {_short(now[key])}"
+        f"{key.replace('_', ' ')} {_short(before.get(key))}, but now {_short(now[key])}"
         for key in now
         if before.get(key) != now[key]
     ]
@@ -80,27 +80,27 @@ def _require_same(folder: Path, before: dict, now: dict) -> None:
 
 
 def _short(value: object) -> str:
-    """A value in a message; of a digest the beginning."""
+    """Returns a value for a message; a digest is shortened."""
     text = "not recorded" if value is None else str(value)
     return text[:12] + "…" if len(text) == 64 else text
 
 
 def result_uid(path: Path) -> str:
-    """(0008,0018) SOP Instance UID of a DICOM result."""
+    """Returns (0008,0018) SOP Instance UID of a DICOM result."""
     return str(read_file_meta_info(path).MediaStorageSOPInstanceUID)
 
 
 class Journal:
-    """A CSV that grows by whole rows: what was added is there, and whole, after a kill at any time.
+    """A CSV that grows by whole rows: after a kill at any time, all added rows are complete.
 
     Attributes:
-        rows: All of them, those that were found in the file first.
+        rows: All rows; those found in the file come first.
     """
 
     def __init__(
         self, path: Path, columns: Sequence[str], keep: Callable[[list[Row]], list[Row]] = list
     ):
-        """Opens the file, or makes it; of the earlier rows there stay those that `keep` returns.
+        """Opens the file, or makes it; of its earlier rows, keeps those that `keep` returns.
 
         Raises:
             UserError: The file has other columns.
@@ -110,14 +110,14 @@ class Journal:
         write_table(path, columns, self.rows)
 
     def add(self, *rows: Row) -> None:
-        """Adds rows for good."""
+        """Adds rows, in the file, too."""
         with self._path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
             file.write(as_csv(self._columns, rows))
         self.rows += rows
 
 
 def _whole_rows(path: Path, columns: Sequence[str]) -> list[Row]:
-    """The rows of the file but one that was cut off at its end."""
+    """Returns the rows of the file, without a last row that was cut off."""
     if not path.exists():
         return []
     text = path.read_bytes().rpartition(b"\n")[0].decode(errors="replace")

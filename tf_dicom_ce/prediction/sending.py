@@ -1,4 +1,4 @@
-"""Results to a PACS, each once: by STOW-RS or C-STORE."""
+"""Sends results to a PACS, each once, by STOW-RS or C-STORE."""
 
 import contextlib
 import functools
@@ -21,59 +21,59 @@ from tf_dicom_ce.prediction.folder import Journal, result_uid
 from tf_dicom_ce.progress import Bar
 
 _BATCH_FILES, _BATCH_BYTES = 8, 8 << 20
-#: Sends some files of a folder; returns those that were refused, and why.
+#: Sends some files of a folder; returns refused files, and why.
 Send = Callable[[Path, Sequence[str]], dict[str, str]]
 
 
 class Stored(NamedTuple):
-    """What the server has."""
+    """Numbers of results at the server."""
 
-    instances: int  # results that are stored, by earlier calls too
-    sent: int  # how many of them by this call
-    refused: int  # results that the server would not take
+    instances: int  # results that are stored, including those of earlier calls
+    sent: int  # how many of them this call sent
+    refused: int  # results that the server refused
 
 
 def check_target(url: str) -> None:
-    """Looks at the address before any work is done for it.
+    """Checks the address before the work begins.
 
     Raises:
-        UserError: It is none, or results and credentials could be read on their way by http.
+        UserError: It is malformed, or http, so that others could read results and credentials.
     """
     if url.startswith("dicom://"):
         dimse_peer.checked_address(url)
         if travels_unencrypted(url):
-            print(f"{url}: results travel unencrypted; better https.", file=sys.stderr)
+            print(f"{url}: results travel unencrypted. Prefer an https address.", file=sys.stderr)
         return
     checked_address(url)
     if travels_unencrypted(url):
         raise UserError(
             f"--send {url}: results and credentials would travel unencrypted. Give an https "
-            "address, or one of this machine that a tunnel or proxy encrypts."
+            "address, or the local end of an encrypted tunnel or proxy."
         )
 
 
 def store(
     url: str, credentials: Credentials, folder: Path, files: Sequence[str], progress: bool = True
 ) -> Stored:
-    """Sends what has not been sent to this address before.
+    """Sends files that were not sent to this address before.
 
-    A kill costs at most one batch that is sent again; its instances have the same UIDs, so the
-    server has them once.
+    After a kill, at most one batch is sent again; its instances have the same UIDs, so the server
+    keeps them once.
 
     Args:
-        url: Of a DICOMweb service, or dicom://AET@HOST:PORT.
-        credentials: For a DICOMweb service.
-        folder: Holds the files; `stored.csv` in it keeps what was taken.
+        url: Address of a DICOMweb service, or dicom://AET@HOST:PORT.
+        credentials: Credentials for a DICOMweb service.
+        folder: Folder of the files; its `stored.csv` lists those that the server has.
         files: DICOM files, relative to the folder.
         progress: Shows a bar on standard error.
 
     Raises:
-        UserError: The service cannot be used, or takes nothing.
+        UserError: The service cannot be used, or refuses all files.
     """
     with _connected(url, credentials) as send:
         url = url.rstrip("/")
         journal = Journal(folder / "stored.csv", ("url", "file", "uid"))
-        # By UID: a result that was made anew of more or fewer frames is another one.
+        # By UID, because a result that was made anew of other frames is another one.
         taken = {row["uid"] for row in journal.rows if row["url"] == url}
         uids = {file: result_uid(folder / file) for file in files}
         missing = [file for file in files if uids[file] not in taken]
@@ -90,14 +90,14 @@ def store(
     if missing and not sent:
         raise UserError(
             f"{url} took none of the {len(missing)} results ({', '.join(sorted(reasons))}); "
-            "check that it accepts SEG and SR, and start again to send them."
+            "check that it accepts SEG and SR, and repeat the command."
         )
     return Stored(before + sent, sent, len(missing) - sent)
 
 
 @contextlib.contextmanager
 def _connected(url: str, credentials: Credentials) -> Iterator[Send]:
-    """What sends to an address."""
+    """Yields a function that sends to an address."""
     check_target(url)
     if url.startswith("dicom://"):
         with dimse_peer.Peer(url) as peer:
@@ -108,7 +108,7 @@ def _connected(url: str, credentials: Credentials) -> Iterator[Send]:
 
 
 def _batches(folder: Path, files: Sequence[str]) -> Iterator[list[str]]:
-    """Groups files that are sent at once: few, and of bounded size unless one alone is larger."""
+    """Groups files into batches of limited number and size; a larger file is sent alone."""
     batch, size = [], 0
     for file in files:
         own = (folder / file).stat().st_size

@@ -1,4 +1,4 @@
-"""Results to a DICOMweb service by STOW-RS."""
+"""Sends results to a DICOMweb service by STOW-RS."""
 
 import secrets
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from tf_dicom_ce.intake.dicomweb_server import Server, value
 from tf_dicom_ce.prediction.folder import result_uid
 
 _STORED, _FAILED, _INSTANCE, _REASON = "00081199", "00081198", "00081155", "00081197"
-# (0008,1197) Failure Reason of what the server had before: 0111H of PS3.7 C.5.5, B00EH of Azure.
+# (0008,1197) Failure Reason of an instance stored before: 0111H (PS3.7 C.5.5), B00EH (Azure).
 _ALREADY_STORED = {"273", "45070"}
 
 
 def send(server: Server, folder: Path, batch: Sequence[str]) -> dict[str, str]:
-    """Sends some files in one request; returns those that were refused, and why."""
+    """Sends files in one request; returns refused files, and why."""
     boundary = secrets.token_hex(16)
     content = b"".join(
         b"--%b\r\nContent-Type: application/dicom\r\n\r\n%b\r\n"
@@ -40,14 +40,14 @@ def send(server: Server, folder: Path, batch: Sequence[str]) -> dict[str, str]:
     left = [file for file in batch if file not in told] if refusal else []
     if len(batch) == 1:
         return refused | dict.fromkeys(left, refusal)
-    # One of them may spoil the others, or together they are too large.
+    # One file may spoil the batch, or the batch is too large: send each file alone.
     for one in left:
         refused |= send(server, folder, [one])
     return refused
 
 
 def _outcomes(folder: Path, batch: Sequence[str], rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Each file that the server names, and why it refused it; "" if it has it."""
+    """Returns each file that the server names, and why it refused it; "" if it has it."""
     told = {}
     for row in rows:
         for item in _items(row, _STORED):
@@ -62,7 +62,7 @@ def _outcomes(folder: Path, batch: Sequence[str], rows: Sequence[dict[str, Any]]
 
 
 def _items(row: dict[str, Any], tag: str) -> list[dict[str, Any]]:
-    """The items of a sequence in DICOM JSON."""
+    """Returns the items of a sequence in DICOM JSON."""
     element = row.get(tag)
     values = element.get("Value") if isinstance(element, dict) else None
     return [item for item in values or [] if isinstance(item, dict)]

@@ -83,9 +83,9 @@ def in_float32(model: keras.Layer) -> keras.Layer:
     config = keras.saving.serialize_keras_object(model)
     config.pop("compile_config", None)
     policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")  # of what has none of its own
+    keras.config.set_dtype_policy("float32")  # of layers without their own policy
     try:
-        # The model is there: what it is made of is trusted.
+        # The model is in memory already, so its parts are trusted.
         copy = keras.saving.deserialize_keras_object(_replaced(config), safe_mode=False)
     finally:
         keras.config.set_dtype_policy(policy)

@@ -118,7 +118,7 @@ def _fingerprint(sop_classes: frozenset[str], tags: tuple[Tag, ...]) -> str:
         }
         for tag in tags
     ]
-    # Without what came to the default classes later, so that runs of before go on.
+    # Without the class that joined the defaults later, so that earlier runs continue.
     classes = sorted(sop_classes - {"1.2.840.10008.5.1.4.1.1.6.2"})
     text = json.dumps([_RULES_VERSION, classes, content], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
