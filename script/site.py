@@ -1,12 +1,15 @@
-"""What MkDocs adds to `docs/`: pages from elsewhere in the repository, and the API of the package.
+"""What MkDocs adds to `docs/`: pages from elsewhere in the repository, notebooks, and the API.
 
 Links that lead out of `docs/` lead to these: README is the first page; a file of source code is a
 page that shows it.
 """
 
+import base64
+import json
 import pkgutil
 import posixpath
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -37,6 +40,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the pages."""
     for name, page in _PAGES.items():
         files.append(File.generated(config, page, content=(_ROOT / name).read_text()))
+    for notebook in sorted((_ROOT / "docs" / "notebooks").glob("*.ipynb")):
+        for name, content in _shown_notebook(notebook):
+            files.append(File.generated(config, f"notebooks/{name}", content=content))
     linked = (link for file in files.documentation_pages() for link in _leaving(file))
     for path in sorted(set(linked) - _PAGES.keys()):
         files.append(File.generated(config, _source_page(path), content=_shown(path)))
@@ -57,6 +63,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         to = _PAGES.get(path) or path.removeprefix("docs/")
         if to == path:
             to = _source_page(path)
+        to = re.sub(r"\.ipynb$", ".md", to)
         return before + posixpath.relpath(to, posixpath.dirname(page.file.src_uri) or ".") + after
 
     return _LINK.sub(turned, markdown)
@@ -93,6 +100,24 @@ def _shown(path: str) -> str:
         content = place.read_text()
     language = {".py": "python"}.get(place.suffix, place.suffix.removeprefix("."))
     return f"{_UNSEARCHED}# {path}\n\n````{language}\n{content}\n````\n"
+
+
+def _shown_notebook(path: Path) -> Iterator[tuple[str, str | bytes]]:
+    """A notebook as a page, behind its pictures; names and contents."""
+    parts, pictures = [], 0
+    for cell in json.loads(path.read_text())["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        for output in cell.get("outputs", ()):
+            if output["output_type"] == "stream":
+                parts.append(f"```text\n{''.join(output['text']).rstrip()}\n```")
+            if picture := output.get("data", {}).get("image/png"):
+                pictures += 1
+                name = f"{path.stem}-{pictures}.png"
+                parts.append(f"![What the cell draws]({name})")
+                yield name, base64.b64decode(picture)
+    parts.append(f'<a href="../{path.name}" download>Download this notebook</a>')
+    yield f"{path.stem}.md", "\n\n".join(parts) + "\n"
 
 
 def _style() -> str:

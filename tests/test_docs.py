@@ -11,6 +11,8 @@ from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Code
 
 DOCS = Path(__file__).parents[1] / "docs"
+PROSE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "mkdocs.yml", "setup.cfg")
+PROSE += ("docs", "export", "script", "tf_dicom_ce", "benchmarks")
 
 
 def test_every_code_is_documented_with_its_remedy():
@@ -50,6 +52,13 @@ def _texts(path: Path) -> str:
     return "\n".join(lines)
 
 
+def test_spelling(program):
+    """Of pages, docstrings, comments and messages."""
+    command = [program("codespell", "codespell"), *PROSE]
+    done = subprocess.run(command, cwd=DOCS.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_tables_render_whole():
     """A blank line within a table ends it, and a cell more or less shifts a row."""
     root = DOCS.parent
@@ -82,6 +91,12 @@ def test_the_site_is_whole(tmp_path):
         'id="tf_dicom_ce.models.gan.ContextEncoderGAN"'
         in (tmp_path / "api/models/index.html").read_text()
     )
+    notebooks = tmp_path / "notebooks"
+    assert (
+        '<img alt="What the cell draws" src="../arrays-1.png"'
+        in (notebooks / "arrays/index.html").read_text()
+    )
+    assert (notebooks / "arrays-1.png").read_bytes().startswith(b"\x89PNG")
     assert "class ContextEncoderGAN" in re.sub(
         "<[^>]*>", "", (tmp_path / "source/tf_dicom_ce/models/gan-py/index.html").read_text()
     )

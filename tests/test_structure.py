@@ -16,7 +16,7 @@ for line in (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text().splitlin
 WITHOUT_TENSORFLOW = (
     *("__init__", "errors", "config", "config_file", "workers", "child_process"),
     *("whole_files", "user_tables", "dicom", "tags", "intake", "phantom", "masks"),
-    *("user_folders", "wording", "results", "templates", "audit_log"),
+    *("user_folders", "wording", "results", "templates", "audit_log", "progress"),
 )
 
 

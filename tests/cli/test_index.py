@@ -1,6 +1,7 @@
 """`index` from the command line."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGLSLossless
 
 from tf_dicom_ce.cli import main
+from tf_dicom_ce.tags.schema import TagSchema
 
 
 @pytest.fixture
@@ -58,6 +60,32 @@ def test_the_page_shows_blackened_pictures(index, write, monkeypatch):
     assert shown[0][:30].any()
     assert not shown[-1][:30].any()
     np.testing.assert_array_equal(shown[-1][50:100, 40:120], screen[50:100, 40:120])
+
+
+def test_a_schema_to_fill_in(index, write, ramp, tmp_path):
+    """It changes nothing as it is; filled in, it maps, and is kept."""
+    values = ['US THYRIOD "A"', 'us  thyriod "a"', "WARD\\LEBER\x7f", "US LIVER"]
+    for k, value in enumerate(values):
+        write(f"data/{k}", ramp + np.uint8(k), StudyDescription=value.split("\\"), PatientID=str(k))
+    _, folder, said = index("report")
+    path = folder / "tags.toml"
+    assert f"fill in {path} and give it as --tags" in said.out
+    assert path.stat().st_mode & 0o077 == 0
+    text = path.read_text()
+    hint = '# 2 files; close to "US THYROID BIOPSY": ["thyroid", "nodule"]'
+    assert rf'# "US THYRIOD \"A\"" = []  {hint}' in text.splitlines()
+    assert '# "WARD" = []  # 1 files' in text.splitlines()
+    assert '"probe"' not in text  # nothing is unmapped there
+    assert TagSchema.load(path).fingerprint == TagSchema.load("ultrasound").fingerprint
+
+    filled = re.sub(r'# (".*") = \[\]', r'\1 = ["thyroid"]', text)
+    path.write_text(filled)
+    code, _, said = index("report", "--tags", str(path))
+    assert code == 0
+    assert "study: 4 mapped" in said.out
+    assert path.read_text() == filled
+    counts = json.loads((folder / "coverage.json").read_text())["tags"]["study"]["labels"]
+    assert (counts["thyroid"], counts["liver"]) == (3, 1)
 
 
 def test_help_lists_the_flags(capsys):

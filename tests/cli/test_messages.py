@@ -1,11 +1,14 @@
 """Every kind of mistake: the message names what was given, and what to do."""
 
+import configparser
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tf_dicom_ce.cli import main
+from tf_dicom_ce.errors import EXTRAS
 
 LABELS = {
     "no-column": "path,quality\na,1\n",
@@ -138,3 +141,13 @@ def test_one_message_names_what_came_and_what_to_do(
     for left in (folder / "runs", folder / "out", folder / "studies"):  # begun
         shutil.rmtree(left, ignore_errors=True)
     assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("extra", ["pacs", "serve", "study", "dask"])
+def test_a_library_of_an_extra_is_named_with_its_command(extra):
+    declared = configparser.ConfigParser()
+    declared.read(Path(__file__).parents[2] / "setup.cfg")
+    lines = declared["options.extras_require"][extra].split("\n")
+    names = {line.split()[0].replace("-", "_") for line in lines if line.strip()}
+    assert names
+    assert names <= set(EXTRAS)

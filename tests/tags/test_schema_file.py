@@ -257,3 +257,71 @@ def test_fingerprint_follows_the_meaning_not_the_layout(load):
     ]
     fingerprints = {load(**change).fingerprint for change in changes}
     assert len(fingerprints | {original}) == len(changes) + 1
+
+
+MORE = """\
+name = "more"
+extends = "own.toml"
+
+[[tag]]
+name = "study"
+ignore = ["US "]
+patterns = [{ regex = "lung.*liver", labels = ["liver"] }]
+
+[tag.map]
+"b" = []
+"US HEART" = ["chest"]
+
+[[tag]]
+name = "side"
+element = "Laterality"
+labels = ["left"]
+map = { "L" = ["left"] }
+"""
+
+
+@pytest.fixture
+def extend(load, tmp_path):
+    load()
+
+    def load_schema(toml):
+        (tmp_path / "more.toml").write_text(toml)
+        return TagSchema.load(tmp_path / "more.toml")
+
+    return load_schema
+
+
+def test_a_schema_that_extends_another(extend, tmp_path):
+    """It adds to the tags of the other, stands above them, and has tags of its own behind."""
+    schema = extend(MORE)
+    assert schema.name == "more"
+    assert schema.labels == ("liver", "chest", "linear", "left")
+    study, probe, _ = schema.tags
+    assert {value: labels for value, (_, labels) in study.exact.items()} == {
+        "a": ("liver",),
+        "b": (),
+        "us heart": ("chest",),
+    }
+    assert [pattern.pattern for pattern, _ in study.patterns] == ["lung.*liver", "lung"]
+    assert study.ignore == {"us"}
+    own = TagSchema.load(tmp_path / "own.toml")
+    assert probe == own.tags[1]
+    assert extend('name = "same"\nextends = "own.toml"\n').fingerprint == own.fingerprint
+    assert extend('name = "us"\nextends = "ultrasound"\n').tags == TagSchema.load("ultrasound").tags
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ('"own.toml"', '"gone"', 2, "no tag schema 'gone': give the path of a TOML file"),
+        ('"own.toml"', '"more.toml"', 2, "'extends' leads by 'more.toml' back to this file"),
+        ("ignore =", "labels =", 6, "can get ignore, map, patterns only"),
+        ('= ["chest"]', '= ["lung"]', 11, "unknown label 'lung' for 'US HEART'"),
+        ('labels = ["left"]', 'labels = ["left", "linear"]', 16, "duplicate label 'linear'"),
+        ('"side"', '"study"', 15, "'element': the tag 'study'"),
+    ],
+)
+def test_mistakes_in_an_extension(extend, old, new, line, said):
+    with pytest.raises(SchemaError, match=re.escape(f"more.toml, line {line}: ")) as caught:
+        extend(MORE.replace(old, new))
+    assert said in str(caught.value)

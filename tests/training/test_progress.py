@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tf_dicom_ce.data.ultrasound import UltrasoundDataset
+from tf_dicom_ce.training import progress
 from tf_dicom_ce.training.pretrain import pretrain
 
 SETTINGS = {"width": 1 / 32, "batch_size": 4, "epochs": 3, "g_learning_rate": 0.01}
@@ -52,4 +53,43 @@ def test_tensorboard_has_every_scalar_and_the_panels(finished):
     assert tags["validation"]["inpainting"] == [1, 2, 3]
     assert sorted(p.name for p in (run / "panels").iterdir()) == [
         f"epoch_000{k}.png" for k in (1, 2, 3)
+    ]
+
+
+@pytest.fixture
+def train(monkeypatch, capsys):
+    """Steps that end at given seconds, of 2 epochs of 1,000; the lines, without a terminal."""
+
+    def run(seconds, first=0):
+        clock = iter(seconds)
+        monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+        bar = progress.ProgressBar(())
+        bar.set_params({"epochs": 2, "steps": 1000, "first_step": first})
+        bar.on_train_begin()
+        for step in range(len(seconds)):
+            bar.on_train_batch_end((first + step) % 1000)
+        bar.on_train_end()
+        return capsys.readouterr().err.splitlines()
+
+    return run
+
+
+def test_it_says_how_long_it_will_take(train):
+    """The first step, which builds the graph, does not count: 3 steps in 6 s, 1,996 left."""
+    assert train([100, 102, 104, 106]) == [
+        "A step takes 2 s; the training will take 67 minutes or more."
+    ]
+    _, _, slow, _ = train([100, 190, 280, 370])  # 1,996 steps of 90 s: 49.9 hours
+    assert slow.startswith("A step takes 90 s; the training will take 2 days or more.")
+    assert slow.endswith("Without one, --preset quick has images and networks for CPU cores.")
+    assert train([100, 100.2, 100.4, 100.6]) == []  # 7 minutes
+    assert train([100, 102, 104, 106], first=1900) == []  # 96 steps left: 3 minutes
+
+
+def test_without_a_terminal_there_is_a_line_every_minute(train):
+    """A step each half second."""
+    lines = train([k / 2 for k in range(250)], first=900)
+    assert lines == [
+        "epoch 2/2  step 1021/2000  8 minutes left",
+        "epoch 2/2  step 1141/2000  7 minutes left",
     ]

@@ -21,6 +21,7 @@ from tf_dicom_ce.cli import (
     train,
     tune,
 )
+from tf_dicom_ce.cli.completion import PrintCompletion
 from tf_dicom_ce.errors import EXTRAS, StoppedError, UserError, missing
 from tf_dicom_ce.whole_files import private
 from tf_dicom_ce.workers import cluster
@@ -64,6 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Weakly supervised context encoder using DICOM metadata in ultrasound imaging.",
     )
     parser.add_argument("--version", action="version", version=__version__)
+    text = "print the script that completes commands and options in a shell (README.md)"
+    parser.add_argument(
+        "--print-completion", action=PrintCompletion, choices=("bash", "zsh"), help=text
+    )
     commands = parser.add_subparsers(title="commands", dest="command", required=True)
     for module in _COMMANDS:
         name = module.__name__.rpartition(".")[-1]

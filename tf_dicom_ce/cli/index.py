@@ -7,8 +7,9 @@
   tf-dicom-ce index DIR --decode --engine tcp://HOST:8786     decode in advance, on a cluster
 
 Prints the coverage report and writes coverage.html, coverage.md, coverage.json and files.csv (one
-row per file) into --run. These files quote tag values and paths: keep them where the images are
-kept. A second call reads only the files that have changed.
+row per file) into --run. If values are unmapped, also tags.toml, a schema that lists them for you
+to fill in. These files quote tag values and paths: keep them where the images are kept. A second
+call reads only the files that have changed.
 
 With --decode, also decodes all images into the store, where `train` with the same settings finds
 them. The report then lists the images that cannot be decoded, and the flags that decoding gave.
@@ -37,8 +38,9 @@ def run(options: argparse.Namespace) -> None:
     from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
     from tf_dicom_ce.data.ultrasound import UltrasoundDataset
     from tf_dicom_ce.intake.coverage_report import FILES, summary, write_coverage
+    from tf_dicom_ce.intake.schema_skeleton import SKELETON, write_skeleton
 
-    folder = arguments.report_folder(options.run, "index", FILES)
+    folder = arguments.report_folder(options.run, "index", (*FILES, SKELETON))
     source = UltrasoundDataset.from_dicom(
         options.source,
         labels=options.labels,
@@ -55,3 +57,5 @@ def run(options: argparse.Namespace) -> None:
     write_coverage(index, folder, undecodable, source.reader)
     print(summary(index, undecodable))
     print(f"\nCoverage report: {folder / 'coverage.html'}")
+    if done := write_skeleton(index, source.settings["tags"], folder):
+        print(done)

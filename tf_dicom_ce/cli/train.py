@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments; the default None stands for the preset's value."""
     add = parser.add_argument
     add("--data", metavar="SRC", help="folder, zip or tar of DICOM, or URL (default: the phantom)")
-    add("--preset", choices=PRESETS, help="initial settings (default: full; phantom: quick)")
+    add("--preset", choices=tuple(PRESETS), help="initial settings (default: full; phantom: quick)")
     arguments.add_settings(parser, PretrainConfig)
     arguments.add_labels_argument(parser)
     arguments.add_include_argument(parser)

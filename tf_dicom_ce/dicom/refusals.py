@@ -79,11 +79,12 @@ _REMEDIES = {
     Code.DAMAGED_HEADER: "Export the file again; the data set is malformed.",
     Code.NO_PIXELS: "Export the file again with its image; this copy has none.",
     Code.TRUNCATED: "The file is incomplete: copy or export it again.",
-    Code.UNSUPPORTED_TRANSFER_SYNTAX: "For a JPEG of 12 or 16 bits, install tf-dicom-ce[codecs]; "
-    "else export it uncompressed, as Explicit VR Little Endian.",
+    Code.UNSUPPORTED_TRANSFER_SYNTAX: "For a JPEG of 12 or 16 bits, pip install "
+    "'tf-dicom-ce[codecs]'; else export it uncompressed, as Explicit VR Little Endian.",
     Code.WRONG_TRANSFER_SYNTAX: "Export it again, uncompressed: transfer syntax and pixel data "
     "contradict each other.",
-    Code.VIDEO: "Install tf-dicom-ce[codecs], or export the clip as a multi-frame JPEG image.",
+    Code.VIDEO: "Run pip install 'tf-dicom-ce[codecs]', or export the clip as a multi-frame JPEG "
+    "image.",
     Code.UNSUPPORTED_PHOTOMETRIC: "Export as MONOCHROME2, RGB, YBR_FULL or PALETTE COLOR.",
     Code.TOO_LARGE: "Check the file: it claims to be larger than any ultrasound image.",
     Code.FRAME_OUT_OF_RANGE: "Give a frame number below (0028,0008) Number of Frames.",

@@ -7,13 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from rich.console import Console
-from rich.progress import Progress
-
 from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.pictures import read_images
 from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Code, Refusal
+from tf_dicom_ce.progress import Bar
 from tf_dicom_ce.workers import Outage, guarded_map
 
 _FRAMES_AT_ONCE = 8  # of one file: bounds the memory for a cine of any length
@@ -79,7 +77,7 @@ def decode_images(
         for task, found in zip(tasks, results, strict=True)
     )
     # Without the bar's thread, which could not be joined when this generator is collected.
-    with Progress(console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
+    with Bar(auto_refresh=False) as bar:
         yield from enumerate(bar.track(frames, total=len(images), description="Decoding"))
 
 

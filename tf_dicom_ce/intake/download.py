@@ -13,13 +13,11 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress
-
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.archive import Archive, GoneError, Instance, RefusedError
 from tf_dicom_ce.intake.instance_files import alone, file_of, holds, name_of
 from tf_dicom_ce.intake.query import Query
+from tf_dicom_ce.progress import Bar
 
 _AT_ONCE = 100  # studies to list, fetch and note together
 _THREADS = 4  # a PACS is slow to begin an answer, so ask for several
@@ -51,7 +49,7 @@ def download(archive: Archive, query: Query, folder: Path, progress: bool = True
     try:
         with (
             alone(folder, busy),
-            Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar,
+            Bar(progress) as bar,
         ):
             studies = _find_studies(archive, query)
             journal = _Journal(folder, query.modality)
@@ -173,7 +171,7 @@ def _list_studies(archive: Archive, query: Query, studies: Sequence[str]) -> lis
 
 
 def _fetch_all(
-    archive: Archive, folder: Path, missing: Sequence[Instance], bar: Progress
+    archive: Archive, folder: Path, missing: Sequence[Instance], bar: Bar
 ) -> dict[Instance, str]:
     """Fetches instances; returns those that the archive refused, and why."""
     fetch = functools.partial(_fetch, archive, folder)

@@ -13,10 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress
-
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
+from tf_dicom_ce.progress import Bar
 from tf_dicom_ce.user_folders import cache_folder
 
 Stamp = tuple[int, int, int]
@@ -96,7 +94,7 @@ class FileCache:
             stamps: Path to stamp of all files.
             find: Yields the entries of paths, in order, as plain JSON values.
             title: Title of the progress bar.
-            progress: Shows a bar if standard error is a terminal.
+            progress: Shows a `Bar`.
             keep: Tells whether a new entry may be kept.
             read: Turns an entry into the value to return.
 
@@ -106,9 +104,7 @@ class FileCache:
         entries = self.load(stamps, read)
         paths = [path for path in stamps if path not in entries]
         unsaved: list[tuple[str, Stamp, Any]] = []
-        console = Console(stderr=True)
-        shown = progress and paths and console.is_terminal  # elsewhere a bar prints a blank line
-        with Progress(console=console, transient=True, disable=not shown) as bar:
+        with Bar(bool(progress and paths)) as bar:
             found = zip(paths, find(paths), strict=True)
             try:
                 for path, entry in bar.track(found, len(paths), description=title):

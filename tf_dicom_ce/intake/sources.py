@@ -10,9 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from rich.console import Console
-from rich.progress import Progress
-
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake import dicomweb, dimse
 from tf_dicom_ce.intake.contents import digests
@@ -20,6 +17,7 @@ from tf_dicom_ce.intake.dicomweb_server import Credentials, travels_unencrypted
 from tf_dicom_ce.intake.download import download
 from tf_dicom_ce.intake.query import Query
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
+from tf_dicom_ce.progress import Bar
 from tf_dicom_ce.user_folders import cache_folder
 from tf_dicom_ce.whole_files import making
 
@@ -129,7 +127,7 @@ def unpack(archive: Path, folder: Path) -> Path:
 
 def _unpack(archive: Path, folder: Path, budget: int) -> None:
     with (
-        Progress(console=Console(stderr=True), transient=True) as bar,
+        Bar() as bar,
         bar.open(archive, "rb", description="Unpacking") as packed,
     ):
         for number, (name, member) in enumerate(_members(packed)):

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
-from rich.progress import Progress
 
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.phantom import dicom_file, quality, scenes, studies, vendors
@@ -21,6 +19,7 @@ from tf_dicom_ce.phantom.contact_sheet import contact_sheet
 from tf_dicom_ce.phantom.geometry import ScanConverter
 from tf_dicom_ce.phantom.tissues import KIDNEY, Tissue
 from tf_dicom_ce.phantom.vendors import VENDOR_A, VENDOR_B, Vendor
+from tf_dicom_ce.progress import Bar
 from tf_dicom_ce.user_folders import cache_folder
 from tf_dicom_ce.whole_files import replacing, write_json
 from tf_dicom_ce.workers import Outage, guarded_map
@@ -183,7 +182,7 @@ def _render_all(orders: list[Order], out: Path, workers: int | None) -> None:
     rendered = (
         map(one, orders) if workers == 1 else guarded_map(one, orders, _stop, workers, 600, 1)
     )
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Bar() as bar:
         task = bar.add_task("Rendering the phantom", total=sum(order.images for order in orders))
         for order, _ in zip(orders, rendered, strict=True):
             bar.advance(task, order.images)

@@ -7,9 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
-from rich.progress import Progress
-
 from tf_dicom_ce.dicom.quiet import muted
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake import dimse_peer
@@ -21,6 +18,7 @@ from tf_dicom_ce.intake.dicomweb_server import (
 )
 from tf_dicom_ce.prediction import cstore, stow
 from tf_dicom_ce.prediction.folder import Journal, result_uid
+from tf_dicom_ce.progress import Bar
 
 _BATCH_FILES, _BATCH_BYTES = 8, 8 << 20
 #: Sends some files of a folder; returns refused files, and why.
@@ -80,7 +78,7 @@ def store(
         uids = {file: result_uid(folder / file) for file in files}
         missing = [file for file in files if uids[file] not in taken]
         before, sent, reasons = len(files) - len(missing), 0, set()
-        with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
+        with Bar(progress) as bar:
             task = bar.add_task("Storing", total=len(files), completed=before)
             for batch in _batches(folder, missing):
                 refused = send(folder, batch)

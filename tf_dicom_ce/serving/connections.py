@@ -1,7 +1,7 @@
 """Connections: how many there may be, and how long each may take to ask and to listen.
 
 uvicorn has neither: its time for an idle connection begins anew with every byte, and it counts
-connections when a request's head is there, so that half of one takes a file handle for ever.
+connections when a request's head is there, so that half of one takes a file handle forever.
 """
 
 import asyncio

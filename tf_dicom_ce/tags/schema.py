@@ -13,11 +13,10 @@ from tf_dicom_ce.dicom.header import SECONDARY_CAPTURE
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.tags.elements import Values
 from tf_dicom_ce.tags.rules import SchemaError, Tag, match_tag
-from tf_dicom_ce.tags.schema_file import read_schema_file
+from tf_dicom_ce.tags.schema_file import read_schema_file, schema_path
 
 #: Files that are read if they are asked for, by their SOP classes.
 KINDS = {"secondary-capture": SECONDARY_CAPTURE}
-_SHIPPED = Path(__file__).parent
 # Raise it when reading or encoding changes its result for the same schema and header.
 _RULES_VERSION = 2
 
@@ -54,14 +53,7 @@ class TagSchema:
 
         Raises SchemaError, with file and line, if the schema does not exist or has a mistake.
         """
-        shipped = {path.stem: path for path in _SHIPPED.glob("*.toml")}
-        path = shipped.get(str(name_or_path), Path(name_or_path))
-        if not path.is_file():
-            raise SchemaError(
-                f"no tag schema '{name_or_path}': give the path of a TOML file, "
-                f"or one of {', '.join(sorted(shipped))}"
-            )
-        name, sop_classes, tags = read_schema_file(path)
+        name, sop_classes, tags = read_schema_file(schema_path(name_or_path))
         return cls(name, sop_classes, tags, _fingerprint(sop_classes, tags))
 
     def including(self, kinds: Collection[str]) -> "TagSchema":

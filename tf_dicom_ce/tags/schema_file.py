@@ -1,5 +1,6 @@
 """Reads and validates a tag schema, a TOML file and its CSV tables; errors name file and line."""
 
+import dataclasses
 import math
 import re
 import tomllib
@@ -14,11 +15,14 @@ from tf_dicom_ce.tags.elements import Element, parse_element
 from tf_dicom_ce.tags.rules import Bin, Labels, SchemaError, Tag, normalise
 from tf_dicom_ce.user_tables import read_table
 
-_TOP_KEYS = {"name", "sop_classes", "tag"}
+_SHIPPED = {path.stem: path for path in Path(__file__).parent.glob("*.toml")}
+_TOP_KEYS = {"name", "extends", "sop_classes", "tag"}
 _TAG_KEYS = {
     *("name", "element", "fallback", "labels", "ignore", "all_values"),
     *("map", "map_csv", "corrected", "bins", "patterns", "on_missing", "on_unmapped"),
 }
+# Keys of a tag of the schema that is extended.
+_MORE_KEYS = ("ignore", "map", "patterns")
 _PATTERN_KEYS = {"regex", "labels"}
 _BIN_KEYS = {"below", "labels"}
 _COLUMNS = ["value", "labels", "corrected"]
@@ -26,26 +30,56 @@ _ABSENT = "absent"
 _ERROR = "error"
 
 
-def read_schema_file(path: Path) -> tuple[str, frozenset[str], tuple[Tag, ...]]:
-    """Reads a TOML schema and the CSV tables it names, relative to its folder.
+def schema_path(name_or_path: str | Path, folder: Path = Path()) -> Path:
+    """The file of a shipped schema, or of a path relative to `folder`; SchemaError without one."""
+    path = _SHIPPED.get(str(name_or_path), folder / name_or_path)
+    if not path.is_file():
+        raise SchemaError(
+            f"no tag schema '{name_or_path}': give the path of a TOML file, "
+            f"or one of {', '.join(sorted(_SHIPPED))}"
+        )
+    return path
 
-    Returns the schema's name, the UIDs of the SOP classes whose files are read, and the tags.
+
+def read_schema_file(
+    path: Path, extending: frozenset[Path] = frozenset()
+) -> tuple[str, frozenset[str], tuple[Tag, ...]]:
+    """Reads a TOML schema and the files it names, relative to its folder.
+
+    `extending` are the files that extend this one. Returns the schema's name, the UIDs of the SOP
+    classes whose files are read, and the tags.
     """
     top = _Block(path, *_load(path), _TOP_KEYS)
     name = top.expect("name", str)
-    tables = top.table.get("tag")
-    if not isinstance(tables, list) or not tables:
+    sop_classes, found = ULTRASOUND, {}
+    if extended := top.expect("extends", str, ""):
+        extending |= {path.resolve()}
+        try:
+            below = schema_path(extended, path.parent)
+        except SchemaError as error:
+            top.fail(str(error), extended)
+        if below.resolve() in extending:
+            top.fail(f"'extends' leads by '{extended}' back to this file", extended)
+        _, sop_classes, tags = read_schema_file(below, extending)
+        found = {tag.name: tag for tag in tags}
+    tables = top.table.get("tag", [] if extended else None)
+    if not isinstance(tables, list) or not (tables or extended):
         top.fail("no [[tag]]; a schema has at least one", "tag")
-    blocks = [_TagBlock(path, top.lines, table, _TAG_KEYS, i) for i, table in enumerate(tables)]
-    tags, seen = tuple(block.read() for block in blocks), set()
-    for block, tag in zip(blocks, tags, strict=True):
-        for label in tag.labels:
-            if label in seen:
+    labels = {label for tag in found.values() for label in tag.labels}
+    of_extended, own = dict(found), set()
+    for index, table in enumerate(tables):
+        block = _TagBlock(path, top.lines, table, _TAG_KEYS, index)
+        before = of_extended.get(table.get("name"))
+        tag = block.extend(before) if before else block.read()
+        for label in () if before else tag.labels:
+            if label in labels:
                 block.fail(f"duplicate label '{label}'; labels are unique", "labels")
-            seen.add(label)
-        if any(tag.name == other.name for other in tags[: block.index]):
+            labels.add(label)
+        if tag.name in own:
             block.fail(f"duplicate tag '{tag.name}'", tag.name)
-    return name, _read_sop_classes(top), tags
+        own.add(tag.name)
+        found[tag.name] = tag
+    return name, _read_sop_classes(top, sop_classes), tuple(found.values())
 
 
 def _load(path: Path) -> tuple[list[str], dict[str, Any]]:
@@ -63,9 +97,9 @@ def _load(path: Path) -> tuple[list[str], dict[str, Any]]:
         raise SchemaError(f"{path.name}: cannot be read ({type(error).__name__})") from error
 
 
-def _read_sop_classes(top: "_Block") -> frozenset[str]:
+def _read_sop_classes(top: "_Block", default: frozenset[str]) -> frozenset[str]:
     if "sop_classes" not in top.table:
-        return ULTRASOUND
+        return default
     names = top.strings("sop_classes")
     if not names:
         top.fail("'sop_classes' is empty; leave it out for ultrasound", "sop_classes")
@@ -147,6 +181,19 @@ class _TagBlock(_Block):
             on_missing=on_missing,
             on_unmapped=on_unmapped,
             unmapped_is_error=self.table.get("on_unmapped") == _ERROR,
+        )
+
+    def extend(self, tag: Tag) -> Tag:
+        """The tag of the schema that is extended, with what this block adds to it."""
+        if other := [key for key in self.table if key not in ("name", *_MORE_KEYS)]:
+            said = f"'{other[0]}': the tag '{tag.name}' of the schema that is extended"
+            self.fail(f"{said} can get {', '.join(_MORE_KEYS)} only", other[0])
+        self._name, self._labels = tag.name, tag.labels
+        return dataclasses.replace(
+            tag,
+            ignore=tag.ignore | frozenset(map(normalise, self.strings("ignore"))),
+            exact=tag.exact | self._read_map(),
+            patterns=(*self._read_patterns(), *tag.patterns),
         )
 
     def _read_elements(self) -> tuple[Element, ...]:

@@ -76,7 +76,7 @@ class SearchOracle(BayesianOptimizationOracle):
     """Proposes settings: the preset first, then random ones (a third), then promising ones.
 
     When keras-tuner is killed, it may leave half a file, forget trials that ran before the first
-    one ended, or keep a trial as running for ever. Here files are whole, and every unfinished trial
+    one ended, or keep a trial as running forever. Here files are whole, and every unfinished trial
     is run again. `told` is called with the oracle, a finished trial, and its seconds.
     """
 
