@@ -22,6 +22,7 @@ import urllib.request
 from pathlib import Path
 
 TOLERANCE = 1e-4  # of --selftest
+FAMILIAR = 0.5  # the threshold of every head that tells how familiar an image is
 
 
 def main() -> int:
@@ -60,7 +61,7 @@ def main() -> int:
 
 
 def predict(options: argparse.Namespace) -> int:
-    """Prints one line of JSON for each image."""
+    """Prints one line of JSON for each image, and a warning where it is not familiar."""
     instances = [
         {"image_bytes": {"b64": base64.b64encode(path.read_bytes()).decode()}}
         for path in options.files
@@ -73,6 +74,9 @@ def predict(options: argparse.Namespace) -> int:
     for path, answer in zip(options.files, predictions, strict=True):
         answer = {"mask": answer} if is_mask and isinstance(answer, list) else answer
         print(json.dumps({"file": str(path), **summary(answer)}))
+        if answer.get("familiarity", 1) < FAMILIAR:
+            words = "not like the images that the model was trained on; do not rely on the answer"
+            print(f"client.py: {path}: {words}", file=sys.stderr)
         if options.mask:
             write_mask(options.mask, answer["mask"])
     return 0

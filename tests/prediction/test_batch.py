@@ -429,6 +429,27 @@ def test_another_model_or_process_keeps_out(heads, run, write, tmp_path):
         run()
 
 
+def test_results_of_before_familiarity_are_left_as_they_are(run, write, tmp_path):
+    """An earlier version had no threshold in model.json and no such column."""
+    write("src/a.dcm", picture(1))
+    run()
+    out = tmp_path / "out"
+    (row,) = table_of(out / "predictions.csv")
+    assert row.pop("familiarity") == ""  # these heads do not tell
+    whose = json.loads((out / "model.json").read_text())
+    del whose["threshold"]
+    (out / "model.json").write_text(json.dumps(whose))
+    with (out / "predictions.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, row, lineterminator="\n")
+        writer.writeheader()
+        writer.writerow(row)
+    before = (out / "predictions.csv").read_bytes()
+    message = r"predictions.csv: an earlier version .* familiarity\. Choose another folder\."
+    with pytest.raises(UserError, match=message):
+        run()
+    assert (out / "predictions.csv").read_bytes() == before
+
+
 def test_what_differs_is_told(heads, tmp_path, monkeypatch):
     """Other weights of the same name and version, another crop, another version of the package."""
     model = Head(heads / "segmentation").model

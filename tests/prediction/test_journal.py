@@ -43,7 +43,7 @@ def test_rows_that_no_longer_hold_are_taken_out(tmp_path):
 def test_a_table_of_somebody_else_is_left_alone(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("name,age\nx,1\n")
-    with pytest.raises(UserError, match="not written by this command"):
+    with pytest.raises(UserError, match="columns that differ: age, file, name, what"):
         Journal(path, COLUMNS)
     assert path.read_text() == "name,age\nx,1\n"
 

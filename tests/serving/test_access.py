@@ -3,19 +3,19 @@
 import pytest
 
 from tf_dicom_ce.errors import RequestError, UserError
-from tf_dicom_ce.serving.access import OPEN_PATHS, Access
+from tf_dicom_ce.serving.access import OPEN_PATHS, require_access
 from tf_dicom_ce.serving.settings import Settings, read_tokens
 
 
 def ask(method="POST", path="/work", settings=None, **headers):
-    """What `require` says: the token's name, or a status."""
+    """What `require_access` says: the token's name, or a status."""
     fields = [
         (name.replace("_", "-").encode(), value if isinstance(value, bytes) else value.encode())
         for name, value in headers.items()
     ]
     scope = {"type": "http", "method": method, "path": path, "headers": fields}
     try:
-        return Access(settings or Settings()).require(scope)
+        return require_access(scope, settings or Settings())
     except RequestError as error:
         assert "s3cret" not in error.message
         return error.status

@@ -126,6 +126,7 @@ def test_drop_see_download(page):
     page.goto("/")
     drop(page, STILL)
     status(page, f"liver {size_of_liver(STILL)}, kidney ")
+    expect(page.locator("#meaning")).to_contain_text("Area, longest diameter")
     assert page.locator("#file").input_value().endswith("image")
     assert page.locator("#synthetic").is_visible()
     orange, blue = [255, 190, 60], [80, 200, 255]
@@ -199,6 +200,7 @@ def test_classification(page):
     page.get_by_label("Model").select_option("view, version 1")
     page.get_by_label("DICOM, PNG or JPEG file").set_input_files(STILL)
     status(page, "fair: poor 20.0 %, fair 70.0 %, good 10.0 %.")
+    expect(page.locator("#meaning")).to_contain_text("Probability")
     widths = page.locator(".bar span").evaluate_all(
         "(bars) => bars.map((bar) => bar.clientWidth / bar.parentElement.clientWidth)"
     )
@@ -218,6 +220,7 @@ def test_a_pasted_picture(page, tmp_path, encode):
     expect(page.locator("#model")).to_be_enabled()
     page.evaluate(PASTE, files_of(page, path))
     status(page, "liver 25.0 %")
+    expect(page.locator("#meaning")).to_contain_text("Share of the image")
     assert colour(page, 0.5, 0.5) == [90, 90, 90]
     expect(page.locator("#save-dicom")).to_be_hidden()
 

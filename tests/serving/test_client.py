@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tf_dicom_ce.models.familiarity import THRESHOLD
 from tf_dicom_ce.saved_model import golden
 from tf_dicom_ce.serving.settings import TOKEN_VARIABLE
 
@@ -111,7 +112,7 @@ def test_it_compares_as_the_package_does():
     spec = importlib.util.spec_from_file_location("client", CLIENT)
     client = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(client)
-    assert client.TOLERANCE == golden.TOLERANCE
+    assert (client.TOLERANCE, client.FAMILIAR) == (golden.TOLERANCE, THRESHOLD)
     rng = np.random.default_rng(0)
     for shape in ((3,), (5, 7), (2, 30, 40, 3)):
         for array in (rng.normal(size=shape).astype(np.float32), rng.integers(0, 3, shape)):

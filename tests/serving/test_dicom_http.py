@@ -4,6 +4,7 @@ import base64
 import contextlib
 import io
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +27,8 @@ from tf_dicom_ce.results.files import dicom_bytes
 from tf_dicom_ce.results.source import open_image
 from tf_dicom_ce.serving import dicom_http
 from tf_dicom_ce.serving.dicom_http import negotiate
+from tf_dicom_ce.serving.limits import Limits
+from tf_dicom_ce.serving.settings import Settings
 from tf_dicom_ce.workers import Failure, GuardedCalls, Outage
 
 SEGMENTATION, CLASSIFICATION = "/v1/models/organs/dicom", "/v1/models/view/dicom"
@@ -447,6 +450,20 @@ def test_requests_go_on_beside_each_other(server, monkeypatch, file):
         assert not any(one.done() for one in asked)  # the loop is free while files are read
         found = [one.result().json()["class"] for one in asked]
     assert found == ["dark", "middling", "bright"] * 3
+
+
+def test_an_answer_that_takes_too_long_is_given_up_in_time(serve_app, monkeypatch, file):
+    go_on = threading.Event()
+    monkeypatch.setattr(GuardedCalls, "call", lambda *arguments: go_on.wait(60))
+    app = known_heads()
+    app.add_middleware(Limits, settings=Settings(seconds=0.3))
+    with serve_app(app) as url, httpx.Client(base_url=url, timeout=30, verify=False) as server:
+        try:
+            response = post(server, CLASSIFICATION, cine(file, 9))
+        finally:
+            go_on.set()
+    assert response.status_code == 504
+    assert response.json() == {"error": "No answer within 0.3 seconds."}
 
 
 def test_exported_heads(repository_folder, serve_models, in_region):

@@ -3,6 +3,10 @@
 import base64
 import csv
 import io
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import httpx
 import keras
@@ -16,6 +20,7 @@ from tf_dicom_ce.models.familiarity import familiarity_of, features
 from tf_dicom_ce.preprocessing import resize, standardise
 from tf_dicom_ce.training.networks import build_head
 
+CLIENT = Path(__file__).parents[2] / "export" / "client.py"
 SIZE = (32, 64)
 CLASSES = {"classification": ["poor", "fair", "good"], "segmentation": ["background", "liver"]}
 
@@ -84,6 +89,19 @@ def test_predict_tells_but_does_not_refuse(server, task, signature, names, encod
     assert strange["familiarity"] < 0.3 < 0.5 < ours["familiarity"]
     page = ask(server, task, known(7), encode).json()
     assert page["familiarity"] == pytest.approx(ours["familiarity"], abs=0.01)
+
+
+@pytest.mark.parametrize("task", CLASSES)
+def test_the_client_warns(server, task, tmp_path, encode):
+    for name, image in (("ours.png", known(7)), ("strange.png", STRANGE)):
+        (tmp_path / name).write_bytes(encode(image))
+    command = [sys.executable, CLIENT, task, "ours.png", "strange.png", "--url", server.base_url]
+    words = map(str, command)
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=True)
+    ours, strange = map(json.loads, done.stdout.splitlines())
+    assert strange["familiarity"] < 0.3 < 0.5 < ours["familiarity"]
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("client.py: strange.png: not like the images that the model was trained")
 
 
 @pytest.mark.parametrize("task", CLASSES)

@@ -162,6 +162,22 @@ def test_nobody_is_asked_to_go_on_with_what_is_too_long():
     assert sent == [413, None]
 
 
+@pytest.mark.parametrize(("method", "path"), [("POST", "/healthz"), ("PUT", "/echo")])
+def test_no_body_is_read_that_nobody_wants(method, path):
+    """Without a token nobody takes memory from those who have one."""
+    sent = []
+
+    async def receive():
+        raise AssertionError("read")
+
+    async def send(message):
+        sent.append(message.get("status"))
+
+    headers = [(b"content-length", b"5"), (b"expect", b"100-continue")]
+    asyncio.run(Site().app(scope(method, path, headers), receive, send))
+    assert sent == [405, None]
+
+
 def test_the_queue_is_bounded():
     site = Site(threads=2, queue=1)
 

@@ -10,9 +10,9 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 
 from tf_dicom_ce.errors import RequestError
-from tf_dicom_ce.serving import app
+from tf_dicom_ce.serving import pages
 
-STATIC = Path(app.__file__).with_name("static")
+STATIC = Path(pages.__file__).with_name("static")
 
 
 def get(path):
@@ -20,8 +20,8 @@ def get(path):
         return PlainTextResponse(error.message, error.status)
 
     async def ask():
-        pages = Starlette(routes=app.page(), exception_handlers={RequestError: refuse})
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(pages)) as client:
+        app = Starlette(routes=pages.page(), exception_handlers={RequestError: refuse})
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
             return await client.get(f"http://server{path}")
 
     return anyio.run(ask)

@@ -114,6 +114,7 @@ def test_booleans():
 
 B64 = {"b64": "AAAA"}
 X = "input x: "
+UNEQUAL = "lists of unequal lengths, mixed with values, or nested too deep"
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ X = "input x: "
         (
             ANY["float32"],
             {"instances": [[1, 2], [1]]},
-            X + "lists at depth 2 are not all of one length",
+            X + UNEQUAL,
         ),
         # columns
         (THREE, {"inputs": [1]}, "inputs has to be an object with tag, signal, sensor"),
@@ -179,9 +180,9 @@ X = "input x: "
         (
             ANY["float32"],
             {"inputs": [[1], 2]},
-            X + "lists at depth 2 are not all of one length",
+            X + UNEQUAL,
         ),
-        (ANY["float32"], {"inputs": [1, [2]]}, X + "lists and values are mixed at depth 1"),
+        (ANY["float32"], {"inputs": [1, [2]]}, X + UNEQUAL),
         (
             IMAGE,
             {"inputs": [[1, 2]]},

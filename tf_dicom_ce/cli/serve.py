@@ -26,7 +26,6 @@ are answered. Not a medical device.
 """
 
 import argparse
-import dataclasses
 from pathlib import Path
 
 from tf_dicom_ce.cli import arguments
@@ -61,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Runs the command."""
     from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
+    from tf_dicom_ce.results.codes import read_codes
     from tf_dicom_ce.serving.settings import Settings, read_tokens
 
     settings = Settings(
@@ -73,6 +73,7 @@ def run(options: argparse.Namespace) -> None:
         threads=options.threads,
         queue=options.queue,
         audit_log=options.audit_log,
+        codes=read_codes(options.codes),
     )
     if not options.selftest:
         import uvicorn  # noqa: F401  if missing, say so before TensorFlow is loaded
@@ -80,10 +81,9 @@ def run(options: argparse.Namespace) -> None:
     if options.selftest:
         _selftest(options.root)
         return
-    from tf_dicom_ce.results.codes import read_codes
     from tf_dicom_ce.serving.server import serve
 
-    serve(options.root, dataclasses.replace(settings, codes=read_codes(options.codes)))
+    serve(options.root, settings)
 
 
 def _selftest(root: Path) -> None:

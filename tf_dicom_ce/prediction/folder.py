@@ -103,7 +103,7 @@ class Journal:
         """Opens the file, or makes it; of its earlier rows, keeps those that `keep` returns.
 
         Raises:
-            UserError: The file has other columns.
+            UserError: The file has other columns, as that of an earlier version.
         """
         self.rows = keep(_whole_rows(path, columns))
         self._path, self._columns = path, columns
@@ -123,5 +123,9 @@ def _whole_rows(path: Path, columns: Sequence[str]) -> list[Row]:
     text = path.read_bytes().rpartition(b"\n")[0].decode(errors="replace")
     reader = csv.DictReader(io.StringIO(text))
     if list(reader.fieldnames or []) != list(columns):
-        raise UserError(f"{path}: not written by this command; choose another folder.")
+        differ = sorted({*columns} ^ {*(reader.fieldnames or [])}) or ["their order"]
+        raise UserError(
+            f"{path}: an earlier version or another program wrote it; columns that differ: "
+            f"{', '.join(differ)}. Choose another folder."
+        )
     return [row for row in reader if None not in row and None not in row.values()]

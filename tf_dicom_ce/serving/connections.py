@@ -1,7 +1,7 @@
-"""Connections: how many there may be, and how long each may take to ask and to listen.
+"""Connections: how many there may be, and how long a client may take to ask and to read.
 
-uvicorn has neither: its time for an idle connection begins anew with every byte, and it counts
-connections when a request's head is there, so that half of one takes a file handle forever.
+uvicorn bounds neither: every byte renews the time that it gives an idle connection, and a request
+counts once its head is whole, so that half a head keeps a file handle forever.
 """
 
 import asyncio
@@ -10,23 +10,23 @@ import resource
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-#: Seconds for a request's head, from the connection or the head's first byte to its last.
+#: Seconds for a request's head: from the connection, or from the head's first byte, to its last.
 HEAD_SECONDS = 10.0
-_GRACE = 5.0  # seconds beyond those of a request, in which it is answered that it was too slow
+_GRACE = 5.0  # seconds after those of a request, to tell the client that it was too slow
 _MOST = 4096  # connections, however many file handles there are; each may hold 100 KB
-_RESERVED = 256  # file handles for models, workers, and what is accepted at one go
-# What one does with a request, in this order; then with the next.
-_ASKED, _RESTS, _ASKS = range(3)
+_RESERVED = 256  # file handles for models, workers, and what is accepted at once
+# The phases of a connection, in this order, for each request.
+_REQUEST, _IDLE, _NEXT_HEAD = range(3)
 
 
 class Connections:
-    """All that are open, at most so many: below the limit of file handles (RLIMIT_NOFILE).
+    """All open connections, fewer than there may be file handles (RLIMIT_NOFILE).
 
-    One address has at most half of them. Beyond that, the one that the server has waited for
-    longest is closed for the new one; where all are worked on, the new one is.
+    An address has at most half of them. Where there is no room for a new one, that which the server
+    has waited for longest is closed; if it waits for none, the new one is.
 
     Args:
-        seconds: For a request, and for the client to take its answer.
+        seconds: For a request, and again for the client to read its answer.
 
     Attributes:
         most: How many there may be.
@@ -38,18 +38,14 @@ class Connections:
         handles, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         limited = handles != resource.RLIM_INFINITY
         self.most = min(_MOST, max(handles - _RESERVED, handles // 2)) if limited else _MOST
-        self._open: dict[Connection, str] = {}  # to its address; the longest at rest first
+        self._open: dict[Connection, str] = {}  # to its address; waited for longest first
         self._of_address: collections.Counter = collections.Counter()
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def protocol(self, **given) -> "Connection":
-        """What uvicorn calls for a connection; `given` is its own."""
-        return Connection(self, **given)
-
     def add(self, connection: "Connection", address: str) -> None:
-        """Takes one in; where there is no room, one is closed."""
+        """Counts a new one; where there is no room, one is closed."""
         crowded = self._of_address[address] >= self.most // 2
         if crowded or len(self._open) >= self.most:
             others = (
@@ -65,12 +61,12 @@ class Connections:
         self._of_address[address] += 1
 
     def renew(self, connection: "Connection") -> None:
-        """Its time at rest begins now."""
+        """The server waits for it from now on, not since earlier."""
         if connection in self._open:
             self._open[connection] = self._open.pop(connection)
 
     def remove(self, connection: "Connection") -> None:
-        """It is closed."""
+        """Forgets one that is closed."""
         address = self._open.pop(connection, None)
         if address is not None:
             self._of_address[address] -= 1
@@ -79,15 +75,15 @@ class Connections:
 
 
 class Connection(H11Protocol):
-    """One, which is cut when what it does next takes too long."""
+    """A connection, cut when a phase takes too long."""
 
     def __init__(self, connections: Connections, **given):
         super().__init__(**given)
-        self._connections, self._timer, self._did = connections, None, (None, -1)
+        self._connections, self._timer, self._phase = connections, None, (None, -1)
 
     @property
     def waits(self) -> bool:
-        """Whether it is the client's turn: to ask, to send the rest, or to take the answer."""
+        """Whether it is the client's turn: to ask, to send the rest, or to read the answer."""
         return not self._is_asked or self.cycle.more_body
 
     @property
@@ -117,18 +113,18 @@ class Connection(H11Protocol):
         self._watch()
 
     def _watch(self) -> None:
-        """Sets the time for what it does, when that is something new: bytes alone are not."""
+        """Sets the time for a new phase; more bytes of the same one gain no time."""
         if self._is_asked:
-            step = _ASKED
+            phase = _REQUEST
         elif self.cycle is None or self.conn.trailing_data[0]:
-            step = _ASKS
+            phase = _NEXT_HEAD
         else:
-            step = _RESTS
-        if self._did[0] is self.cycle and step <= self._did[1]:
+            phase = _IDLE
+        if self._phase[0] is self.cycle and phase <= self._phase[1]:
             return
-        self._did = self.cycle, step
+        self._phase = self.cycle, phase
         self._connections.renew(self)
         if self._timer:
             self._timer.cancel()
-        seconds = HEAD_SECONDS if step == _ASKS else self._connections.seconds + _GRACE
+        seconds = HEAD_SECONDS if phase == _NEXT_HEAD else self._connections.seconds + _GRACE
         self._timer = self.loop.call_later(seconds, self.transport.abort)

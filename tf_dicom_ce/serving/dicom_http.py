@@ -1,4 +1,4 @@
-"""An image in, what a head says about it out: as JSON, as a DICOM SEG or SR, or as a picture."""
+"""An image in, what a head finds in it out: as JSON, a DICOM SEG or SR, or a picture."""
 
 import base64
 import contextlib
@@ -7,12 +7,10 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import anyio
 import numpy as np
 from PIL import Image
 from pydicom import dcmread
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -28,14 +26,15 @@ from tf_dicom_ce.results.files import dicom_bytes, kinds, overlay
 from tf_dicom_ce.results.finding import Finding
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.source import SourceImage, open_image
+from tf_dicom_ce.serving.limits import Threads
 from tf_dicom_ce.serving.repository import Repository
 from tf_dicom_ce.serving.servable import Servable
 from tf_dicom_ce.workers import Failure, GuardedCalls, Outage
 
 _JSON, _DICOM, _PNG = "application/json", "application/dicom", "image/png"
 _BODIES = (_DICOM, _PNG, "image/jpeg")
-_AT_ONCE = 4  # requests that are worked on; the others wait without a thread
-_SECONDS = 10.0  # for reading a file; one that takes longer is tried once more
+_AT_ONCE = 4  # requests that are worked on; the others wait
+_SECONDS = 10.0  # to read a file; one that takes longer is tried once more
 _STATUS = {
     Code.NOT_DICOM: 415,
     Code.UNSUPPORTED_TRANSFER_SYNTAX: 415,
@@ -53,53 +52,60 @@ def routes(
 ) -> list[Route]:
     """The list of models, and `POST /v1/models/{name}[/versions/{version}]/dicom`.
 
-    The body is a DICOM, PNG or JPEG file, or multipart/form-data with one. `Accept` chooses:
-    application/json, `ImageAnswer` of the API's description; application/dicom, a SEG of a
-    segmentation (with `report=true` in the query, its SR) or an SR; image/png, outlines. `frame` is
-    counted from 0, and `picture=true` adds to the JSON what the model saw; `unfamiliar=true` has
-    an image answered that is not like those in training. RequestError is
-    400, 404, 406, 409, 413, 415, 422 or 503, with the remedy.
+    The body is a DICOM, PNG or JPEG file, or multipart/form-data with one. `Accept` chooses the
+    answer: application/json, `ImageAnswer` in openapi.json; application/dicom, a SEG of a
+    segmentation, or an SR; image/png, outlines. In the query `frame` counts from 0, `report=true`
+    asks for the SR of a segmentation, `picture=true` adds what the model saw to the JSON, and
+    `unfamiliar=true` asks about an image that is not like those in training. What is refused is a
+    RequestError: 400, 404, 406, 409, 413, 415, 422 or 503, with the remedy.
 
-    `codes` is what class names mean, see `results.codes.read_codes`.
+    Other processes read the files: one that dies or hangs costs its own request. Each answer is
+    recorded in `log`; one that cannot be recorded is not given.
 
-    Files are read in other processes: one that kills or blocks them costs its own request. Each
-    answer is recorded in `log`; where that cannot be done, there is none.
+    Args:
+        repository: The models.
+        codes: What class names mean, as `results.codes.read_codes` gives it.
+        log: None records nothing.
     """
-    guarded, limiter = GuardedCalls(_SECONDS), anyio.CapacityLimiter(_AT_ONCE)
+    guarded, threads = GuardedCalls(_SECONDS), Threads(_AT_ONCE)
 
     async def respond(request: Request) -> Response:
         frame, file = _frame(request), await _uploaded(request)
-        return await anyio.to_thread.run_sync(answer, request, frame, file, limiter=limiter)
+        return await threads.run(answer, request, frame, file)
 
     def answer(request: Request, frame: int | None, file: bytes) -> Response:
+        asked = {name for name, value in request.query_params.items() if value == "true"}
         with repository.acquire(**request.path_params) as servable:
             model = _model(servable, codes)
             source = _read(guarded, file, frame, model)
-            accept = ",".join(request.headers.getlist("accept"))
-            accepted = _accepted(accept, source, model)
+            accepted = _accepted(",".join(request.headers.getlist("accept")), source, model)
             levels = source.pixels[np.newaxis, ..., np.newaxis].astype(np.float32)
             outputs = servable.predict("serving_image", {"image": levels})
         said = {name: values[0] for name, values in outputs.items()}
-        if request.query_params.get("unfamiliar") != "true":
-            _require_familiar(said, model)
-        is_mask = model.task == "segmentation"
-        if is_mask:
+        if "unfamiliar" not in asked and not model.knows(familiarity := said.get("familiarity")):
+            raise RequestError(
+                409,
+                "This image is not like those that the model was trained on: its familiarity is "
+                f"{familiarity:.2f}, and below {model.threshold} an answer is not to be relied on. "
+                "Ask a model for such images, or add unfamiliar=true to see the answer.",
+            )
+        if model.task == "segmentation":
             said["mask"] = likeliest_classes(said["probabilities"], source.pixels.shape)
-        kind = "sr" if request.query_params.get("report") == "true" else kinds(model)[0]
         content = b""
-        if accepted == _DICOM:
-            content = _dicom(guarded, kind, source, Finding.of(source, said, model), model)
-        if log:
-            _record(log, request, source, model, content)
-        if accepted == _DICOM:
-            return _attached(content, _DICOM, model, f"{kind}.dcm")
         if accepted == _PNG:
             picture = overlay(source.pixels, said["mask"], model.classes)
-            return _attached(picture, _PNG, model, "outlines.png")
-        found = _in_json(source, model, said)
-        if request.query_params.get("picture") == "true":
-            found["picture"] = _png(source.pixels)
-        return JSONResponse(found, headers={"Cache-Control": "no-store"})
+            response = _attached(picture, accepted, model, "outlines.png")
+        elif accepted == _DICOM:
+            kind = "sr" if "report" in asked else kinds(model)[0]
+            content = _dicom(guarded, kind, source, Finding.of(source, said, model), model)
+            response = _attached(content, accepted, model, f"{kind}.dcm")
+        else:
+            found = _in_json(source, model, Finding.of(source, said, model))
+            found |= {"picture": _png(source.pixels)} if "picture" in asked else {}
+            response = JSONResponse(found, headers={"Cache-Control": "no-store"})
+        if log:
+            _record(log, request, source, model, content)
+        return response
 
     def models(request: Request) -> JSONResponse:
         found = []
@@ -133,17 +139,6 @@ def _record(
         raise RequestError(
             503, f"The answer cannot be recorded ({error.strerror}), so there is none."
         ) from None
-
-
-def _require_familiar(said: dict[str, np.ndarray], model: Model) -> None:
-    familiarity = said.get("familiarity")
-    if not model.knows(familiarity):
-        raise RequestError(
-            409,
-            f"This image is not like those that the model was trained on: its familiarity is "
-            f"{familiarity:.2f}, and below {model.threshold} an answer is not to be relied on. Ask "
-            "a model for such images, or add unfamiliar=true to see the answer.",
-        )
 
 
 def _frame(request: Request) -> int | None:
@@ -232,8 +227,16 @@ def _dicom(
     )
 
 
-def _in_json(source: SourceImage, model: Model, said: dict[str, np.ndarray]) -> dict:
-    """Who answered, about what, and what was said."""
+def _in_json(source: SourceImage, model: Model, finding: Finding) -> dict:
+    """Who answered, about what, and what was found."""
+    is_mask = model.task == "segmentation"
+    classes = []
+    for k, (name, value) in enumerate(zip(model.classes, finding.values, strict=True)):
+        classes.append({"class_id": k, "name": name, "share" if is_mask else "probability": value})
+        if is_mask:
+            classes[k]["colour"] = "#" + bytes(colour(k)).hex() if k else None
+            if k and (measured := finding.measured[k - 1]):
+                classes[k] |= measured._asdict()
     names = ("name", "version", "weights_digest", "task", "synthetic", "threshold")
     found = {
         "model": {name: getattr(model, name) for name in names},
@@ -246,21 +249,13 @@ def _in_json(source: SourceImage, model: Model, said: dict[str, np.ndarray]) -> 
             "frames": source.frames,
             "region": source.region._asdict(),
         },
-        "classes": [{"class_id": k, "name": name} for k, name in enumerate(model.classes)],
+        "classes": classes,
     }
-    if "familiarity" in said:
-        found["familiarity"] = round(float(said["familiarity"]), 4)
-    if model.task == "classification":
-        for one, probability in zip(found["classes"], said["probabilities"], strict=True):
-            one["probability"] = float(probability)
-        return found | {"class": model.classes[int(said["class_id"])]}
-    finding = Finding.of(source, said, model)
-    for label, one in enumerate(found["classes"]):
-        one["share"] = finding.values[label]
-        one["colour"] = "#" + bytes(colour(label)).hex() if label else None
-        if label and (measured := finding.measured[label - 1]):
-            one |= measured._asdict()
-    return found | {"mask": _png(finding.mask(source))}
+    if finding.familiarity is not None:
+        found["familiarity"] = finding.familiarity
+    if is_mask:
+        return found | {"mask": _png(finding.mask(source))}
+    return found | {"class": model.classes[finding.class_id]}
 
 
 def _png(pixels: np.ndarray) -> dict[str, str]:
@@ -285,19 +280,13 @@ async def _uploaded(request: Request) -> bytes:
     if media_type in _BODIES:
         return await request.body()
     if media_type != "multipart/form-data":
-        kinds = ", ".join(_BODIES)
-        raise RequestError(415, f"Content-Type has to be {kinds} or multipart/form-data.")
-    try:
-        form = await _InMemory(request.headers, request.stream(), max_files=1).parse()
-    except MultiPartException as error:
-        raise RequestError(400, f"The form cannot be read. {error.message}") from None
-    try:
-        files = [part for part in form.values() if isinstance(part, UploadFile)]
-        if not files:
-            raise RequestError(400, "The form has no file.")
-        return await files[0].read()
-    finally:
-        await form.close()
+        known = ", ".join(_BODIES)
+        raise RequestError(415, f"Content-Type has to be {known} or multipart/form-data.")
+    async with request.form(max_files=1) as form:
+        for part in form.values():
+            if isinstance(part, UploadFile):
+                return await part.read()
+    raise RequestError(400, "The form has no file.")
 
 
 @contextlib.contextmanager
@@ -307,7 +296,3 @@ def on_disk(content: bytes) -> Iterator[Path]:
         path = Path(folder) / "image"
         path.write_bytes(content)
         yield path
-
-
-class _InMemory(MultiPartParser):
-    spool_max_size = 0  # no end to it: the size of a body is limited already

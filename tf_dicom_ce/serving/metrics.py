@@ -1,7 +1,7 @@
 """What operators see of requests: Prometheus metrics, and a line each in the log.
 
-Neither holds anything that a client has made up: models and versions are those that are served,
-methods those of the routes; any other is "unknown".
+Neither holds what clients make up. Models and versions are those that are served, methods those of
+HTTP; any other is "unknown".
 """
 
 import logging
@@ -34,26 +34,28 @@ class Metrics:
     """
 
     def __init__(self, repository: Repository, threads: Threads, connections: Connections):
-        self._repository = repository
-        self._registry = CollectorRegistry()
+        self._repository, self._registry = repository, CollectorRegistry()
         ProcessCollector(registry=self._registry)
-
-        def made(kind: type, name: str, text: str, *labels: str, **more):
-            return kind("tf_dicom_ce_" + name, text, labels, registry=self._registry, **more)
-
-        answered = ("Requests that were answered.", "route", "model", "version", "code")
-        self._requests = made(Counter, "requests", *answered)
-        seconds = ("Time from a request to the end of its answer.", "route", "model")
-        self._seconds = made(Histogram, "request_seconds", *seconds, buckets=_SECONDS)
-        instances = ("Instances in a predict request.", "model")
-        self.instances = made(Histogram, "request_instances", *instances, buckets=_INSTANCES)
+        common = {"namespace": "tf_dicom_ce", "registry": self._registry}
+        answered = "Requests that were answered."
+        self._requests = Counter(
+            "requests", answered, ("route", "model", "version", "code"), **common
+        )
+        took = "Time from a request to the end of its answer."
+        self._seconds = Histogram(
+            "request_seconds", took, ("route", "model"), buckets=_SECONDS, **common
+        )
+        held = "Instances in a predict request."
+        self.instances = Histogram(
+            "request_instances", held, ("model",), buckets=_INSTANCES, **common
+        )
         for name, text, value in (
             ("running", "Threads that work on tensor requests.", lambda: threads.running),
             ("waiting", "Tensor requests that wait for a thread.", lambda: threads.waiting),
             ("connections", "Connections that are open.", lambda: len(connections)),
             ("crowded_out", "Connections closed for want of room.", lambda: connections.closed),
         ):
-            made(Gauge, name, text).set_function(value)
+            Gauge(name, text, **common).set_function(value)
 
     def page(self, request: Request) -> Response:
         """Everything in Prometheus' text format."""
@@ -64,7 +66,7 @@ class Metrics:
         """Middleware that counts and logs every request with the status of its answer."""
 
         async def observed(scope: Scope, receive: Receive, send: Send) -> None:
-            status, begin = 499, time.perf_counter()  # if nothing is sent, the client went away
+            status, begin = 499, time.perf_counter()  # 499 stays where the client went away
 
             async def watched(message: Message) -> None:
                 nonlocal status
@@ -73,19 +75,16 @@ class Metrics:
                 await send(message)
 
             await app(scope, receive, watched)
-            if scope["type"] == "http":
-                self._note(scope, status, time.perf_counter() - begin)
+            seconds = time.perf_counter() - begin
+            route = scope["route"].path_format if "route" in scope else _UNKNOWN
+            model, version = self._servable(scope.get("path_params", {}))
+            self._requests.labels(route, model, version, status).inc()
+            self._seconds.labels(route, model).observe(seconds)
+            method = scope["method"] if scope["method"] in _METHODS else _UNKNOWN
+            words = (method, route, model, version, status, 1000 * seconds)
+            _log.info("%s %s model=%s version=%s %d %.1f ms", *words)
 
         return observed
-
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        route = scope["route"].path_format if "route" in scope else _UNKNOWN
-        model, version = self._servable(scope.get("path_params", {}))
-        self._requests.labels(route, model, version, status).inc()
-        self._seconds.labels(route, model).observe(seconds)
-        method = scope["method"] if scope["method"] in _METHODS else _UNKNOWN
-        words = (method, route, model, version, status, 1000 * seconds)
-        _log.info("%s %s model=%s version=%s %d %.1f ms", *words)
 
     def _servable(self, parameters: dict) -> tuple[str, str]:
         """Model and version of a route's parameters; the newest version where none was named."""

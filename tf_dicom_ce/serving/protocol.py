@@ -1,13 +1,11 @@
-"""What a predict request and its answer hold: JSON to arrays and back.
+"""Requests and answers of `:predict`: JSON to arrays and back.
 
-Their forms are those of TensorFlow Serving's REST API (tensorflow_serving/g3doc/api_rest.md), the
-words of errors are our own. Requests are read with the standard library, which knows `NaN` and
-`Infinity`; answers are written with orjson, which writes 300,000 float32 in milliseconds, each with
-the fewest digits that give the same float32 again.
+The forms are those of TensorFlow Serving's REST API (tensorflow_serving/g3doc/api_rest.md), the
+words of errors our own. The standard library reads requests, as it knows `NaN` and `Infinity`;
+orjson writes answers: 300,000 float32 in milliseconds, each with as few digits as tell it apart.
 """
 
 import base64
-import itertools
 import json
 import math
 import reprlib
@@ -21,10 +19,8 @@ from tf_dicom_ce.errors import RequestError
 
 #: The most instances in a request: a small request must not ask for gigabytes of answers.
 MOST_INSTANCES = 32
-_DEFAULT_SIGNATURE = "serving_default"
 _MOST_VALUES = 2_000_000  # each may take some 100 bytes
-_DEEPEST = 32  # dimensions; NumPy has room for 64
-_TYPES = {"f": {int, float}, "i": {int}, "u": {int}, "b": {bool}}  # by the kind of dtype
+_TYPES = {"f": {int, float}, "i": {int}, "u": {int}, "b": {bool}}  # of JSON, by kind of dtype
 
 
 class TensorSpec(NamedTuple):
@@ -60,17 +56,22 @@ def parse_predict(
             JSON has no values for.
     """
     document = _load(body)
-    name = document.get("signature_name") or _DEFAULT_SIGNATURE
+    name = document.get("signature_name") or "serving_default"
     if type(name) is not str or name not in signatures:
         known = ", ".join(sorted(signatures))
-        raise _bad(f"signature_name is {_shown(name)}: this model has {known}")
+        raise _bad(f"signature_name is {reprlib.repr(name)}: this model has {known}")
     signature, is_row = signatures[name], "instances" in document
     if is_row == ("inputs" in document):
         raise _bad("give instances, which are rows, or inputs, which are columns")
+    names = list(signature.inputs)
     if is_row:
-        columns = _from_rows(document["instances"], list(signature.inputs))
+        rows = document["instances"]
+        if type(rows) is not list or not 1 <= len(rows) <= MOST_INSTANCES:
+            raise _bad(f"instances has to be a list of 1 to {MOST_INSTANCES}")
+        rows = [_named(row, names, f"instances[{k}]") for k, row in enumerate(rows)]
+        columns = {name: [row[name] for row in rows] for name in names}
     else:
-        columns = _named(document["inputs"], list(signature.inputs), "inputs")
+        columns = _named(document["inputs"], names, "inputs")
     inputs = {name: _to_array(name, columns[name], spec) for name, spec in signature.inputs.items()}
     return signature, inputs, is_row
 
@@ -84,8 +85,8 @@ def format_predict(outputs: Mapping[str, np.ndarray], is_row: bool, signature: S
         signature: What was asked.
 
     Returns:
-        JSON with `predictions` (rows) or `outputs` (columns). The name is left out if there is
-        but one output; strings of a name that ends in `_bytes` become `{"b64": …}`.
+        JSON with `predictions` (rows) or `outputs` (columns). A single output has no name; strings
+        of a name that ends in `_bytes` become `{"b64": …}`.
 
     Raises:
         RequestError: 400, rows were asked for but the outputs are no rows, or JSON has no form
@@ -110,10 +111,6 @@ def _bad(message: str) -> RequestError:
     return RequestError(400, message)
 
 
-def _shown(value: Any) -> str:
-    return reprlib.repr(value)
-
-
 def _load(body: bytes) -> dict:
     """The JSON object of a request, UTF-8."""
     if sum(body.count(mark) for mark in (b",", b"[", b"{")) > _MOST_VALUES:
@@ -136,15 +133,8 @@ def _finite(text: str) -> float:
     return value
 
 
-def _from_rows(rows: Any, names: list[str]) -> dict[str, list]:
-    if type(rows) is not list or not 1 <= len(rows) <= MOST_INSTANCES:
-        raise _bad(f"instances has to be a list of 1 to {MOST_INSTANCES}")
-    named = [_named(row, names, f"instances[{k}]") for k, row in enumerate(rows)]
-    return {name: [row[name] for row in named] for name in names}
-
-
 def _named(value: Any, names: list[str], place: str) -> dict[str, Any]:
-    """Values by the inputs' names; one that is alone needs none."""
+    """Values by the inputs' names; a single input needs none."""
     if type(value) is not dict or _is_base64(value):
         value = {names[0]: value} if len(names) == 1 else {}
     if value.keys() != set(names):
@@ -159,44 +149,30 @@ def _is_base64(value: Any) -> bool:
 
 def _to_array(name: str, value: Any, spec: TensorSpec) -> np.ndarray:
     """Turns nested lists of equal lengths, or a single value, into an array of the spec."""
-    shape, leaves = [], [value]
-    while leaves and type(leaves[0]) is list:
-        shape.append(len(leaves[0]))
-        if len(shape) > _DEEPEST:
-            raise _bad(f"input {name}: lists are nested more than {_DEEPEST} deep")
-        if any(type(item) is not list or len(item) != shape[-1] for item in leaves):
-            raise _bad(f"input {name}: lists at depth {len(shape)} are not all of one length")
-        leaves = list(itertools.chain.from_iterable(leaves))
-    if list in set(map(type, leaves)):
-        raise _bad(f"input {name}: lists and values are mixed at depth {len(shape)}")
-    expected = shape if spec.shape is None else spec.shape
-    fits = [of in (None, size) for size, of in zip(shape, expected, strict=False)]
-    if len(shape) != len(expected) or not all(fits):
+    found = np.array(value, object)  # lists of unequal lengths stay lists in it
+    leaves, kind = found.ravel().tolist(), spec.dtype.kind
+    types = set(map(type, leaves))
+    if list in types:
+        raise _bad(f"input {name}: lists of unequal lengths, mixed with values, or nested too deep")
+    expected = found.shape if spec.shape is None else spec.shape
+    fits = [of in (None, size) for size, of in zip(found.shape, expected, strict=False)]
+    if found.ndim != len(expected) or not all(fits):
         wanted = str([size or "any" for size in expected]).replace("'", "")
-        raise _bad(f"input {name}: its shape is {shape}, but has to be {wanted}")
-    if spec.dtype.kind == "O":
-        array = np.empty(len(leaves), object)
-        array[:] = [_bytes(name, leaf) for leaf in leaves]
-    else:
-        array = _numbers(name, leaves, spec.dtype)
-    return array.reshape(shape)
-
-
-def _numbers(name: str, leaves: list, dtype: np.dtype) -> np.ndarray:
-    if dtype.kind not in _TYPES:
-        raise RequestError(501, f"input {name}: JSON has no values of dtype {dtype}")
-    if wrong := set(map(type, leaves)) - _TYPES[dtype.kind]:
+        raise _bad(f"input {name}: its shape is {list(found.shape)}, but has to be {wanted}")
+    if kind == "O":
+        found.flat = [_bytes(name, leaf) for leaf in leaves]
+        return found
+    if kind not in _TYPES:
+        raise RequestError(501, f"input {name}: JSON has no values of dtype {spec.dtype}")
+    if wrong := types - _TYPES[kind]:
         leaf = next(leaf for leaf in leaves if type(leaf) in wrong)
-        raise _bad(f"input {name}: {_shown(leaf)} is no {dtype}")
+        raise _bad(f"input {name}: {reprlib.repr(leaf)} is no {spec.dtype}")
     try:
-        array = np.array(leaves, np.float64 if dtype.kind == "f" else dtype)
-        with np.errstate(over="ignore"):
-            found = array.astype(dtype)
-        if dtype.kind == "f" and (np.isinf(found) & np.isfinite(array)).any():
-            raise OverflowError
-    except OverflowError:
-        raise _bad(f"input {name}: a number is beyond {dtype}") from None
-    return found
+        with np.errstate(over="raise"):
+            wide = np.array(leaves, np.float64 if kind == "f" else spec.dtype)
+            return wide.astype(spec.dtype).reshape(found.shape)
+    except (OverflowError, FloatingPointError):
+        raise _bad(f"input {name}: a number is beyond {spec.dtype}") from None
 
 
 def _bytes(name: str, leaf: Any) -> bytes:
@@ -208,8 +184,9 @@ def _bytes(name: str, leaf: Any) -> bytes:
             text = "".join(leaf["b64"].split()).rstrip("=")
             return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError:
-        raise _bad(f"input {name}: {_shown(leaf)} cannot be decoded") from None
-    raise _bad(f'input {name}: {_shown(leaf)} is no string, and no object {{"b64": string}}')
+        raise _bad(f"input {name}: {reprlib.repr(leaf)} cannot be decoded") from None
+    shown = reprlib.repr(leaf)
+    raise _bad(f'input {name}: {shown} is no string, and no object {{"b64": string}}')
 
 
 def _writable(name: str, array: np.ndarray) -> Any:

@@ -5,6 +5,7 @@ overwritten is loaded anew and takes over when it is ready; the one before, like
 removed, ends with the last request that uses it.
 """
 
+import collections
 import contextlib
 import re
 import threading
@@ -12,24 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import tensorflow as tf
-
 from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.serving.servable import Servable
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _VERSION = re.compile(r"[0-9]{1,18}")
 _Key = tuple[str, int]  # name and version
-_Stamp = frozenset  # of what tells a file from the one that was there before
-_Look = dict[_Key, tuple[_Stamp, Path]]  # the versions that were seen at one time
-
-
-@dataclass
-class _Loaded:
-    """A servable, and how many use it: the requests, and the repository itself."""
-
-    servable: Servable
-    users: int = 1
+_Seen = tuple[Path, frozenset]  # a version's folder, and what tells its files from earlier ones
 
 
 @dataclass
@@ -37,22 +27,24 @@ class _Version:
     """What is known of a version."""
 
     state: str = "START"  # as in TensorFlow Serving's ModelVersionStatus
-    stamp: _Stamp | None = None  # of what was loaded, or tried, last; None if that is gone
-    loaded: _Loaded | None = None  # what answers, if anything does
+    seen: _Seen | None = None  # what was loaded, or tried, last; None if that is gone
+    servable: Servable | None = None  # what answers, if anything does
     error: tuple[str, str] = ("OK", "")  # code and message of what was wrong with the files
 
 
 class Repository:
-    """The versions below a folder, looked for again and again in a thread of its own.
+    """The versions below a folder, which a thread of its own looks for again and again.
 
-    What changed has to stay as it is for two looks in a row: a copy that is under way is left
-    alone, and a folder that is gone for a moment is not missed.
+    A change counts once two looks in a row agree on it: a copy that is under way is left alone,
+    and a folder that is gone for a moment is not missed.
     """
 
     def __init__(self, root: Path, poll_seconds: float = 2.0):
         self._root, self._poll_seconds = root, poll_seconds
         self._versions: dict[_Key, _Version] = {}
-        self._lock = threading.Lock()  # of _versions and of all in it
+        # The requests that use each, and the repository itself.
+        self._users: collections.Counter[Servable] = collections.Counter()
+        self._lock = threading.Lock()  # of these two and of all in them
         self._stop = threading.Event()
         self._looked = False
         self._thread = threading.Thread(target=self._watch, name="repository", daemon=True)
@@ -67,7 +59,7 @@ class Repository:
         self._thread.start()
 
     def close(self) -> None:
-        """Ends the watching, and every version as soon as its last request is done."""
+        """Stops watching, and ends every version as soon as its last request is done."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -77,7 +69,7 @@ class Repository:
     def names(self) -> list[str]:
         """The models that can be asked, in order."""
         with self._lock:
-            return sorted({name for (name, _), v in self._versions.items() if v.loaded})
+            return sorted({name for (name, _), v in self._versions.items() if v.servable})
 
     def status(self, name: str, version: int | None = None) -> dict:
         """TensorFlow Serving's GetModelStatusResponse as JSON: one version, or all, newest first.
@@ -101,23 +93,23 @@ class Repository:
 
     @contextlib.contextmanager
     def acquire(self, name: str, version: int | None = None) -> Iterator[Servable]:
-        """Gives a version, by default the newest, which the context keeps loaded.
+        """Gives a version, by default the newest, and keeps it loaded within the context.
 
         Raises:
             RequestError: There is no such model or version (404).
         """
         with self._lock:
-            numbers = [n for (model, n), v in self._versions.items() if model == name and v.loaded]
+            numbers = [n for (of, n), v in self._versions.items() if of == name and v.servable]
             number = max(numbers, default=None) if version is None else version
             if number not in numbers:
                 raise _unknown(name, version)
             found = self._versions[name, number]
-            loaded = found.loaded
-            loaded.users += 1
+            servable = found.servable
+            self._users[servable] += 1
         try:
-            yield loaded.servable
+            yield servable
         finally:
-            self._release(found, loaded)
+            self._release(found, servable)
 
     def _watch(self) -> None:
         before = self._look()
@@ -128,73 +120,76 @@ class Repository:
             self._follow(before, now)
             before = now
 
-    def _follow(self, before: _Look | None, now: _Look | None) -> None:
+    def _look(self) -> dict[_Key, _Seen] | None:
+        """The versions that are there; None where the folder cannot be read at the moment."""
+        found = {}
+        try:
+            for model in self._root.iterdir():
+                for folder in model.glob("*") if _NAME.fullmatch(model.name) else ():
+                    if _VERSION.fullmatch(folder.name) and (stamp := _stamp(folder)):
+                        found[model.name, int(folder.name)] = folder, stamp
+        except OSError:
+            return None
+        return found
+
+    def _follow(self, before: dict[_Key, _Seen] | None, now: dict[_Key, _Seen] | None) -> None:
         """Makes what is served agree with what two looks agree on; newest versions first."""
-        if before is None or now is None:  # the folder cannot be read at the moment
+        if before is None or now is None:
             return
         for key in sorted({*now, *self._versions}, key=lambda key: key[1], reverse=True):
-            stamp, folder = now.get(key, (None, None))
-            known = self._versions.get(key)
-            if stamp != before.get(key, (None,))[0] or stamp == (known and known.stamp):
+            seen, known = now.get(key), self._versions.get(key)
+            if seen != before.get(key) or seen == (known and known.seen):
                 continue
-            if stamp is None:
-                known.stamp = None
+            if seen is None:
+                known.seen = None
                 self._put(known, None)
             else:
-                self._load(key, folder, stamp)
+                self._load(key, seen)
             if self._stop.is_set():
                 return
 
-    def _look(self) -> _Look | None:
-        try:
-            models = [model for model in self._root.iterdir() if _NAME.fullmatch(model.name)]
-        except OSError:
-            return None
-        folders = [f for model in models for f in model.glob("*") if _VERSION.fullmatch(f.name)]
-        return {
-            (folder.parent.name, int(folder.name)): (stamp, folder)
-            for folder in folders
-            if (stamp := _stamp(folder)) is not None
-        }
-
-    def _load(self, key: _Key, folder: Path, stamp: _Stamp) -> None:
+    def _load(self, key: _Key, seen: _Seen) -> None:
         with self._lock:
             version = self._versions.setdefault(key, _Version())
-            version.stamp = stamp
-            if not version.loaded:
+            version.seen = seen
+            if not version.servable:
                 version.state = "LOADING"
+        folder, stamp = seen
         try:
             servable = Servable(folder)
             if _stamp(folder) != stamp:
                 servable.close()
-                raise tf.errors.AbortedError(None, None, "the files changed while they were read")
+                raise OSError("the files changed while they were read")
         except Exception as error:
             with self._lock:
-                version.error = _error(error)
-                if not version.loaded:
+                first, _, _ = f"{type(error).__name__}: {error}".partition("\n")
+                version.error = "UNKNOWN", first
+                if not version.servable:
                     version.state = "END"
             return
-        self._put(version, _Loaded(servable))
+        self._put(version, servable)
 
-    def _put(self, version: _Version, loaded: _Loaded | None) -> None:
+    def _put(self, version: _Version, servable: Servable | None) -> None:
         """Has this answer from now on, or nothing; what did before ends with its last request."""
         with self._lock:
-            old, version.loaded = version.loaded, loaded
+            old, version.servable = version.servable, servable
             version.state = "UNLOADING" if old else "END"
-            if loaded:
+            if servable:
+                self._users[servable] = 1
                 version.state, version.error = "AVAILABLE", ("OK", "")
         if old:
             self._release(version, old)
 
-    def _release(self, version: _Version, loaded: _Loaded) -> None:
+    def _release(self, version: _Version, servable: Servable) -> None:
         """Ends one use of it; the last one closes it."""
         with self._lock:
-            loaded.users -= 1
-            if loaded.users:
+            self._users[servable] -= 1
+            if self._users[servable]:
                 return
+            del self._users[servable]
             if version.state == "UNLOADING":
                 version.state = "END"
-        loaded.servable.close()
+        servable.close()
 
 
 def _unknown(name: str, version: int | None) -> RequestError:
@@ -202,7 +197,7 @@ def _unknown(name: str, version: int | None) -> RequestError:
     return RequestError(404, f"There is no {which} that can be asked.")
 
 
-def _stamp(folder: Path) -> _Stamp | None:
+def _stamp(folder: Path) -> frozenset | None:
     """What changes if a version is overwritten; None if there is none (yet)."""
     try:
         files = [folder / "saved_model.pb", *folder.glob("*.json"), *folder.glob("variables/*")]
@@ -210,12 +205,3 @@ def _stamp(folder: Path) -> _Stamp | None:
     except OSError:
         return None
     return frozenset((name, s.st_ino, s.st_mtime_ns, s.st_size) for name, s in stats)
-
-
-def _error(error: Exception) -> tuple[str, str]:
-    """A code of `google.rpc.Code` and a message."""
-    if isinstance(error, tf.errors.OpError):
-        codes = {getattr(tf.errors, name): name for name in dir(tf.errors) if name.isupper()}
-        return codes.get(error.error_code, "UNKNOWN"), str(error.message).partition("\n")[0]
-    code = "NOT_FOUND" if isinstance(error, FileNotFoundError) else "UNKNOWN"
-    return code, f"{type(error).__name__}: {error}"

@@ -1,8 +1,8 @@
 """One version of a model, loaded and ready to answer from many threads at once.
 
-A version lives in a session of its own, as in TensorFlow Serving: closing it returns its variables,
-its queue of batches and that queue's threads. (In eager mode each version that was ever loaded
-would leave two threads behind that wake a thousand times a second.)
+A version lives in a session of its own, as in TensorFlow Serving. Closing the session frees its
+variables, its queue of batches and the queue's threads; in eager mode every version would leave two
+threads behind, which wake a thousand times a second.
 """
 
 import struct
@@ -23,7 +23,7 @@ from tf_dicom_ce.serving.protocol import MOST_INSTANCES, Signature, TensorSpec
 BATCH = 8
 _IMAGE_BYTES = "image_bytes"
 _MOST_PIXELS = 1 << 22  # decoding takes some 50 bytes a pixel
-# A decoder may pass over chunks before IHDR; then the size it sees is not the one seen here.
+# With IHDR first: behind another chunk a decoder could find another size than is seen here.
 _PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _UNDECODABLE = "the image cannot be decoded: expected a whole PNG or JPEG, 8 bits a sample"
 _MOST_SCANS = 100  # of a progressive JPEG; each costs time for every pixel
@@ -80,8 +80,8 @@ class Servable:
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Answers; images as bytes share batches with those of other threads.
 
-        Where one in a batch cannot be decoded, those that can are asked about once more, in batches
-        that no other joins.
+        An image that cannot be decoded spoils its batch. Then requests whose own images can be
+        decoded are asked once more, in batches of such requests alone.
 
         Args:
             signature: Its name.
@@ -91,8 +91,8 @@ class Servable:
             The outputs by name.
 
         Raises:
-            RequestError: No image, too many, one that cannot be decoded or that the model
-                refuses (400); too much is waiting already (503).
+            RequestError: There is no image, or too many; one cannot be decoded, or the model
+                refuses it (400); too much is waiting already (503).
         """
         for name, array in inputs.items():
             if array.ndim and not 1 <= len(array) <= MOST_INSTANCES:
@@ -105,7 +105,7 @@ class Servable:
             try:
                 return self._call[signature](*values)
             except tf.errors.InvalidArgumentError:
-                # One in the batch cannot be decoded: of this request, or of another's.
+                # An image cannot be decoded, of this request or another in the batch.
                 if not len(files):
                     raise
                 _require_none(map(_damage, files))
@@ -138,7 +138,7 @@ def _require_none(faults: Iterable[str | None]) -> None:
 
 
 def _excess(contents: bytes) -> str | None:
-    """What makes a PNG or JPEG too costly to decode, or no such file, by its header."""
+    """Why, by its header, a file must not be decoded: it is no PNG or JPEG, or too costly."""
     try:
         height, width = _size(contents)
     except (tf.errors.InvalidArgumentError, struct.error):
@@ -152,7 +152,7 @@ def _excess(contents: bytes) -> str | None:
 
 
 def _damage(contents: bytes) -> str | None:
-    """Whether it cannot be decoded."""
+    """What is wrong with a file that cannot be decoded."""
     try:
         _decode(tf.constant(contents))
     except tf.errors.InvalidArgumentError:
@@ -190,7 +190,7 @@ def _signature(name: str, definition) -> Signature:
 def _answer(
     signature: Signature, function, inputs: list[tf.Tensor], threads: int
 ) -> dict[str, tf.Tensor]:
-    """The outputs in the graph, through a queue of batches if nothing speaks against that."""
+    """The outputs in the graph, computed in batches where the signature allows it."""
 
     def call(*values):
         return function(**dict(zip(signature.inputs, values, strict=True)))
@@ -198,8 +198,8 @@ def _answer(
     one_by_one = all(spec.shape and spec.shape[0] is None for spec in signature.outputs.values())
     if list(signature.inputs) != [_IMAGE_BYTES] or not one_by_one:
         return call(*inputs)  # images of different sizes cannot stand in one tensor
-    # Nobody waits for others: a batch is what arrived while all threads were busy. With all sizes
-    # allowed, nothing is padded, and what is larger than a batch is cut.
+    # No request waits for others: a batch is what arrived while all threads were busy. All sizes
+    # are allowed, so nothing is padded; a request larger than a batch is cut into several.
     batched = tf.nondifferentiable_batch_function(
         num_batch_threads=threads,
         max_batch_size=MOST_INSTANCES,

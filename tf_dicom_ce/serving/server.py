@@ -1,6 +1,7 @@
 """The process that serves: socket, log, signals, memory."""
 
 import ctypes
+import functools
 import gc
 import logging
 import math
@@ -8,7 +9,7 @@ import platform
 import signal
 import socket
 import sys
-import threading
+import time
 from pathlib import Path
 from types import FrameType
 
@@ -17,25 +18,27 @@ from starlette.applications import Starlette
 
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.serving.app import create_app
+from tf_dicom_ce.serving.connections import Connection
 from tf_dicom_ce.serving.repository import Repository
 from tf_dicom_ce.serving.settings import Settings
 
 _M_MMAP_THRESHOLD = -3  # of mallopt(3), as <malloc.h> has it
 _LARGE = 1 << 20  # bytes
-_BACKLOG = 4096  # connections that wait to be accepted
-_AT_ONE_GO = 64  # of these
-_LINES = 50  # of a level that are logged in a second
+_BACKLOG = 4096  # connections that may wait to be accepted
+_AT_ONE_GO = 64  # of these that are accepted at once
+_LINES = 50  # log lines of a level in a second
+_DRAIN_SECONDS = 2.0  # in which load balancers notice that /readyz says 503
 
 
 def serve(root: Path, settings: Settings) -> None:
     """Serves a model repository, `<root>/<name>/<version>/`, until SIGTERM or Ctrl-C.
 
-    SIGTERM turns /readyz to 503, so that a load balancer looks elsewhere; a little later the server
-    stops to listen, answers what is under way, and returns.
+    After SIGTERM /readyz answers 503, so that load balancers turn away. Two seconds later the
+    server stops listening, answers what is under way, and returns.
 
     Raises:
         UserError: There is no such folder, or the address cannot be used.
-        KeyboardInterrupt: After Ctrl-C, when everything is answered.
+        KeyboardInterrupt: After Ctrl-C, once everything is answered.
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder. Give the one that train or finetune exports to.")
@@ -46,10 +49,13 @@ def serve(root: Path, settings: Settings) -> None:
     logging.getLogger("tf_dicom_ce.serving").setLevel(logging.INFO)
     for handler in logging.getLogger().handlers:
         handler.addFilter(Sparing(_LINES))
-    _return_large_blocks()
-    gc.freeze()  # TensorFlow's many objects stay; to look through them all takes half a second
+    if platform.libc_ver()[0] == "glibc":
+        # Large blocks go back to the system as soon as they are free. By itself glibc raises this
+        # bound to 32 MiB; then bodies and images lie in heaps, which grow for hours.
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
+    gc.freeze()  # TensorFlow's many objects stay; a look through all of them takes half a second
     repository = Repository(root)
-    server = _Server(repository, settings)
+    server = _Server(create_app(repository, settings), settings)
     repository.start()
     try:
         host, port = listening.getsockname()[:2]
@@ -64,7 +70,7 @@ def configured(app: Starlette, settings: Settings) -> uvicorn.Config:
     """How uvicorn serves what `create_app` made."""
     return uvicorn.Config(
         app,
-        http=app.state.connections.protocol,
+        http=functools.partial(Connection, app.state.connections),
         log_config=None,
         access_log=False,  # it would log paths and addresses
         lifespan="off",
@@ -77,62 +83,47 @@ def configured(app: Starlette, settings: Settings) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """A server that announces its end, and takes SIGTERM for a reason to return, not to die."""
+    """A server that says it is about to end, and then returns after SIGTERM instead of dying."""
 
-    def __init__(self, repository: Repository, settings: Settings):
-        self._app, self._drain_seconds = create_app(repository, settings), settings.drain_seconds
-        super().__init__(configured(self._app, settings))
+    def __init__(self, app: Starlette, settings: Settings):
+        super().__init__(configured(app, settings))
+        self._state, self._end = app.state, math.inf
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accepts a few at one go, so that the file handles suffice, out of a long queue."""
+        """Lets many wait, but accepts few at once, so that the file handles suffice."""
         await super().startup(sockets)
         for listening in sockets:
             listening.listen(_BACKLOG)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Ends at once on a second signal, or Ctrl-C."""
-        draining, self._app.state.draining = self._app.state.draining, True
+        """Announces the end; a second signal, or Ctrl-C, does not wait for it."""
         if sig != signal.SIGTERM:
             super().handle_exit(sig, frame)
-        elif draining:
-            self._stop()
-        else:
-            timer = threading.Timer(self._drain_seconds, self._stop)
-            timer.daemon = True
-            timer.start()
+        self._end = time.monotonic() + (0 if self._state.draining else _DRAIN_SECONDS)
+        self._state.draining = True
 
-    def _stop(self) -> None:
-        self.should_exit = True
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to end, asked ten times a second."""
+        return await super().on_tick(counter) or time.monotonic() >= self._end
 
 
 class Sparing(logging.Filter):
-    """Passes so many records of a level in a second; the next says how many were left out."""
+    """Lets pass so many records of a level in a second; the next tells how many it left out."""
 
     def __init__(self, most: int):
         super().__init__()
-        self._most, self._passed, self._left_out = most, {}, {}
+        self._most, self._counts = most, {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether this one is logged."""
-        level, second = record.levelno, int(record.created)
-        begun, number = self._passed.get(level, (second, 0))
-        self._passed[level] = (second, 1) if second != begun else (second, number + 1)
-        if second == begun and number >= self._most:
-            self._left_out[level] = self._left_out.get(level, 0) + 1
-            return False
-        if left_out := self._left_out.pop(level, 0):
-            record.msg = f"({left_out} lines left out) {record.msg}"
-        return True
-
-
-def _return_large_blocks() -> None:
-    """Has large blocks of memory go back to the system as soon as they are free.
-
-    By itself glibc raises this bound to 32 MiB as large blocks are freed. Then bodies and images
-    lie among small blocks in the heaps of many threads, which grow for hours.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        now = int(record.created)
+        second, count = self._counts.get(record.levelno, (now, 0))
+        if second != now:
+            if count > self._most:
+                record.msg = f"({count - self._most} lines left out) {record.msg}"
+            count = 0
+        self._counts[record.levelno] = now, count + 1
+        return count < self._most
 
 
 def _listen(settings: Settings) -> socket.socket:

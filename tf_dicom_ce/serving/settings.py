@@ -1,4 +1,4 @@
-"""What whoever runs the server decides."""
+"""What the operator of a server decides."""
 
 import dataclasses
 import ipaddress
@@ -10,7 +10,7 @@ from pathlib import Path
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.results.codes import Coded
 
-#: Name of the environment variable with the token that clients have to send.
+#: Environment variable with the token that clients have to send.
 TOKEN_VARIABLE = "TF_DICOM_CE_SERVE_TOKEN"
 _TOKEN = re.compile(r"[!-~]+")
 
@@ -20,57 +20,55 @@ class Settings:
     """Settings of a server.
 
     Raises:
-        UserError: A value cannot be used, or another host than loopback has no token.
+        UserError: A value cannot be used, or a host other than loopback has no token.
     """
 
     host: str = "127.0.0.1"  # address to listen at
     port: int = 8501  # 0 for any that is free
-    # What clients send as `Authorization: Bearer …`, by the name of who has it; none asks for none.
+    # One of them has to be sent as `Authorization: Bearer …`; by the client's name.
     tokens: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
-    names: Sequence[str] = ()  # by which browsers know it besides, e.g. that of a proxy
+    names: Sequence[str] = ()  # other hosts by which browsers reach it, such as that of a proxy
     max_body: int = 64 << 20  # bytes of a request's body
-    seconds: float = 30.0  # for a request, from its first byte to the last one of its answer
+    seconds: float = 30.0  # for a request, from its first byte to the last of its answer
     threads: int = 16  # requests that are worked on at a time
-    queue: int = 48  # requests beyond these that wait; the next one is answered 503
-    audit_log: Path | None = None  # records answers about images; None for nowhere
-    # What class names mean, as `results.codes.read_codes` gives it; None: the built-in table.
+    queue: int = 48  # requests that may wait besides; the next is answered 503
+    audit_log: Path | None = None  # records who asked about which study; None: nothing does
+    # Codes of class names, as `results.codes.read_codes` gives them; None: the built-in table.
     codes: Mapping[str, Coded] | None = dataclasses.field(default=None, repr=False)
-    drain_seconds: float = 2.0  # from SIGTERM, when /readyz turns to 503, to the end of listening
 
     def __post_init__(self):
-        if not 0 <= self.port <= 65535:
-            raise UserError(f"--port {self.port}: choose 1 to 65535, or 0 for any that is free.")
-        for option, value in (("max-body", self.max_body), ("timeout", self.seconds)):
-            if not 0 < value < float("inf"):
-                raise UserError(f"--{option} {value}: choose a number above 0.")
-        for option, value, least in (("threads", self.threads, 1), ("queue", self.queue, 0)):
-            if value < least:
-                raise UserError(f"--{option} {value}: choose {least} or more.")
+        for option, value, fits, remedy in (
+            ("port", self.port, 0 <= self.port <= 65535, "1 to 65535, or 0 for any that is free"),
+            ("max-body", self.max_body, self.max_body > 0, "a number above 0"),
+            ("timeout", self.seconds, 0 < self.seconds < float("inf"), "a number above 0"),
+            ("threads", self.threads, self.threads > 0, "1 or more"),
+            ("queue", self.queue, self.queue >= 0, "0 or more"),
+        ):
+            if not fits:
+                raise UserError(f"--{option} {value}: choose {remedy}.")
         if not self.tokens and not is_loopback(self.host):
             raise UserError(
                 f"--host {self.host}: whoever reaches this machine could use the server. Choose a "
                 f"token and set it: export {TOKEN_VARIABLE}=$(openssl rand -hex 32). Clients send "
-                f"it as 'Authorization: Bearer …'. Or listen at 127.0.0.1, the default."
+                "it as 'Authorization: Bearer …'. Or listen at 127.0.0.1, the default."
             )
 
 
 def read_tokens(path: Path | None = None) -> dict[str, str]:
-    """Tokens by name: that of TF_DICOM_CE_SERVE_TOKEN, named "environment", and those of a file.
+    """Reads tokens by name: TF_DICOM_CE_SERVE_TOKEN's, named "environment", and a file's.
 
-    A line of the file is a name, spaces and a token; one that is empty or begins with # is not
-    read.
+    A line of the file is a name, spaces and a token. Empty lines and those that begin with # are
+    passed over.
 
     Raises:
-        UserError: The file cannot be read, others can read it, or a line is none of these; a
-            header cannot hold the token.
+        UserError: The file cannot be read, other users can read it, it has no token or a line that
+            is not as above, or a token is not printable ASCII.
     """
     found = {}
     if alone := os.environ.get(TOKEN_VARIABLE, "").strip():
         found["environment"] = alone
         if not _TOKEN.fullmatch(alone):
-            raise UserError(
-                f"{TOKEN_VARIABLE}: only letters, digits and signs of ASCII can be sent."
-            )
+            raise UserError(f"{TOKEN_VARIABLE}: use ASCII letters, digits and signs alone.")
     if path is None:
         return found
     try:
@@ -97,7 +95,7 @@ def read_tokens(path: Path | None = None) -> dict[str, str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address, or `localhost`, is of this machine alone."""
+    """Whether an address, or `localhost`, reaches this machine alone."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -8,6 +8,7 @@ const TASKS = {
   segmentation: { file: "Save as DICOM SEG", meaning: "Share of the image that the model saw." },
   classification: { file: "Save as DICOM SR", meaning: "Probability by the model." },
 };
+const CALIBRATED = "Area, longest diameter, and the extent across it.";
 
 let models = [];
 let file = null; // what is looked at
@@ -102,7 +103,8 @@ function show() {
   $("unfamiliar").hidden = !(answer.familiarity < answer.model.threshold);
   $("familiarity").hidden = answer.familiarity === undefined;
   $("familiarity").textContent = `Familiarity of the image: ${answer.familiarity?.toFixed(2)} (like those in training: ${answer.model.threshold} and more).`;
-  $("meaning").textContent = TASKS[task].meaning;
+  const isCalibrated = found.some((one) => one.area_cm2 !== undefined);
+  $("meaning").textContent = isCalibrated ? CALIBRATED : TASKS[task].meaning;
   $("classes").replaceChildren(...found.map(isMask ? legend : bar));
   $("canvas").setAttribute("aria-label", isMask ? `The image with outlines: ${words}` : "The image");
   $("save-dicom").textContent = TASKS[task].file;
