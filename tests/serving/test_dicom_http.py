@@ -234,7 +234,7 @@ def test_classification(server, file, level, name):
     response = post(server, CLASSIFICATION, content, "application/dicom")
     assert response.headers["content-disposition"].endswith('"view-3-sr.dcm"')
     report = dcmread(io.BytesIO(response.content))
-    assert report.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.33"
+    assert report.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.34"
     assert name in str(report) and "0.75" in str(report)
 
 

@@ -63,7 +63,7 @@ def test_a_run_keeps_its_settings(tmp_path):
     content = {"epochs": 3, "image_size": (32, 64), "environment": {"python": "3.11"}}
     run_folder.write_configuration(tmp_path, content)
     run_folder.write_configuration(tmp_path, {**content, "environment": {"python": "3.12"}})
-    with pytest.raises(UserError, match=r"has seed None, this command has 4. Repeat the run"):
+    with pytest.raises(UserError, match=r"has seed 0, this command has 4. Repeat the run"):
         run_folder.write_configuration(tmp_path, {**content, "seed": 4})
     with pytest.raises(UserError, match=r"has image_size \[32, 64\], this command has None"):
         run_folder.write_configuration(tmp_path, {"epochs": 3})

@@ -216,9 +216,13 @@ def _files(
     def answered() -> Iterator[File]:
         found = _findings(head, reader, folder, images, names, skipped)
         for path, group in itertools.groupby(found, key=lambda one: one[0].path):
-            samples, sources, findings = zip(*group, strict=True)
-            under_way.append(list(samples))
-            yield File(path, names[path], (sources[0], findings))
+            source, samples, findings = None, [], []
+            for image, seen, finding in group:  # the header of the first alone is kept
+                source = source or seen
+                samples.append(image)
+                findings.append(finding)
+            under_way.append(samples)
+            yield File(path, names[path], (source, tuple(findings)))
 
     writer = FileWriter(folder, head.model)
     for file in guarded_map(writer, answered(), refusal_of, timeout=_SECONDS, chunk=1):

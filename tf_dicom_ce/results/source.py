@@ -89,7 +89,7 @@ class SourceImage:
 
     def without_pixels(self) -> "SourceImage":
         """All but the pixels: enough to write what was found."""
-        return dataclasses.replace(self, pixels=self.pixels[:0, :0])
+        return dataclasses.replace(self, pixels=self.pixels[:0, :0].copy())  # a view would hold all
 
     def in_file(self, mask: np.ndarray) -> np.ndarray:
         """Puts a mask of `pixels`, uint8 [height, width], in its place in the file.
