@@ -1,7 +1,7 @@
 import os
 
-# Two processes run the tests: a core for each. NumPy looks as it is imported; its threads burn what
-# they wait for each other.
+# Three processes run the tests, for two cores, because tests wait for servers and processes. NumPy
+# looks as it is imported; its threads burn what they wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
