@@ -129,12 +129,14 @@ def main(folder):
     for case, changes in CASES.items():
         run(one, folder / f"{case}-1.npz", **changes)
     run(two, folder / "all options-2.npz", **CASES["all options"])
-    for count, strategy in enumerate((one, two), start=1):
-        sync = {"sync_batchnorm": True, "batch_norm": True, "steps": 1}
-        run(strategy, folder / f"synchronised-{count}.npz", **sync)
+    both = list(enumerate((one, two), start=1))
+    for count, strategy in both:
         for task in TASKS:
             run_head(strategy, folder / f"{task}-{count}.npz", task)
-    tf.config.run_functions_eagerly(True)
+    tf.config.run_functions_eagerly(True)  # to trace a step of so many parts takes longer
+    sync = {"sync_batchnorm": True, "batch_norm": True, "steps": 1}
+    for count, strategy in both:
+        run(strategy, folder / f"synchronised-{count}.npz", **sync)
     run(two, folder / "batch norm-2.npz", batch_norm=True, steps=2, precision="float16")
 
 
