@@ -23,8 +23,14 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from tf_dicom_ce import workers
+
 # A shell that starts the tests in the background has them ignore it, and all their children too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# All tests of a process have one server of workers, the first one's.
+workers._PRELOADED += ["tf_dicom_ce.prediction.writing", "tf_dicom_ce.phantom.cohort"]
+workers._PRELOADED += ["scipy.ndimage", "scipy.signal", "scipy.spatial"]
 
 ULTRASOUND = "1.2.840.10008.5.1.4.1.1.6.1"
 

@@ -14,12 +14,15 @@ from tf_dicom_ce.phantom import cohort
 README = Path(__file__).parents[1] / "README.md"
 SMALL = {"image_size": (32, 32), "width": 1 / 32, "epochs": 1}
 COHORT = {
-    "pretraining": {"": (90, 45)},
-    "classification": {"train": (20, 10), "validation": (5, 5), "test": (5, 5)},
-    "segmentation": {"train": (20, 20), "validation": (4, 4), "test": (4, 4)},
+    "pretraining": {"": (60, 30)},
+    "classification": {"train": (10, 5), "validation": (2, 2), "test": (2, 2)},
+    "segmentation": {"train": (10, 10), "validation": (2, 2), "test": (2, 2)},
 }
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Even though the .*run_functions_eagerly"),  # of tf.data
+]
 
 
 def commands():
@@ -29,13 +32,14 @@ def commands():
         yield from block.strip().splitlines()
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_the_commands_run_in_the_order_shown(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setitem(cohort.PRESETS, "quick", COHORT)
-    for presets in (config.PRESETS, config.FINETUNE_PRESETS):
+    for presets, more in ((config.PRESETS, {}), (config.FINETUNE_PRESETS, {"epoch_steps": 2})):
         for name, preset in presets.items():
-            monkeypatch.setitem(presets, name, dataclasses.replace(preset, **SMALL))
+            monkeypatch.setitem(presets, name, dataclasses.replace(preset, **SMALL, **more))
     given, ran = {}, []
     for line in commands():
         words = shlex.split(line, comments=True)

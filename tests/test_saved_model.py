@@ -216,6 +216,8 @@ def test_the_digest_is_of_what_the_signatures_read(exported, tmp_path, copies):
 SCRIPT = """
 import sys
 from pathlib import Path
+from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
+load_tensorflow()
 import keras
 from tf_dicom_ce.models.encoder import VGG16Encoder
 from tf_dicom_ce.models.backbones import load_encoder

@@ -19,6 +19,8 @@ from tf_dicom_ce.models.encoder import VGG16Encoder
 from tf_dicom_ce.saved_model.reading import digest_of
 from tf_dicom_ce.training.finetune import finetune
 
+pytestmark = pytest.mark.filterwarnings("ignore:Even though the .*run_functions_eagerly")  # tf.data
+
 SIZE = (32, 64)
 
 
@@ -64,6 +66,7 @@ def run(place, encoder, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("task", ["segmentation", "classification"])
 def test_what_a_frozen_encoder_sees_is_computed_once(run, tmp_path, task, monkeypatch):
     """Its head learns as if it were computed at every step."""
@@ -218,6 +221,7 @@ class Stopping(keras.callbacks.Callback):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
 def test_from_a_notebook(place, tmp_path, monkeypatch):
     """With the user's own Keras model and callback; a second call reads the result."""
     monkeypatch.chdir(tmp_path)

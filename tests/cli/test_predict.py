@@ -1,6 +1,8 @@
 """`predict` from a source to its results, killed and resumed; the mistakes it names."""
 
+import contextlib
 import csv
+import io
 import shutil
 import subprocess
 import sys
@@ -35,29 +37,51 @@ def picture(seed):
     return (np.random.default_rng(seed).random(SIZE) < 0.4).astype(np.uint8) * 255
 
 
-@pytest.fixture
-def source(write, tmp_path):
-    """A cine of 30 frames, 10 images of 5 studies, a PNG, and a file that was cut off."""
+@pytest.fixture(scope="module")
+def source(build, tmp_path_factory):
+    """A cine of 30 frames, 10 images of 5 studies, a PNG, and a file that was cut off.
+
+    Only to be read.
+    """
+    folder = tmp_path_factory.mktemp("source") / "Planted_folder"
+    folder.mkdir()
+
+    def write(name, pixels, **elements):
+        build(pixels, **elements).save_as(folder / name, enforce_file_format=True)
+
     frames = [picture(k) for k in range(30)]
     stacked = np.stack(frames).tobytes()
-    elements = {"SOPClassUID": CINE, "NumberOfFrames": 30, "PixelData": stacked}
-    write("Planted_folder/cine.dcm", frames[0], **elements)
+    write("cine.dcm", frames[0], SOPClassUID=CINE, NumberOfFrames=30, PixelData=stacked)
     for k in range(10):
         study = {"PatientID": "Planted", "StudyInstanceUID": f"1.2.{k % 5 + 1}"}
-        write(f"Planted_folder/{k}.dcm", picture(100 + k), **study)
-    cut = write("Planted_folder/cut.dcm", picture(0))
+        write(f"{k}.dcm", picture(100 + k), **study)
+    write("cut.dcm", picture(0))
+    cut = folder / "cut.dcm"
     cut.write_bytes(cut.read_bytes()[:-300])
-    Image.fromarray(picture(200)).save(tmp_path / "Planted_folder" / "a.png")
-    return tmp_path / "Planted_folder"
+    Image.fromarray(picture(200)).save(folder / "a.png")
+    return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def words(heads, source):
     def of(out, task="segmentation"):
         model = str(heads / task)
         return ["predict", str(source), "--model", model, "--out", str(out), "--frames", "all"]
 
     return of
+
+
+@pytest.fixture(scope="module")
+def alone(words, tmp_path_factory):
+    """The folder of an uninterrupted run, and what it printed. Only to be read."""
+    folder = tmp_path_factory.mktemp("alone")
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            assert main(words(folder / "out")) == 0
+    return folder / "out", out.getvalue(), err.getvalue()
 
 
 def table(path):
@@ -74,14 +98,12 @@ def results(out):
     )
 
 
-def test_a_folder(words, source, tmp_path, capsys):
-    out = tmp_path / "out"
-    assert main(words(out)) == 0
-    printed = capsys.readouterr()
-    assert "segmentation 1: 41 images, 41 answered now\n" in printed.out
-    assert "PNG or JPEG: 1, without" in printed.out
-    assert f"Without an answer: 1 truncated; see {out / 'skipped.csv'}" in printed.out
-    assert "trained on synthetic images only" in printed.out
+def test_a_folder(alone, source):
+    out, printed, progress = alone
+    assert "segmentation 1: 41 images, 41 answered now\n" in printed
+    assert "PNG or JPEG: 1, without" in printed
+    assert f"Without an answer: 1 truncated; see {out / 'skipped.csv'}" in printed
+    assert "trained on synthetic images only" in printed
     *files, rows, skipped = results(out)
     assert [len(found) for found in files] == [11, 11, 5, 41]
     assert len(rows) == 41
@@ -98,7 +120,7 @@ def test_a_folder(words, source, tmp_path, capsys):
             "skipped.csv",
         ):
             assert b"Planted" not in path.read_bytes()
-    assert "Planted" not in (printed.out + printed.err).replace(str(source), "")
+    assert "Planted" not in (printed + progress).replace(str(source), "")
 
 
 def test_an_archive(words, source, tmp_path, capsys):
@@ -113,9 +135,9 @@ def test_an_archive(words, source, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_killed_at_some_point_and_resumed(semaphores, words, tmp_path, capsys):
+def test_killed_at_some_point_and_resumed(semaphores, words, alone, tmp_path, capsys, monkeypatch):
     """The result is that of an uninterrupted run; meanwhile all files are complete."""
-    assert main(words(tmp_path / "alone")) == 0
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(alone[0].parent / "config"))  # the same secret
     out = tmp_path / "out"
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-c", SLOW, *words(out)],
@@ -144,7 +166,7 @@ def test_killed_at_some_point_and_resumed(semaphores, words, tmp_path, capsys):
     capsys.readouterr()
     assert main(words(out)) == 0
     assert f"{41 - len(there)} answered now, {len(there)} before" in capsys.readouterr().out
-    assert results(out) == results(tmp_path / "alone")
+    assert results(out) == results(alone[0])
     assert not list(out.rglob("*.part*"))
 
 

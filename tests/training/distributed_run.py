@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_dicom_ce.config import TASKS, FinetuneConfig, PretrainConfig
+from tf_dicom_ce.models.conv_bn_relu import Block, build_in_turn
 from tf_dicom_ce.training.devices import host_parts, is_chief
 from tf_dicom_ce.training.networks import build_head, build_pretraining
 
@@ -94,6 +95,23 @@ def run(strategy, path, batch_norm=False, steps=STEPS, **changes):
         np.savez(path, **logs, **weights, **slots)
 
 
+class Encoder(keras.Layer):
+    """One convolution a scale: VGG16's thirteen take longer to trace, and run in `run`."""
+
+    def __init__(self):
+        super().__init__(name="encoder")
+        self.blocks = [Block(1, 4 * k, name=f"block{k}") for k in range(1, 6)]
+
+    def build(self, shape):
+        build_in_turn(self.blocks, shape)
+
+    def call(self, x, training=False):
+        scales = {}
+        for k, block in enumerate(self.blocks, start=1):
+            scales[f"P{k}"] = x = block(x, training=training)
+        return scales
+
+
 def run_head(strategy, path, task):
     """One step of a head from scratch on 3 + 2 rows: the gradients, by SGD of learning rate 1."""
     size = (64, 64)
@@ -104,7 +122,7 @@ def run_head(strategy, path, task):
     x = rng.normal(size=(LAST, *size, 1)).astype(np.float32)
     y = rng.integers(0, 3, (LAST, *size) if task == "segmentation" else LAST)
     with strategy.scope():
-        model = build_head(config, None, 3)
+        model = build_head(config, Encoder(), 3)
         model.compile(keras.optimizers.SGD(1.0), jit_compile=False)
         model.test_on_batch(x, y)
     model.reset_metrics()
@@ -129,12 +147,14 @@ def main(folder):
     for case, changes in CASES.items():
         run(one, folder / f"{case}-1.npz", **changes)
     run(two, folder / "all options-2.npz", **CASES["all options"])
-    for count, strategy in enumerate((one, two), start=1):
-        sync = {"sync_batchnorm": True, "batch_norm": True, "steps": 1}
-        run(strategy, folder / f"synchronised-{count}.npz", **sync)
+    both = list(enumerate((one, two), start=1))
+    for count, strategy in both:
         for task in TASKS:
             run_head(strategy, folder / f"{task}-{count}.npz", task)
-    tf.config.run_functions_eagerly(True)
+    tf.config.run_functions_eagerly(True)  # to trace a step of so many parts takes longer
+    sync = {"sync_batchnorm": True, "batch_norm": True, "steps": 1}
+    for count, strategy in both:
+        run(strategy, folder / f"synchronised-{count}.npz", **sync)
     run(two, folder / "batch norm-2.npz", batch_norm=True, steps=2, precision="float16")
 
 

@@ -21,6 +21,8 @@ def data():
     return UltrasoundDataset.from_arrays(IMAGES, patients=[k // 3 for k in range(15)])
 
 
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.filterwarnings("ignore:Even though the .*run_functions_eagerly")  # of tf.data
 def test_resumed_to_the_same_bits(data, exported, tmp_path, capsys):
     """The teacher is an exported encoder; its statistics are those of the training images."""
     own = {**SETTINGS, "teacher": str(exported[1])}

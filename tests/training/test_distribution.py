@@ -66,16 +66,15 @@ def test_two_replicas_equal_one_device(results):
 def test_two_replicas_of_half_a_batch_equal_one_of_the_whole(results, case):
     """Gradients of 3 + 2 rows (or Adam's moments), moving statistics and logs, synchronised.
 
-    Keras' sums round otherwise than the fused op's, and a ReLU turns a rounding into a step: of one
-    device the two ways are as far apart as here, up to .04 of a gradient. Unsynchronised it is .44
-    in the middle.
+    They are up to .0005 of a gradient apart, by rounding. Unsynchronised, that of a head is .16 or
+    more in the middle.
     """
     one, two = results(case, 1), results(case, 2)
     assert one.keys() == two.keys()
     for name in one:
         # An Adam's first step is the gradient's sign, that of a sum which may be about 0.
         if not name.startswith("weight"):
-            most = 1e-3 if name.startswith(("loss", "train")) else 0.1
+            most = 1e-3 if name.startswith(("loss", "train")) else 0.01
             apart = np.linalg.norm(two[name] - one[name])
             assert apart <= most * np.linalg.norm(one[name]) + 1e-7, name
 

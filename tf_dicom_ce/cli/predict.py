@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
     from tf_dicom_ce.cli.tensorflow_loading import load_tensorflow
     from tf_dicom_ce.workers import warm_up
 
-    warm_up()
+    warm_up("tf_dicom_ce.prediction.writing", "scipy.ndimage", "scipy.spatial")
     load_tensorflow()
 
     from tf_dicom_ce.audit_log import AuditLog
