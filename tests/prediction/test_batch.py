@@ -21,6 +21,7 @@ from tf_dicom_ce.dicom.flags import Flag
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.errors import UserError
 from tf_dicom_ce.intake.decoding import ImageReader
+from tf_dicom_ce.intake.file_cache import stamp_of
 from tf_dicom_ce.intake.index import scan
 from tf_dicom_ce.prediction import batch, folder, writing
 from tf_dicom_ce.prediction.batch import Head, predict
@@ -302,7 +303,8 @@ def answered(heads, write, tmp_path):
             (source,) = reader.read(f"{name}.dcm", [0])
             one = Answered(f"{name}.dcm", name, source, {"mask": picture(k) // 255})
             finding = ImageWriter(tmp_path, model)(one)
-            yield File(f"{name}.dcm", name, (source.without_pixels(), [finding]))
+            stamp = stamp_of((tmp_path / "src" / f"{name}.dcm").stat())
+            yield File(f"{name}.dcm", name, stamp, (source.without_pixels(), [finding]))
 
     return model, files
 
@@ -317,7 +319,7 @@ def test_a_header_that_no_result_can_be_made_of(answered, tmp_path, monkeypatch)
 
     refusal = Refusal(Code.DAMAGED_HEADER, "RecursionError")
     monkeypatch.setattr(writing, "write_dicom", fail)
-    assert FileWriter(tmp_path, model)(file) == refusal
+    assert FileWriter(tmp_path, model, tmp_path / "src")(file) == refusal
     (tmp_path / "src" / "n.dcm").unlink()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     reader = SourceReader(tmp_path / "src", TagSchema.load("ultrasound").sop_classes)
@@ -327,10 +329,11 @@ def test_a_header_that_no_result_can_be_made_of(answered, tmp_path, monkeypatch)
 def test_a_report_is_of_one_patient(answered, tmp_path):
     """Though the study has a picture of another."""
     model, files = answered
-    study = [FileWriter(tmp_path, model)(file) for file in files("a", "b", "c", "d")]
+    write_file = FileWriter(tmp_path, model, tmp_path / "src")
+    study = [write_file(file) for file in files("a", "b", "c", "d")]
     for file in study[1::2]:
         file.examined[0].header["PatientID"] = "P2"
-    first, other, third, last = StudyWriter(tmp_path, model)(study)
+    first, other, third, last = StudyWriter(tmp_path, model, {})(study).rows
     assert first["report"] == third["report"] != other["report"] == last["report"]
     ids = [dcmread(tmp_path / row["report"]).PatientID for row in (first, other)]
     assert ids == ["P1", "P2"]
@@ -355,18 +358,79 @@ def test_a_study_has_a_report(run, write, tmp_path):
 
 
 def test_a_study_that_gets_another_image_has_a_new_report(run, write, tmp_path):
-    write("src/a.dcm", picture(1), StudyInstanceUID="1.2.3")
+    """It names the one that it takes the place of."""
+    out, of_study = tmp_path / "out", {"StudyInstanceUID": "1.2.3", "IssuerOfPatientID": "I"}
+    write("src/a.dcm", picture(1), **of_study)
     write("src/z.dcm", picture(2))
-    _, rows = run()
-    write("src/b.dcm", picture(3), StudyInstanceUID="1.2.3")
-    second, again = run()
-    assert (second.before, second.new) == (1, 2)
-    assert again["a.dcm", 0]["report"] == again["b.dcm", 0]["report"] != rows["a.dcm", 0]["report"]
+    assert run()[1]["a.dcm", 0]["report"] == ""
+    write("src/b.dcm", picture(3), **of_study)
+    rows = run()[1]
+    first = dcmread(out / rows["a.dcm", 0]["report"])
+    assert "PredecessorDocumentsSequence" not in first
+    write("src/c.dcm", picture(4), **of_study)
+    third, again = run()
+    assert (third.before, third.new) == (1, 3)
     assert again["a.dcm", 0]["seg"] == rows["a.dcm", 0]["seg"]
-    there = {f"report/{path.name}" for path in (tmp_path / "out" / "report").iterdir()}
-    assert there == {again["a.dcm", 0]["report"]}
-    assert again["z.dcm", 0]["report"] == rows["a.dcm", 0]["report"] == ""
-    assert len(second.dicom) == 7
+    assert again["z.dcm", 0]["report"] == ""
+    assert len(third.dicom) == 9
+    (file,) = (out / "report").iterdir()
+    assert {again[f"{name}.dcm", 0]["report"] for name in "abc"} == {f"report/{file.name}"}
+    second = dcmread(file)
+    assert second.SOPInstanceUID != first.SOPInstanceUID
+    (study,) = second.PredecessorDocumentsSequence
+    (series,) = study.ReferencedSeriesSequence
+    (report,) = series.ReferencedSOPSequence
+    assert study.StudyInstanceUID == "1.2.3"
+    assert series.SeriesInstanceUID == first.SeriesInstanceUID
+    assert report.ReferencedSOPInstanceUID == first.SOPInstanceUID
+    assert report.ReferencedSOPClassUID == first.SOPClassUID
+    # What has to be made again does not lose it.
+    content = file.read_bytes()
+    (out / again["b.dcm", 0]["seg"]).unlink()
+    assert run()[0].new == 3
+    assert file.read_bytes() == content
+
+
+def test_files_that_contradict_each_other_have_no_report(run, write, tmp_path):
+    """Of two names, or of one SOP Instance UID for two images; each file has its own results."""
+    uid = {"SOPInstanceUID": "1.2.5"}
+    for k, (study, elements) in enumerate(
+        [
+            *((3, {"PatientName": name}) for name in ("Doe^Jane", "DOE^JANE^", "Roe^Jane")),
+            *((4, uid), (4, uid)),
+            *((5, {"PatientSex": sex}) for sex in ("F", "")),
+        ]
+    ):
+        write(f"src/{k}.dcm", picture(k), StudyInstanceUID=f"1.2.{study}", **elements)
+    done, rows = run()
+    assert (done.new, done.unreported, len(done.dicom), +done.skipped) == (7, 5, 15, {})
+    assert [bool(row["report"]) for row in rows.values()] == [False] * 5 + [True] * 2
+    uids = {dcmread(tmp_path / "out" / file).SOPInstanceUID for file in done.dicom}
+    assert len(uids) == 15
+    told = table_of(tmp_path / "out" / "skipped.csv")
+    expected = [(f"{k}.dcm", "", "contradiction", "skipped") for k in range(5)]
+    assert [tuple(row[k] for k in ("path", "frame", "code", "kind")) for row in told] == expected
+    again, _ = run()
+    assert (again.before, again.new, again.unreported) == (7, 0, 5)
+    assert table_of(tmp_path / "out" / "skipped.csv") == told
+
+
+def test_a_file_that_changes_while_it_is_read(run, write, tmp_path, monkeypatch):
+    """No results are of its frames before and after; the next call answers it."""
+    path = write("src/a.dcm", picture(1))
+    answer = Head.answer
+
+    def late(head, pixels):
+        write("src/a.dcm", picture(2), ImageComments="longer than before")
+        return answer(head, pixels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Head, "answer", late)
+        done, rows = run()
+    assert (done.new, done.skipped, rows) == (0, {"changed": 1}, {})
+    places = [tmp_path / "out" / place for place in folder.OUTPUTS]
+    assert [file for place in places for file in place.iterdir()] == []
+    assert path.is_file() and run()[0].new == 1
 
 
 def test_what_is_lost_is_made_again(run, write, tmp_path):
@@ -386,8 +450,8 @@ def test_what_is_lost_is_made_again(run, write, tmp_path):
     assert untouched.stat().st_mtime_ns == stamps[untouched]
 
 
-def test_a_cine_is_answered_as_a_whole(run, write, tmp_path):
-    """A frame that cannot be read is left out of the results; what lacks a row is done again."""
+def test_a_cine_is_answered_as_a_whole(run, write, tmp_path, monkeypatch):
+    """A frame that cannot be read is left out of the results, and not looked at again."""
     frames = [picture(k) for k in range(4)]
     stream = io.BytesIO()
     Image.fromarray(frames[0]).save(stream, "JPEG")
@@ -401,10 +465,20 @@ def test_a_cine_is_answered_as_a_whole(run, write, tmp_path):
     seg = dcmread(tmp_path / "out" / rows["a.dcm", 0]["seg"])
     assert len(seg.pixel_array) == 3
     assert seg.SourceImageSequence[0].ReferencedFrameNumber == [1, 3, 4]
-    content = {file: (tmp_path / "out" / file).read_bytes() for file in first.dicom}
-    second, again = run()
-    assert (second.before, second.new, again) == (0, 3, rows)
-    assert {file: (tmp_path / "out" / file).read_bytes() for file in second.dicom} == content
+    results = [p for place in folder.OUTPUTS for p in (tmp_path / "out" / place).iterdir()]
+    stamps = [stamp_of(file.stat()) for file in results]
+    assert len(stamps) == 2 + 3
+    told = table_of(tmp_path / "out" / "skipped.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr(Head, "answer", None)
+        patch.setattr(batch, "decode_images", lambda _, images, *rest: iter(images))
+        second, again = run()
+    assert (second.before, second.new, second.skipped, again) == (3, 0, first.skipped, rows)
+    assert [stamp_of(file.stat()) for file in results] == stamps
+    assert table_of(tmp_path / "out" / "skipped.csv") == told
+    write("src/a.dcm", frames[0], **cine(frames))
+    third, _ = run()
+    assert (third.before, third.new, third.skipped) == (0, 4, {})
 
 
 def test_a_changed_file_is_answered_anew(run, write):

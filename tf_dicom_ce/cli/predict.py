@@ -23,6 +23,7 @@ from pathlib import Path
 
 from tf_dicom_ce.cli import arguments
 from tf_dicom_ce.config import PretrainConfig
+from tf_dicom_ce.dicom.refusals import Code
 from tf_dicom_ce.errors import UserError
 
 
@@ -113,6 +114,11 @@ def _print(done, head, folder: Path) -> None:
         print(
             f"Made-up UIDs: {done.made_up} images, whose sources have absent or illegal UIDs; see "
             f"made_up_uids in {folder / 'predictions.csv'}"
+        )
+    if done.unreported:
+        print(
+            f"Without a report of their study: {done.unreported} files, which contradict each "
+            f"other; see {Code.CONTRADICTION} in {folder / 'skipped.csv'}"
         )
     if done.skipped:
         counts = ", ".join(f"{number} {code}" for code, number in done.skipped.most_common())
