@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 import shutil
@@ -18,8 +19,10 @@ from pydicom.encaps import encapsulate
 from tf_dicom_ce import __version__
 from tf_dicom_ce.cli import main
 from tf_dicom_ce.dicom.flags import Flag
+from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake import decoding
 from tf_dicom_ce.intake.decoding import ImageReader
 from tf_dicom_ce.intake.file_cache import stamp_of
 from tf_dicom_ce.intake.index import scan
@@ -40,7 +43,7 @@ from tf_dicom_ce.results.measuring import measure
 from tf_dicom_ce.results.source import open_image
 from tf_dicom_ce.tags.schema import TagSchema
 from tf_dicom_ce.tags.tag_table import Entry
-from tf_dicom_ce.workers import Outage
+from tf_dicom_ce.workers import Outage, guarded_map
 
 SIZE = (32, 64)
 ULTRASOUND_CINE = "1.2.840.10008.5.1.4.1.1.3.1"
@@ -61,13 +64,29 @@ def cine(frames):
     }
 
 
+@pytest.fixture(scope="module")
+def load(heads):
+    """Loads a head once."""
+    return functools.cache(lambda task: Head(heads / task))
+
+
+def in_this_process(function, items, *_, **__):
+    """`guarded_map`, which has tests of its own; tests/cli/test_predict.py starts processes."""
+    for item in items:
+        with quiet():
+            found = function(item)
+        yield found
+
+
 @pytest.fixture
-def run(heads, tmp_path):
+def run(load, tmp_path, monkeypatch):
     """Predicts on tmp_path/src and returns the pass, and the rows by path and frame."""
+    monkeypatch.setattr(batch, "guarded_map", in_this_process)
+    monkeypatch.setattr(decoding, "guarded_map", in_this_process)
 
     def predict_source(task="segmentation", choice="all", pictures=(), **options):
         out = tmp_path / "out"
-        head = Head(heads / task)
+        head = load(task)
         table = {name: Entry("", {}, None) for name in pictures}
         index = scan(tmp_path / "src", TagSchema.load("ultrasound"), table, progress=False)
         reader = ImageReader(index.root, index.schema.sop_classes, **options)
@@ -269,9 +288,9 @@ def test_outlines_are_drawn_on_blackened_pixels(run, write, tmp_path):
 
 @pytest.mark.parametrize("stage", [ImageWriter, FileWriter, StudyWriter])
 def test_a_worker_that_dies_costs_one_study(run, write, monkeypatch, stage):
-    """`guarded_map` has tests of its own; here it says at once what it says of a dead worker."""
+    """`guarded_map` says here at once what it says of a dead worker."""
 
-    def guarded_map(function, items, lost, **_):
+    def map_of_the_dead(function, items, lost, **_):
         for item in items:
             first = item[0] if isinstance(item, list) else item
             dies = isinstance(function, stage) and first.path == "2.dcm"
@@ -280,7 +299,7 @@ def test_a_worker_that_dies_costs_one_study(run, write, monkeypatch, stage):
     for k in range(6):
         write(f"src/{k}.dcm", picture(k))
     with monkeypatch.context() as patch:
-        patch.setattr(batch, "guarded_map", guarded_map)
+        patch.setattr(batch, "guarded_map", map_of_the_dead)
         done, rows = run()
     assert [path for path, _ in rows] == [f"{k}.dcm" for k in (0, 1, 3, 4, 5)]
     assert done.skipped == {"reader-died": 1}
@@ -601,6 +620,8 @@ def test_memory_does_not_grow_with_a_cine(run, write, tmp_path, monkeypatch):
     frame = np.zeros((200, 300), np.uint8)
     frame[:, 150:] = 200
     write("src/cine.dcm", frame, **cine([frame] * 230))
+    for module in (batch, decoding):
+        monkeypatch.setattr(module, "guarded_map", guarded_map)
     monkeypatch.setattr(batch, "_READERS", 1)
     run(task="classification", choice="every:230")  # what is loaded once
     shutil.rmtree(tmp_path / "out")
