@@ -415,9 +415,10 @@ def test_files_that_contradict_each_other_have_no_report(run, write, tmp_path):
     uid = {"SOPInstanceUID": "1.2.5"}
     for k, (study, elements) in enumerate(
         [
-            *((3, {"PatientName": name}) for name in ("Doe^Jane", "DOE^JANE^", "Roe^Jane")),
+            *((3, {"PatientName": name}) for name in ("Doe^Jane", "Doe^Jane", "Roe^Jane")),
             *((4, uid), (4, uid)),
-            *((5, {"PatientSex": sex}) for sex in ("F", "")),
+            (5, {"PatientName": "Doe^Jane", "PatientSex": "F"}),
+            (5, {"PatientName": "DOE^JANE^", "PatientSex": ""}),
         ]
     ):
         write(f"src/{k}.dcm", picture(k), StudyInstanceUID=f"1.2.{study}", **elements)
