@@ -309,9 +309,9 @@ def test_a_worker_that_dies_costs_one_study(run, write, monkeypatch, stage):
 
 
 @pytest.fixture
-def answered(heads, write, tmp_path):
+def answered(load, write, tmp_path):
     """Files of one study that are answered in tmp_path, by name."""
-    model = Head(heads / "segmentation").model
+    model = load("segmentation").model
     reader = SourceReader(tmp_path / "src", TagSchema.load("ultrasound").sop_classes)
     for place in folder.OUTPUTS:
         (tmp_path / place).mkdir()
@@ -510,12 +510,12 @@ def test_a_changed_file_is_answered_anew(run, write):
     assert len(done.dicom) == 4
 
 
-def test_another_model_or_process_keeps_out(heads, run, write, tmp_path):
+def test_another_model_or_process_keeps_out(load, run, write, tmp_path):
     write("src/a.dcm", picture(1))
     run()
     with pytest.raises(UserError, match="holds results of segmentation 1 with name segmentation,"):
         run(task="classification")
-    model = Head(heads / "segmentation").model
+    model = load("segmentation").model
     with (
         open_results(tmp_path / "out", model, READER, "all"),
         pytest.raises(UserError, match="another"),
@@ -544,9 +544,9 @@ def test_results_of_before_familiarity_are_left_as_they_are(run, write, tmp_path
     assert (out / "predictions.csv").read_bytes() == before
 
 
-def test_what_differs_is_told(heads, tmp_path, monkeypatch):
+def test_what_differs_is_told(load, tmp_path, monkeypatch):
     """Other weights of the same name and version, another crop, another version of the package."""
-    model = Head(heads / "segmentation").model
+    model = load("segmentation").model
     other = dataclasses.replace(model, weights_digest="ab" * 32)
     digest = model.weights_digest[:12]
 
@@ -579,8 +579,8 @@ def test_what_differs_is_told(heads, tmp_path, monkeypatch):
     assert "weights digest not recorded, but now" in refusal(model)
 
 
-def test_a_full_disk_is_told(heads, tmp_path):
-    model = Head(heads / "segmentation").model
+def test_a_full_disk_is_told(load, tmp_path):
+    model = load("segmentation").model
     with (
         pytest.raises(UserError, match="No space left"),
         open_results(tmp_path, model, READER, "all"),
@@ -588,8 +588,8 @@ def test_a_full_disk_is_told(heads, tmp_path):
         raise OSError(28, "No space left on device")
 
 
-def test_what_a_kill_left_behind_is_swept_away_and_nothing_else(heads, tmp_path):
-    head = Head(heads / "segmentation")
+def test_what_a_kill_left_behind_is_swept_away_and_nothing_else(load, tmp_path):
+    head = load("segmentation")
     with open_results(tmp_path, head.model, READER, "all"):
         pass
     part = tmp_path / "seg" / ".123.part.x.dcm"
@@ -606,13 +606,24 @@ def test_what_a_kill_left_behind_is_swept_away_and_nothing_else(heads, tmp_path)
         assert all(path.exists() for path in others)
 
 
-def test_a_folder_of_something_else_is_left_alone(heads, tmp_path):
+def test_a_folder_of_something_else_is_left_alone(load, tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
-    model = Head(heads / "segmentation").model
+    model = load("segmentation").model
     refused = pytest.raises(UserError, match=r"holds other files than results \(thesis.tex\)")
     with refused, open_results(tmp_path, model, READER, "all"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[1]", b'{"name": "mine"}'])
+def test_a_model_of_something_else_is_left_alone(load, tmp_path, content):
+    (tmp_path / "model.json").write_bytes(content)
+    with (
+        pytest.raises(UserError, match=r"model.json: tells of no model. Choose another folder."),
+        open_results(tmp_path, load("segmentation").model, READER, "all"),
+    ):
+        pass
+    assert (tmp_path / "model.json").read_bytes() == content
 
 
 @pytest.mark.slow
@@ -681,13 +692,13 @@ def test_a_head_is_asked_about_what_it_was_trained_on(heads, tmp_path, capsys):
     assert (skipped["path"], skipped["code"]) == ("examples_ybr_color.dcm", "not-ultrasound")
 
 
-def test_the_server_gives_the_same_files(run, heads, write, tmp_path):
+def test_the_server_gives_the_same_files(run, load, write, tmp_path):
     """Byte for byte, of a still and of the middle frame of a cine: what `/dicom` makes of it."""
     frames = [picture(k) for k in range(3)]
     write("src/cine.dcm", frames[0], **cine(frames))
     write("src/still.dcm", picture(7))
     _, rows = run(choice="middle")
-    head = Head(heads / "segmentation")
+    head = load("segmentation")
     for (path, _), row in rows.items():
         source = open_image(tmp_path / "src" / path)
         (answer,) = head.answer([source.pixels])

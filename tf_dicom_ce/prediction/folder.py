@@ -52,7 +52,7 @@ def open_results(folder: Path, model: Model, reader: ImageReader, choice: str) -
             )
         with sole(folder / _LOCK, busy):
             if path.exists():
-                _require_same(folder, json.loads(path.read_text()), content)
+                _require_same(folder, _read(path), content)
             write_json(path, content)
             for place in (folder, *(folder / name for name in OUTPUTS)):
                 place.mkdir(exist_ok=True)
@@ -65,6 +65,16 @@ def open_results(folder: Path, model: Model, reader: ImageReader, choice: str) -
             f"--out {folder}: cannot be written ({error.strerror}). Free space, or choose a folder "
             "that you can write. The same command continues where this one stopped."
         ) from None
+
+
+def _read(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or not {"name", "version"} <= content.keys():
+        raise UserError(f"{path}: tells of no model. Choose another folder.")
+    return content
 
 
 def _require_same(folder: Path, before: dict, now: dict) -> None:
