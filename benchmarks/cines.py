@@ -27,7 +27,7 @@ from tf_dicom_ce.phantom import dicom_file
 from tf_dicom_ce.phantom.studies import RawTags
 
 _SIZE = (480, 640)
-_WAY = 64  # pixels that the ellipses move, to and fro
+_WAY = 64  # pixels that the ellipses move, there and back
 _LOOK = 0.1  # seconds between two looks at the processes
 
 

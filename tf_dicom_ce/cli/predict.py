@@ -7,15 +7,16 @@
 
 --out receives predictions.csv (one row per frame: class and probabilities; or, for segmentation,
 shares of the classes and measures), sr/ (one Structured Report per file), report/ (one per study of
-several files) and skipped.csv (files and frames without an answer, and why). Segmentation adds seg/
-(one Segmentation per file) and overlay/ (outlines on each frame). PNG and JPEG get row and overlay
-only, because a DICOM result needs a DICOM header. If UIDs of a source are absent or illegal, its
-DICOM results have made-up ones, and its row names them under made_up_uids. Files are named by
-pseudonyms, which files.csv explains. files.csv and skipped.csv quote paths, and results hold what
-headers and pictures say about the patient: keep them where the images are.
+several files) and skipped.csv (files and frames without an answer, files without a report, and
+why). Segmentation adds seg/ (one Segmentation per file) and overlay/ (outlines on each frame). PNG
+and JPEG get row and overlay only, because a DICOM result needs a DICOM header. If UIDs of a source
+are absent or illegal, its DICOM results have made-up ones, and its row names them under
+made_up_uids. Files are named by pseudonyms, which files.csv explains. files.csv and skipped.csv
+quote paths, and results hold what headers and pictures say about the patient: keep them where the
+images are.
 
-To continue after any interruption, repeat the command. --send sends the results to a PACS, each
-once. For research; not a medical device.
+To continue after any interruption, repeat the command: what is new or has changed is answered.
+--send sends the results to a PACS, each once. For research; not a medical device.
 """
 
 import argparse
