@@ -386,8 +386,10 @@ def test_a_study_that_gets_another_image_has_a_new_report(run, write, tmp_path):
     rows = run()[1]
     first = dcmread(out / rows["a.dcm", 0]["report"])
     assert "PredecessorDocumentsSequence" not in first
+    (out / "report" / "mine.dcm").write_bytes(b"mine")
     write("src/c.dcm", picture(4), **of_study)
     third, again = run()
+    (out / "report" / "mine.dcm").unlink()
     assert (third.before, third.new) == (1, 3)
     assert again["a.dcm", 0]["seg"] == rows["a.dcm", 0]["seg"]
     assert again["z.dcm", 0]["report"] == ""

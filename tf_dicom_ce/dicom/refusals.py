@@ -1,4 +1,4 @@
-"""All reasons why a file yields no frame."""
+"""All reasons why a file yields no frame, or why its study has no report."""
 
 import dataclasses
 import enum

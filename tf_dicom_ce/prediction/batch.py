@@ -130,7 +130,7 @@ def predict(
         UserError: A table in the folder is not from this command.
         OSError: The folder cannot be written.
     """
-    stamps = stamps_of(index.root, [row.path for row in index.rows])
+    stamps = stamps_of(reader.root, [row.path for row in index.rows])
     images, names = _images(index, choice)
     files = Journal(folder / "files.csv", ("file", "path"))
     known = {row["file"] for row in files.rows}
@@ -211,9 +211,9 @@ def _missing(
 
 
 def _reports_besides(folder: Path, rows: Iterable[Row]) -> list[Path]:
-    """The reports that none of the rows names."""
+    """The reports that none of the rows names; files of other names are none of ours."""
     named = {row["report"] for row in rows}
-    reports = sorted((folder / "report").glob("*.dcm"))
+    reports = sorted((folder / "report").glob("[0-9a-f]" * 32 + ".dcm"))
     return [path for path in reports if f"report/{path.name}" not in named]
 
 

@@ -215,7 +215,7 @@ def former_reports(files: Iterable[Path]) -> dict[tuple[str, ...], list[Former]]
     uids = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
     found: dict[tuple[str, ...], list[Former]] = {}
     for file in files:
-        with contextlib.suppress(InvalidDicomError):  # it is none of ours
+        with contextlib.suppress(InvalidDicomError):  # it is damaged
             report = dcmread(file, specific_tags=[*of_study, *uids])
             key, former = (tuple(str(report.get(k, "")) for k in keys) for keys in (of_study, uids))
             found.setdefault(key, []).append(Former(*former))
