@@ -42,6 +42,7 @@ def test_every_code_has_a_remedy():
         Code.NO_SECTOR,
         Code.COPY,
         Code.UNFAMILIAR,
+        Code.CONTRADICTION,
     }
 
 

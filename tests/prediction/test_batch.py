@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 import shutil
@@ -18,9 +19,12 @@ from pydicom.encaps import encapsulate
 from tf_dicom_ce import __version__
 from tf_dicom_ce.cli import main
 from tf_dicom_ce.dicom.flags import Flag
+from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.errors import UserError
+from tf_dicom_ce.intake import decoding
 from tf_dicom_ce.intake.decoding import ImageReader
+from tf_dicom_ce.intake.file_cache import stamp_of
 from tf_dicom_ce.intake.index import scan
 from tf_dicom_ce.prediction import batch, folder, writing
 from tf_dicom_ce.prediction.batch import Head, predict
@@ -39,7 +43,7 @@ from tf_dicom_ce.results.measuring import measure
 from tf_dicom_ce.results.source import open_image
 from tf_dicom_ce.tags.schema import TagSchema
 from tf_dicom_ce.tags.tag_table import Entry
-from tf_dicom_ce.workers import Outage
+from tf_dicom_ce.workers import Outage, guarded_map
 
 SIZE = (32, 64)
 ULTRASOUND_CINE = "1.2.840.10008.5.1.4.1.1.3.1"
@@ -60,13 +64,29 @@ def cine(frames):
     }
 
 
+@pytest.fixture(scope="module")
+def load(heads):
+    """Loads a head once."""
+    return functools.cache(lambda task: Head(heads / task))
+
+
+def in_this_process(function, items, *_, **__):
+    """`guarded_map`, which has tests of its own; tests/cli/test_predict.py starts processes."""
+    for item in items:
+        with quiet():
+            found = function(item)
+        yield found
+
+
 @pytest.fixture
-def run(heads, tmp_path):
+def run(load, tmp_path, monkeypatch):
     """Predicts on tmp_path/src and returns the pass, and the rows by path and frame."""
+    monkeypatch.setattr(batch, "guarded_map", in_this_process)
+    monkeypatch.setattr(decoding, "guarded_map", in_this_process)
 
     def predict_source(task="segmentation", choice="all", pictures=(), **options):
         out = tmp_path / "out"
-        head = Head(heads / task)
+        head = load(task)
         table = {name: Entry("", {}, None) for name in pictures}
         index = scan(tmp_path / "src", TagSchema.load("ultrasound"), table, progress=False)
         reader = ImageReader(index.root, index.schema.sop_classes, **options)
@@ -268,9 +288,9 @@ def test_outlines_are_drawn_on_blackened_pixels(run, write, tmp_path):
 
 @pytest.mark.parametrize("stage", [ImageWriter, FileWriter, StudyWriter])
 def test_a_worker_that_dies_costs_one_study(run, write, monkeypatch, stage):
-    """`guarded_map` has tests of its own; here it says at once what it says of a dead worker."""
+    """`guarded_map` says here at once what it says of a dead worker."""
 
-    def guarded_map(function, items, lost, **_):
+    def map_of_the_dead(function, items, lost, **_):
         for item in items:
             first = item[0] if isinstance(item, list) else item
             dies = isinstance(function, stage) and first.path == "2.dcm"
@@ -279,7 +299,7 @@ def test_a_worker_that_dies_costs_one_study(run, write, monkeypatch, stage):
     for k in range(6):
         write(f"src/{k}.dcm", picture(k))
     with monkeypatch.context() as patch:
-        patch.setattr(batch, "guarded_map", guarded_map)
+        patch.setattr(batch, "guarded_map", map_of_the_dead)
         done, rows = run()
     assert [path for path, _ in rows] == [f"{k}.dcm" for k in (0, 1, 3, 4, 5)]
     assert done.skipped == {"reader-died": 1}
@@ -289,9 +309,9 @@ def test_a_worker_that_dies_costs_one_study(run, write, monkeypatch, stage):
 
 
 @pytest.fixture
-def answered(heads, write, tmp_path):
+def answered(load, write, tmp_path):
     """Files of one study that are answered in tmp_path, by name."""
-    model = Head(heads / "segmentation").model
+    model = load("segmentation").model
     reader = SourceReader(tmp_path / "src", TagSchema.load("ultrasound").sop_classes)
     for place in folder.OUTPUTS:
         (tmp_path / place).mkdir()
@@ -302,7 +322,8 @@ def answered(heads, write, tmp_path):
             (source,) = reader.read(f"{name}.dcm", [0])
             one = Answered(f"{name}.dcm", name, source, {"mask": picture(k) // 255})
             finding = ImageWriter(tmp_path, model)(one)
-            yield File(f"{name}.dcm", name, (source.without_pixels(), [finding]))
+            stamp = stamp_of((tmp_path / "src" / f"{name}.dcm").stat())
+            yield File(f"{name}.dcm", name, stamp, (source.without_pixels(), [finding]))
 
     return model, files
 
@@ -317,7 +338,7 @@ def test_a_header_that_no_result_can_be_made_of(answered, tmp_path, monkeypatch)
 
     refusal = Refusal(Code.DAMAGED_HEADER, "RecursionError")
     monkeypatch.setattr(writing, "write_dicom", fail)
-    assert FileWriter(tmp_path, model)(file) == refusal
+    assert FileWriter(tmp_path, model, tmp_path / "src")(file) == refusal
     (tmp_path / "src" / "n.dcm").unlink()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     reader = SourceReader(tmp_path / "src", TagSchema.load("ultrasound").sop_classes)
@@ -327,10 +348,11 @@ def test_a_header_that_no_result_can_be_made_of(answered, tmp_path, monkeypatch)
 def test_a_report_is_of_one_patient(answered, tmp_path):
     """Though the study has a picture of another."""
     model, files = answered
-    study = [FileWriter(tmp_path, model)(file) for file in files("a", "b", "c", "d")]
+    write_file = FileWriter(tmp_path, model, tmp_path / "src")
+    study = [write_file(file) for file in files("a", "b", "c", "d")]
     for file in study[1::2]:
         file.examined[0].header["PatientID"] = "P2"
-    first, other, third, last = StudyWriter(tmp_path, model)(study)
+    first, other, third, last = StudyWriter(tmp_path, model, {})(study).rows
     assert first["report"] == third["report"] != other["report"] == last["report"]
     ids = [dcmread(tmp_path / row["report"]).PatientID for row in (first, other)]
     assert ids == ["P1", "P2"]
@@ -355,18 +377,82 @@ def test_a_study_has_a_report(run, write, tmp_path):
 
 
 def test_a_study_that_gets_another_image_has_a_new_report(run, write, tmp_path):
-    write("src/a.dcm", picture(1), StudyInstanceUID="1.2.3")
+    """It names the one that it takes the place of."""
+    out, of_study = tmp_path / "out", {"StudyInstanceUID": "1.2.3", "IssuerOfPatientID": "I"}
+    write("src/a.dcm", picture(1), **of_study)
     write("src/z.dcm", picture(2))
-    _, rows = run()
-    write("src/b.dcm", picture(3), StudyInstanceUID="1.2.3")
-    second, again = run()
-    assert (second.before, second.new) == (1, 2)
-    assert again["a.dcm", 0]["report"] == again["b.dcm", 0]["report"] != rows["a.dcm", 0]["report"]
+    assert run()[1]["a.dcm", 0]["report"] == ""
+    write("src/b.dcm", picture(3), **of_study)
+    rows = run()[1]
+    first = dcmread(out / rows["a.dcm", 0]["report"])
+    assert "PredecessorDocumentsSequence" not in first
+    (out / "report" / "mine.dcm").write_bytes(b"mine")
+    write("src/c.dcm", picture(4), **of_study)
+    third, again = run()
+    (out / "report" / "mine.dcm").unlink()
+    assert (third.before, third.new) == (1, 3)
     assert again["a.dcm", 0]["seg"] == rows["a.dcm", 0]["seg"]
-    there = {f"report/{path.name}" for path in (tmp_path / "out" / "report").iterdir()}
-    assert there == {again["a.dcm", 0]["report"]}
-    assert again["z.dcm", 0]["report"] == rows["a.dcm", 0]["report"] == ""
-    assert len(second.dicom) == 7
+    assert again["z.dcm", 0]["report"] == ""
+    assert len(third.dicom) == 9
+    (file,) = (out / "report").iterdir()
+    assert {again[f"{name}.dcm", 0]["report"] for name in "abc"} == {f"report/{file.name}"}
+    second = dcmread(file)
+    assert second.SOPInstanceUID != first.SOPInstanceUID
+    (study,) = second.PredecessorDocumentsSequence
+    (series,) = study.ReferencedSeriesSequence
+    (report,) = series.ReferencedSOPSequence
+    assert study.StudyInstanceUID == "1.2.3"
+    assert series.SeriesInstanceUID == first.SeriesInstanceUID
+    assert report.ReferencedSOPInstanceUID == first.SOPInstanceUID
+    assert report.ReferencedSOPClassUID == first.SOPClassUID
+    # What has to be made again does not lose it.
+    content = file.read_bytes()
+    (out / again["b.dcm", 0]["seg"]).unlink()
+    assert run()[0].new == 3
+    assert file.read_bytes() == content
+
+
+def test_files_that_contradict_each_other_have_no_report(run, write, tmp_path):
+    """Of two names, or of one SOP Instance UID for two images; each file has its own results."""
+    uid = {"SOPInstanceUID": "1.2.5"}
+    for k, (study, elements) in enumerate(
+        [
+            *((3, {"PatientName": name}) for name in ("Doe^Jane", "Doe^Jane", "Roe^Jane")),
+            *((4, uid), (4, uid)),
+            (5, {"PatientName": "Doe^Jane", "PatientSex": "F"}),
+            (5, {"PatientName": "DOE^JANE^", "PatientSex": ""}),
+        ]
+    ):
+        write(f"src/{k}.dcm", picture(k), StudyInstanceUID=f"1.2.{study}", **elements)
+    done, rows = run()
+    assert (done.new, done.unreported, len(done.dicom), +done.skipped) == (7, 5, 15, {})
+    assert [bool(row["report"]) for row in rows.values()] == [False] * 5 + [True] * 2
+    uids = {dcmread(tmp_path / "out" / file).SOPInstanceUID for file in done.dicom}
+    assert len(uids) == 15
+    told = table_of(tmp_path / "out" / "skipped.csv")
+    expected = [(f"{k}.dcm", "", "contradiction", "skipped") for k in range(5)]
+    assert [tuple(row[k] for k in ("path", "frame", "code", "kind")) for row in told] == expected
+    again, _ = run()
+    assert (again.before, again.new, again.unreported) == (7, 0, 5)
+    assert table_of(tmp_path / "out" / "skipped.csv") == told
+
+
+def test_a_file_that_changes_while_it_is_read(run, write, tmp_path, monkeypatch):
+    """No results are of its frames before and after; the next call answers it."""
+    path = write("src/a.dcm", picture(1))
+    answer = Head.answer
+
+    def late(head, pixels):
+        write("src/a.dcm", picture(2), ImageComments="longer than before")
+        return answer(head, pixels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Head, "answer", late)
+        done, rows = run()
+    assert (done.new, done.skipped, rows) == (0, {"changed": 1}, {})
+    places = [tmp_path / "out" / place for place in folder.OUTPUTS]
+    assert [file for place in places for file in place.iterdir()] == []
+    assert path.is_file() and run()[0].new == 1
 
 
 def test_what_is_lost_is_made_again(run, write, tmp_path):
@@ -386,8 +472,8 @@ def test_what_is_lost_is_made_again(run, write, tmp_path):
     assert untouched.stat().st_mtime_ns == stamps[untouched]
 
 
-def test_a_cine_is_answered_as_a_whole(run, write, tmp_path):
-    """A frame that cannot be read is left out of the results; what lacks a row is done again."""
+def test_a_cine_is_answered_as_a_whole(run, write, tmp_path, monkeypatch):
+    """A frame that cannot be read is left out of the results, and not looked at again."""
     frames = [picture(k) for k in range(4)]
     stream = io.BytesIO()
     Image.fromarray(frames[0]).save(stream, "JPEG")
@@ -401,10 +487,20 @@ def test_a_cine_is_answered_as_a_whole(run, write, tmp_path):
     seg = dcmread(tmp_path / "out" / rows["a.dcm", 0]["seg"])
     assert len(seg.pixel_array) == 3
     assert seg.SourceImageSequence[0].ReferencedFrameNumber == [1, 3, 4]
-    content = {file: (tmp_path / "out" / file).read_bytes() for file in first.dicom}
-    second, again = run()
-    assert (second.before, second.new, again) == (0, 3, rows)
-    assert {file: (tmp_path / "out" / file).read_bytes() for file in second.dicom} == content
+    results = [p for place in folder.OUTPUTS for p in (tmp_path / "out" / place).iterdir()]
+    stamps = [stamp_of(file.stat()) for file in results]
+    assert len(stamps) == 2 + 3
+    told = table_of(tmp_path / "out" / "skipped.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr(Head, "answer", None)
+        patch.setattr(batch, "decode_images", lambda _, images, *rest: iter(images))
+        second, again = run()
+    assert (second.before, second.new, second.skipped, again) == (3, 0, first.skipped, rows)
+    assert [stamp_of(file.stat()) for file in results] == stamps
+    assert table_of(tmp_path / "out" / "skipped.csv") == told
+    write("src/a.dcm", frames[0], **cine(frames))
+    third, _ = run()
+    assert (third.before, third.new, third.skipped) == (0, 4, {})
 
 
 def test_a_changed_file_is_answered_anew(run, write):
@@ -416,12 +512,12 @@ def test_a_changed_file_is_answered_anew(run, write):
     assert len(done.dicom) == 4
 
 
-def test_another_model_or_process_keeps_out(heads, run, write, tmp_path):
+def test_another_model_or_process_keeps_out(load, run, write, tmp_path):
     write("src/a.dcm", picture(1))
     run()
     with pytest.raises(UserError, match="holds results of segmentation 1 with name segmentation,"):
         run(task="classification")
-    model = Head(heads / "segmentation").model
+    model = load("segmentation").model
     with (
         open_results(tmp_path / "out", model, READER, "all"),
         pytest.raises(UserError, match="another"),
@@ -450,9 +546,9 @@ def test_results_of_before_familiarity_are_left_as_they_are(run, write, tmp_path
     assert (out / "predictions.csv").read_bytes() == before
 
 
-def test_what_differs_is_told(heads, tmp_path, monkeypatch):
+def test_what_differs_is_told(load, tmp_path, monkeypatch):
     """Other weights of the same name and version, another crop, another version of the package."""
-    model = Head(heads / "segmentation").model
+    model = load("segmentation").model
     other = dataclasses.replace(model, weights_digest="ab" * 32)
     digest = model.weights_digest[:12]
 
@@ -485,8 +581,8 @@ def test_what_differs_is_told(heads, tmp_path, monkeypatch):
     assert "weights digest not recorded, but now" in refusal(model)
 
 
-def test_a_full_disk_is_told(heads, tmp_path):
-    model = Head(heads / "segmentation").model
+def test_a_full_disk_is_told(load, tmp_path):
+    model = load("segmentation").model
     with (
         pytest.raises(UserError, match="No space left"),
         open_results(tmp_path, model, READER, "all"),
@@ -494,8 +590,8 @@ def test_a_full_disk_is_told(heads, tmp_path):
         raise OSError(28, "No space left on device")
 
 
-def test_what_a_kill_left_behind_is_swept_away_and_nothing_else(heads, tmp_path):
-    head = Head(heads / "segmentation")
+def test_what_a_kill_left_behind_is_swept_away_and_nothing_else(load, tmp_path):
+    head = load("segmentation")
     with open_results(tmp_path, head.model, READER, "all"):
         pass
     part = tmp_path / "seg" / ".123.part.x.dcm"
@@ -512,13 +608,24 @@ def test_what_a_kill_left_behind_is_swept_away_and_nothing_else(heads, tmp_path)
         assert all(path.exists() for path in others)
 
 
-def test_a_folder_of_something_else_is_left_alone(heads, tmp_path):
+def test_a_folder_of_something_else_is_left_alone(load, tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
-    model = Head(heads / "segmentation").model
+    model = load("segmentation").model
     refused = pytest.raises(UserError, match=r"holds other files than results \(thesis.tex\)")
     with refused, open_results(tmp_path, model, READER, "all"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[1]", b'{"name": "mine"}'])
+def test_a_model_of_something_else_is_left_alone(load, tmp_path, content):
+    (tmp_path / "model.json").write_bytes(content)
+    with (
+        pytest.raises(UserError, match=r"model.json: tells of no model. Choose another folder."),
+        open_results(tmp_path, load("segmentation").model, READER, "all"),
+    ):
+        pass
+    assert (tmp_path / "model.json").read_bytes() == content
 
 
 @pytest.mark.slow
@@ -527,6 +634,8 @@ def test_memory_does_not_grow_with_a_cine(run, write, tmp_path, monkeypatch):
     frame = np.zeros((200, 300), np.uint8)
     frame[:, 150:] = 200
     write("src/cine.dcm", frame, **cine([frame] * 230))
+    for module in (batch, decoding):
+        monkeypatch.setattr(module, "guarded_map", guarded_map)
     monkeypatch.setattr(batch, "_READERS", 1)
     run(task="classification", choice="every:230")  # what is loaded once
     shutil.rmtree(tmp_path / "out")
@@ -585,13 +694,13 @@ def test_a_head_is_asked_about_what_it_was_trained_on(heads, tmp_path, capsys):
     assert (skipped["path"], skipped["code"]) == ("examples_ybr_color.dcm", "not-ultrasound")
 
 
-def test_the_server_gives_the_same_files(run, heads, write, tmp_path):
+def test_the_server_gives_the_same_files(run, load, write, tmp_path):
     """Byte for byte, of a still and of the middle frame of a cine: what `/dicom` makes of it."""
     frames = [picture(k) for k in range(3)]
     write("src/cine.dcm", frames[0], **cine(frames))
     write("src/still.dcm", picture(7))
     _, rows = run(choice="middle")
-    head = Head(heads / "segmentation")
+    head = load("segmentation")
     for (path, _), row in rows.items():
         source = open_image(tmp_path / "src" / path)
         (answer,) = head.answer([source.pixels])

@@ -36,7 +36,9 @@ def test_cut_off_at_any_byte(tmp_path):
 def test_rows_that_no_longer_hold_are_taken_out(tmp_path):
     path = tmp_path / "t.csv"
     Journal(path, COLUMNS).add(*ROWS)
-    assert Journal(path, COLUMNS, lambda rows: rows[::2]).rows == [ROWS[0], ROWS[2]]
+    journal = Journal(path, COLUMNS)
+    journal.keep(journal.rows[::2])
+    assert journal.rows == [ROWS[0], ROWS[2]]
     assert path.read_text() == "file,what\na,1\nc,\n"
 
 

@@ -15,6 +15,7 @@ from pydicom.sr.codedict import codes
 
 from tf_dicom_ce.results.files import dicom_bytes, write_dicom
 from tf_dicom_ce.results.finding import Finding
+from tf_dicom_ce.results.report import Former
 from tf_dicom_ce.results.source import open_image
 
 PROBABILITIES = np.array([0.1, 0.65, 0.25], np.float32)
@@ -258,9 +259,9 @@ def study(write, cine, ramp, segmenter):
     return images
 
 
-def written(kind, images, model):
+def written(kind, images, model, former=()):
     file = io.BytesIO()
-    write_dicom(file, kind, images, model)
+    write_dicom(file, kind, images, model, former)
     return file.getvalue()
 
 
@@ -297,6 +298,28 @@ def test_a_study_has_one_report(study, segmenter, dsr2xml, dciodvfy):
     named = report.get_evidence()
     assert len(named) == 9 and {study for study, *_ in named} == {"1.2.3"}
     assert {tuple(one) for _, *one in named} == expected
+
+
+def test_a_report_names_those_that_it_takes_the_place_of(study, segmenter, dsr2xml, dciodvfy):
+    """Two of one study: one item for it, with one for each series."""
+    images = study()
+    former = [Former("1.2.3", "1.2.6", "1.2.7"), Former("1.2.3", "1.2.8", "1.2.9")]
+    content, before = written("sr", images, segmenter, former), written("sr", images, segmenter)
+    assert dsr2xml(content) == dsr2xml(before)
+    result = pydicom.dcmread(io.BytesIO(content))
+    assert dciodvfy(result, "Comprehensive3DSR") == []
+    (item,) = result.PredecessorDocumentsSequence
+    assert item.StudyInstanceUID == "1.2.3"
+    named = [
+        (series.SeriesInstanceUID, one.ReferencedSOPInstanceUID, one.ReferencedSOPClassUID)
+        for series in item.ReferencedSeriesSequence
+        for one in series.ReferencedSOPSequence
+    ]
+    comprehensive_3d = "1.2.840.10008.5.1.4.1.1.88.34"
+    assert named == [("1.2.6", "1.2.7", comprehensive_3d), ("1.2.8", "1.2.9", comprehensive_3d)]
+    other = pydicom.dcmread(io.BytesIO(before))
+    assert "PredecessorDocumentsSequence" not in other
+    assert other.SOPInstanceUID != result.SOPInstanceUID
 
 
 def test_the_order_of_files_and_other_images(study, segmenter):

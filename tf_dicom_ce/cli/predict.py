@@ -7,15 +7,16 @@
 
 --out receives predictions.csv (one row per frame: class and probabilities; or, for segmentation,
 shares of the classes and measures), sr/ (one Structured Report per file), report/ (one per study of
-several files) and skipped.csv (files and frames without an answer, and why). Segmentation adds seg/
-(one Segmentation per file) and overlay/ (outlines on each frame). PNG and JPEG get row and overlay
-only, because a DICOM result needs a DICOM header. If UIDs of a source are absent or illegal, its
-DICOM results have made-up ones, and its row names them under made_up_uids. Files are named by
-pseudonyms, which files.csv explains. files.csv and skipped.csv quote paths, and results hold what
-headers and pictures say about the patient: keep them where the images are.
+several files) and skipped.csv (files and frames without an answer, files without a report, and
+why). Segmentation adds seg/ (one Segmentation per file) and overlay/ (outlines on each frame). PNG
+and JPEG get row and overlay only, because a DICOM result needs a DICOM header. If UIDs of a source
+are absent or illegal, its DICOM results have made-up ones, and its row names them under
+made_up_uids. Files are named by pseudonyms, which files.csv explains. files.csv and skipped.csv
+quote paths, and results hold what headers and pictures say about the patient: keep them where the
+images are.
 
-To continue after any interruption, repeat the command. --send sends the results to a PACS, each
-once. For research; not a medical device.
+To continue after any interruption, repeat the command: what is new or has changed is answered.
+--send sends the results to a PACS, each once. For research; not a medical device.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from tf_dicom_ce.cli import arguments
 from tf_dicom_ce.config import PretrainConfig
+from tf_dicom_ce.dicom.refusals import Code
 from tf_dicom_ce.errors import UserError
 
 
@@ -113,6 +115,11 @@ def _print(done, head, folder: Path) -> None:
         print(
             f"Made-up UIDs: {done.made_up} images, whose sources have absent or illegal UIDs; see "
             f"made_up_uids in {folder / 'predictions.csv'}"
+        )
+    if done.unreported:
+        print(
+            f"Without a report of their study: {done.unreported} files, which contradict each "
+            f"other; see {Code.CONTRADICTION} in {folder / 'skipped.csv'}"
         )
     if done.skipped:
         counts = ", ".join(f"{number} {code}" for code, number in done.skipped.most_common())

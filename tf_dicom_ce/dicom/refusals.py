@@ -1,4 +1,4 @@
-"""All reasons why a file yields no frame."""
+"""All reasons why a file yields no frame, or why its study has no report."""
 
 import dataclasses
 import enum
@@ -17,8 +17,12 @@ class Code(enum.StrEnum):
     NO_SECTOR = "no-sector"  # with `--blank-outside`: the ultrasound was not found
     COPY = "copy"  # the same image as another file: same SOP Instance UID, same pixels
     UNFAMILIAR = "unfamiliar"  # it is not like the images that the head was trained on
+    # Its study has no report: its patient contradicts that of another file, or its SOP Instance UID
+    # is that of another file.
+    CONTRADICTION = "contradiction"
     # Unreadable: files that are, or may be, ultrasound.
     OS_ERROR = "os-error"  # the operating system refused to open or read the file
+    CHANGED = "changed"  # the file changed while it was read
     DAMAGED_HEADER = "damaged-header"  # an element is malformed, or its value impossible
     NO_PIXELS = "no-pixels"  # the data set describes no image, or its pixel data are empty
     TRUNCATED = "truncated"  # the file ends before its pixel data do
@@ -55,13 +59,13 @@ _SKIPPED = frozenset(
     (
         *(Code.NOT_REGULAR, Code.NOT_DICOM, Code.UNLISTED_PICTURE, Code.NOT_ULTRASOUND),
         *(Code.NOT_2D, Code.EXCLUDED, Code.NO_SECTOR, Code.COPY),
-        Code.UNFAMILIAR,
+        *(Code.UNFAMILIAR, Code.CONTRADICTION),
     )
 )
 # The same file may be readable once a disk has recovered or an extra is installed.
 _PASSING = frozenset(
     (
-        *(Code.OS_ERROR, Code.TIMED_OUT, Code.READER_DIED),
+        *(Code.OS_ERROR, Code.CHANGED, Code.TIMED_OUT, Code.READER_DIED),
         *(Code.VIDEO, Code.UNSUPPORTED_TRANSFER_SYNTAX),
     )
 )
@@ -75,7 +79,10 @@ _REMEDIES = {
     Code.NO_SECTOR: "Leave out --blank-outside if no picture shows a name.",
     Code.COPY: "Nothing to do; the same image counts once.",
     Code.UNFAMILIAR: "Use a head that was trained on such images.",
+    Code.CONTRADICTION: "Correct the files of the study: patient's name, birth date, sex, or an "
+    "SOP Instance UID that two have.",
     Code.OS_ERROR: "Check the permissions of the file, and the disk.",
+    Code.CHANGED: "Repeat the command when no other program writes to the source.",
     Code.DAMAGED_HEADER: "Export the file again; the data set is malformed.",
     Code.NO_PIXELS: "Export the file again with its image; this copy has none.",
     Code.TRUNCATED: "The file is incomplete: copy or export it again.",

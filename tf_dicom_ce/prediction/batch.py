@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,11 @@ from tf_dicom_ce.audit_log import AuditLog, user_name
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.intake.contents import digests
 from tf_dicom_ce.intake.decoding import ImageReader, Sample, decode_images, refusal_of
+from tf_dicom_ce.intake.file_cache import Stamp, stamps_of
 from tf_dicom_ce.intake.index import Index, choose_frames
 from tf_dicom_ce.intake.secret import load_secret, pseudonym
 from tf_dicom_ce.masks import likeliest_classes
-from tf_dicom_ce.prediction.folder import OUTPUTS, Journal, Row, result_uid
+from tf_dicom_ce.prediction.folder import OUTPUTS, Journal, Row, Skips, result_uid
 from tf_dicom_ce.prediction.writing import (
     MADE_UP,
     Answered,
@@ -27,6 +28,7 @@ from tf_dicom_ce.prediction.writing import (
     SourceReader,
     StudyWriter,
     columns,
+    former_reports,
 )
 from tf_dicom_ce.preprocessing import resize
 from tf_dicom_ce.results.codes import Coded
@@ -34,11 +36,10 @@ from tf_dicom_ce.results.finding import Finding
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.source import SourceImage
 from tf_dicom_ce.saved_model.reading import load_head
-from tf_dicom_ce.whole_files import write_table
 from tf_dicom_ce.workers import guarded_map
 
-_Skipped = list[tuple[str, str, Refusal]]  # path, number of the frame or "", reason
 _DICOM = [output for output in OUTPUTS if output != "overlay"]
+_FOR_GOOD = frozenset(code.value for code in Code if not code.may_pass)
 _TOGETHER = 8  # images per batch of the head
 _SECONDS = 900.0  # per result: a cine may have thousands of frames, a study a hundred files
 _READERS = 4  # processes at most, because each may hold decoded frames of a cine
@@ -93,7 +94,8 @@ class Pass:
     new: int = 0  # how many of them were answered now
     pictures: int = 0  # how many of the new ones are PNG or JPEG, which get no DICOM result
     made_up: int = 0  # how many of the new ones have a DICOM result with made-up UIDs
-    # Files and frames without an answer, by code.
+    unreported: int = 0  # files without a report of their study, as they contradict each other
+    # Files and frames without an answer, by code, also of earlier runs.
     skipped: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     # DICOM results, relative to the folder, oldest first.
     dicom: list[str] = dataclasses.field(default_factory=list)
@@ -111,9 +113,10 @@ def predict(
 
     A study of several files has a report, so all of them are answered together. Its rows in
     `predictions.csv` are written after the results that they name, and every result is whole or
-    absent: a kill costs the study under way. Of a study there is kept what was found, not what was
-    looked at, so memory grows little with its length. `files.csv` and `skipped.csv` alone quote
-    paths.
+    absent: a kill costs the study under way. What is refused for good is not looked at again; what
+    may pass, such as a disk that fails, has its study answered anew. Of a study there is kept what
+    was found, not what was looked at, so memory grows little with its length. `files.csv` and
+    `skipped.csv` alone quote paths.
 
     Args:
         index: The images, and the files that are none.
@@ -127,40 +130,19 @@ def predict(
         UserError: A table in the folder is not from this command.
         OSError: The folder cannot be written.
     """
+    stamps = stamps_of(reader.root, [row.path for row in index.rows])
     images, names = _images(index, choice)
     files = Journal(folder / "files.csv", ("file", "path"))
     known = {row["file"] for row in files.rows}
     paths = dict.fromkeys(image.path for image in images if names[image.path] not in known)
     files.add(*({"file": names[path], "path": path} for path in paths))
-    studies: dict[tuple[str, ...], list[Sample]] = {}
-    for image in images:
-        studies.setdefault(_study(index, image), []).append(image)
-
-    def whole(found: list[Row]) -> list[Row]:
-        """The rows of studies whose results are there, and whose chosen frames have one each."""
-        there = collections.Counter(
-            row["file"] for row in found if all((folder / row[name]).exists() for name in OUTPUTS)
-        )
-        lost = {
-            names[image.path]
-            for study in studies.values()
-            if len(study) > sum(there[name] for name in {names[image.path] for image in study})
-            for image in study
-        }
-        kept = [row for row in found if row["file"] not in lost]
-        reports = {row["report"] for row in found} - {"", *(row["report"] for row in kept)}
-        for report in reports:  # of a study that has got another file, say
-            (folder / report).unlink(missing_ok=True)
-        return kept
-
-    rows = Journal(folder / "predictions.csv", columns(head.model), whole)
-    done = {row["file"] for row in rows.rows}
-    missing = [
-        image for study in studies.values() for image in study if names[image.path] not in done
-    ]
-    skipped = [(path, "", refusal) for path, refusal in index.refusals]
-    made = Pass(len(images), len(images) - len(missing))
-    found = _files(head, reader, folder, missing, names, skipped)
+    rows = Journal(folder / "predictions.csv", columns(head.model))
+    skips = Skips(folder, names)
+    missing = _missing(index, images, names, folder, rows, skips)
+    skips.add(*(skips.row(refusal, path) for path, refusal in index.refusals))
+    before = {(row["file"], row["frame"]) for row in rows.rows}
+    made = Pass(len(images), sum((names[one.path], str(one.frame)) in before for one in images))
+    found = _files(head, reader, folder, missing, names, stamps, skips)
     under_way: collections.deque[list[tuple[File, list[Sample]]]] = collections.deque()
 
     def answered() -> Iterator[list[File]]:
@@ -168,26 +150,71 @@ def predict(
             under_way.append(list(study))
             yield [file for file, _ in under_way[-1]]
 
-    writer = StudyWriter(folder, head.model)
+    present = set(names.values())  # of a changed file, there are also the rows of before
+    former = former_reports(
+        _reports_besides(folder, (row for row in rows.rows if row["file"] in present))
+    )
+    writer = StudyWriter(folder, head.model, former)
     for new in guarded_map(writer, answered(), refusal_of, timeout=_SECONDS, chunk=1):
         study = under_way.popleft()
         if isinstance(new, Refusal):
-            images = (image for _, samples in study for image in samples)
-            skipped += ((image.path, str(image.frame), new) for image in images)
+            skips.note(new, (image for _, samples in study for image in samples))
             continue
         if log:
-            first = {row["file"]: row for row in reversed(new)}
+            first = {row["file"]: row for row in reversed(new.rows)}
             for file, samples in study:
                 of_study = index.rows[samples[0].row].study
                 _record(log, of_study, head.model, folder, first[file.name])
-        rows.add(*new)
-        made.new += len(new)
-        made.pictures += sum(not row["sr"] for row in new)
-        made.made_up += sum(bool(row[MADE_UP]) for row in new)
-    _write_skipped(folder, skipped)
-    made.skipped.update(refusal.code.value for _, _, refusal in skipped)
+        skips.add(*(skips.row(refusal, path) for path, refusal in new.contradictory))
+        rows.add(*new.rows)
+        made.new += len(new.rows)
+        made.pictures += sum(not row["sr"] for row in new.rows)
+        made.made_up += sum(bool(row[MADE_UP]) for row in new.rows)
+    for report in _reports_besides(folder, rows.rows):
+        report.unlink(missing_ok=True)
+    made.skipped.update(row["code"] for row in skips.rows)
+    made.unreported = made.skipped.pop(Code.CONTRADICTION, 0)
     made.dicom += dict.fromkeys(row[kind] for row in rows.rows for kind in _DICOM if row[kind])
     return made
+
+
+def _missing(
+    index: Index,
+    images: list[Sample],
+    names: dict[str, str],
+    folder: Path,
+    rows: Journal,
+    skips: Skips,
+) -> list[Sample]:
+    """The images of studies that lack an answer, study by study; takes out what is told of them."""
+
+    def whole(row: Row) -> bool:
+        return all((folder / row[name]).exists() for name in OUTPUTS)
+
+    there = [row for row in rows.rows if whole(row)]
+    for_good = [row for row in skips.rows if row["code"] in _FOR_GOOD and row["file"]]
+    done = {(row["file"], row["frame"]) for row in (*there, *for_good)}
+    studies: dict[tuple[str, ...], list[Sample]] = {}
+    for image in images:
+        studies.setdefault(_study(index, image), []).append(image)
+    missing = [
+        image
+        for study in studies.values()
+        if any((names[one.path], str(one.frame)) not in done for one in study)
+        for image in study
+    ]
+    again = {names[image.path] for image in missing}
+    rows.keep(row for row in there if row["file"] not in again)
+    closed = {names[image.path] for image in images} - again
+    skips.keep(row for row in skips.rows if row["file"] in closed)
+    return missing
+
+
+def _reports_besides(folder: Path, rows: Iterable[Row]) -> list[Path]:
+    """The reports that none of the rows names; files of other names are none of ours."""
+    named = {row["report"] for row in rows}
+    reports = sorted((folder / "report").glob("[0-9a-f]" * 32 + ".dcm"))
+    return [path for path in reports if f"report/{path.name}" not in named]
 
 
 def _record(log: AuditLog, study: str, model: Model, folder: Path, row: Row) -> None:
@@ -208,13 +235,14 @@ def _files(
     folder: Path,
     images: list[Sample],
     names: dict[str, str],
-    skipped: _Skipped,
+    stamps: dict[str, Stamp],
+    skips: Skips,
 ) -> Iterator[tuple[File, list[Sample]]]:
     """Answers, and writes overlays and masks, file by file; notes what cannot be."""
     under_way: collections.deque[list[Sample]] = collections.deque()
 
     def answered() -> Iterator[File]:
-        found = _findings(head, reader, folder, images, names, skipped)
+        found = _findings(head, reader, folder, images, names, skips)
         for path, group in itertools.groupby(found, key=lambda one: one[0].path):
             source, samples, findings = None, [], []
             for image, seen, finding in group:  # the header of the first alone is kept
@@ -222,13 +250,13 @@ def _files(
                 samples.append(image)
                 findings.append(finding)
             under_way.append(samples)
-            yield File(path, names[path], (source, tuple(findings)))
+            yield File(path, names[path], stamps[path], (source, tuple(findings)))
 
-    writer = FileWriter(folder, head.model)
+    writer = FileWriter(folder, head.model, reader.root)
     for file in guarded_map(writer, answered(), refusal_of, timeout=_SECONDS, chunk=1):
         samples = under_way.popleft()
         if isinstance(file, Refusal):
-            skipped += ((image.path, str(image.frame), file) for image in samples)
+            skips.note(file, samples)
         else:
             yield file, samples
 
@@ -239,13 +267,13 @@ def _findings(
     folder: Path,
     images: list[Sample],
     names: dict[str, str],
-    skipped: _Skipped,
+    skips: Skips,
 ) -> Iterator[tuple[Sample, SourceImage, Finding]]:
     """Answers and measures, image by image; notes what cannot be."""
     under_way: collections.deque[tuple[Sample, SourceImage]] = collections.deque()
 
     def answered() -> Iterator[Answered]:
-        for image, source, answer in _answers(head, reader, images, skipped):
+        for image, source, answer in _answers(head, reader, images, skips):
             under_way.append((image, source))
             yield Answered(image.path, names[image.path], source, answer)
 
@@ -253,7 +281,7 @@ def _findings(
     for found in guarded_map(writer, answered(), refusal_of, chunk=1):
         image, source = under_way.popleft()
         if isinstance(found, Refusal):
-            skipped.append((image.path, str(image.frame), found))
+            skips.note(found, [image])
         else:
             yield image, source.without_pixels(), found
 
@@ -274,16 +302,16 @@ def _images(index: Index, choice: str) -> tuple[list[Sample], dict[str, str]]:
 
 
 def _answers(
-    head: Head, reader: ImageReader, images: list[Sample], skipped: _Skipped
+    head: Head, reader: ImageReader, images: list[Sample], skips: Skips
 ) -> Iterator[tuple[Sample, SourceImage, dict[str, np.ndarray]]]:
-    """Decodes and answers images lazily; appends refusals to `skipped`."""
+    """Decodes and answers images lazily; notes what cannot be."""
     reader = SourceReader(**vars(reader))
     found = decode_images(reader, images, min(_READERS, os.cpu_count() or 1))
     while group := list(itertools.islice(found, _TOGETHER)):
         sources = []
         for k, source in group:
             if isinstance(source, Refusal):
-                skipped.append((images[k].path, str(images[k].frame), source))
+                skips.note(source, [images[k]])
             else:
                 sources.append((images[k], source))
         answers = head.answer([source.pixels for _, source in sources]) if sources else []
@@ -291,14 +319,4 @@ def _answers(
             if head.model.knows(answer.get("familiarity")):
                 yield image, source, answer
             else:
-                skipped.append((image.path, str(image.frame), Refusal(Code.UNFAMILIAR)))
-
-
-def _write_skipped(folder: Path, skipped: _Skipped) -> None:
-    names = ("path", "frame", "code", "kind", "remedy")
-    rows = []
-    for path, frame, refusal in skipped:
-        code = refusal.code
-        row = (path, frame, code, "skipped" if code.is_skip else "unreadable", code.remedy)
-        rows.append(dict(zip(names, row, strict=True)))
-    write_table(folder / "skipped.csv", names, rows)
+                skips.note(Refusal(Code.UNFAMILIAR), [image])

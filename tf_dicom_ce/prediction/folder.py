@@ -6,13 +6,14 @@ import dataclasses
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydicom.filereader import read_file_meta_info
 
+from tf_dicom_ce.dicom.refusals import Refusal
 from tf_dicom_ce.errors import UserError
-from tf_dicom_ce.intake.decoding import ImageReader
+from tf_dicom_ce.intake.decoding import ImageReader, Sample
 from tf_dicom_ce.results.model import SOFTWARE, Model
 from tf_dicom_ce.whole_files import as_csv, sole, write_json, write_table
 
@@ -51,7 +52,7 @@ def open_results(folder: Path, model: Model, reader: ImageReader, choice: str) -
             )
         with sole(folder / _LOCK, busy):
             if path.exists():
-                _require_same(folder, json.loads(path.read_text()), content)
+                _require_same(folder, _read(path), content)
             write_json(path, content)
             for place in (folder, *(folder / name for name in OUTPUTS)):
                 place.mkdir(exist_ok=True)
@@ -64,6 +65,16 @@ def open_results(folder: Path, model: Model, reader: ImageReader, choice: str) -
             f"--out {folder}: cannot be written ({error.strerror}). Free space, or choose a folder "
             "that you can write. The same command continues where this one stopped."
         ) from None
+
+
+def _read(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or not {"name", "version"} <= content.keys():
+        raise UserError(f"{path}: tells of no model. Choose another folder.")
+    return content
 
 
 def _require_same(folder: Path, before: dict, now: dict) -> None:
@@ -97,23 +108,51 @@ class Journal:
         rows: All rows; those found in the file come first.
     """
 
-    def __init__(
-        self, path: Path, columns: Sequence[str], keep: Callable[[list[Row]], list[Row]] = list
-    ):
-        """Opens the file, or makes it; of its earlier rows, keeps those that `keep` returns.
+    def __init__(self, path: Path, columns: Sequence[str]):
+        """Opens the file, or makes it.
 
         Raises:
             UserError: The file has other columns, as that of an earlier version.
         """
-        self.rows = keep(_whole_rows(path, columns))
         self._path, self._columns = path, columns
-        write_table(path, columns, self.rows)
+        self.keep(_whole_rows(path, columns))
+
+    def keep(self, rows: Iterable[Row]) -> None:
+        """Has these rows alone, in the file, too."""
+        self.rows = list(rows)
+        write_table(self._path, self._columns, self.rows)
 
     def add(self, *rows: Row) -> None:
         """Adds rows, in the file, too."""
         with self._path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
             file.write(as_csv(self._columns, rows))
         self.rows += rows
+
+
+class Skips(Journal):
+    """`skipped.csv`: files, frames and reports that are left out, and why.
+
+    Args:
+        folder: The folder of the results.
+        names: Path to name of the file in the results; a file that is no image has none.
+    """
+
+    def __init__(self, folder: Path, names: Mapping[str, str]):
+        """See `Journal`."""
+        columns = ("file", "path", "frame", "code", "kind", "remedy")
+        super().__init__(folder / "skipped.csv", columns)
+        self._names = names
+
+    def row(self, refusal: Refusal, path: str, frame: int | str = "") -> Row:
+        """What is told of a file, or of one of its frames."""
+        code = refusal.code
+        kind = "skipped" if code.is_skip else "unreadable"
+        values = (self._names.get(path, ""), path, str(frame), code.value, kind, code.remedy)
+        return dict(zip(self._columns, values, strict=True))
+
+    def note(self, refusal: Refusal, images: Iterable[Sample]) -> None:
+        """Adds a row for each image."""
+        self.add(*(self.row(refusal, image.path, image.frame) for image in images))
 
 
 def _whole_rows(path: Path, columns: Sequence[str]) -> list[Row]:

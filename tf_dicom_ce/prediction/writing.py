@@ -1,22 +1,27 @@
 """What worker processes do, as headers are as hostile as pixels: read sources, write results."""
 
+import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
 
 from tf_dicom_ce.dicom.reader import Frame
 from tf_dicom_ce.dicom.refusals import Code, Refusal
 from tf_dicom_ce.intake.decoding import ImageReader
+from tf_dicom_ce.intake.file_cache import Stamp, stamps_of
 from tf_dicom_ce.prediction.folder import OUTPUTS, Row
-from tf_dicom_ce.results.evidence import made_up_uids, study_of
+from tf_dicom_ce.results.evidence import ContradictionError, made_up_uids, study_of
 from tf_dicom_ce.results.files import kinds, overlay, write_dicom
 from tf_dicom_ce.results.finding import Examined, Finding
 from tf_dicom_ce.results.measuring import Measured
 from tf_dicom_ce.results.model import Model
+from tf_dicom_ce.results.report import Former
 from tf_dicom_ce.results.source import SourceImage
 from tf_dicom_ce.whole_files import replacing
 
@@ -47,7 +52,15 @@ class File(NamedTuple):
 
     path: str
     name: str
+    stamp: Stamp  # as it was named
     examined: Examined  # its image without pixels
+
+
+class Reported(NamedTuple):
+    """A study whose images are answered."""
+
+    rows: list[Row]  # for `predictions.csv`
+    contradictory: list[tuple[str, Refusal]]  # paths of files that have no report, and why
 
 
 def columns(model: Model) -> tuple[str, ...]:
@@ -84,21 +97,24 @@ class ImageWriter:
 
 @dataclasses.dataclass(frozen=True)
 class FileWriter:
-    """Writes the SEG and the SR of a file into a folder."""
+    """Writes the SEG and the SR of a file of `root` into a folder."""
 
     folder: Path
     model: Model
+    root: Path
 
     def __call__(self, file: File) -> File | Refusal:
         """Writes the results of a file, one of a kind; of a PNG or JPEG there is none.
 
         Returns:
-            The file, now without its masks; or why it has no result: no content of a source raises.
+            The file, now without its masks; or why it has no result: no content of a source raises,
+            and no results are of frames that were read before and after a change of the file.
 
         Raises:
             OSError: The folder cannot be written.
         """
         source, findings = file.examined
+        refusal = None
         try:
             for kind in kinds(self.model) if source.header is not None else ():
                 path = self.folder / _result(kind, file.name)
@@ -107,32 +123,38 @@ class FileWriter:
             raise
         # A header may be malformed in any way.
         except Exception as error:
+            refusal = Refusal(Code.DAMAGED_HEADER, type(error).__name__)
+        if stamps_of(self.root, [file.path]) != {file.path: file.stamp}:
+            refusal = Refusal(Code.CHANGED)
+        if refusal:
             for kind in OUTPUTS:
                 (self.folder / _result(kind, file.name)).unlink(missing_ok=True)
             for finding in findings:
                 (self.folder / _overlay(file.name, finding.frame)).unlink(missing_ok=True)
-            return Refusal(Code.DAMAGED_HEADER, type(error).__name__)
+            return refusal
         findings = [dataclasses.replace(finding, packed=b"") for finding in findings]
         return file._replace(examined=(source, findings))
 
 
 @dataclasses.dataclass(frozen=True)
 class StudyWriter:
-    """Writes the report of a study into a folder."""
+    """Writes the report of a study into a folder; `former` is what `former_reports` gives."""
 
     folder: Path
     model: Model
+    former: Mapping[tuple[str, ...], Sequence[Former]]
 
-    def __call__(self, files: Sequence[File]) -> list[Row]:
+    def __call__(self, files: Sequence[File]) -> Reported:
         """Writes a report on all files of a study, or of each patient whose images it has.
 
-        A file that is alone has none: its SR says the same.
+        A file that is alone has none: its SR says the same. A report that is there is left as it
+        is: its name tells its files and frames.
 
         Returns:
-            For each file a row for `predictions.csv` of each frame: shares of the region and what
-            is measured, empty where the image is not calibrated; or class and probabilities; the
-            results relative to the folder, empty where there is none; keywords of the UIDs for
-            which the DICOM results have made-up ones.
+            For each file a row of each frame: shares of the region and what is measured, empty
+            where the image is not calibrated; or class and probabilities; the results relative to
+            the folder, empty where there is none; keywords of the UIDs for which the DICOM results
+            have made-up ones. And the files that no report can be about; the SR of each stands.
 
         Raises:
             OSError: The folder cannot be written.
@@ -142,21 +164,22 @@ class StudyWriter:
             if file.examined[0].header is not None:
                 studies.setdefault(study_of(file.examined[0]), []).append(file)
         reports: dict[str, str] = {}
-        for study in studies.values():
+        contradictory = []
+        for key, study in studies.items():
             if len(study) > 1:
-                names = [file.name for file in study]
-                # Another report for other files: a study may get more of them.
-                digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:32]
-                report, images = _result("report", digest), [file.examined for file in study]
+                images = [file.examined for file in study]
+                report = _result("report", _digest(study))
                 try:
-                    _write(self.folder / report, "sr", images, self.model)
-                except OSError:
-                    raise
-                # Headers may contradict each other in any way; the SR of each file stands.
-                except Exception:
-                    continue
-                reports |= dict.fromkeys(names, report)
-        return [row for file in files for row in self._rows(file, reports.get(file.name, ""))]
+                    if not (self.folder / report).exists():
+                        former = self.former.get(key, ())
+                        _write(self.folder / report, "sr", images, self.model, former)
+                except ContradictionError as error:
+                    refusal = Refusal(Code.CONTRADICTION, str(error))
+                    contradictory += [(file.path, refusal) for file in study]
+                else:
+                    reports |= {file.name: report for file in study}
+        rows = [row for file in files for row in self._rows(file, reports.get(file.name, ""))]
+        return Reported(rows, contradictory)
 
     def _rows(self, file: File, report: str) -> list[Row]:
         (source, findings), rows = file.examined, []
@@ -186,9 +209,34 @@ class StudyWriter:
         return values
 
 
-def _write(path: Path, kind: str, images: Sequence[Examined], model: Model) -> None:
+def former_reports(files: Iterable[Path]) -> dict[tuple[str, ...], list[Former]]:
+    """The UIDs of reports, by what `study_of` gives of their sources."""
+    of_study = ("StudyInstanceUID", "PatientID", "IssuerOfPatientID")
+    uids = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    found: dict[tuple[str, ...], list[Former]] = {}
+    for file in files:
+        with contextlib.suppress(InvalidDicomError):  # it is damaged
+            report = dcmread(file, specific_tags=[*of_study, *uids])
+            key, former = (tuple(str(report.get(k, "")) for k in keys) for keys in (of_study, uids))
+            found.setdefault(key, []).append(Former(*former))
+    return found
+
+
+def _write(
+    path: Path,
+    kind: str,
+    images: Sequence[Examined],
+    model: Model,
+    former: Sequence[Former] = (),
+) -> None:
     with replacing(path) as beside, beside.open("wb") as content:
-        write_dicom(content, kind, images, model)
+        write_dicom(content, kind, images, model, former)
+
+
+def _digest(study: Iterable[File]) -> str:
+    """Another one for other files or frames: a study may get more of them."""
+    lines = (f"{file.name} {[found.frame for found in file.examined[1]]}" for file in study)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
 def _result(kind: str, name: str) -> str:

@@ -81,19 +81,39 @@ def evidence(source: SourceImage) -> Dataset:
     return stand_in
 
 
-def identity(images: Sequence[Examined], model: Model, kind: str) -> dict[str, Any]:
+class ContradictionError(ValueError):
+    """Images of a study that no report can be about; the message is the keyword of an element."""
+
+
+def check_agreement(stand_ins: Sequence[Dataset]) -> None:
+    """Checks the stand-ins of a report's images: what one says of the patient holds for all.
+
+    Capital letters make no difference, nor does what an image leaves empty.
+
+    Raises:
+        ContradictionError: Name, birth date or sex differ, or two have one SOP Instance UID.
+    """
+    for keyword in ("PatientName", "PatientBirthDate", "PatientSex"):
+        said = {str(one[keyword].value or "").rstrip("^").casefold() for one in stand_ins}
+        if len(said - {""}) > 1:
+            raise ContradictionError(keyword)
+    if len({one.SOPInstanceUID for one in stand_ins}) < len(stand_ins):
+        raise ContradictionError("SOPInstanceUID")
+
+
+def identity(images: Sequence[Examined], model: Model, *kind: str) -> dict[str, Any]:
     """Arguments of highdicom's constructors: UIDs, numbers, maker and purpose of a result.
 
-    They are the same for the same images, frames, model and kind, e.g. "SEG". Every result is a
-    series of its own, because viewers show one instance of a series. A model is its name, version,
-    weights and codes. UIDs also depend on the version of this package, whose code enlarges the
-    masks and writes the report.
+    They are the same for the same images, frames, pixels, model and kind, e.g. "SEG". Every result
+    is a series of its own, because viewers show one instance of a series. Pixels count, because two
+    images may have one SOP Instance UID. A model is its name, version, weights and codes. UIDs also
+    depend on the version of this package, whose code enlarges the masks and writes the report.
     """
     what = []
     for source, findings in images:
-        frames = [f"{finding.frame} {tuple(finding.region)}" for finding in findings]
+        frames = [f"{found.frame} {tuple(found.region)} {found.digest}" for found in findings]
         what += [uid_of(source, "SOPInstanceUID"), f"{source.frames}", *frames]
-    what += [model_uid(model), kind]
+    what += [model_uid(model), *kind]
     return {
         "series_instance_uid": hashed_uid("series", *what),
         "sop_instance_uid": hashed_uid("instance", *what),

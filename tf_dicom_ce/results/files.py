@@ -11,7 +11,7 @@ from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.masks import colour, outline
 from tf_dicom_ce.results.finding import Examined, Finding
 from tf_dicom_ce.results.model import Model
-from tf_dicom_ce.results.report import write_report
+from tf_dicom_ce.results.report import Former, write_report
 from tf_dicom_ce.results.segmentation import write_segmentation
 from tf_dicom_ce.results.source import SourceImage
 
@@ -23,24 +23,31 @@ def kinds(model: Model) -> tuple[str, ...]:
     return ("seg", "sr") if model.task == "segmentation" else ("sr",)
 
 
-def write_dicom(file: BinaryIO, kind: str, images: Sequence[Examined], model: Model) -> None:
-    """Writes a DICOM file, the same bytes for the same images, findings and model.
+def write_dicom(
+    file: BinaryIO,
+    kind: str,
+    images: Sequence[Examined],
+    model: Model,
+    former: Sequence[Former] = (),
+) -> None:
+    """Writes a DICOM file, the same bytes for the same images, findings, model and former reports.
 
     Args:
         file: Open for writing, empty.
         kind: One of `kinds`.
         images: Of DICOM files: one for `seg`, one or more of the same study and patient for `sr`.
         model: Who answered.
+        former: Of `sr`, see `write_report`.
 
     Raises:
-        ValueError: See `write_segmentation`.
+        ValueError: See `write_segmentation` and `write_report`.
     """
     with quiet():
         if kind == "seg":
             ((source, findings),) = images
             write_segmentation(file, source, findings, model)
         else:
-            write_report(file, images, model)
+            write_report(file, images, model, former)
 
 
 def dicom_bytes(kind: str, source: SourceImage, finding: Finding, model: Model) -> bytes:

@@ -18,6 +18,7 @@ class Finding:
 
     frame: int  # from 0
     region: Region  # of the picture: what the head saw
+    digest: str  # SHA-256 of its pixels in hex
     # One a class, six decimals: its probability, or in a segmentation its share of the region.
     values: tuple[float, ...]
     class_id: int | None = None  # of a classification
@@ -42,6 +43,7 @@ class Finding:
             ValueError: The mask holds a class that the model does not have, or has another size;
                 or the probabilities are of other classes.
         """
+        seen = source.frame, source.region, source.digest
         familiarity = answer.get("familiarity")
         if familiarity is not None:
             familiarity = round(float(familiarity), 4)
@@ -49,8 +51,7 @@ class Finding:
             values = tuple(round(float(value), 6) for value in answer["probabilities"])
             if len(values) != len(model.classes):
                 raise ValueError(f"{len(values)} probabilities, {len(model.classes)} classes")
-            places = source.frame, source.region
-            return cls(*places, values, int(answer["class_id"]), familiarity=familiarity)
+            return cls(*seen, values, int(answer["class_id"]), familiarity=familiarity)
         mask = answer["mask"]
         if mask.max() >= len(model.classes):
             raise ValueError(f"mask has class {mask.max()}, the model has {len(model.classes)}")
@@ -66,9 +67,8 @@ class Finding:
             )
         packed = zlib.compress(source.in_file(mask).tobytes(), 1)
         shares = tuple(round(float(count / mask.size), 6) for count in counts)
-        places = source.frame, source.region
         found = tuple(measured), tuple(contours), packed, familiarity
-        return cls(*places, shares, None, *found)
+        return cls(*seen, shares, None, *found)
 
     def mask(self, source: SourceImage) -> np.ndarray:
         """The mask in its place in the file, uint8 [Rows, Columns]."""

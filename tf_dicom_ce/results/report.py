@@ -1,7 +1,7 @@
 """A DICOM Structured Report on a study: classes and probabilities, or what was measured."""
 
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from highdicom import sr
@@ -17,6 +17,7 @@ from pydicom.uid import (
 
 from tf_dicom_ce.results.codes import own
 from tf_dicom_ce.results.evidence import (
+    check_agreement,
     encoded_sequence,
     evidence,
     hashed_uid,
@@ -43,7 +44,17 @@ _FAMILIARITY = own("Familiarity of the image")
 _SHARE, _FOUND = own("Share of the image region"), own("Found in the image region")
 
 
-def write_report(file: BinaryIO, images: Sequence[Examined], model: Model) -> None:
+class Former(NamedTuple):
+    """The UIDs of a report that a new one takes the place of."""
+
+    study: str
+    series: str
+    instance: str
+
+
+def write_report(
+    file: BinaryIO, images: Sequence[Examined], model: Model, former: Sequence[Former] = ()
+) -> None:
     """Writes a Comprehensive 3D SR instance (TID 1500) of an image, or of several of one study.
 
     It is complete and unverified.
@@ -53,15 +64,22 @@ def write_report(file: BinaryIO, images: Sequence[Examined], model: Model) -> No
     image, frame and class: area, longest and perpendicular diameter, or the share of the region
     where the image is not calibrated; or that the class was not found. Each has the familiarity of
     the image, where the head tells it. Its evidence is the images, their SEGs and, if there are
-    several, their SRs. UIDs are the same for the same images, frames and model, whatever the order
-    of the images.
+    several, their SRs. Predecessor Documents Sequence names the reports on fewer images of the
+    study, for it has their content (PS3.3, C.17.2). UIDs are the same for the same images, frames,
+    model and former reports, whatever the order of the images.
 
     Args:
         file: Open for writing, empty.
         images: Of one study and patient; at least one.
         model: Who answered.
+        former: Reports of the study that this one takes the place of.
+
+    Raises:
+        ContradictionError: See `check_agreement`.
     """
     images = sorted(images, key=_order)
+    named = [evidence(source) for source, _ in images]
+    check_agreement(named)
     groups = _groups(images, model)
     device = sr.DeviceObserverIdentifyingAttributes(
         uid=model_uid(model), name=f"{model.name} {model.version}", manufacturer_name=MANUFACTURER
@@ -73,12 +91,13 @@ def write_report(file: BinaryIO, images: Sequence[Examined], model: Model) -> No
         procedure_reported=_PROCEDURE,
         imaging_measurements=[first],
     )
-    named = [evidence(source) for source, _ in images]
     if model.task == "segmentation":
         named += [_result(image, model, "SEG", SegmentationStorage) for image in images]
     if len(images) > 1:
         named += [_result(image, model, "SR", Comprehensive3DSRStorage) for image in images]
-    who = identity(images, model, "SR")
+    who = identity(images, model, "SR", *(one.instance for one in former))
+    if former:
+        who["previous_versions"] = [_named(Comprehensive3DSRStorage, *one) for one in former]
     result = sr.Comprehensive3DSR(named, content, series_number=_SERIES, is_complete=True, **who)
     mend(result, images)
     (measurements,) = (
@@ -109,10 +128,14 @@ def _order(image: Examined) -> tuple[str, int, str]:
 
 def _result(image: Examined, model: Model, kind: str, sop_class: str) -> Dataset:
     """What names a result of an image alone."""
-    who, named = identity([image], model, kind), Dataset()
-    named.SOPClassUID, named.SOPInstanceUID = sop_class, who["sop_instance_uid"]
-    named.StudyInstanceUID = uid_of(image[0], "StudyInstanceUID")
-    named.SeriesInstanceUID = who["series_instance_uid"]
+    who, study = identity([image], model, kind), uid_of(image[0], "StudyInstanceUID")
+    return _named(sop_class, study, who["series_instance_uid"], who["sop_instance_uid"])
+
+
+def _named(sop_class: str, study: str, series: str, instance: str) -> Dataset:
+    named = Dataset()
+    named.SOPClassUID, named.SOPInstanceUID = sop_class, instance
+    named.StudyInstanceUID, named.SeriesInstanceUID = study, series
     return named
 
 

@@ -67,12 +67,12 @@ class SourceImage:
     # (0012,0064) De-identification Method Code Sequence: code values, coding schemes and meanings.
     hiding: tuple[tuple[str, str, str], ...] = ()
     plane: Plane | None = None  # None of ultrasound, and where the header does not tell
-    digest: str = ""  # SHA-256 of `pixels` in hex, where the header has no SOP Instance UID
+    digest: str = ""  # SHA-256 of `pixels` in hex
 
     @classmethod
     def of(cls, found: Frame, frame: int | None) -> "SourceImage":
         """Takes a frame, of this number (None: the middle), in the process that read it."""
-        header, frames, spacing, hiding, plane, digest = None, 1, None, (), None, ""
+        header, frames, spacing, hiding, plane = None, 1, None, (), None
         if found.header is not None:
             with quiet():
                 header, frames = _texts(found.header), number_of_frames(found.header)
@@ -81,9 +81,8 @@ class SourceImage:
                 if header["SOPClassUID"] not in ULTRASOUND and frames == 1:
                     spacing = _numbers(found.header, "PixelSpacing", 2, least=1e-6)
                     plane = _plane(found.header)
-                if not header["SOPInstanceUID"]:
-                    digest = hashlib.sha256(found.pixels.tobytes()).hexdigest()
         number = frames // 2 if frame is None else frame
+        digest = hashlib.sha256(found.pixels.tobytes()).hexdigest()
         of_file = (header, number, frames, found.source_shape)
         return cls(*of_file, found.region, found.pixels, spacing, hiding, plane, digest)
 
