@@ -19,7 +19,6 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 from pydicom.uid import MPEG4HP41
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse
 
 from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.masks import outline
@@ -27,7 +26,7 @@ from tf_dicom_ce.results.files import dicom_bytes
 from tf_dicom_ce.results.source import open_image
 from tf_dicom_ce.serving import dicom_http
 from tf_dicom_ce.serving.dicom_http import negotiate
-from tf_dicom_ce.serving.limits import Limits
+from tf_dicom_ce.serving.limits import Limits, error_response
 from tf_dicom_ce.serving.settings import Settings
 from tf_dicom_ce.workers import Failure, GuardedCalls, Outage
 
@@ -75,7 +74,7 @@ class Heads:
 
 
 def refuse(request, error):
-    return JSONResponse({"error": error.message}, error.status)
+    return error_response(error)
 
 
 def known_heads(**content):
@@ -403,15 +402,15 @@ def test_models(server, file):
 
 
 @pytest.mark.parametrize(
-    ("outcome", "read_status", "words"),
+    ("outcome", "status", "unread", "unwritten"),
     [
-        (Outage.DIED, 422, "reader-died"),
-        (Outage.TIMED_OUT, 503, "timed-out"),
-        (Failure("ValueError"), 422, "damaged-header (ValueError)"),
+        (Outage.DIED, 422, "reader-died", "(the worker's process ended)"),
+        (Outage.TIMED_OUT, 503, "timed-out", "The DICOM result took too long"),
+        (Failure("ValueError"), 422, "damaged-header (ValueError)", "damaged (ValueError)"),
     ],
 )
 def test_a_bad_file_costs_its_own_request(
-    server, monkeypatch, tmp_path, file, outcome, read_status, words
+    server, monkeypatch, tmp_path, file, outcome, status, unread, unwritten
 ):
     content = cine(file, 200)
     kept = tmp_path / "kept"
@@ -426,11 +425,12 @@ def test_a_bad_file_costs_its_own_request(
 
     monkeypatch.setattr(GuardedCalls, "call", bad_call)
     response = post(server, CLASSIFICATION, content)
-    assert (response.status_code, words in response.text) == (read_status, True)
+    assert (response.status_code, unread in response.text) == (status, True)
     bad = dicom_bytes
     assert post(server, CLASSIFICATION, content).json()["class"] == "bright"
     response = post(server, CLASSIFICATION, content, "application/dicom")
-    assert (response.status_code, "No DICOM result" in response.text) == (422, True)
+    assert (response.status_code, unwritten in response.text) == (status, True)
+    assert ("retry-after" in response.headers) == (status == 503)
     assert list(kept.iterdir()) == []
 
 

@@ -219,6 +219,8 @@ def _dicom(
     written = guarded.call(dicom_bytes, kind, source, finding, model)
     if isinstance(written, bytes):
         return written
+    if written is Outage.TIMED_OUT:
+        raise RequestError(503, "The DICOM result took too long. Try again in a second.")
     reason = written.name if isinstance(written, Failure) else written.value
     raise RequestError(
         422,
