@@ -168,7 +168,7 @@ def test_whom_room_is_made_of():
     assert late.is_cut and len(account) == 4 and account.closed == 3
     for one in (second, *others, newest, late):
         account.remove(one)
-    assert len(account) == 0 and not account._of_address
+    assert len(account) == 0
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ counts once its head is whole, so that half a head keeps a file handle forever.
 """
 
 import asyncio
-import collections
 import resource
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -39,26 +38,23 @@ class Connections:
         limited = handles != resource.RLIM_INFINITY
         self.most = min(_MOST, max(handles - _RESERVED, handles // 2)) if limited else _MOST
         self._open: dict[Connection, str] = {}  # to its address; waited for longest first
-        self._of_address: collections.Counter = collections.Counter()
 
     def __len__(self) -> int:
         return len(self._open)
 
     def add(self, connection: "Connection", address: str) -> None:
         """Counts a new one; where there is no room, one is closed."""
-        crowded = self._of_address[address] >= self.most // 2
+        same = [other for other, of in self._open.items() if of == address]
+        crowded = len(same) >= self.most // 2
         if crowded or len(self._open) >= self.most:
-            others = (
-                c for c, of in self._open.items() if c.waits and (of == address or not crowded)
-            )
-            other = next(others, connection)
+            others = same if crowded else self._open
+            closed = next((other for other in others if other.waits), connection)
             self.closed += 1
-            self.remove(other)
-            other.transport.abort()
-            if other is connection:
+            self.remove(closed)
+            closed.transport.abort()
+            if closed is connection:
                 return
         self._open[connection] = address
-        self._of_address[address] += 1
 
     def renew(self, connection: "Connection") -> None:
         """The server waits for it from now on, not since earlier."""
@@ -67,11 +63,7 @@ class Connections:
 
     def remove(self, connection: "Connection") -> None:
         """Forgets one that is closed."""
-        address = self._open.pop(connection, None)
-        if address is not None:
-            self._of_address[address] -= 1
-            if not self._of_address[address]:
-                del self._of_address[address]
+        self._open.pop(connection, None)
 
 
 class Connection(H11Protocol):
