@@ -29,49 +29,41 @@ class Connections:
 
     Attributes:
         most: How many there may be.
+        open: Those that there are.
         closed: How many were closed for want of room.
     """
 
     def __init__(self, seconds: float):
         self.seconds, self.closed = seconds, 0
+        self.open: set[Connection] = set()
         handles, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         limited = handles != resource.RLIM_INFINITY
         self.most = min(_MOST, max(handles - _RESERVED, handles // 2)) if limited else _MOST
-        self._open: dict[Connection, str] = {}  # to its address; waited for longest first
 
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def add(self, connection: "Connection", address: str) -> None:
+    def add(self, connection: "Connection") -> None:
         """Counts a new one; where there is no room, one is closed."""
-        same = [other for other, of in self._open.items() if of == address]
-        crowded = len(same) >= self.most // 2
-        if crowded or len(self._open) >= self.most:
-            others = same if crowded else self._open
-            closed = next((other for other in others if other.waits), connection)
+        self.open.add(connection)
+        same = [one for one in self.open if one.address == connection.address]
+        crowded = len(same) > self.most // 2
+        if crowded or len(self.open) > self.most:
+            waiting = (one for one in (same if crowded else self.open) if one.waits)
+            longest = min(waiting, key=lambda one: one.since)
+            self.open.remove(longest)
             self.closed += 1
-            self.remove(closed)
-            closed.transport.abort()
-            if closed is connection:
-                return
-        self._open[connection] = address
-
-    def renew(self, connection: "Connection") -> None:
-        """The server waits for it from now on, not since earlier."""
-        if connection in self._open:
-            self._open[connection] = self._open.pop(connection)
-
-    def remove(self, connection: "Connection") -> None:
-        """Forgets one that is closed."""
-        self._open.pop(connection, None)
+            longest.transport.abort()
 
 
 class Connection(H11Protocol):
-    """A connection, cut when a phase takes too long."""
+    """A connection, cut when a phase takes too long.
 
-    def __init__(self, connections: Connections, **given):
+    Attributes:
+        address: Of the client.
+        since: When its phase began, in the loop's seconds.
+    """
+
+    def __init__(self, all_of_them: Connections, **given):
         super().__init__(**given)
-        self._connections, self._timer, self._phase = connections, None, (None, -1)
+        self._all, self._timer, self._phase = all_of_them, None, (None, -1)
 
     @property
     def waits(self) -> bool:
@@ -85,13 +77,14 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Counts it."""
         super().connection_made(transport)
-        self._connections.add(self, self.client[0] if self.client else "")
+        self.address = self.client[0] if self.client else ""
         self._watch()
+        self._all.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets it."""
         self._timer.cancel()
-        self._connections.remove(self)
+        self._all.open.discard(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -114,9 +107,8 @@ class Connection(H11Protocol):
             phase = _IDLE
         if self._phase[0] is self.cycle and phase <= self._phase[1]:
             return
-        self._phase = self.cycle, phase
-        self._connections.renew(self)
+        self._phase, self.since = (self.cycle, phase), self.loop.time()
         if self._timer:
             self._timer.cancel()
-        seconds = HEAD_SECONDS if phase == _NEXT_HEAD else self._connections.seconds + _GRACE
+        seconds = HEAD_SECONDS if phase == _NEXT_HEAD else self._all.seconds + _GRACE
         self._timer = self.loop.call_later(seconds, self.transport.abort)
