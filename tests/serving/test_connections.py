@@ -1,7 +1,6 @@
 """Connections that ask slowly, by halves or not at all, and those that behave beside them."""
 
 import contextlib
-import itertools
 import logging
 import resource
 import socket
@@ -116,9 +115,9 @@ def test_an_answer_that_nobody_takes(site):
     port, account = site
     with opened(port, b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"):
         deadline = time.monotonic() + 10
-        while len(account.open) != 1:
+        while len(account) != 1:
             assert time.monotonic() < deadline
-        while len(account.open):
+        while len(account):
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
@@ -132,7 +131,7 @@ def test_the_longest_wait_ends_for_who_asks(site, sent, monkeypatch):
         begin = time.monotonic()
         assert httpx.get(f"http://127.0.0.1:{port}/").text == "fine"
         assert time.monotonic() - begin < 1
-        assert len(account.open) <= 10  # half of 20 are one address's
+        assert len(account) <= 10  # half of 20 are one address's
         assert account.closed >= 20
         assert all(is_cut(one) for one in made[:20])
         made[-1].settimeout(0.2)
@@ -141,11 +140,8 @@ def test_the_longest_wait_ends_for_who_asks(site, sent, monkeypatch):
 
 
 class Stub:
-    clock = itertools.count()
-
-    def __init__(self, address, waits=True):
-        self.address, self.waits, self.since = address, waits, next(self.clock)
-        self.transport, self.is_cut = self, False
+    def __init__(self, waits=True):
+        self.waits, self.transport, self.is_cut = waits, self, False
 
     def abort(self):
         self.is_cut = True
@@ -154,22 +150,25 @@ class Stub:
 def test_whom_room_is_made_of():
     account = Connections(1)
     account.most = 4
-    first, second, third = Stub("a"), Stub("a", waits=False), Stub("a")
-    account.add(first)
-    account.add(second)
-    account.add(third)  # beyond half of all: the first of its address goes
+    first, second, third = Stub(), Stub(waits=False), Stub()
+    account.add(first, "a")
+    account.add(second, "a")
+    account.add(third, "a")  # beyond half of all: the first of its address goes
     assert [one.is_cut for one in (first, second, third)] == [True, False, False]
-    others = [Stub("b", waits=False) for _ in range(2)]
+    others = [Stub(waits=False) for _ in range(2)]
     for one in others:
-        account.add(one)
-    newest = Stub("c")
-    account.add(newest)  # beyond all: the longest at rest, of any address
+        account.add(one, "b")
+    newest = Stub()
+    account.add(newest, "c")  # beyond all: the longest at rest, of any address
     assert third.is_cut and not newest.is_cut
+    account.renew(newest)
     newest.waits = False
-    late = Stub("d")
-    account.add(late)  # all are worked on
-    assert late.is_cut and account.closed == 3
-    assert account.open == {second, *others, newest}
+    late = Stub()
+    account.add(late, "d")  # all are worked on
+    assert late.is_cut and len(account) == 4 and account.closed == 3
+    for one in (second, *others, newest, late):
+        account.remove(one)
+    assert len(account) == 0 and not account._of_address
 
 
 @pytest.mark.parametrize(

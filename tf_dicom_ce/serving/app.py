@@ -38,7 +38,7 @@ def create_app(repository: Repository, settings: Settings) -> Starlette:
         UserError: The audit log cannot be written.
     """
     connections = Connections(settings.seconds)
-    metrics.connections.set_function(lambda: len(connections.open))
+    metrics.connections.set_function(lambda: len(connections))
     metrics.crowded_out.set_function(lambda: connections.closed)
     log = AuditLog(settings.audit_log) if settings.audit_log else None
 

@@ -5,6 +5,7 @@ counts once its head is whole, so that half a head keeps a file handle forever.
 """
 
 import asyncio
+import collections
 import resource
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -29,41 +30,56 @@ class Connections:
 
     Attributes:
         most: How many there may be.
-        open: Those that there are.
         closed: How many were closed for want of room.
     """
 
     def __init__(self, seconds: float):
         self.seconds, self.closed = seconds, 0
-        self.open: set[Connection] = set()
         handles, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         limited = handles != resource.RLIM_INFINITY
         self.most = min(_MOST, max(handles - _RESERVED, handles // 2)) if limited else _MOST
+        self._open: dict[Connection, str] = {}  # to its address; waited for longest first
+        self._of_address: collections.Counter = collections.Counter()
 
-    def add(self, connection: "Connection") -> None:
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, connection: "Connection", address: str) -> None:
         """Counts a new one; where there is no room, one is closed."""
-        self.open.add(connection)
-        same = [one for one in self.open if one.address == connection.address]
-        crowded = len(same) > self.most // 2
-        if crowded or len(self.open) > self.most:
-            waiting = (one for one in (same if crowded else self.open) if one.waits)
-            longest = min(waiting, key=lambda one: one.since)
-            self.open.remove(longest)
+        self._open[connection] = address
+        self._of_address[address] += 1
+        crowded = self._of_address[address] > self.most // 2
+        if crowded or len(self) > self.most:
+            # The first, as a rule: cheap, however many there are. The new one waits, too.
+            longest = next(
+                one
+                for one, of in self._open.items()
+                if one.waits and (of == address or not crowded)
+            )
             self.closed += 1
+            self.remove(longest)
             longest.transport.abort()
+
+    def renew(self, connection: "Connection") -> None:
+        """The server waits for it from now on, not since earlier."""
+        if connection in self._open:
+            self._open[connection] = self._open.pop(connection)
+
+    def remove(self, connection: "Connection") -> None:
+        """Forgets one that is closed."""
+        address = self._open.pop(connection, None)
+        if address is not None:
+            self._of_address[address] -= 1
+            if not self._of_address[address]:
+                del self._of_address[address]
 
 
 class Connection(H11Protocol):
-    """A connection, cut when a phase takes too long.
+    """A connection, cut when a phase takes too long."""
 
-    Attributes:
-        address: Of the client.
-        since: When its phase began, in the loop's seconds.
-    """
-
-    def __init__(self, all_of_them: Connections, **given):
+    def __init__(self, connections: Connections, **given):
         super().__init__(**given)
-        self._all, self._timer, self._phase = all_of_them, None, (None, -1)
+        self._connections, self._timer, self._phase = connections, None, (None, -1)
 
     @property
     def waits(self) -> bool:
@@ -77,14 +93,13 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Counts it."""
         super().connection_made(transport)
-        self.address = self.client[0] if self.client else ""
+        self._connections.add(self, self.client[0] if self.client else "")
         self._watch()
-        self._all.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets it."""
         self._timer.cancel()
-        self._all.open.discard(self)
+        self._connections.remove(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -107,8 +122,9 @@ class Connection(H11Protocol):
             phase = _IDLE
         if self._phase[0] is self.cycle and phase <= self._phase[1]:
             return
-        self._phase, self.since = (self.cycle, phase), self.loop.time()
+        self._phase = self.cycle, phase
+        self._connections.renew(self)
         if self._timer:
             self._timer.cancel()
-        seconds = HEAD_SECONDS if phase == _NEXT_HEAD else self._all.seconds + _GRACE
+        seconds = HEAD_SECONDS if phase == _NEXT_HEAD else self._connections.seconds + _GRACE
         self._timer = self.loop.call_later(seconds, self.transport.abort)
