@@ -87,7 +87,7 @@ def routes(
                 409,
                 "This image is not like those that the model was trained on: its familiarity is "
                 f"{familiarity:.2f}, and below {model.threshold} an answer is not to be relied on. "
-                "Ask a model for such images. By HTTP, unfamiliar=true asks for it all the same.",
+                "Ask a model for such images. By HTTP, unfamiliar=true gives one all the same.",
             )
         if model.task == "segmentation":
             said["mask"] = likeliest_classes(said["probabilities"], source.pixels.shape)
