@@ -46,19 +46,19 @@ class Connections:
 
     def add(self, connection: "Connection", address: str) -> None:
         """Counts a new one; where there is no room, one is closed."""
+        crowded = self._of_address[address] >= self.most // 2
+        if crowded or len(self._open) >= self.most:
+            others = (
+                c for c, of in self._open.items() if c.waits and (of == address or not crowded)
+            )
+            other = next(others, connection)
+            self.closed += 1
+            self.remove(other)
+            other.transport.abort()
+            if other is connection:
+                return
         self._open[connection] = address
         self._of_address[address] += 1
-        crowded = self._of_address[address] > self.most // 2
-        if crowded or len(self) > self.most:
-            # The first, as a rule: cheap, however many there are. The new one waits, too.
-            longest = next(
-                one
-                for one, of in self._open.items()
-                if one.waits and (of == address or not crowded)
-            )
-            self.closed += 1
-            self.remove(longest)
-            longest.transport.abort()
 
     def renew(self, connection: "Connection") -> None:
         """The server waits for it from now on, not since earlier."""
