@@ -12,7 +12,6 @@ from tf_dicom_ce.dicom import part10
 from tf_dicom_ce.dicom.reader import read_frame
 from tf_dicom_ce.dicom.refusals import Code
 from tf_dicom_ce.results.source import open_image
-from tf_dicom_ce.serving.dicom_http import on_disk
 
 
 def region(top, left, height, width):
@@ -44,26 +43,6 @@ def test_frames_of_a_cine(cine, ramp, asked, given):
     source = open_image(cine(), frame=asked)
     assert source.frame == given
     np.testing.assert_array_equal(source.pixels, (ramp, ramp // 2, 255 - ramp)[given])
-
-
-def test_content_and_path_give_the_same(cine):
-    path = cine()
-    with on_disk(path.read_bytes()) as copy:
-        a, b = open_image(path, frame=2), open_image(copy, frame=2)
-    np.testing.assert_array_equal(a.pixels, b.pixels)
-    assert (a.region, a.frame, a.header) == (b.region, b.frame, b.header)
-
-
-def test_nothing_of_a_content_stays_on_disk(cine, tmp_path, monkeypatch):
-    content, folder = cine().read_bytes(), tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
-    with on_disk(content) as path:
-        open_image(path)
-        assert list(folder.rglob("*")) == [path.parent, path]
-    with on_disk(b"nothing") as path:
-        assert open_image(path).code == Code.NOT_DICOM
-    assert not list(folder.iterdir())
 
 
 def test_refusals_come_through(cine, write, ramp, tmp_path):

@@ -10,7 +10,6 @@ import httpx
 import keras
 import numpy as np
 import pytest
-import uvicorn
 from PIL import Image
 
 from tf_dicom_ce.config import FinetuneConfig
@@ -18,7 +17,7 @@ from tf_dicom_ce.models.conv_bn_relu import Block
 from tf_dicom_ce.serving.app import create_app
 from tf_dicom_ce.serving.connections import Connections
 from tf_dicom_ce.serving.repository import Repository
-from tf_dicom_ce.serving.server import configured
+from tf_dicom_ce.serving.server import Server
 from tf_dicom_ce.serving.settings import Settings
 from tf_dicom_ce.training.networks import build_head
 
@@ -82,7 +81,7 @@ def second_classifier(tmp_path_factory):
 def served(app):
     if not hasattr(app.state, "connections"):  # not from `create_app`
         app.state.connections = Connections(seconds=30)
-    server = uvicorn.Server(configured(app, Settings()))
+    server = Server(app, Settings())
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()

@@ -1,7 +1,6 @@
 """The page in Debian's chromium, before a server whose answers are known."""
 
 import base64
-import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +33,7 @@ PIXEL = """(canvas, [x, y]) => Array.from(canvas.getContext("2d")
 
 
 class Head:
-    """Is sure of MASK at the image's size, or answers with three probabilities."""
+    """Is sure of MASK at the image's size, or answers with probabilities; one is a stranger."""
 
     version = 1
 
@@ -43,12 +42,14 @@ class Head:
         self.content = {"task": task, "classes": classes, "data_fingerprint": "f"}
         self.content["weights_digest"] = "d" * 64
         self.content["synthetic_data"] = name == "organs"
+        self.content["familiarity"] = {"threshold": 0.5}
 
     def predict(self, signature, inputs):
         if self.name == "organs":
             of = [(2 * np.arange(n) + 1) * 8 // (2 * n) for n in inputs["image"].shape[1:3]]
             return {"probabilities": np.eye(3, dtype=np.float32)[MASK[np.ix_(*of)]][np.newaxis]}
-        return {"probabilities": np.array([[0.2, 0.7, 0.1]]), "class_id": np.array([1])}
+        answer = {"probabilities": np.array([[0.2, 0.7, 0.1]]), "class_id": np.array([1])}
+        return answer | ({"familiarity": np.array([0.2])} if self.name == "stranger" else {})
 
 
 class Heads:
@@ -58,16 +59,16 @@ class Heads:
         self.heads = {
             "organs": Head("organs", "segmentation", ["background", "liver", "kidney"]),
             "view": Head("view", "classification", ["poor", "fair", "good"]),
+            "stranger": Head("stranger", "classification", ["poor", "fair", "good"]),
         }
 
-    def names(self):
-        return list(self.heads)
+    def newest(self):
+        return self.heads
 
-    @contextlib.contextmanager
-    def acquire(self, name, version=None):
+    def get(self, name, version=None):
         if name not in self.heads:
             raise RequestError(404, f"no {name}")
-        yield self.heads[name]
+        return self.heads[name]
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +200,8 @@ def test_classification(page):
     page.goto("/")
     page.get_by_label("Model").select_option("view, version 1")
     page.get_by_label("DICOM, PNG or JPEG file").set_input_files(STILL)
-    status(page, "fair: poor 20.0 %, fair 70.0 %, good 10.0 %.")
+    status(page, "Class fair (poor: 20.0 %, fair: 70.0 %, good: 10.0 %).")
+    expect(page.locator("#result-title")).to_have_text("Class fair")
     expect(page.locator("#meaning")).to_contain_text("Probability")
     widths = page.locator(".bar span").evaluate_all(
         "(bars) => bars.map((bar) => bar.clientWidth / bar.parentElement.clientWidth)"
@@ -211,6 +213,22 @@ def test_classification(page):
     with page.expect_download() as download:
         page.get_by_text("Save as DICOM SR").click()
     assert "fair" in str(dcmread(download.value.path()))
+
+
+def test_an_unfamiliar_cine(page):
+    page.goto("/")
+    page.get_by_label("Model").select_option("stranger, version 1")
+    page.get_by_label("DICOM, PNG or JPEG file").set_input_files(CINE)
+    expect(page.get_by_role("alert")).to_contain_text("its familiarity is 0.20, and below 0.5")
+    expect(page.locator("#result")).to_be_hidden()
+    page.get_by_text("Look at it all the same").click()
+    status(page, "frame 16 of 30")
+    expect(page.locator("#unfamiliar")).to_be_visible()
+    expect(page.locator("#familiarity")).to_contain_text("0.20")
+    page.get_by_label("Frame number").fill("3")
+    status(page, "frame 3 of 30")  # it does not ask again
+    with page.expect_download():
+        page.get_by_text("Save as DICOM SR").click()
 
 
 def test_a_pasted_picture(page, tmp_path, encode):

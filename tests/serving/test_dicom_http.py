@@ -1,8 +1,8 @@
 """Images over HTTP, answered by heads whose answers are known."""
 
 import base64
-import contextlib
 import io
+import stat
 import tempfile
 import threading
 import time
@@ -19,7 +19,6 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 from pydicom.uid import MPEG4HP41
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse
 
 from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.masks import outline
@@ -27,7 +26,7 @@ from tf_dicom_ce.results.files import dicom_bytes
 from tf_dicom_ce.results.source import open_image
 from tf_dicom_ce.serving import dicom_http
 from tf_dicom_ce.serving.dicom_http import negotiate
-from tf_dicom_ce.serving.limits import Limits
+from tf_dicom_ce.serving.limits import Limits, error_response
 from tf_dicom_ce.serving.settings import Settings
 from tf_dicom_ce.workers import Failure, GuardedCalls, Outage
 
@@ -64,18 +63,17 @@ class Heads:
         )
         self.heads = {head.name: head for head in heads}
 
-    def names(self):
-        return [*self.heads, "broken"]
+    def newest(self):
+        return self.heads
 
-    @contextlib.contextmanager
-    def acquire(self, name, version=None):
+    def get(self, name, version=None):
         if name not in self.heads or version not in (None, 3):
             raise RequestError(404, f"no {name} {version}")
-        yield self.heads[name]
+        return self.heads[name]
 
 
 def refuse(request, error):
-    return JSONResponse({"error": error.message}, error.status)
+    return error_response(error)
 
 
 def known_heads(**content):
@@ -403,15 +401,15 @@ def test_models(server, file):
 
 
 @pytest.mark.parametrize(
-    ("outcome", "read_status", "words"),
+    ("outcome", "status", "unread", "unwritten"),
     [
-        (Outage.DIED, 422, "reader-died"),
-        (Outage.TIMED_OUT, 503, "timed-out"),
-        (Failure("ValueError"), 422, "damaged-header (ValueError)"),
+        (Outage.DIED, 422, "reader-died", "(the worker's process ended)"),
+        (Outage.TIMED_OUT, 503, "timed-out", "The DICOM result took too long"),
+        (Failure("ValueError"), 422, "damaged-header (ValueError)", "damaged (ValueError)"),
     ],
 )
 def test_a_bad_file_costs_its_own_request(
-    server, monkeypatch, tmp_path, file, outcome, read_status, words
+    server, monkeypatch, tmp_path, file, outcome, status, unread, unwritten
 ):
     content = cine(file, 200)
     kept = tmp_path / "kept"
@@ -421,16 +419,19 @@ def test_a_bad_file_costs_its_own_request(
 
     def bad_call(calls, function, *arguments):
         if function is open_image:
-            assert len(list(kept.glob("*/*"))) == 1  # the file is there for the worker
+            (copy,) = kept.iterdir()  # the file is there for the worker, and for nobody else
+            assert copy.read_bytes() == content
+            assert stat.S_IMODE(copy.stat().st_mode) == 0o600
         return outcome if function is bad else call(calls, function, *arguments)
 
     monkeypatch.setattr(GuardedCalls, "call", bad_call)
     response = post(server, CLASSIFICATION, content)
-    assert (response.status_code, words in response.text) == (read_status, True)
+    assert (response.status_code, unread in response.text) == (status, True)
     bad = dicom_bytes
     assert post(server, CLASSIFICATION, content).json()["class"] == "bright"
     response = post(server, CLASSIFICATION, content, "application/dicom")
-    assert (response.status_code, "No DICOM result" in response.text) == (422, True)
+    assert (response.status_code, unwritten in response.text) == (status, True)
+    assert ("retry-after" in response.headers) == (status == 503)
     assert list(kept.iterdir()) == []
 
 

@@ -17,13 +17,13 @@ class Nothing:
 
     ready = False
 
-    def names(self):
-        return []
+    def newest(self):
+        return {}
 
     def status(self, name, version=None):
         raise RequestError(404, "none")
 
-    acquire = status
+    get = status
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse
 
 from tf_dicom_ce.errors import RequestError
 from tf_dicom_ce.serving import pages
+from tf_dicom_ce.serving.settings import Settings
 
 STATIC = Path(pages.__file__).with_name("static")
 
@@ -20,7 +21,7 @@ def get(path):
         return PlainTextResponse(error.message, error.status)
 
     async def ask():
-        app = Starlette(routes=pages.page(), exception_handlers={RequestError: refuse})
+        app = Starlette(routes=pages.routes(Settings()), exception_handlers={RequestError: refuse})
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
             return await client.get(f"http://server{path}")
 
@@ -30,11 +31,8 @@ def get(path):
 @pytest.mark.parametrize("path", ["/", *(f"/static/{file.name}" for file in STATIC.iterdir())])
 def test_files(path):
     response = get(path)
-    if path == "/static/index.html":
-        assert response.status_code == 404
-        return
     assert response.text == (STATIC / (path.rpartition("/")[2] or "index.html")).read_text()
-    kind = {"": "text/html", ".js": "text/javascript", ".css": "text/css"}[Path(path).suffix]
+    kind = {".js": "text/javascript", ".css": "text/css"}.get(Path(path).suffix, "text/html")
     assert response.headers["content-type"] == f"{kind}; charset=utf-8"
     policy = response.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; ")

@@ -46,8 +46,8 @@ def serve():
 
 
 def ask(repository, version=None):
-    with repository.acquire("classification", version) as servable:
-        answer = servable.predict("serving_image", {"image": IMAGE})
+    servable = repository.get("classification", version)
+    answer = servable.predict("serving_image", {"image": IMAGE})
     return servable.version, answer["probabilities"][0]
 
 
@@ -66,7 +66,7 @@ def test_names_status_and_versions(root, repository_folder, second_classifier, s
     shutil.copytree(second_classifier, root / "classification" / "10")
     shutil.copytree(repository_folder / "segmentation", root / "segmentation")
     repository = serve(root)
-    assert repository.names() == ["classification", "segmentation"]
+    assert list(repository.newest()) == ["classification", "segmentation"]
     fine = {"error_code": "OK", "error_message": ""}
     assert repository.status("classification") == {
         "model_version_status": [
@@ -80,8 +80,8 @@ def test_names_status_and_versions(root, repository_folder, second_classifier, s
     newest, one = ask(repository), ask(repository, 1)
     assert (newest[0], one[0], ask(repository, 10)[0]) == (10, 1, 10)
     assert np.abs(newest[1] - one[1]).max() > 1e-4
-    with repository.acquire("segmentation") as servable:
-        assert servable.content["classes"] == ["background", "liver", "kidney"]
+    segmentation = repository.get("segmentation")
+    assert segmentation.content["classes"] == ["background", "liver", "kidney"]
 
 
 def test_unknown_ones_are_404(root, serve):
@@ -89,10 +89,10 @@ def test_unknown_ones_are_404(root, serve):
     for name in ("half", "..", "../models/classification", "", "a" * 300):
         message = f"There is no model {name} that can be asked."
         assert refused(repository.status, name) == (404, message)
-        assert refused(repository.acquire(name).__enter__) == (404, message)
+        assert refused(repository.get, name) == (404, message)
     message = "There is no version 7 of a model classification that can be asked."
     assert refused(repository.status, "classification", 7) == (404, message)
-    assert refused(repository.acquire("classification", 7).__enter__) == (404, message)
+    assert refused(repository.get, "classification", 7) == (404, message)
 
 
 def test_nothing_to_serve_is_not_ready(tmp_path):
@@ -100,7 +100,7 @@ def test_nothing_to_serve_is_not_ready(tmp_path):
     repository.start()
     time.sleep(0.2)
     assert not repository.ready
-    assert repository.names() == []
+    assert list(repository.newest()) == []
     repository.close()
     Repository(tmp_path).close()
 
@@ -114,7 +114,7 @@ def test_a_folder_that_appears_later(root, tmp_path):
     assert ask(repository)[0] == 1
     repository.close()
     assert not repository.ready
-    assert refused(repository.acquire("classification").__enter__)[0] == 404
+    assert refused(repository.get, "classification")[0] == 404
 
 
 def test_what_is_no_version_is_left_alone(root, serve):
@@ -125,7 +125,7 @@ def test_what_is_no_version_is_left_alone(root, serve):
     (root / ".a" / "1" / "saved_model.pb").write_text("")
     (root / "classification" / ".5.part" / "saved_model.pb").write_text("")
     repository = serve(root)
-    assert repository.names() == ["classification"]
+    assert list(repository.newest()) == ["classification"]
     assert len(repository.status("classification")["model_version_status"]) == 1
 
 
@@ -156,16 +156,15 @@ def test_a_removed_version_ends_with_its_last_request(root, second_classifier, s
     shutil.copytree(second_classifier, root / "classification" / "2")
     repository = serve(root)
     expected = ask(repository)[1]
-    with repository.acquire("classification") as servable:
-        shutil.rmtree(root / "classification" / "2")
-        until(lambda: state(repository, 2) == "UNLOADING")
-        assert ask(repository)[0] == 1
-        assert refused(repository.acquire("classification", 2).__enter__)[0] == 404
-        answer = servable.predict("serving_image", {"image": IMAGE})
-        np.testing.assert_array_equal(answer["probabilities"][0], expected)
+    servable = repository.get("classification")
+    shutil.rmtree(root / "classification" / "2")
+    until(lambda: state(repository, 2) == "UNLOADING")
+    assert ask(repository)[0] == 1
+    assert refused(repository.get, "classification", 2)[0] == 404
+    answer = servable.predict("serving_image", {"image": IMAGE})
+    np.testing.assert_array_equal(answer["probabilities"][0], expected)
+    del servable
     assert state(repository, 2) == "END"
-    with pytest.raises(RuntimeError, match="closed"):
-        servable.predict("serving_image", {"image": IMAGE})
 
 
 def test_a_broken_overwrite_leaves_the_version_before(root, serve):

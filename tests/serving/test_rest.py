@@ -345,11 +345,13 @@ def test_health_and_metrics(server, folder):
     assert new[predict, "half_plus_three", "123", "200"] == 1
     assert new[one, "half_plus_three", "123", "200"] == 1
     assert new[predict, "half_plus_three", "123", "400"] == 1
-    assert new[one, "half_plus_three", "unknown", "404"] == 1
+    assert new[one, "unknown", "unknown", "404"] == 1
     assert new[predict, "unknown", "unknown", "404"] == 20
     assert new["unknown", "", "", "404"] == 20
     assert 'tf_dicom_ce_request_instances_bucket{le="1.0",model="half_plus_three"}' in text
-    assert "tf_dicom_ce_waiting 0.0" in text
+    assert "tf_dicom_ce_running 0.0" in text
+    assert "tf_dicom_ce_in_progress 1.0" in text  # this one
+    assert "tf_dicom_ce_connections 1.0" in text
 
 
 def counted(server):

@@ -28,9 +28,7 @@ def folder(request, repository_folder):
 
 @pytest.fixture(scope="module")
 def servable(folder):
-    servable = Servable(folder)
-    yield servable
-    servable.close()
+    return Servable(folder)
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +210,6 @@ def test_the_mask_alone(repository_folder, images, encode):
     for signature in ("serving_mask", "serving_mask_png"):
         with pytest.raises(RequestError, match="instance 1: the image cannot be decoded"):
             servable.predict(signature, strings(encode(images[0]), BAD["truncated PNG"]))
-    servable.close()
 
 
 @pytest.fixture
@@ -231,9 +228,7 @@ def counting(tmp_path):
     module = Counting()
     folder = tmp_path / "counting" / "3"
     tf.saved_model.save(module, str(folder), signatures=module.__call__)
-    servable = Servable(folder)
-    yield servable
-    servable.close()
+    return Servable(folder)
 
 
 def test_what_arrives_together_is_computed_together(counting, encode):
@@ -254,13 +249,13 @@ def count_threads():
     return len(list(Path("/proc/self/task").iterdir()))
 
 
-def test_closing_returns_the_threads(repository_folder, encode):
+def test_what_is_forgotten_returns_its_threads(repository_folder, encode):
     counts = []
     for _ in range(3):
         servable = Servable(repository_folder / "classification" / "1")
         servable.predict("serving_default", strings(encode(np.zeros((4, 4), np.uint8))))
         during = count_threads()
-        servable.close()
+        del servable
         counts.append((during, count_threads()))
     assert counts[2] == counts[1]
     assert counts[1][1] < counts[1][0]

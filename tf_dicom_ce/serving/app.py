@@ -1,5 +1,9 @@
 """The web application: routes behind limits, among them those of TensorFlow Serving's REST API."""
 
+import asyncio
+import functools
+from concurrent.futures import ThreadPoolExecutor
+
 from starlette.applications import Starlette
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
@@ -9,10 +13,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tf_dicom_ce.audit_log import AuditLog
-from tf_dicom_ce.serving import dicom_http, pages
+from tf_dicom_ce.serving import dicom_http, metrics, pages
 from tf_dicom_ce.serving.connections import Connections
-from tf_dicom_ce.serving.limits import Limits, Threads
-from tf_dicom_ce.serving.metrics import Metrics
+from tf_dicom_ce.serving.limits import Limits
 from tf_dicom_ce.serving.protocol import format_predict, parse_predict
 from tf_dicom_ce.serving.repository import Repository
 from tf_dicom_ce.serving.settings import Settings
@@ -34,8 +37,9 @@ def create_app(repository: Repository, settings: Settings) -> Starlette:
     Raises:
         UserError: The audit log cannot be written.
     """
-    threads, connections = Threads(settings.threads), Connections(settings.seconds)
-    metrics = Metrics(repository, threads, connections)
+    connections = Connections(settings.seconds)
+    metrics.connections.set_function(lambda: len(connections))
+    metrics.crowded_out.set_function(lambda: connections.closed)
     log = AuditLog(settings.audit_log) if settings.audit_log else None
 
     async def healthz(request: Request) -> JSONResponse:
@@ -53,12 +57,14 @@ def create_app(repository: Repository, settings: Settings) -> Starlette:
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics.page),
-            *pages.page(),
-            *pages.description(settings),
+            *pages.routes(settings),
             *dicom_http.routes(repository, settings.codes, log),
-            *_models(repository, threads, metrics),
+            *_models(repository, settings),
         ],
-        middleware=[Middleware(metrics.observing), Middleware(Limits, settings=settings)],
+        middleware=[
+            Middleware(metrics.observing, repository),
+            Middleware(Limits, settings),
+        ],
         exception_handlers={HTTPException: _refused},
     )
     app.router.redirect_slashes = False
@@ -66,28 +72,29 @@ def create_app(repository: Repository, settings: Settings) -> Starlette:
     return app
 
 
-def _models(repository: Repository, threads: Threads, metrics: Metrics) -> list[Route]:
+def _models(repository: Repository, settings: Settings) -> list[Route]:
     """Predict, status and metadata of the newest version of a model, or a named one."""
+    # A request that is given up leaves the queue; one that is worked on keeps its thread.
+    threads = ThreadPoolExecutor(settings.threads, "predict")
 
-    def answer(name: str, version: int | None, body: bytes) -> bytes:
-        with repository.acquire(name, version) as servable:
-            signature, inputs, is_row = parse_predict(body, servable.signatures)
-            instances = max((len(array) for array in inputs.values() if array.ndim), default=1)
-            metrics.instances.labels(name).observe(instances)
-            outputs = servable.predict(signature.name, inputs)
-            return format_predict(outputs, is_row, signature)
+    @metrics.running.track_inprogress()
+    def answer(body: bytes, name: str, version: int | None = None) -> bytes:
+        servable = repository.get(name, version)
+        signature, inputs, is_row = parse_predict(body, servable.signatures)
+        most = max((len(array) for array in inputs.values() if array.ndim), default=1)
+        metrics.instances.labels(name).observe(most)
+        return format_predict(servable.predict(signature.name, inputs), is_row, signature)
 
     async def predict(request: Request) -> Response:
-        name, version = request.path_params["name"], request.path_params.get("version")
-        content = await threads.run(answer, name, version, await request.body())
+        work = functools.partial(answer, await request.body(), **request.path_params)
+        content = await asyncio.get_running_loop().run_in_executor(threads, work)
         return Response(content, media_type="application/json")
 
     async def status(request: Request) -> Response:
         return JSONResponse(repository.status(**request.path_params))
 
     async def metadata(request: Request) -> Response:
-        with repository.acquire(**request.path_params) as servable:
-            return JSONResponse(servable.metadata())
+        return JSONResponse(repository.get(**request.path_params).metadata())
 
     model = "/v1/models/{name:model_name}"
     return [

@@ -1,11 +1,11 @@
 """An image in, what a head finds in it out: as JSON, a DICOM SEG or SR, or a picture."""
 
+import asyncio
 import base64
-import contextlib
 import io
 import tempfile
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image
@@ -26,7 +26,6 @@ from tf_dicom_ce.results.files import dicom_bytes, kinds, overlay
 from tf_dicom_ce.results.finding import Finding
 from tf_dicom_ce.results.model import Model
 from tf_dicom_ce.results.source import SourceImage, open_image
-from tf_dicom_ce.serving.limits import Threads
 from tf_dicom_ce.serving.repository import Repository
 from tf_dicom_ce.serving.servable import Servable
 from tf_dicom_ce.workers import Failure, GuardedCalls, Outage
@@ -67,27 +66,28 @@ def routes(
         codes: What class names mean, as `results.codes.read_codes` gives it.
         log: None records nothing.
     """
-    guarded, threads = GuardedCalls(_SECONDS), Threads(_AT_ONCE)
+    guarded, threads = GuardedCalls(_SECONDS), ThreadPoolExecutor(_AT_ONCE, "dicom")
 
     async def respond(request: Request) -> Response:
         frame, file = _frame(request), await _uploaded(request)
-        return await threads.run(answer, request, frame, file)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(threads, answer, request, frame, file)
 
     def answer(request: Request, frame: int | None, file: bytes) -> Response:
         asked = {name for name, value in request.query_params.items() if value == "true"}
-        with repository.acquire(**request.path_params) as servable:
-            model = _model(servable, codes)
-            source = _read(guarded, file, frame, model)
-            accepted = _accepted(",".join(request.headers.getlist("accept")), source, model)
-            levels = source.pixels[np.newaxis, ..., np.newaxis].astype(np.float32)
-            outputs = servable.predict("serving_image", {"image": levels})
+        servable = repository.get(**request.path_params)
+        model = _model(servable, codes)
+        source = _read(guarded, file, frame, model)
+        accepted = _accepted(",".join(request.headers.getlist("accept")), source, model)
+        levels = source.pixels[np.newaxis, ..., np.newaxis].astype(np.float32)
+        outputs = servable.predict("serving_image", {"image": levels})
         said = {name: values[0] for name, values in outputs.items()}
         if "unfamiliar" not in asked and not model.knows(familiarity := said.get("familiarity")):
             raise RequestError(
                 409,
                 "This image is not like those that the model was trained on: its familiarity is "
                 f"{familiarity:.2f}, and below {model.threshold} an answer is not to be relied on. "
-                "Ask a model for such images, or add unfamiliar=true to see the answer.",
+                "Ask a model for such images. By HTTP, unfamiliar=true gives one all the same.",
             )
         if model.task == "segmentation":
             said["mask"] = likeliest_classes(said["probabilities"], source.pixels.shape)
@@ -109,12 +109,10 @@ def routes(
 
     def models(request: Request) -> JSONResponse:
         found = []
-        for name in repository.names():
-            # A model may have no version that can serve yet, or no more.
-            with contextlib.suppress(RequestError), repository.acquire(name) as servable:
-                says = {"task": None, "weights_digest": None, "classes": []} | servable.content
-                said = {key: says[key] for key in ("weights_digest", "task", "classes")}
-                found.append({"name": name, "version": str(servable.version), **said})
+        for name, servable in repository.newest().items():
+            says = {"task": None, "weights_digest": None, "classes": []} | servable.content
+            said = {key: says[key] for key in ("weights_digest", "task", "classes")}
+            found.append({"name": name, "version": str(servable.version), **said})
         return JSONResponse({"models": found})
 
     return [
@@ -129,12 +127,10 @@ def _record(
 ) -> None:
     uid = (source.header or {}).get("StudyInstanceUID", "")
     study = pseudonym(load_secret(), "StudyInstanceUID", uid) if uid else ""
-    uids = []
-    if result:
-        uids.append(dcmread(io.BytesIO(result), stop_before_pixels=True).SOPInstanceUID)
+    made = [dcmread(io.BytesIO(result), stop_before_pixels=True)] if result else []
+    address = request.client.host if request.client else ""
     try:
-        address = request.client.host if request.client else ""
-        log.add(request.state.client or address, study, model, uids)
+        log.add(request.state.client or address, study, model, [one.SOPInstanceUID for one in made])
     except OSError as error:
         raise RequestError(
             503, f"The answer cannot be recorded ({error.strerror}), so there is none."
@@ -161,10 +157,11 @@ def _model(servable: Servable, codes: Mapping[str, Coded] | None) -> Model:
 
 
 def _read(guarded: GuardedCalls, file: bytes, frame: int | None, model: Model) -> SourceImage:
-    looks = (model.find_sector, model.blank_outside)
-    # Made here, as a worker that is killed would leave it behind.
-    with on_disk(file) as path:
-        found = guarded.call(open_image, path, frozenset(model.sop_classes), *looks, frame)
+    looks = frozenset(model.sop_classes), model.find_sector, model.blank_outside
+    with tempfile.NamedTemporaryFile() as copy:  # a worker that is killed would leave its own
+        copy.write(file)
+        copy.flush()
+        found = guarded.call(open_image, copy.name, *looks, frame)
     if isinstance(found, SourceImage):
         return found
     if isinstance(found, Failure):
@@ -219,6 +216,8 @@ def _dicom(
     written = guarded.call(dicom_bytes, kind, source, finding, model)
     if isinstance(written, bytes):
         return written
+    if written is Outage.TIMED_OUT:
+        raise RequestError(503, "The DICOM result took too long. Try again in a second.")
     reason = written.name if isinstance(written, Failure) else written.value
     raise RequestError(
         422,
@@ -287,12 +286,3 @@ async def _uploaded(request: Request) -> bytes:
             if isinstance(part, UploadFile):
                 return await part.read()
     raise RequestError(400, "The form has no file.")
-
-
-@contextlib.contextmanager
-def on_disk(content: bytes) -> Iterator[Path]:
-    """Puts a file's content where no other user can read it, and removes it afterwards."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "image"
-        path.write_bytes(content)
-        yield path

@@ -1,13 +1,10 @@
-"""What a request may cost: a place in the queue, bytes, seconds, a thread."""
+"""What a request may cost: a place in the queue, bytes, seconds."""
 
 import asyncio
 import contextlib
 import logging
 import traceback
 import zlib
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import anyio
 from starlette.requests import ClientDisconnect
@@ -32,36 +29,6 @@ def error_response(error: RequestError) -> JSONResponse:
     return JSONResponse({"error": message}, error.status, headers=_HEADERS.get(error.status))
 
 
-class Threads:
-    """A number of threads for synchronous work; requests wait for them in the event loop.
-
-    Attributes:
-        running: Threads at work, also for requests that have been given up.
-        waiting: Requests that wait for a thread.
-    """
-
-    def __init__(self, number: int):
-        self._pool = ThreadPoolExecutor(number, thread_name_prefix="serving")
-        self._free = asyncio.Semaphore(number)
-        self.running = self.waiting = 0
-
-    async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Returns `function(*arguments)`; a call that is cancelled keeps its thread to its end."""
-        self.waiting += 1
-        try:
-            await self._free.acquire()
-        finally:
-            self.waiting -= 1
-        self.running += 1
-        future = asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
-        future.add_done_callback(self._ended)
-        return await asyncio.shield(future)
-
-    def _ended(self, future: asyncio.Future) -> None:
-        self.running -= 1
-        self._free.release()
-
-
 class Limits:
     """Middleware that lets a request through, or answers why not; nothing raises through it.
 
@@ -75,7 +42,6 @@ class Limits:
         self._app, self._settings = app, settings
         self._places = asyncio.Semaphore(settings.threads + settings.queue)
         self._coming: set[_Body] = set()
-        self._bytes = 0  # of these
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -90,13 +56,16 @@ class Limits:
             scope.setdefault("state", {})["client"] = require_access(scope, self._settings)
             if len(scope["path"]) > _LONGEST_PATH:
                 raise RequestError(414, f"A path has at most {_LONGEST_PATH} characters.")
-            await self._answer_in_time(scope, body, begin)
+            with anyio.move_on_after(self._settings.seconds) as timer:
+                await self._answer(scope, body, begin)
+            if timer.cancelled_caught:
+                late, status = ("whole body", 408) if body.is_awaited else ("answer", 504)
+                raise RequestError(status, f"No {late} within {self._settings.seconds:g} seconds.")
             return
         except RequestError as error:
             # Its frames hold the request, and futures in them hold it in turn: a circle that would
             # keep the whole body until the next full garbage collection.
-            error.__traceback__ = None
-            refusal = error
+            refusal = error.with_traceback(None)
         except ClientDisconnect:
             return
         except Exception as error:
@@ -112,23 +81,13 @@ class Limits:
                 response.headers["Connection"] = "close"
             await response(scope, receive, send)
 
-    async def _answer_in_time(self, scope: Scope, body: "_Body", send: Send) -> None:
-        seconds = self._settings.seconds
-        with anyio.move_on_after(seconds) as body.timer:
-            if scope["method"] == "POST" and not is_open(scope["path"]):
-                await self._answer(scope, body, send)
-            else:
-                await self._app(scope, body.receive, send)
-        if body.is_crowded_out:
-            raise _crowded()
-        if body.timer.cancelled_caught:
-            late, status = ("whole body", 408) if body.is_awaited else ("answer", 504)
-            raise RequestError(status, f"No {late} within {seconds:g} seconds.")
-
     async def _answer(self, scope: Scope, body: "_Body", send: Send) -> None:
-        """Answers what has a body, once that is whole: slow ones keep nobody from a place."""
-        is_gzip = body.is_gzip()
-        content = [await self._read(body)]  # a list, so that its last user frees it
+        """Answers what has a body once that is whole: slow ones keep nobody from a place."""
+        if scope["method"] != "POST" or is_open(scope["path"]):
+            await self._app(scope, body.receive, send)
+            return
+        is_gzip, most = body.is_gzip(), self._settings.max_body
+        content = [await self._read(body, most)]  # a list, so that its last user frees it
 
         async def receive() -> Message:
             if not content:
@@ -139,46 +98,34 @@ class Limits:
             raise RequestError(503, "The queue is full. Try again in a second.")
         async with self._places:
             if is_gzip:
-                most = self._settings.max_body
                 content = [await anyio.to_thread.run_sync(_unpacked, content.pop(), most)]
             await self._app(scope, receive, send)
 
-    async def _read(self, body: "_Body") -> bytes:
+    async def _read(self, body: "_Body", most: int) -> bytes:
         """The whole body; where those that come in take too much memory, the largest gives way."""
-        most, parts = self._settings.max_body, []
         _require_small(body.length, most)
+        parts = []
         self._coming.add(body)
         try:
-            while not body.is_whole:
-                part = await body.part()
-                if body.is_crowded_out:
-                    raise _crowded()
-                parts.append(part)
-                body.size += len(part)
-                self._bytes += len(part)
-                _require_small(body.size, most)
-                if self._bytes > _BODIES * most:
-                    largest = max(self._coming, key=lambda one: one.size)
-                    if largest is body:
-                        raise _crowded()
-                    self._forget(largest)
-                    largest.is_crowded_out = True
-                    largest.timer.cancel()
+            with anyio.CancelScope() as body.reading:
+                while not body.is_whole and not body.reading.cancel_called:
+                    parts.append(await body.part())
+                    _require_small(body.size, most)
+                    if sum(one.size for one in self._coming) > _BODIES * most:
+                        largest = max(self._coming, key=lambda one: one.size)
+                        self._coming.remove(largest)
+                        largest.reading.cancel()
         finally:
-            self._forget(body)
+            self._coming.discard(body)
+        if body.reading.cancel_called:
+            raise RequestError(503, "Too much is being sent. Try again in a second.")
         return b"".join(parts)
-
-    def _forget(self, body: "_Body") -> None:
-        if body in self._coming:
-            self._coming.remove(body)
-            self._bytes -= body.size
 
 
 class _Body:
     """The body of a request on its way in."""
 
-    timer: anyio.CancelScope  # of its request
-    is_crowded_out = False  # whether that was ended for others' sake
+    reading: anyio.CancelScope  # ends it for others' sake
     is_whole = False
     is_awaited = False  # whether a part was asked for and has not come
     size = 0  # bytes that have come
@@ -206,6 +153,7 @@ class _Body:
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         self.is_whole = not message.get("more_body", False)
+        self.size += len(message.get("body", b""))
         return message.get("body", b"")
 
     async def drain(self) -> None:
@@ -214,10 +162,6 @@ class _Body:
             with anyio.move_on_after(_PATIENCE), contextlib.suppress(ClientDisconnect):
                 while not self.is_whole:
                     await self.part()
-
-
-def _crowded() -> RequestError:
-    return RequestError(503, "Too much is being sent. Try again in a second.")
 
 
 def _require_small(size: int, most: int) -> None:

@@ -10,13 +10,12 @@ from starlette.routing import Route
 
 from tf_dicom_ce import __version__
 from tf_dicom_ce.errors import RequestError
-from tf_dicom_ce.serving.access import OPEN_PATHS
 from tf_dicom_ce.serving.settings import Settings
 from tf_dicom_ce.templates import fill
 
 _FOLDER = Path(__file__).parent
-_TYPES = {".js": "text/javascript", ".css": "text/css"}
-_STATIC = {path.name: path for path in (_FOLDER / "static").iterdir() if path.suffix in _TYPES}
+_FILES = {path.name: path for path in (_FOLDER / "static").iterdir()}
+_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 _NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _FROM_HERE = "script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:"
 _HEADERS = {
@@ -27,19 +26,31 @@ _HEADERS = {
 }
 
 
-def page() -> list[Route]:
-    """`/` and the files it needs, under `/static/`; none of them is a secret."""
+def routes(settings: Settings) -> list[Route]:
+    """`/` and the files it needs, `/docs`, and the same for programs; none of them is a secret."""
+    described = document(settings)
+    text = fill("serving/docs.html.jinja", {"api": described})
+    style = {"Content-Security-Policy": f"{_NOTHING}; style-src 'unsafe-inline'"}
 
-    async def index(request: Request) -> FileResponse:
-        return FileResponse(_FOLDER / "static" / "index.html", headers=_HEADERS)
+    async def openapi(request: Request) -> JSONResponse:
+        return JSONResponse(described)
 
-    async def static(request: Request) -> FileResponse:
-        path = _STATIC.get(request.path_params["file"])
-        if path is None:
-            raise RequestError(404, "There is no such file.")
-        return FileResponse(path, headers=_HEADERS, media_type=_TYPES[path.suffix])
+    async def docs(request: Request) -> HTMLResponse:
+        return HTMLResponse(text, headers=style)
 
-    return [Route("/", index), Route("/static/{file}", static)]
+    return [
+        Route("/", _file),
+        Route("/static/{file}", _file),
+        Route("/openapi.json", openapi),
+        Route("/docs", docs),
+    ]
+
+
+async def _file(request: Request) -> FileResponse:
+    path = _FILES.get(request.path_params.get("file", "index.html"))
+    if path is None:
+        raise RequestError(404, "There is no such file.")
+    return FileResponse(path, headers=_HEADERS, media_type=_TYPES[path.suffix])
 
 
 def document(settings: Settings) -> dict[str, Any]:
@@ -50,24 +61,6 @@ def document(settings: Settings) -> dict[str, Any]:
         f"\n\nA body has at most {settings.max_body} bytes, unpacked, and a request at most "
         f"{settings.seconds:g} seconds."
     )
-    if settings.tokens:
-        described["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        described["security"] = [{"token": []}]
-        for path in (*OPEN_PATHS, "/static/{file}"):
-            described["paths"][path]["get"]["security"] = []
+    if not settings.tokens:
+        del described["security"], described["components"]["securitySchemes"]
     return described
-
-
-def description(settings: Settings) -> list[Route]:
-    """`/openapi.json` for programs, and the same for people: `/docs`."""
-    described = document(settings)
-    text = fill("serving/docs.html.jinja", {"api": described})
-    headers = {"Content-Security-Policy": f"{_NOTHING}; style-src 'unsafe-inline'"}
-
-    async def openapi(request: Request) -> JSONResponse:
-        return JSONResponse(described)
-
-    async def docs(request: Request) -> HTMLResponse:
-        return HTMLResponse(text, headers=headers)
-
-    return [Route("/openapi.json", openapi), Route("/docs", docs)]

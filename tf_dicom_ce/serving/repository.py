@@ -1,15 +1,16 @@
 """A model repository, `<root>/<name>/<version>/saved_model.pb`, watched while it is served.
 
 Every version is loaded; the newest answers unless another is asked for. A version that is
-overwritten is loaded anew and takes over when it is ready; the one before, like one that is
-removed, ends with the last request that uses it.
+overwritten is loaded anew and takes over when it is ready. A version lives as long as somebody
+holds it: the repository, or a request. So one that is overwritten or removed ends with the last
+request that uses it.
 """
 
-import collections
 import contextlib
 import re
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +27,20 @@ _Seen = tuple[Path, frozenset]  # a version's folder, and what tells its files f
 class _Version:
     """What is known of a version."""
 
-    state: str = "START"  # as in TensorFlow Serving's ModelVersionStatus
     seen: _Seen | None = None  # what was loaded, or tried, last; None if that is gone
+    is_loading: bool = False
     servable: Servable | None = None  # what answers, if anything does
-    error: tuple[str, str] = ("OK", "")  # code and message of what was wrong with the files
+    last: Callable[[], Servable | None] = lambda: None  # what answered last, while it lives
+    error: str = ""  # what was wrong with the files
+
+    @property
+    def state(self) -> str:
+        """As in TensorFlow Serving's ModelVersionStatus."""
+        if self.servable:
+            return "AVAILABLE"
+        if self.is_loading:
+            return "LOADING"
+        return "UNLOADING" if self.last() else "END"
 
 
 class Repository:
@@ -41,10 +52,7 @@ class Repository:
 
     def __init__(self, root: Path, poll_seconds: float = 2.0):
         self._root, self._poll_seconds = root, poll_seconds
-        self._versions: dict[_Key, _Version] = {}
-        # The requests that use each, and the repository itself.
-        self._users: collections.Counter[Servable] = collections.Counter()
-        self._lock = threading.Lock()  # of these two and of all in them
+        self._versions: dict[_Key, _Version] = {}  # replaced as a whole: readers need no lock
         self._stop = threading.Event()
         self._looked = False
         self._thread = threading.Thread(target=self._watch, name="repository", daemon=True)
@@ -52,24 +60,23 @@ class Repository:
     @property
     def ready(self) -> bool:
         """Whether all that was there at the start has been tried, and something can be asked."""
-        return self._looked and not self._stop.is_set() and bool(self.names())
+        return self._looked and bool(self.newest())
 
     def start(self) -> None:
         """Begins to load; does not wait for it."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stops watching, and ends every version as soon as its last request is done."""
+        """Stops watching, and forgets every version."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-        for version in list(self._versions.values()):
-            self._put(version, None)
+        self._versions = {}
 
-    def names(self) -> list[str]:
-        """The models that can be asked, in order."""
-        with self._lock:
-            return sorted({name for (name, _), v in self._versions.items() if v.servable})
+    def newest(self) -> dict[str, Servable]:
+        """The newest version of each model that can be asked, by name and in order."""
+        ordered = sorted(self._versions.items())
+        return {name: servable for (name, _), v in ordered if (servable := v.servable)}
 
     def status(self, name: str, version: int | None = None) -> dict:
         """TensorFlow Serving's GetModelStatusResponse as JSON: one version, or all, newest first.
@@ -77,119 +84,82 @@ class Repository:
         Raises:
             RequestError: There is no such model or version (404).
         """
-        with self._lock:
-            found = {
-                number: {
-                    "version": str(number),
-                    "state": v.state,
-                    "status": {"error_code": v.error[0], "error_message": v.error[1]},
-                }
-                for (model, number), v in self._versions.items()
-                if model == name and version in (None, number)
+        found = {
+            number: {
+                "version": str(number),
+                "state": v.state,
+                "status": {
+                    "error_code": "UNKNOWN" if v.error else "OK",
+                    "error_message": v.error,
+                },
             }
+            for (model, number), v in self._versions.items()
+            if model == name and version in (None, number)
+        }
         if not found:
             raise _unknown(name, version)
         return {"model_version_status": [found[n] for n in sorted(found, reverse=True)]}
 
-    @contextlib.contextmanager
-    def acquire(self, name: str, version: int | None = None) -> Iterator[Servable]:
-        """Gives a version, by default the newest, and keeps it loaded within the context.
+    def get(self, name: str, version: int | None = None) -> Servable:
+        """A version, by default the newest, which stays loaded while the caller holds it.
 
         Raises:
             RequestError: There is no such model or version (404).
         """
-        with self._lock:
-            numbers = [n for (of, n), v in self._versions.items() if of == name and v.servable]
-            number = max(numbers, default=None) if version is None else version
-            if number not in numbers:
-                raise _unknown(name, version)
-            found = self._versions[name, number]
-            servable = found.servable
-            self._users[servable] += 1
-        try:
-            yield servable
-        finally:
-            self._release(found, servable)
-
-    def _watch(self) -> None:
-        before = self._look()
-        self._follow(before, before)
-        self._looked = True
-        while not self._stop.wait(self._poll_seconds):
-            now = self._look()
-            self._follow(before, now)
-            before = now
-
-    def _look(self) -> dict[_Key, _Seen] | None:
-        """The versions that are there; None where the folder cannot be read at the moment."""
-        found = {}
-        try:
-            for model in self._root.iterdir():
-                for folder in model.glob("*") if _NAME.fullmatch(model.name) else ():
-                    if _VERSION.fullmatch(folder.name) and (stamp := _stamp(folder)):
-                        found[model.name, int(folder.name)] = folder, stamp
-        except OSError:
-            return None
+        if version is None:
+            found = self.newest().get(name)
+        else:
+            found = self._versions.get((name, version), _Version()).servable
+        if found is None:
+            raise _unknown(name, version)
         return found
 
-    def _follow(self, before: dict[_Key, _Seen] | None, now: dict[_Key, _Seen] | None) -> None:
+    def _watch(self) -> None:
+        before = {}
+        while not self._stop.is_set():
+            with contextlib.suppress(OSError):  # the folder cannot be read at the moment
+                now = self._look()
+                self._follow(before if self._looked else now, now)
+                before = now
+            self._looked = True
+            self._stop.wait(self._poll_seconds)
+
+    def _look(self) -> dict[_Key, _Seen]:
+        """The versions that are there."""
+        found = {}
+        for model in self._root.iterdir():
+            for folder in model.glob("*") if _NAME.fullmatch(model.name) else ():
+                if _VERSION.fullmatch(folder.name) and (stamp := _stamp(folder)):
+                    found[model.name, int(folder.name)] = folder, stamp
+        return found
+
+    def _follow(self, before: dict[_Key, _Seen], now: dict[_Key, _Seen]) -> None:
         """Makes what is served agree with what two looks agree on; newest versions first."""
-        if before is None or now is None:
-            return
         for key in sorted({*now, *self._versions}, key=lambda key: key[1], reverse=True):
             seen, known = now.get(key), self._versions.get(key)
             if seen != before.get(key) or seen == (known and known.seen):
                 continue
-            if seen is None:
-                known.seen = None
-                self._put(known, None)
-            else:
+            if seen:
                 self._load(key, seen)
+            else:
+                known.seen = known.servable = None
             if self._stop.is_set():
                 return
 
     def _load(self, key: _Key, seen: _Seen) -> None:
-        with self._lock:
-            version = self._versions.setdefault(key, _Version())
-            version.seen = seen
-            if not version.servable:
-                version.state = "LOADING"
+        version = self._versions.get(key) or _Version()
+        version.seen, version.is_loading = seen, True
+        self._versions = {**self._versions, key: version}
         folder, stamp = seen
         try:
             servable = Servable(folder)
             if _stamp(folder) != stamp:
-                servable.close()
                 raise OSError("the files changed while they were read")
+            version.last, version.error = weakref.ref(servable), ""
+            version.servable = servable
         except Exception as error:
-            with self._lock:
-                first, _, _ = f"{type(error).__name__}: {error}".partition("\n")
-                version.error = "UNKNOWN", first
-                if not version.servable:
-                    version.state = "END"
-            return
-        self._put(version, servable)
-
-    def _put(self, version: _Version, servable: Servable | None) -> None:
-        """Has this answer from now on, or nothing; what did before ends with its last request."""
-        with self._lock:
-            old, version.servable = version.servable, servable
-            version.state = "UNLOADING" if old else "END"
-            if servable:
-                self._users[servable] = 1
-                version.state, version.error = "AVAILABLE", ("OK", "")
-        if old:
-            self._release(version, old)
-
-    def _release(self, version: _Version, servable: Servable) -> None:
-        """Ends one use of it; the last one closes it."""
-        with self._lock:
-            self._users[servable] -= 1
-            if self._users[servable]:
-                return
-            del self._users[servable]
-            if version.state == "UNLOADING":
-                version.state = "END"
-        servable.close()
+            version.error, _, _ = f"{type(error).__name__}: {error}".partition("\n")
+        version.is_loading = False
 
 
 def _unknown(name: str, version: int | None) -> RequestError:

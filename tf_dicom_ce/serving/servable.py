@@ -1,8 +1,8 @@
 """One version of a model, loaded and ready to answer from many threads at once.
 
-A version lives in a session of its own, as in TensorFlow Serving. Closing the session frees its
-variables, its queue of batches and the queue's threads; in eager mode every version would leave two
-threads behind, which wake a thousand times a second.
+A version lives in a session of its own, as in TensorFlow Serving. Its end frees the variables, the
+queue of batches and the queue's threads; in eager mode every version would leave two threads
+behind, which wake a thousand times a second.
 """
 
 import struct
@@ -53,35 +53,31 @@ class Servable:
 
     def __init__(self, folder: Path):
         self.name, self.version = folder.parent.name, int(folder.name)
-        own = folder / f"{self.name}.json"
-        files = [own] if own.is_file() else sorted(folder.glob("*.json"))[:1]
+        files = sorted(folder.glob("*.json"), key=lambda file: (file.stem != self.name, file))
         self.content = read_metadata(files[0]) if files else {}
         content = (folder / "saved_model.pb").read_bytes()
         saved_model = saved_model_pb2.SavedModel.FromString(content)
         self._definitions = dict(saved_model.meta_graphs[0].signature_def)
+        self.signatures, self._inputs, self._alone, self._together = {}, {}, {}, {}
         with tf.Graph().as_default() as graph:
             functions = tf.saved_model.load(str(folder)).signatures
-            self.signatures, asked, sure = {}, {}, {}
             for name, function in functions.items():
                 signature = self.signatures[name] = _signature(name, self._definitions[name])
-                inputs = [
-                    tf.compat.v1.placeholder(tf.as_dtype(spec.dtype), spec.shape)
-                    for spec in signature.inputs.values()
-                ]
-                asked[name] = _answer(signature, function, inputs, threads=2), inputs
-                sure[name] = _answer(signature, function, inputs, threads=1), inputs
+                inputs = self._inputs[name] = {
+                    of: tf.compat.v1.placeholder(tf.as_dtype(spec.dtype), spec.shape)
+                    for of, spec in signature.inputs.items()
+                }
+                self._alone[name] = function(**inputs)
+                self._together[name] = _in_batches(signature, function, inputs)
             restore = tf.compat.v1.global_variables_initializer()
-        self._session = tf.compat.v1.Session(graph=graph)
+        self._session = tf.compat.v1.Session(graph=graph)  # is closed when it is forgotten
         self._session.run(restore)
-        make = self._session.make_callable
-        self._call = {name: make(*both) for name, both in asked.items()}
-        self._call_surely = {name: make(*both) for name, both in sure.items()}
 
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Answers; images as bytes share batches with those of other threads.
 
         An image that cannot be decoded spoils its batch. Then requests whose own images can be
-        decoded are asked once more, in batches of such requests alone.
+        decoded are asked once more, each alone.
 
         Args:
             signature: Its name.
@@ -100,16 +96,13 @@ class Servable:
                 raise RequestError(400, f"input {name}: {words}")
         files = inputs.get(_IMAGE_BYTES, ())
         _require_none(map(_excess, files))
-        values = [inputs[name] for name in self.signatures[signature].inputs]
+        given = {tensor: inputs[name] for name, tensor in self._inputs[signature].items()}
         try:
             try:
-                return self._call[signature](*values)
-            except tf.errors.InvalidArgumentError:
-                # An image cannot be decoded, of this request or another in the batch.
-                if not len(files):
-                    raise
+                return self._session.run(self._together[signature], given)
+            except tf.errors.InvalidArgumentError:  # of this request or another in the batch
                 _require_none(map(_damage, files))
-                return self._call_surely[signature](*values)
+                return self._session.run(self._alone[signature], given)
         except tf.errors.OpError as error:
             status = _STATUS.get(type(error))
             if status is None:
@@ -125,10 +118,6 @@ class Servable:
             "model_spec": {"name": self.name, "signature_name": "", "version": f"{self.version}"},
             "metadata": {"signature_def": {"signature_def": definitions}},
         }
-
-    def close(self) -> None:
-        """Frees everything; nothing may be asked any more."""
-        self._session.close()
 
 
 def _require_none(faults: Iterable[str | None]) -> None:
@@ -187,24 +176,20 @@ def _signature(name: str, definition) -> Signature:
     return Signature(name, specs(definition.inputs), specs(definition.outputs))
 
 
-def _answer(
-    signature: Signature, function, inputs: list[tf.Tensor], threads: int
+def _in_batches(
+    signature: Signature, function, inputs: dict[str, tf.Tensor]
 ) -> dict[str, tf.Tensor]:
     """The outputs in the graph, computed in batches where the signature allows it."""
-
-    def call(*values):
-        return function(**dict(zip(signature.inputs, values, strict=True)))
-
     one_by_one = all(spec.shape and spec.shape[0] is None for spec in signature.outputs.values())
-    if list(signature.inputs) != [_IMAGE_BYTES] or not one_by_one:
-        return call(*inputs)  # images of different sizes cannot stand in one tensor
-    # No request waits for others: a batch is what arrived while all threads were busy. All sizes
+    if list(inputs) != [_IMAGE_BYTES] or not one_by_one:
+        return function(**inputs)  # images of different sizes cannot stand in one tensor
+    # No request waits for others: a batch is what arrived while both threads were busy. All sizes
     # are allowed, so nothing is padded; a request larger than a batch is cut into several.
     batched = tf.nondifferentiable_batch_function(
-        num_batch_threads=threads,
+        num_batch_threads=2,
         max_batch_size=MOST_INSTANCES,
         allowed_batch_sizes=list(range(1, BATCH + 1)),
         batch_timeout_micros=0,
         max_enqueued_batches=64,
     )
-    return batched(call)(*inputs)
+    return batched(lambda image_bytes: function(image_bytes=image_bytes))(*inputs.values())

@@ -55,7 +55,7 @@ def serve(root: Path, settings: Settings) -> None:
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
     gc.freeze()  # TensorFlow's many objects stay; a look through all of them takes half a second
     repository = Repository(root)
-    server = _Server(create_app(repository, settings), settings)
+    server = Server(create_app(repository, settings), settings)
     repository.start()
     try:
         host, port = listening.getsockname()[:2]
@@ -66,27 +66,23 @@ def serve(root: Path, settings: Settings) -> None:
         repository.close()
 
 
-def configured(app: Starlette, settings: Settings) -> uvicorn.Config:
-    """How uvicorn serves what `create_app` made."""
-    return uvicorn.Config(
-        app,
-        http=functools.partial(Connection, app.state.connections),
-        log_config=None,
-        access_log=False,  # it would log paths and addresses
-        lifespan="off",
-        ws="none",
-        proxy_headers=False,
-        server_header=False,
-        backlog=_AT_ONE_GO,
-        timeout_graceful_shutdown=math.ceil(settings.seconds) + 1,
-    )
-
-
-class _Server(uvicorn.Server):
-    """A server that says it is about to end, and then returns after SIGTERM instead of dying."""
+class Server(uvicorn.Server):
+    """Serves what `create_app` made; after SIGTERM it says that it ends, and returns later."""
 
     def __init__(self, app: Starlette, settings: Settings):
-        super().__init__(configured(app, settings))
+        config = uvicorn.Config(
+            app,
+            http=functools.partial(Connection, app.state.connections),
+            log_config=None,
+            access_log=False,  # it would log paths and addresses
+            lifespan="off",
+            ws="none",
+            proxy_headers=False,
+            server_header=False,
+            backlog=_AT_ONE_GO,
+            timeout_graceful_shutdown=math.ceil(settings.seconds) + 1,
+        )
+        super().__init__(config)
         self._state, self._end = app.state, math.inf
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -72,8 +72,7 @@ def read_tokens(path: Path | None = None) -> dict[str, str]:
     if path is None:
         return found
     try:
-        with path.open(encoding="utf-8") as file:
-            mode, lines = os.fstat(file.fileno()).st_mode, file.read().splitlines()
+        mode, lines = path.stat().st_mode, path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise UserError(f"--tokens {path}: {reason}. Give a file of names and tokens.") from None

@@ -12,7 +12,7 @@ const CALIBRATED = "Area, longest diameter, and the extent across it.";
 
 let models = [];
 let file = null; // what is looked at
-let shown = null; // what the page shows: a file, the answer to it, its picture and its mask
+let shown = null; // what the page shows: a file, what more was asked, the answer, picture and mask
 let running = new AbortController(); // the newest question
 let again = () => {}; // what "Try again" does
 
@@ -79,7 +79,7 @@ async function look(frame, more = {}) {
     const picture = await readPicture(answer.picture);
     const mask = answer.mask && (await readPicture(answer.mask));
     if (signal.aborted) return;
-    shown = { file: asked, answer, picture, mask };
+    shown = { file: asked, more, answer, picture, mask };
     show();
   } catch (problem) {
     if (signal.aborted) return;
@@ -95,10 +95,12 @@ function show() {
   const { name, version, task, synthetic } = answer.model;
   const isMask = task === "segmentation";
   const found = isMask ? answer.classes.filter((one) => one.colour) : answer.classes;
-  const words = found.map((one) => `${one.name} ${isMask ? size(one) : percent(one.probability)}`).join(", ");
+  const words = isMask
+    ? found.map((one) => `${one.name} ${size(one)}`).join(", ")
+    : `Class ${answer.class} (${found.map((one) => `${one.name}: ${percent(one.probability)}`).join(", ")})`;
 
   $("result").hidden = false;
-  $("result-title").textContent = isMask ? `${name}, version ${version}` : answer.class;
+  $("result-title").textContent = isMask ? `${name}, version ${version}` : `Class ${answer.class}`;
   $("synthetic").hidden = !synthetic;
   $("unfamiliar").hidden = !(answer.familiarity < answer.model.threshold);
   $("familiarity").hidden = answer.familiarity === undefined;
@@ -113,7 +115,7 @@ function show() {
   $("save-picture").hidden = !isMask;
   const where = showFrame();
   redraw();
-  say(`${isMask ? "" : `${answer.class}: `}${words}${where}.`);
+  say(`${words}${where}.`);
 }
 
 /** Sets the slider to the frame on the page; returns words for it. */
@@ -190,7 +192,7 @@ function turnTo(event) {
   const wanted = Math.min(Math.max(1, Math.round(event.target.value) || 1), Number(event.target.max));
   for (const input of [$("slider"), $("number")]) if (input !== event.target) input.value = wanted;
   clearTimeout(soon);
-  soon = setTimeout(() => look(wanted - 1), 250);
+  soon = setTimeout(() => look(wanted - 1, shown.more), 250);
 }
 
 $("file").addEventListener("change", () => take($("file").files));
