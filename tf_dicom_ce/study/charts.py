@@ -14,9 +14,9 @@ from tf_dicom_ce.study.results import CONTROLS, Compared, Entry
 # Mid-tones: at least 3 to 1 against the page, light or dark.
 _COLOURS = (
     *("#868686", "#3f87d0", "#d4662a", "#b3820f", "#2f9a70", "#b65ba6"),
-    *("#8f74d6", "#d05565", "#a9704a", "#7f8a3e", "#4d939f", "#5f7fbf", "#c05f8c"),
+    *("#8f74d6", "#d05565", "#a9704a", "#7f8a3e", "#4d939f", "#5f7fbf", "#c05f8c", "#6f9a3a"),
 )
-_MARKERS = "so^vDPXphd*<>"
+_MARKERS = "so^vDPXphd*<>8"
 _STYLES = {
     arm: {"color": colour, "marker": marker, "ls": "--" if "shuffled" in arm else "-"}
     for arm, colour, marker in zip(ARMS, _COLOURS, _MARKERS, strict=True)

@@ -18,13 +18,15 @@ from tf_dicom_ce.config import TASKS, FinetuneConfig, PretrainConfig, problem
 from tf_dicom_ce.config_file import check_settings, read_toml
 from tf_dicom_ce.errors import UserError
 
+_TAGS_ALONE = ("--no-use-dicom", "--lambda-rec", "0", "--lambda-adv", "0", "--lambda-tags", "1")
 #: Arm -> options of `train`; None: no pretraining, the paper's first row or weights from elsewhere.
 ARMS: dict[str, tuple[str, ...] | None] = {
     "none": None,
     "ce": ("--no-use-dicom",),
     "ce+dicom": ("--use-dicom",),
     "ce+shuffled": ("--use-dicom", "--shuffle-tags"),
-    "tags": ("--no-use-dicom", "--lambda-rec", "0", "--lambda-adv", "0", "--lambda-tags", "1"),
+    "tags": _TAGS_ALONE,
+    "tags shuffled": (*_TAGS_ALONE, "--shuffle-tags"),
     "ce+tags": ("--no-use-dicom", "--lambda-tags", "1"),
     "ce+tags shuffled": ("--no-use-dicom", "--lambda-tags", "1", "--shuffle-tags"),
     "ce+acgan": ("--use-dicom", "--conditioning", "auxiliary"),

@@ -29,6 +29,7 @@ _WORDS = {
     "ce+dicom": "context encoder whose discriminator sees the DICOM tags: the paper's method",
     "ce+shuffled": "the same with the tags shuffled among patients: the control",
     "tags": "predicting the tags, no inpainting",
+    "tags shuffled": "the same with the tags shuffled among patients: the control",
     "ce+tags": "inpainting and predicting the tags",
     "ce+tags shuffled": "the same with the tags shuffled among patients: the control",
     "ce+acgan": "context encoder whose discriminator predicts the tags (AC-GAN)",

@@ -26,12 +26,15 @@ PAIRS = {
     ("distilled", "ce"): "Does a teacher help more than inpainting?",
     ("ce+dicom", "ce"): "Do tags in the discriminator help (the paper's claim)?",
     ("ce+dicom", "ce+shuffled"): "Do true tags help more than shuffled ones (the control)?",
+    ("tags", "none"): "Does predicting the tags, alone, help against no pretraining?",
+    ("tags", "ce"): "Does predicting the tags, alone, help more than inpainting?",
+    ("tags", "tags shuffled"): "Does predicting true tags, alone, help more than shuffled ones?",
     ("ce+tags", "ce"): "Does predicting the tags, in addition to inpainting, help?",
     ("ce+tags", "tags"): "Does inpainting, in addition to predicting the tags, help?",
     ("ce+tags", "ce+tags shuffled"): "Does predicting true tags help more than shuffled ones?",
 }
 #: The pairs that compare true with shuffled tags.
-CONTROLS = (("ce+dicom", "ce+shuffled"), ("ce+tags", "ce+tags shuffled"))
+CONTROLS = tuple((a, b) for a, b in PAIRS if "shuffled" in b)
 _SEED = 0  # of resampling and flips, so that a report can be reproduced
 
 
