@@ -104,13 +104,13 @@ def _wait(process: subprocess.Popen, url: str) -> None:
 
 
 def megabytes(pid: int) -> list[float]:
-    """Memory of a process and of each child; shared memory is divided (Linux's Pss)."""
+    """Own memory of a process and of each child: what is no file's (Linux's RssAnon)."""
     found, todo = [], [pid]
     for number in todo:
         folder = Path("/proc") / str(number)
-        with contextlib.suppress(OSError):  # it has just ended
-            rollup = (folder / "smaps_rollup").read_text()
-            found.append(int(re.search(r"^Pss: +(\d+) kB", rollup, re.M)[1]) / 1024)
+        with contextlib.suppress(OSError, TypeError):  # it has just ended
+            status = (folder / "status").read_text()
+            found.append(int(re.search(r"^RssAnon:\s+(\d+) kB", status, re.M)[1]) / 1024)
             for task in (folder / "task").iterdir():
                 todo += map(int, (task / "children").read_text().split())
     return found
