@@ -171,6 +171,9 @@ def test_a_gain_is_excluded_and_power_is_told(tmp_path):
         assert float(row["p_excluded_adjusted"]) < 0.05 < float(row["p_adjusted"])
         assert float(row["power"]) > 0.8
         assert float(row["smallest"]) < 0.048
+        p, of_gain = (float(row[name]) for name in ("p_adjusted", "p_excluded_adjusted"))
+        ps = f"| {formats.p_value(p)} | {formats.p_value(of_gain)} | excluded |"
+        assert ps in files["report.md"].replace("\\<", "<")
     plain = files["report.md"]
     seen = plain.index("The smallest effect that this study can show")
     assert seen < plain.index("## In plain words")
