@@ -186,6 +186,14 @@ def test_every_arms_options_are_known():
         ("[3]", "[]", "need at least one entry"),
         ("epochs = 7", "fractions = []", "need at least one entry"),
         ("[3]", "[", "mine.toml: "),
+        ("[3]", "3", r"mine.toml: seeds = 3: give a list, seeds = \[3\]"),
+        ("[3]", "[-1]", "seeds -1: whole, 0 or more"),
+        ("[3]", "['a']", "seeds a: whole, 0 or more"),
+        ("[3]", "[3, 3]", "the job 'segmentation/none/frozen/0.05/seed-3' is there 2 times"),
+        ("[0.05, 1]", "[0.05, 1, 1.0]", "'segmentation/none/frozen/1/seed-3' is there 2 times"),
+        ('["none", "ce+dicom"]', '[["none"]]', r"no arm '\['none'\]'"),
+        ("epochs = 7", "learning_rates = 1e-3", r"learning_rates = 0.001: give a list"),
+        ("[pretraining]", "pretraining = 3\n[imagenet]", r"pretraining = 3: give a table"),
     ],
 )
 def test_mistakes_are_named(read, old, new, message):

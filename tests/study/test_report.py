@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tf_dicom_ce.phantom.cohort import default_folder
 from tf_dicom_ce.study import charts, exhibits, formats
 from tf_dicom_ce.study.protocol import EFFECT, Protocol
 from tf_dicom_ce.study.report import write_report
@@ -170,6 +171,9 @@ def test_a_gain_is_excluded_and_power_is_told(tmp_path):
         assert float(row["p_excluded_adjusted"]) < 0.05 < float(row["p_adjusted"])
         assert float(row["power"]) > 0.8
         assert float(row["smallest"]) < 0.048
+        p, of_gain = (float(row[name]) for name in ("p_adjusted", "p_excluded_adjusted"))
+        ps = f"| {formats.p_value(p)} | {formats.p_value(of_gain)} | excluded |"
+        assert ps in files["report.md"].replace("\\<", "<")
     plain = files["report.md"]
     seen = plain.index("The smallest effect that this study can show")
     assert seen < plain.index("## In plain words")
@@ -326,3 +330,17 @@ def test_large_pictures_are_made_smaller(tmp_path):
 )
 def test_messages_lose_their_paths(text, left):
     assert formats.without_paths(text) == left
+
+
+def test_the_difficulty_is_that_of_the_tasks_phantom():
+    """Whatever the encoders are pretrained on; nothing is rendered for a report."""
+    folder = default_folder("quick")
+    folder.mkdir(parents=True)
+    (folder / "difficulty.md").write_text("hard")
+    options = {"pretraining": {"data": "dir", "preset": "paper"}, "segmentation": {}}
+    protocol = Protocol("", ("ce",), (0,), ("probe",), {"segmentation": (1.0,)}, EFFECT, options)
+    assert exhibits.difficulty(protocol) == "hard"
+    for table in ({"preset": "standard"}, {"data": "dir"}):
+        options["segmentation"] = table
+        assert exhibits.difficulty(protocol) is None
+    assert [*folder.parent.iterdir()] == [folder]

@@ -415,9 +415,13 @@ def test_one_run_does_not_make_the_others_milder():
 def test_power_by_hand():
     """Tables of t: 2.776 at 0.975, 4.315 at 1 - 0.05 / 8, four degrees of freedom."""
     test = dataclasses.replace(differing(0, 0.01, 0.001), error=0.02, freedom=4)
-    assert power(test, 0.05, 1) == pytest.approx(stats.norm.cdf(2.5 - 2.776), abs=1e-3)
-    assert power(test, 0.05, 4) == pytest.approx(stats.norm.cdf(2.5 - 4.315), abs=1e-3)
-    assert smallest_effect(test, 4) == pytest.approx(0.02 * (4.315 + 0.8416), abs=1e-4)
+    assert power(test, 0.05, 1) == pytest.approx(stats.norm.cdf(2.5 - 2.826), abs=1e-3)
+    assert power(test, 0.05, 4) == pytest.approx(stats.norm.cdf(2.5 - 4.365), abs=1e-3)
+    assert smallest_effect(test, 4) == pytest.approx(0.02 * (4.365 + 0.8416), abs=1e-4)
+    # The interval must not contain 0; its lower side of 3.5 standard errors matters alone only.
+    skewed = dataclasses.replace(test, difference=0.01, interval_95=(-0.06, 0.05))
+    assert power(skewed, 0.05, 1) == pytest.approx(stats.norm.cdf(2.5 - 3.55), abs=1e-3)
+    assert power(skewed, 0.05, 4) == power(test, 0.05, 4)
     assert power(test, smallest_effect(test, 3, 0.9), 3) == pytest.approx(0.9)
     assert power(dataclasses.replace(test, n_seeds=1), 0.05, 1) is None
     # 8 / 2^8 is above 0.05 / 4 and below 0.05.

@@ -27,7 +27,7 @@ _COMMANDS = {"train": train, "finetune": finetune, "probe": probe}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     add = parser.add_argument
-    add("protocol", metavar="TOML", help="quick, paper, or a file")
+    add("protocol", metavar="TOML", help="quick, standard, paper, or a file")
     add("--out", type=Path, metavar="DIR", help="the study's folder (default: studies/<name>)")
     add("--parallel", type=int, default=2, metavar="N", help="jobs at a time (default: 2)")
     add("--retry-failed", action="store_true", help="also run failed jobs again")

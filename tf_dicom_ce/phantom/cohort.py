@@ -145,8 +145,12 @@ def default_cohort(preset: str = "quick") -> Path:
         preset: Preset of a training: `quick`, `distilled` or `standard`; `paper` and `full` have
             the paper's size.
     """
-    preset = _COHORTS.get(preset, preset)
-    return make_cohort(cache_folder() / "phantom" / f"{preset}-v{_VERSION}", preset)
+    return make_cohort(default_folder(preset), _COHORTS.get(preset, preset))
+
+
+def default_folder(preset: str) -> Path:
+    """The folder of `default_cohort`, whether it was made or not."""
+    return cache_folder() / "phantom" / f"{_COHORTS.get(preset, preset)}-v{_VERSION}"
 
 
 def tables(preset: str = "quick") -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tf_dicom_ce.phantom.cohort import default_cohort
+from tf_dicom_ce.phantom.cohort import default_cohort, default_folder
 from tf_dicom_ce.phantom.difficulty import write_difficulty
 from tf_dicom_ce.study.formats import without_paths
 from tf_dicom_ce.study.protocol import PLACES, READOUTS, Protocol
@@ -122,19 +122,24 @@ def provenance(study: Study) -> list[tuple[str, str]]:
 
 def render_phantom(protocol: Protocol) -> None:
     """Makes the phantom's cohorts of all jobs, before several jobs need them at once."""
-    parts = (protocol.options[part] for part in ("pretraining", *protocol.labels))
-    presets = {options.get("preset") or "quick" for options in parts if not options.get("data")}
-    for cohort in map(default_cohort, sorted(presets)):
+    for cohort in map(default_cohort, sorted(_presets(protocol, "pretraining", *protocol.labels))):
         if not (cohort / "difficulty.md").exists():
             write_difficulty(cohort)
 
 
 def difficulty(protocol: Protocol) -> str | None:
-    """The difficulty of the phantom's tasks, if the study has them and it was measured."""
-    if any(protocol.options[task].get("data") for task in protocol.labels):
+    """How hard the tasks are; None if they are not of one phantom, or nobody measured it."""
+    presets = _presets(protocol, *protocol.labels)
+    if len(presets) != 1 or any(protocol.options[task].get("data") for task in protocol.labels):
         return None
-    table = default_cohort(protocol.options["pretraining"].get("preset", "quick")) / "difficulty.md"
+    table = default_folder(presets.pop()) / "difficulty.md"
     return table.read_text() if table.exists() else None
+
+
+def _presets(protocol: Protocol, *parts: str) -> set[str]:
+    """The phantom's presets in these tables, those without `data`."""
+    tables = (protocol.options[part] for part in parts)
+    return {table.get("preset") or "quick" for table in tables if not table.get("data")}
 
 
 def _times(study: Study) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ which is the same in all arms. The test images are always the same. With several
 head is trained for each, and the validation images choose one.
 """
 
+import collections
 import dataclasses
 import itertools
 import re
@@ -48,6 +49,7 @@ MEASURES = {"classification": "accuracy", "segmentation": "Dice"}
 #: Options that locate data; the runs' fingerprints identify the content.
 PLACES = {"data", "labels", "masks", "config"}
 _KEYS = {"name", "arms", "seeds", "fractions", "counts", "readouts", "tasks", "effect"}
+_LISTS = {*_KEYS, "learning_rates"} - {"name", "effect"}
 #: Δ, the gain that a study may exclude: the paper's gain by tags (Table 2, Dice, frozen, 5 %).
 EFFECT = 0.048
 # Options that take one of several values each time they are given.
@@ -147,6 +149,7 @@ def read_protocol(path: Path, options_of: Mapping[str, Collection[str]]) -> Prot
             names the file.
     """
     content = read_toml(path)
+    _check_lists(path, content)
     tasks = tuple(content.get("tasks", TASKS))
     for task in tasks:  # its name becomes a folder beside `pretraining`
         if task in ("pretraining", "imagenet", *_KEYS) or not re.fullmatch(r"[\w -]+", str(task)):
@@ -161,9 +164,11 @@ def read_protocol(path: Path, options_of: Mapping[str, Collection[str]]) -> Prot
     )
     for what, found, known in (("arm", arms, ARMS), ("readout", readouts, READOUTS)):
         for name in found:
-            if name not in known:
+            if str(name) not in known:
                 raise UserError(f"{path}: no {what} '{name}'; there are: {', '.join(known)}.")
     for part in tables:
+        if not isinstance(content.get(part, {}), dict):
+            raise UserError(f"{path}: {part} = {content[part]}: give a table, [{part}].")
         _check(path, part, content.get(part, {}), options_of, readouts)
     options = {part: dict(content.get(part, {})) for part in ("pretraining", *tasks)}
     for task in tasks:
@@ -174,6 +179,9 @@ def read_protocol(path: Path, options_of: Mapping[str, Collection[str]]) -> Prot
     if "imagenet" in arms:
         options["imagenet"] = _IMAGENET | content.get("imagenet", {})
     seeds = tuple(content.get("seeds", (0, 1, 2)))
+    for seed in seeds:
+        if type(seed) is not int or seed < 0:
+            raise UserError(f"{path}: seeds {seed}: whole, 0 or more.")
     if not all((arms, seeds, tasks, readouts, *labels.values())):
         raise UserError(
             f"{path}: arms, seeds, tasks, readouts, and fractions or counts need at least one "
@@ -182,8 +190,21 @@ def read_protocol(path: Path, options_of: Mapping[str, Collection[str]]) -> Prot
     effect = content.get("effect", EFFECT)
     if type(effect) not in (int, float) or not 0 < effect < 1:
         raise UserError(f"{path}: effect = {effect}: choose a number above 0, below 1.")
-    name = content.get("name", path.stem)
-    return Protocol(name, arms, seeds, readouts, labels, effect, options)
+    name = str(content.get("name", path.stem))
+    protocol = Protocol(name, arms, seeds, readouts, labels, effect, options)
+    for job, count in collections.Counter(job.name for job in protocol.jobs()).items():
+        if count > 1:
+            raise UserError(f"{path}: the job '{job}' is there {count} times. Repeat no value.")
+    return protocol
+
+
+def _check_lists(path: Path, table: Mapping[str, Any]) -> None:
+    """Checks that the keys with several values are lists, here and in the tables below."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            _check_lists(path, value)
+        elif key in _LISTS and not isinstance(value, list):
+            raise UserError(f"{path}: {key} = {value}: give a list, {key} = [{value!r}].")
 
 
 def _labels(path: Path, task: str, content: dict, table: dict) -> tuple[float, ...]:
