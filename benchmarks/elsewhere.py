@@ -2,9 +2,9 @@
 
     PYTHON elsewhere.py FILE.dcm …      prints a line for each file and reader that differs
 
-Wants pydicom-seg 0.4.1 and python-gdcm; the mask that pydicom reads is the measure. ITK is not
-asked about a still with two classes: since 5.4 it allows no distance of 0 between slices, and both
-masks lie at the place of their image.
+Wants pydicom-seg 0.4.1 with pydicom 2, and python-gdcm; the mask that pydicom reads is the measure.
+ITK is not asked about a still with two classes: since 5.4 it allows no distance of 0 between
+slices, and both masks lie at the place of their image.
 """
 
 import sys

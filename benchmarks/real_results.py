@@ -50,6 +50,7 @@ URL = "http://127.0.0.1:8042"
 INSIDE = "TF_DICOM_CE_IN_NAMESPACE"
 _JARS = ("pixelmed", "slf4j-nop", "vecmath", "commons-codec")
 _PIXELMED = [Path(f"/usr/share/java/{name}.jar") for name in _JARS]
+_ELSEWHERE = Path(__file__).with_name("elsewhere.py")
 PLUGIN = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
 
 
@@ -236,10 +237,11 @@ def compare(
             yield from (f"{task} {path.name} {kind}: {fault}" for fault in sorted(wrong))
     if python and task == "segmentation":
         segs = sorted((out / "seg").iterdir())
-        beside = Path(__file__).with_name("elsewhere.py")
-        done = subprocess.run([python, beside, *segs], capture_output=True, text=True, check=True)
+        done = subprocess.run([python, _ELSEWHERE, *segs], stdout=subprocess.PIPE, text=True)
         counts.update(elsewhere=len(segs))
         yield from done.stdout.splitlines()
+        if done.returncode:
+            yield f"{_ELSEWHERE.name} ended with {done.returncode}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -253,9 +255,11 @@ def run(options: argparse.Namespace) -> int:
         again += ["--python", options.python] if options.python else []
         alone = ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$0" "$@"']
         os.execvpe(alone[0], [*alone, *again], {**os.environ, INSIDE: "1"})
+    if options.python:
+        subprocess.run([options.python, _ELSEWHERE], check=True)  # whether it has its packages
     columns = ("sources", "frames", "results", "refused", "fetched", "identical", "right")
     columns += ("in_study", "elsewhere")
-    table, wrong = [["", *columns]], []
+    table, faults = [["", *columns]], 0
     with tempfile.TemporaryDirectory() as name, orthanc(Path(name)):
         sources = Path(name) / "sources"
         shutil.copytree(options.source, sources)
@@ -264,11 +268,11 @@ def run(options: argparse.Namespace) -> int:
         store(f"{URL}/dicom-web", Credentials(), sources, files, progress=False)
         for task in CLASSES:
             counts = Counter()
-            wrong += compare(task, index, Path(name), counts, options.python)
+            for fault in compare(task, index, Path(name), counts, options.python):
+                print(fault, flush=True)
+                faults += 1
             table.append([task, *(str(counts[column]) for column in columns)])
     print(f"{len(files)} files")
     print(aligned(table))
-    for fault in wrong:
-        print(fault)
     by_name = [dict(zip(table[0], row, strict=True)) for row in table[1:]]
-    return 1 if wrong or any(row["results"] != row["identical"] for row in by_name) else 0
+    return 1 if faults or any(row["results"] != row["identical"] for row in by_name) else 0
