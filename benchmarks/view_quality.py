@@ -1,4 +1,4 @@
-"""How well do simple readouts tell the view quality from few labels? (10 min)
+"""Measures how well simple readouts tell the view quality from few labels (10 min).
 
     python -m benchmarks view_quality export/encoder imagenet --labels 15 30 60 120 300
 
