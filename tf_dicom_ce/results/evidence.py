@@ -205,19 +205,29 @@ def name_classes(result: Dataset, sources: Iterable[SourceImage]) -> None:
     result.walk(correct)
 
 
-def encoded_sequence(tag: BaseTag, items: Iterable[Dataset]) -> RawDataElement:
-    """Encodes a sequence as in a file, item by item: one item may be changed to give the next."""
+def put_encoded(dataset: Dataset, tag: BaseTag, items: Iterable[Dataset]) -> None:
+    """Puts in a sequence that is encoded as in the file, item by item.
+
+    One item may be changed to give the next. `write_part10` writes them as they are.
+    """
     file = DicomBytesIO()
     file.is_little_endian, file.is_implicit_VR = True, False
     for item in items:
         write_sequence_item(file, item, [_UNICODE])
     content = file.getvalue()
-    return RawDataElement(tag, "SQ", len(content), content, 0, False, True)
+    dataset[tag] = RawDataElement(tag, "SQ", len(content), content, 0, False, True)
+    _mark(dataset)
 
 
 def write_part10(file: BinaryIO, dataset: Dataset) -> None:
     """Writes a DICOM file (PS3.10) that holds `dataset`."""
+    _mark(dataset)
     dataset.save_as(file, enforce_file_format=True)
+
+
+def _mark(dataset: Dataset) -> None:
+    """Has pydicom take it as read from such a file; else it decodes what it is to write."""
+    dataset.set_original_encoding(False, True, dataset._character_set)
 
 
 def made_up_uids(source: SourceImage) -> tuple[str, ...]:

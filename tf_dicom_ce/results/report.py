@@ -18,7 +18,6 @@ from pydicom.uid import (
 from tf_dicom_ce.results.codes import own
 from tf_dicom_ce.results.evidence import (
     check_agreement,
-    encoded_sequence,
     evidence,
     hashed_uid,
     identity,
@@ -26,6 +25,7 @@ from tf_dicom_ce.results.evidence import (
     mend,
     model_uid,
     name_classes,
+    put_encoded,
     uid_of,
     write_part10,
 )
@@ -115,7 +115,7 @@ def write_report(
                 yield item
 
     # As bytes: as data sets, the groups of a long cine would fill the memory.
-    measurements["ContentSequence"] = encoded_sequence(Tag("ContentSequence"), items())
+    put_encoded(measurements, Tag("ContentSequence"), items())
     write_part10(file, result)
 
 

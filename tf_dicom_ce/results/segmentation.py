@@ -15,11 +15,11 @@ from pydicom.valuerep import DSfloat
 
 from tf_dicom_ce.masks import colour
 from tf_dicom_ce.results.evidence import (
-    encoded_sequence,
     evidence,
     hashed_uid,
     identity,
     mend,
+    put_encoded,
     write_part10,
 )
 from tf_dicom_ce.results.finding import Finding
@@ -57,9 +57,7 @@ def write_segmentation(
     result = _without_pixels(source, findings, model)
     result.NumberOfFrames = len(findings) * segments
     items = _frame_items(result, source, findings)
-    result["PerFrameFunctionalGroupsSequence"] = encoded_sequence(
-        Tag("PerFrameFunctionalGroupsSequence"), items
-    )
+    put_encoded(result, Tag("PerFrameFunctionalGroupsSequence"), items)
     write_part10(file, result)
     file.write(struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OB", 0, size))
     masks = (finding.mask(source) for finding in findings)
