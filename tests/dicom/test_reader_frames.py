@@ -72,6 +72,13 @@ def test_one_result_for_each_index(write, ramp, streams):
     assert results[1].code is Code.FRAME_OUT_OF_RANGE
 
 
+def test_compression_is_that_of_all_frames(write, ramp, streams):
+    path = cine(write, ramp, encapsulate(streams))  # which pads each to an even length
+    padded = sum(len(stream) + len(stream) % 2 for stream in streams)
+    assert read_frame(path).compression == len(GRAYS) * 20 * 30 / padded
+    assert read_frame(write("b", ramp)).compression == 1
+
+
 def test_refused_file_gives_as_many_refusals(tmp_path):
     refused = Refusal(Code.OS_ERROR, "FileNotFoundError")
     assert list(read_frames(tmp_path / "none", [1, 2])) == [refused] * 2

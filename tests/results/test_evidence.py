@@ -163,25 +163,35 @@ def test_a_mask_of_a_lossy_image_says_so(write, ramp, both):
 @pytest.mark.parametrize(
     ("syntax", "elements", "expected"),
     [
-        ("1.2.840.10008.1.2.4.50", {}, ("01", "ISO_10918_1")),  # baseline JPEG always loses
-        ("1.2.840.10008.1.2.4.102", {"LossyImageCompression": "00"}, ("01", "ISO_14496_10")),
-        ("1.2.840.10008.1.2.4.91", {"LossyImageCompression": "01"}, ("01", "ISO_15444_1")),
-        ("1.2.840.10008.1.2.4.91", {}, ("00", None)),  # it may be without loss
-        ("1.2.840.10008.1.2.1", {"LossyImageCompression": "01"}, ("01", None)),
+        ("1.2.840.10008.1.2.4.50", {}, ("01", "ISO_10918_1", 12.35)),  # baseline JPEG always loses
+        ("1.2.840.10008.1.2.4.50", {"LossyImageCompressionRatio": 9}, ("01", "ISO_10918_1", 9)),
+        (
+            "1.2.840.10008.1.2.4.102",
+            {"LossyImageCompression": "00"},
+            ("01", "ISO_14496_10", 12.35),
+        ),
+        (
+            "1.2.840.10008.1.2.4.91",
+            {"LossyImageCompression": "01"},
+            ("01", "ISO_15444_1", 12.35),
+        ),
+        ("1.2.840.10008.1.2.4.91", {}, ("00", None, None)),  # it may be without loss
+        ("1.2.840.10008.1.2.1", {"LossyImageCompression": "01"}, ("01", None, None)),
         (
             "1.2.840.10008.1.2.4.50",
             {"LossyImageCompression": "01", "LossyImageCompressionRatio": [10, 2.5]},
-            ("01", None),
+            ("01", None, [10, 2.5]),
         ),
     ],
 )
-def test_the_transfer_syntax_tells_how_pixels_were_compressed(
+def test_transfer_syntax_and_size_tell_how_pixels_were_compressed(
     build, both, ramp, syntax, elements, expected
 ):
-    frame = Frame(ramp, (), Region(0, 0, 20, 30), (20, 30), build(ramp, syntax, **elements))
+    header = build(ramp, syntax, **elements)
+    frame = Frame(ramp, (), Region(0, 0, 20, 30), (20, 30), header, 12.3456)
     seg, _ = both(SourceImage.of(frame, None))
-    keywords = ("LossyImageCompression", "LossyImageCompressionMethod")
-    assert tuple(seg.get(keyword) for keyword in keywords) == expected
+    kinds = ("", "Method", "Ratio")
+    assert tuple(seg.get(f"LossyImageCompression{kind}") for kind in kinds) == expected
 
 
 def test_only_what_ties_a_result_to_its_study_gets_in(write, ramp, both, encode):

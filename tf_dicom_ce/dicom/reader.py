@@ -49,6 +49,7 @@ class Frame:
     # As of `read_header`. None for a PNG or JPEG, and in any other process than the reader's,
     # because a header may be too large or too deep to be sent.
     header: Dataset | None = None
+    compression: float = 1.0  # bytes of all frames uncompressed, over their bytes in the file
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "header": None}
@@ -208,7 +209,7 @@ class _Image:
         shape = (self.description.rows, self.description.columns)
         region = region or Region(0, 0, *shape)
         levels = np.ascontiguousarray(levels)
-        return Frame(levels, (*flags, *more), region, shape, self.header)
+        return Frame(levels, (*flags, *more), region, shape, self.header, self._compression)
 
     def _decode(self, index: int) -> tuple[decoders.Decoded, int] | Refusal:
         """Returns the stored values of frame `index`, and how many bits they need."""
@@ -251,6 +252,15 @@ class _Image:
     def _video(self) -> Video:
         stream = encapsulated.read(self.file, self._items.fragments)
         return Video(stream, self.description.rows, self.description.columns)
+
+    @functools.cached_property
+    def _compression(self) -> float:
+        description = self.description
+        if description.syntax in part10.NATIVE:
+            return 1.0
+        whole = description._replace(photometric="RGB")  # each pixel with all of its samples
+        encoded = sum(fragment.length for fragment in self._items.fragments)
+        return whole.frame_bytes * whole.frames / encoded
 
     @functools.cached_property
     def _by_frame(self) -> list[list[encapsulated.Fragment]] | None:

@@ -75,7 +75,7 @@ class SourceImage:
         header, frames, spacing, hiding, plane = None, 1, None, (), None
         if found.header is not None:
             with quiet():
-                header, frames = _texts(found.header), number_of_frames(found.header)
+                header, frames = _texts(found), number_of_frames(found.header)
                 spacing = pixel_spacing(found.header, found.region)
                 hiding = _codes(found.header, "DeidentificationMethodCodeSequence")
                 if header["SOPClassUID"] not in ULTRASOUND and frames == 1:
@@ -126,27 +126,29 @@ def open_image(
     return SourceImage.of(found, frame)
 
 
-def _texts(header: Dataset) -> dict[str, str]:
+def _texts(found: Frame) -> dict[str, str]:
+    header = found.header
     texts = {keyword: (*_values(header, keyword), "")[0] for keyword in _KEYWORDS}
     texts |= {keyword: "\\".join(_values(header, keyword)) for keyword in _OF_SEVERAL_VALUES}
     for keyword in ("SOPClassUID", "SOPInstanceUID"):
         if not texts[keyword]:
             texts[keyword] = (*_values(header.file_meta, f"MediaStorage{keyword}"), "")[0]
-    return texts | _compression(texts, header.file_meta.TransferSyntaxUID)
+    return texts | _compression(texts, header.file_meta.TransferSyntaxUID, found.compression)
 
 
-def _compression(texts: dict[str, str], syntax: str) -> dict[str, str]:
-    """What the transfer syntax says of a lossy compression, where the header does not.
+def _compression(texts: dict[str, str], syntax: str, ratio: float) -> dict[str, str]:
+    """What transfer syntax and size tell of a lossy compression, where the header does not.
 
-    Pixels that were decompressed since do not tell how they had been compressed. A method is not
-    told beside several ratios, as each would be of another method.
+    Pixels that were decompressed since do not tell how they had been compressed. Nothing is told
+    beside a method or ratio of several compressions, each of which would need its own.
     """
     found = {"LossyImageCompression": "01"} if syntax in _LOSSY else {}
     is_lossy = (texts | found)["LossyImageCompression"] == "01"
     method = (_LOSSY | _PERHAPS_LOSSY).get(syntax)
-    several = "\\" in texts["LossyImageCompressionRatio"]
-    if is_lossy and method and not texts["LossyImageCompressionMethod"] and not several:
-        found["LossyImageCompressionMethod"] = method
+    several = any("\\" in texts[keyword] for keyword in _OF_SEVERAL_VALUES)
+    if is_lossy and method and not several:
+        own = {"LossyImageCompressionMethod": method, "LossyImageCompressionRatio": f"{ratio:.2f}"}
+        found |= {keyword: text for keyword, text in own.items() if not texts[keyword]}
     return found
 
 
