@@ -1,6 +1,6 @@
 """The layer of encoder, decoder and U-Net, a block of such layers, and what makes them fast."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import keras
 import tensorflow as tf
@@ -176,28 +176,30 @@ def _relu_of_norm(
     a one-channel image; `norm` uses the statistics of the batch; `after` is a convolution or a
     pool.
     """
+    first, second = (getattr(function, "variables", []) for function in (before, after))
 
     @tf.custom_gradient
-    def recomputing(inputs, gamma, beta):
+    def recomputing(inputs, gamma, beta, *weights):
         op = {"scale": gamma, "offset": beta, "epsilon": norm.epsilon}
-        x = before(inputs)
+        of_before, of_after = weights[: len(first)], weights[len(first) :]
+        x = with_weights(before, of_before, inputs)
         y, mean, variance, *saved = tf.raw_ops.FusedBatchNormV3(x=x, mean=[], variance=[], **op)
         variance = norm.biased(variance, x)
 
-        def gradient(d_out, _mean, _variance, variables=()):
+        def gradient(d_out, _mean, _variance):
             with tf.control_dependencies([d_out]):  # not sooner
                 again = tf.identity(inputs)
             with tf.GradientTape() as tape:
-                tape.watch(again)
-                x = before(again)
+                tape.watch((again, of_before))
+                x = with_weights(before, of_before, again)
             y = tf.raw_ops.FusedBatchNormV3(
                 x=x, mean=mean, variance=variance, is_training=False, **op
             ).y
             with tf.GradientTape() as tape_after:
-                tape_after.watch(y)
-                out = after(tf.nn.relu(y))
-            d_y, d_after = tape_after.gradient(out, (y, list(variables)), d_out)
-            with tf.control_dependencies([d for d in d_after if d is not None]):
+                tape_after.watch((y, of_after))
+                out = with_weights(after, of_after, tf.nn.relu(y))
+            d_y, *d_after = tape_after.gradient(out, (y, *of_after), d_out)
+            with tf.control_dependencies(d_after):
                 d_y = tf.identity(d_y)  # frees y and d_out before the next ops run
             d_x, d_gamma, d_beta, *_ = tf.raw_ops.FusedBatchNormGradV3(
                 y_backprop=d_y,
@@ -206,13 +208,13 @@ def _relu_of_norm(
                 epsilon=norm.epsilon,
                 **{f"reserve_space_{k}": space for k, space in enumerate(saved, start=1)},
             )
-            d_inputs, d_before = tape.gradient(x, (again, list(variables)), d_x)
-            d_variables = [b if a is None else a for a, b in zip(d_after, d_before, strict=True)]
-            return (d_inputs, d_gamma, d_beta), d_variables
+            d_inputs, *d_before = tape.gradient(x, (again, *of_before), d_x)
+            return d_inputs, d_gamma, d_beta, *d_before, *d_after
 
-        return (after(tf.nn.relu(y)), mean, variance), gradient
+        return (with_weights(after, of_after, tf.nn.relu(y)), mean, variance), gradient
 
-    out, mean, variance = recomputing(inputs, norm.gamma.value, norm.beta.value)
+    weights = (variable.value for variable in (norm.gamma, norm.beta, *first, *second))
+    out, mean, variance = recomputing(inputs, *weights)
     norm.move(mean, variance)
     return out
 
@@ -236,13 +238,29 @@ def in_halves(layer: keras.Layer, x: tf.Tensor) -> tf.Tensor:
         return layer(x)
 
     @tf.custom_gradient
-    def both(x):
-        def gradient(d_out, variables=()):
+    def both(x, *weights):
+        def gradient(d_out):
             with tf.GradientTape() as tape:
-                tape.watch(x)
-                out = layer(x)
-            return tape.gradient(out, (x, list(variables)), d_out)
+                tape.watch((x, weights))
+                out = with_weights(layer, weights, x)
+            return tape.gradient(out, (x, *weights), d_out)
 
-        return tf.concat([layer(half) for half in tf.split(x, 2)], 0), gradient
+        halves = [with_weights(layer, weights, half) for half in tf.split(x, 2)]
+        return tf.concat(halves, 0), gradient
 
-    return both(x)
+    return both(x, *(variable.value for variable in layer.variables))
+
+
+def with_weights(
+    layer: Callable[[tf.Tensor], tf.Tensor], weights: Sequence[tf.Tensor], x: tf.Tensor
+) -> tf.Tensor:
+    """Computes layer(x) with `weights` in place of the layer's variables.
+
+    A custom gradient that calls a layer once more must not read its variables once more: TensorFlow
+    2.21's graph optimizer lets the optimizer update an up-convolution's kernel before such a second
+    read has been used. The gradient was then taken at other weights, once in some 10,000 steps.
+    """
+    if not weights:
+        return layer(x)
+    with keras.StatelessScope(zip(layer.variables, weights, strict=True)):
+        return layer(x)
