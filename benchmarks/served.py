@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import io
 import json
+import os
 import re
 import signal
 import subprocess
@@ -19,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.reading.generated import speckle
+from benchmarks.turns import code_of
 from tf_dicom_ce.config import FinetuneConfig
 
 CLASSES = {
@@ -48,12 +50,13 @@ def export_untrained(root: Path, config: FinetuneConfig, encoder: str = "none") 
 
 
 @contextlib.contextmanager
-def served(root: Path, log: Path) -> Iterator[tuple[int, int]]:
+def served(root: Path, log: Path, checkout: Path | None = None) -> Iterator[tuple[int, int]]:
     """Serves a repository in another process, at a free port of this machine.
 
     Args:
         root: The repository.
         log: File for the server's stderr.
+        checkout: Folder of another checkout, whose server is run; None for this one.
 
     Yields:
         Port and process id, when the models are loaded. Afterwards the server is stopped.
@@ -70,6 +73,7 @@ def served(root: Path, log: Path) -> Iterator[tuple[int, int]]:
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
+            env={**os.environ, **code_of(checkout)},
         ) as process,
     ):
         line = next((line for line in process.stdout if "http://" in line), "")

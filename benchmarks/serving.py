@@ -3,10 +3,11 @@
 An image is a PNG of the paper's size; the answer of a segmentation is the mask. Two figures are
 measured by turns: the time of one image for one client, and images per second, in batches of 8 in
 process and by 8 clients with one image each over HTTP. A client sends a prepared request and reads
-the whole answer, without parsing it.
+the whole answer, without parsing it. `--against` serves the same models by another checkout, too.
 """
 
 import concurrent.futures
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from benchmarks.turns import Contender, timed
 from tf_dicom_ce.config import FinetuneConfig
 
 STAGES = dict.fromkeys(CLASSES, 60.0)
+SIDES = HERE, HTTP, BEFORE = "here", "http", "http of --against"
 CLIENTS = 8  # and images in a batch in process
 _ONCE, _REQUESTS = 8, 4  # calls of one client in a turn; of each of many
 _SIGNATURES = {"classification": "serving_default", "segmentation": "serving_mask"}
@@ -33,31 +35,35 @@ def measure(stage: Measuring, setup: Setup) -> None:
     signature, (height, width) = _SIGNATURES[stage.name], config.image_size
     like = {"task": stage.name, "image_size": config.image_size, "width": config.width}
     images = [picture(height, width, seed) for seed in range(CLIENTS)]
+    servers = {HTTP: None} | ({BEFORE: setup.against} if setup.against else {})
     with (
         Contender("benchmarks.serving:tasks", root=str(root), **like) as here,
-        served(root, setup.folder / "log") as (port, _),
         concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool,
+        contextlib.ExitStack() as running,
     ):
-        clients = [Client(port, stage.name, image, signature) for image in images]
         (known,) = here.ask("answers")
-        for client, true in zip(clients, known["answers"], strict=True):
-            _compare(json.loads(client.answer)["predictions"][0], true)
-
-        def together():
-            list(pool.map(lambda client: [client.ask() for _ in range(_REQUESTS)], clients))
-
-        def one():
-            return [measured for _ in range(_ONCE) for measured in timed(clients[0].ask)()]
-
+        turns = {
+            f"one, {HERE}": lambda: here.ask("one", _ONCE),
+            f"many, {HERE}": lambda: here.ask("many"),
+        }
+        for side, checkout in servers.items():
+            port, _ = running.enter_context(served(root, setup.folder / f"{side}.log", checkout))
+            clients = [Client(port, stage.name, image, signature) for image in images]
+            for client, true in zip(clients, known["answers"], strict=True):
+                _compare(json.loads(client.answer)["predictions"][0], true)
+            turns |= _over_http(side, clients, pool)
         stage.tell(setting=f"{stage.name}, {height}×{width}, width {config.width:g}")
-        stage.take(
-            {
-                "one, here": lambda: here.ask("one", _ONCE),
-                "one, http": one,
-                "many, here": lambda: here.ask("many"),
-                "many, http": timed(together),
-            }
-        )
+        stage.take(dict(sorted(turns.items(), reverse=True)))
+
+
+def _over_http(side: str, clients: list[Client], pool: concurrent.futures.Executor) -> dict:
+    def one():
+        return [measured for _ in range(_ONCE) for measured in timed(clients[0].ask)()]
+
+    def together():
+        list(pool.map(lambda client: [client.ask() for _ in range(_REQUESTS)], clients))
+
+    return {f"one, {side}": one, f"many, {side}": timed(together)}
 
 
 def _compare(found: dict | list, true: dict) -> None:
@@ -96,27 +102,38 @@ def _ignored(_: object) -> None:
 
 
 def tables(stages: Mapping[str, Stage]) -> list[Table]:
-    """In process and over HTTP."""
+    """In process and over HTTP; by the server before, too, if it was measured."""
     images = CLIENTS * _REQUESTS
-    rows = []
+    rows, before = [], []
     for stage in stages.values():
-        one = [[1e3 * s for s in stage.of(f"one, {side}")] for side in ("here", "http")]
-        many = [stage.of(f"many, {side}") for side in ("here", "http")]
-        rates = (spread([images / s for s in seconds]) for seconds in many)
-        rows.append([stage.facts["setting"], *map(spread, one), *rates, spread(ratios(*many))])
+        sides = [side for side in SIDES if f"one, {side}" in stage.sides]
+        one = {side: [1e3 * s for s in stage.of(f"one, {side}")] for side in sides}
+        many = {side: stage.of(f"many, {side}") for side in sides}
+        rates = {side: spread([images / s for s in seconds]) for side, seconds in many.items()}
+        of_both = (*map(spread, (one[HERE], one[HTTP])), rates[HERE], rates[HTTP])
+        rows.append([stage.facts["setting"], *of_both, spread(ratios(many[HERE], many[HTTP]))])
+        if BEFORE in sides:
+            times = (spread(one[HTTP]), spread(one[BEFORE]), rates[HTTP], rates[BEFORE])
+            faster = (spread(ratios(side[BEFORE], side[HTTP])) for side in (one, many))
+            before.append([stage.facts["setting"], *times, *(f"{ratio}×" for ratio in faster)])
     header = (
         *("", "1 image in process, ms", "1 client over HTTP, ms"),
         *("batches of 8 in process, images/s", "8 clients over HTTP, images/s", "ratio"),
     )
-    return [Table("Serving: what HTTP adds", header, rows)]
+    found = [Table("Serving: what HTTP adds", header, rows)]
+    if before:
+        now = ("", "1 client, ms", "before", "8 clients, images/s", "before")
+        faster = ("1 client: now is … as fast", "8 clients: now is … as fast")
+        found.append(Table("Serving: now and before", (*now, *faster), before))
+    return found
 
 
 def goals(stages: Mapping[str, Stage]) -> list[Goal]:
     """What HTTP may add, and what eight clients may lose."""
     found = []
     for name, stage in stages.items():
-        added = 1e3 * (median(stage.of("one, http")) - median(stage.of("one, here")))
+        added = 1e3 * (median(stage.of(f"one, {HTTP}")) - median(stage.of(f"one, {HERE}")))
         found.append(at_most(f"Serving, {name}: HTTP adds", 5, added, " ms"))
-        ratio = median(ratios(stage.of("many, here"), stage.of("many, http")))
+        ratio = median(ratios(stage.of(f"many, {HERE}"), stage.of(f"many, {HTTP}")))
         found.append(at_least(f"Serving, {name}: 8 clients' images", 0.95, ratio, ""))
     return found
