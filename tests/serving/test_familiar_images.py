@@ -110,6 +110,7 @@ def test_reports_tell(server, task, write):
     content = write("image", known(7)).read_bytes()
     path = f"/v1/models/{task}/dicom"
     answer = server.post(path, content=content, headers=headers, params={"report": "true"})
+    assert answer.status_code == 200, answer.text
     report = str(dcmread(io.BytesIO(answer.content)))
     assert report.count("Familiarity of the image") == 1
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag, Tag
 
 #: The SOP class tells what a file is; (0008,0060) Modality is free text in practice.
@@ -28,8 +29,11 @@ _FRAMES = Tag("NumberOfFrames")
 
 
 def value(dataset: Dataset, tag: BaseTag) -> Any:
-    """Returns the value of an element, or None; four times as fast as by keyword."""
-    return dataset[tag].value if tag in dataset else None
+    """Returns the value of an element, or None; many times as fast as by keyword."""
+    element = dataset.get_item(tag)
+    if isinstance(element, RawDataElement):
+        element = dataset[tag]  # converts it
+    return None if element is None else element.value
 
 
 def number_of_frames(header: Dataset) -> int:

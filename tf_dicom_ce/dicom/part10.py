@@ -11,6 +11,7 @@ import zlib
 from typing import BinaryIO, NamedTuple
 
 from pydicom import Dataset
+from pydicom.charset import default_encoding
 from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
@@ -52,6 +53,7 @@ _SHARED = frozenset(
     )
 )
 _LARGEST_SHARED = 1 << 12  # bytes
+_Elements = dict[BaseTag, DataElement | RawDataElement]
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, _Deflated)
 
 
@@ -148,7 +150,7 @@ def _parse(file: BinaryIO, reader: BinaryIO | _BoundedReader, head: bytes, bare:
             suspects.append(tag)
         return tag in _ANY_PIXEL_DATA
 
-    meta, syntax, start = (None, "", 0) if bare else _read_meta(head)
+    meta, syntax, start = ({}, "", 0) if bare else _read_meta(head)
     # The rest may be damaged, or elements of a network message: leave it to pydicom.
     if not syntax or head[start : start + 2] in (b"", b"\0\0"):
         reader.seek(0)
@@ -157,9 +159,10 @@ def _parse(file: BinaryIO, reader: BinaryIO | _BoundedReader, head: bytes, bare:
         reader.seek(start)
         implicit, little_endian = syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
         dataset = read_dataset(reader, implicit, little_endian, None, stop, _MAX_ELEMENT)
-        meta = FileMetaDataset(_shared(meta))
+        meta = FileMetaDataset(_shared(meta, default_encoding))
         encoding, charset = dataset.original_encoding, dataset.original_character_set
-        header = FileDataset(None, _shared(dataset), head[:128], meta, *encoding)
+        elements = _shared(dict(dataset.items()), charset)
+        header = FileDataset(None, elements, head[:128], meta, *encoding)
         header.set_original_encoding(*encoding, charset)
     header.buffer = None
     for tag in suspects:
@@ -174,7 +177,7 @@ def _parse(file: BinaryIO, reader: BinaryIO | _BoundedReader, head: bytes, bare:
     return Part10(file, header, pixels, pixels is None and _is_cut(reader, header))
 
 
-def _read_meta(head: bytes) -> tuple[Dataset, str, int]:
+def _read_meta(head: bytes) -> tuple[_Elements, str, int]:
     """Reads group 0002 from the first bytes of a file, its Transfer Syntax UID, and its end.
 
     It ignores the group's own length. Unknown VRs are explicit here, but implicit in pydicom.
@@ -189,18 +192,17 @@ def _read_meta(head: bytes) -> tuple[Dataset, str, int]:
         tag, value = BaseTag(0x00020000 | number), head[start:position]
         elements[tag] = RawDataElement(tag, vr.decode("latin-1"), length, value, start, False, True)
     syntax = elements[_SYNTAX].value if _SYNTAX in elements else b""
-    return Dataset(elements), syntax.rstrip(b"\0 ").decode("latin-1"), position
+    return elements, syntax.rstrip(b"\0 ").decode("latin-1"), position
 
 
-def _shared(dataset: Dataset) -> Dataset:
+def _shared(elements: _Elements, charset: str | list[str]) -> _Elements:
     """Converts elements that many files share only once; leaves the last element raw."""
-    elements, charset = dict(dataset.items()), dataset.original_character_set
     charset = charset if isinstance(charset, str) else tuple(charset)
     for tag in list(elements)[:-1]:
         raw = elements[tag]
         if tag in _SHARED and isinstance(raw, RawDataElement) and raw.length <= _LARGEST_SHARED:
             elements[tag] = _converted(raw._replace(value_tell=0), charset)
-    return Dataset(elements)
+    return elements
 
 
 @functools.lru_cache(maxsize=1 << 11)

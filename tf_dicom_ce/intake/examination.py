@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydicom import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from tf_dicom_ce.dicom.flags import Flag
+from tf_dicom_ce.dicom.header import value
 from tf_dicom_ce.dicom.pictures import picture_format, picture_size
 from tf_dicom_ce.dicom.quiet import quiet
 from tf_dicom_ce.dicom.reader import inspect, number_of_frames
@@ -25,6 +27,8 @@ _RULES_VERSION = 4  # increment if `examine` returns other facts for the same fi
 # For fewer files, starting processes costs more than it saves. Reading headers is pure Python,
 # which does not crash.
 _IN_PROCESS = 300
+_DEVICE = {keyword: Tag(keyword) for keyword in ("Manufacturer", "StationName")}
+_PICTURE = [Tag(keyword) for keyword in ("Rows", "Columns", "PhotometricInterpretation")]
 _syntax_name = functools.cache(lambda uid: UID(uid).name.split(",")[0].split(" (")[0])
 
 
@@ -126,13 +130,16 @@ def _reader() -> Callable[[list[Any]], Facts | Refusal]:
 
 
 def _device(header: Dataset, secret: bytes) -> Device:
-    names = ("Manufacturer", "StationName")
-    told = (" ".join(str(header.get(name) or "").split()).casefold() for name in names)
-    pairs = zip(names, told, strict=True)
-    return Device(*(text and pseudonym(secret, name, text) for name, text in pairs))
+    names = []
+    for keyword, tag in _DEVICE.items():
+        text = " ".join(str(value(header, tag) or "").split()).casefold()
+        names.append(text and pseudonym(secret, keyword, text))
+    return Device(*names)
 
 
 def _kind(header: Dataset, frames: int) -> str:
-    size = f"{header.Rows}×{header.Columns} {header.PhotometricInterpretation}"
+    rows, columns, photometric = (value(header, tag) for tag in _PICTURE)
     cine = f", {frames} frames" if frames > 1 else ""
-    return f"{size}{cine}, {_syntax_name(header.file_meta.TransferSyntaxUID)}"
+    return (
+        f"{rows}×{columns} {photometric}{cine}, {_syntax_name(header.file_meta.TransferSyntaxUID)}"
+    )

@@ -16,10 +16,14 @@ from typing import NamedTuple
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.tag import BaseTag, Tag
 
 from tf_dicom_ce.dicom.flags import Flag
+from tf_dicom_ce.dicom.header import value
 from tf_dicom_ce.intake.secret import pseudonym
 
+_PATIENT, _ISSUER = Tag("PatientID"), Tag("IssuerOfPatientID")
+_STUDY, _INSTANCE = Tag("StudyInstanceUID"), Tag("SOPInstanceUID")
 # A file's path, or the kind and the value of an identifier.
 Node = str | tuple[str, str]
 # Replaces an ID that was removed. With a number, as in ANON0017, it is an ID.
@@ -67,20 +71,20 @@ class Patient(NamedTuple):
 def read_identity(header: Dataset, path: str, secret: bytes) -> Identity:
     """Reads the identity from a header; call it within `dicom.quiet.quiet()`."""
 
-    def text(keyword: str) -> str:
-        return str(header.get(keyword) or "").strip()
+    def text(tag: BaseTag) -> str:
+        return str(value(header, tag) or "").strip()
 
-    def hidden(kind: str, value: str) -> str:
-        return value and pseudonym(secret, kind, value)
+    def hidden(kind: str, identifier: str) -> str:
+        return identifier and pseudonym(secret, kind, identifier)
 
-    found, issuer = text("PatientID"), text("IssuerOfPatientID")
+    found, issuer = text(_PATIENT), text(_ISSUER)
     patient = "" if _PLACEHOLDER.fullmatch(found) else found
     return Identity(
         hidden("path", path),
         hidden("PatientID", f"{patient}\0{issuer}" if patient and issuer else patient),
         hidden("PatientID", patient),
-        hidden("StudyInstanceUID", text("StudyInstanceUID")),
-        hidden("SOPInstanceUID", text("SOPInstanceUID")),
+        hidden("StudyInstanceUID", text(_STUDY)),
+        hidden("SOPInstanceUID", text(_INSTANCE)),
         placeholder=found != patient,
     )
 

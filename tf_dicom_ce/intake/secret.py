@@ -4,7 +4,6 @@ A plain hash of a seven-digit number can be undone in seconds by trying all numb
 secret key cannot. The secret stays in the user's configuration folder, outside of every output.
 """
 
-import hashlib
 import hmac
 import os
 import secrets
@@ -37,7 +36,7 @@ def load_secret() -> bytes:
 def pseudonym(secret: bytes, kind: str, value: str) -> str:
     """Returns HMAC-SHA256 of kind (e.g. "PatientID") and value, 32 hex digits."""
     message = f"{kind}\0{value}".encode(errors="surrogateescape")
-    return hmac.new(secret, message, hashlib.sha256).hexdigest()[:32]
+    return hmac.digest(secret, message, "sha256").hex()[:32]
 
 
 def _make(path: Path) -> None:
