@@ -163,8 +163,8 @@ def json_of_encoder(folder: Path) -> Path:
     file = folder / "encoder.json"
     if not file.is_file():
         raise UserError(
-            f"--encoder {folder}: no exported encoder here. Train one with train.py, give the "
-            "folder export/encoder, or train from scratch with --encoder none."
+            f"{folder}: no exported encoder here. Train one with train.py, give the folder "
+            "export/encoder, or none for a network that was not pretrained."
         )
     return file
 
