@@ -73,6 +73,7 @@ def served(root: Path, log: Path, checkout: Path | None = None) -> Iterator[tupl
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
+            cwd=checkout,
             env={**os.environ, **code_of(checkout)},
         ) as process,
     ):
