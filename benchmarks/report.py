@@ -112,6 +112,9 @@ def _problem(options: argparse.Namespace, chosen: tuple, modules: Mapping) -> st
         if unknown := set(options.only) - set(modules[name].STAGES):
             stages = ", ".join(modules[name].STAGES)
             return f"--only {', '.join(sorted(unknown))}: {name} has the stages {stages}."
+    numbers = sorted(name for name in os.environ if name.endswith("_THREADS"))
+    if chosen and numbers and not options.trial:
+        return f"{', '.join(numbers)}: unset it, or the figures are not those of all cores."
     if options.device == "cpu":
         return ""
     if chosen != ("step",):

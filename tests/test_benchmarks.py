@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -117,11 +118,16 @@ def test_rounds_under_other_conditions_are_set_aside(tmp_path):
     assert len(Rounds(tmp_path / "a.before.jsonl").stages["long"].rounds) == 2
 
 
-def test_a_gpu_that_is_not_there_is_named(tmp_path, capsys):
+def test_what_does_not_fit_is_named(tmp_path, monkeypatch, capsys):
+    for name in [name for name in os.environ if name.endswith("_THREADS")]:
+        monkeypatch.delenv(name)
     assert main(["index", "--device", "gpu", "--results", str(tmp_path)]) == 1
     assert "only `step` runs on a GPU" in capsys.readouterr().err
     assert main(["index", "--only", "nothing", "--results", str(tmp_path)]) == 1
     assert "index has the stages headers" in capsys.readouterr().err
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert main(["index", "--results", str(tmp_path)]) == 1
+    assert "OMP_NUM_THREADS: unset it" in capsys.readouterr().err
 
 
 @pytest.mark.slow

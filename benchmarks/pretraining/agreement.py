@@ -55,6 +55,7 @@ def ours(preset: dict, file: str) -> dict:
     from benchmarks.pretraining.ours import batch, compiled
 
     config = from_json(preset)
+    tf.keras.utils.set_random_seed(0)
     model, (x, tags) = compiled(config, LABELS), batch(config, LABELS)
     variables = [*model.variables_of("g"), *model.variables_of("d")]
     train_step = tf.function(model.train_step, autograph=False)
